@@ -1,0 +1,190 @@
+//! Where a bus listens.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// TCP port of a bus whose address names none.
+pub const DEFAULT_PORT: u16 = 7464;
+
+/// The environment variable with the address of the bus, for routers and clients alike.
+pub const URL_VARIABLE: &str = "GSB_URL";
+
+/// Longest path of a Unix socket, in bytes: what fits into `sockaddr_un` with its final NUL.
+const MAX_UNIX_PATH: usize = 107;
+
+/// The address of a bus: `tcp://host:port`, `host:port`, `unix:/path` or `unix:///path`.
+///
+/// ```
+/// use gsb_proto::Address;
+///
+/// let address: Address = "localhost:7464".parse()?;
+/// assert_eq!(address.to_string(), "tcp://localhost:7464");
+/// assert_eq!("tcp://[::1]".parse::<Address>()?.to_string(), "tcp://[::1]:7464");
+/// assert_eq!("unix:///run/gsb.sock".parse::<Address>()?.to_string(), "unix:/run/gsb.sock");
+/// # Ok::<_, gsb_proto::AddressError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A host name or IP address (IPv6 without brackets), and a port.
+    Tcp {
+        /// Name or IP address, not resolved yet.
+        host: String,
+        /// Port; 0 lets a listener choose a free one.
+        port: u16,
+    },
+    /// The absolute path of a Unix socket.
+    Unix(PathBuf),
+}
+
+/// Why a string is not the address of a bus.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{address:?} is not the address of a bus: {problem}")]
+pub struct AddressError {
+    /// The string.
+    pub address: String,
+    /// What is wrong with it, and what to write instead.
+    pub problem: &'static str,
+}
+
+impl Address {
+    /// The address that a router or a client uses when it is told none: `GSB_URL`; without it
+    /// `unix:$XDG_RUNTIME_DIR/gsb.sock`; without that `unix:/tmp/gsb-<uid>.sock`. An empty variable
+    /// counts as none.
+    ///
+    /// # Errors
+    /// `GSB_URL` or the path in `XDG_RUNTIME_DIR` is not usable.
+    pub fn from_environment() -> Result<Address, AddressError> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        Address::resolve(
+            variable(URL_VARIABLE),
+            variable("XDG_RUNTIME_DIR"),
+            rustix::process::getuid().as_raw(),
+        )
+    }
+
+    fn resolve(
+        url: Option<OsString>,
+        runtime_directory: Option<OsString>,
+        uid: u32,
+    ) -> Result<Address, AddressError> {
+        let text = match (url, runtime_directory) {
+            (Some(url), _) => url,
+            (None, Some(mut directory)) => {
+                directory.push("/gsb.sock");
+                let mut text = OsString::from("unix:");
+                text.push(directory);
+                text
+            }
+            (None, None) => OsString::from(format!("unix:/tmp/gsb-{uid}.sock")),
+        };
+        match text.into_string() {
+            Ok(text) => text.parse(),
+            Err(text) => Err(AddressError {
+                address: text.to_string_lossy().into_owned(),
+                problem: "it is not UTF-8",
+            }),
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let parsed = if let Some(path) = text.strip_prefix("unix:") {
+            parse_unix(path)
+        } else if let Some(rest) = text.strip_prefix("tcp://") {
+            parse_tcp(rest.strip_suffix('/').unwrap_or(rest))
+        } else if text.contains("://") {
+            Err("the scheme must be tcp:// or unix:")
+        } else if text.contains('/') {
+            Err("for a Unix socket, write unix: before the path")
+        } else {
+            parse_tcp(text)
+        };
+        parsed.map_err(|problem| AddressError {
+            address: text.to_owned(),
+            problem,
+        })
+    }
+}
+
+fn parse_unix(path: &str) -> Result<Address, &'static str> {
+    // unix:///path is the same as unix:/path; unix://host/path would name another machine.
+    let path = match path.strip_prefix("//") {
+        Some(rest) if rest.starts_with('/') => rest,
+        Some(_) => return Err("write unix:/path or unix:///path"),
+        None => path,
+    };
+    if !path.starts_with('/') {
+        return Err("the path of a Unix socket must be absolute, as in unix:/tmp/gsb.sock");
+    }
+    if path.ends_with('/') {
+        return Err("the path names a directory; write the path of the socket itself");
+    }
+    if path.contains('\0') {
+        return Err("the path contains a NUL byte");
+    }
+    if path.len() > MAX_UNIX_PATH {
+        return Err("the path is too long for a Unix socket: 107 bytes are allowed");
+    }
+    Ok(Address::Unix(PathBuf::from(path)))
+}
+
+fn parse_tcp(text: &str) -> Result<Address, &'static str> {
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest
+            .split_once(']')
+            .ok_or("the bracket around the IPv6 address is not closed")?;
+        if host.parse::<std::net::Ipv6Addr>().is_err() {
+            return Err("brackets must hold an IPv6 address, as in [::1]:7464");
+        }
+        match rest.strip_prefix(':') {
+            Some(port) => (host, Some(port)),
+            None if rest.is_empty() => (host, None),
+            None => return Err("write the port after a colon, as in [::1]:7464"),
+        }
+    } else {
+        match text.rsplit_once(':') {
+            Some((host, _)) if host.contains(':') => {
+                return Err("an IPv6 address needs brackets, as in [::1]:7464");
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        }
+    };
+    let valid = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    if host.is_empty() {
+        return Err("the host is missing, as in localhost:7464");
+    }
+    if !host.chars().all(valid) {
+        return Err("the host contains a character that no host name has");
+    }
+    let port = match port {
+        None => DEFAULT_PORT,
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits
+            .parse()
+            .map_err(|_| "the port must be a number from 0 to 65535")?,
+        Some(_) => return Err("the port must be a number from 0 to 65535"),
+    };
+    Ok(Address::Tcp {
+        host: host.to_owned(),
+        port,
+    })
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
+            Address::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "address_tests.rs"]
+mod tests;

@@ -1,0 +1,473 @@
+//! One message as it travels, and the two framings it may travel in.
+//!
+//! | framing | frame |
+//! |---|---|
+//! | classic | message type (i32, big-endian), body length (u32, big-endian), the bare message |
+//! | packet | body length (u32, big-endian), a `Packet` that holds the message |
+//!
+//! A [`FrameDecoder`] finds out from the first five bytes which one a peer speaks, or is told. It hands
+//! out [`Frame`]s that share the memory of the buffer they were read from; nothing is copied.
+
+use std::borrow::Cow;
+
+use bytes::{Buf, Bytes, BytesMut};
+use prost::Message as _;
+
+use crate::messages::Packet;
+use crate::wire::{Records, Value, WireError, read_varint, varint_len};
+
+/// Default limit of a frame's body, in bytes: 64 MiB.
+pub const DEFAULT_MAX_FRAME: usize = 64 << 20;
+
+/// Largest limit that may be set for a frame's body, in bytes. From 128 MiB up, the length of a
+/// classic frame could be taken for the beginning of a packet frame.
+pub const LARGEST_MAX_FRAME: usize = (128 << 20) - 1;
+
+/// Largest header [`Frame::header`] writes, in bytes.
+pub const MAX_HEADER: usize = 10;
+
+const CLASSIC_HEADER: usize = 8;
+const PACKET_HEADER: usize = 4;
+
+/// How messages are framed on a connection; it stays the same for the connection's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// The documented GSB framing: type, length, message. Spoken by `ya-sb-proto` 0.1.
+    Classic,
+    /// Length and a `Packet` message. Spoken by `ya-service-bus` 0.4 and later.
+    Packet,
+}
+
+impl Framing {
+    /// Tells the framing from the first bytes that a peer sent; `None` while they are fewer than five.
+    ///
+    /// The fifth byte is the top byte of a length below 128 MiB in one framing, and the key of a
+    /// field from 1 to 15 that holds a message in the other.
+    pub fn detect(start: &[u8]) -> Result<Option<Framing>, Violation> {
+        match start.get(4) {
+            None => Ok(None),
+            Some(0x00..=0x07) => Ok(Some(Framing::Classic)),
+            Some(&key) if key < 0x80 && key & 7 == 2 => Ok(Some(Framing::Packet)),
+            Some(&key) => Err(Violation::UnknownFraming(key)),
+        }
+    }
+
+    /// The framing's name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Framing::Classic => "classic",
+            Framing::Packet => "packet",
+        }
+    }
+}
+
+macro_rules! message_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $field:literal),* $(,)?) => {
+        /// What a message is. The number is its field in `Packet`; its classic type is two less.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum MessageKind {
+            $($(#[$doc])* $kind = $field),*
+        }
+
+        impl MessageKind {
+            /// Every kind, in the order of the numbers.
+            pub const ALL: &[MessageKind] = &[$(MessageKind::$kind),*];
+
+            /// The kind with this field number in `Packet`.
+            pub fn from_field(field: u32) -> Option<MessageKind> {
+                match field {
+                    $($field => Some(MessageKind::$kind),)*
+                    _ => None,
+                }
+            }
+
+            /// The name of the message.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(MessageKind::$kind => stringify!($kind)),*
+                }
+            }
+        }
+    };
+}
+
+message_kinds! {
+    /// Introduces a peer. Exists in the packet framing only.
+    Hello = 1,
+    /// Asks for a service id.
+    RegisterRequest = 2,
+    /// Answers a `RegisterRequest`.
+    RegisterReply = 3,
+    /// Gives a service id back.
+    UnregisterRequest = 4,
+    /// Answers an `UnregisterRequest`.
+    UnregisterReply = 5,
+    /// A call, on its way to the router or to the service.
+    CallRequest = 6,
+    /// A reply, on its way to the router or to the caller.
+    CallReply = 7,
+    /// Asks for the broadcasts to a topic.
+    SubscribeRequest = 8,
+    /// Answers a `SubscribeRequest`.
+    SubscribeReply = 9,
+    /// Ends a subscription.
+    UnsubscribeRequest = 10,
+    /// Answers an `UnsubscribeRequest`.
+    UnsubscribeReply = 11,
+    /// An event, on its way to the router or to a subscriber.
+    BroadcastRequest = 12,
+    /// Answers a `BroadcastRequest`.
+    BroadcastReply = 13,
+    /// Asks for a sign of life.
+    Ping = 14,
+    /// Answers a `Ping`.
+    Pong = 15,
+}
+
+impl MessageKind {
+    /// The field number of the message in `Packet`.
+    pub fn field(self) -> u32 {
+        self as u32
+    }
+
+    /// The type number in a classic header; `Hello` has none.
+    pub fn classic_type(self) -> Option<i32> {
+        (self != MessageKind::Hello).then(|| self as i32 - 2)
+    }
+
+    /// The kind with this type number in a classic header.
+    pub fn from_classic_type(number: i32) -> Option<MessageKind> {
+        let field = u32::try_from(number.checked_add(2)?).ok()?;
+        MessageKind::from_field(field).filter(|&kind| kind != MessageKind::Hello)
+    }
+}
+
+/// What a peer did against the protocol. It costs the peer its connection, and nobody else anything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// The fifth byte of the connection fits neither framing.
+    #[error("the connection begins like neither framing (its fifth byte is {0:#04x})")]
+    UnknownFraming(u8),
+    /// A classic header with a type number that no message has.
+    #[error("message type {0} is unknown")]
+    UnknownType(i32),
+    /// A `Packet` without a message in it.
+    #[error("the packet holds no message")]
+    EmptyPacket,
+    /// A frame whose header announces more than the limit. Both in bytes.
+    #[error("a frame of {length} bytes is over the limit of {limit}")]
+    FrameTooLarge {
+        /// Body length in the frame's header.
+        length: u64,
+        /// Largest body length that is accepted.
+        limit: usize,
+    },
+    /// A body that is not valid protobuf for its message.
+    #[error("a {kind} does not decode: {error}")]
+    Malformed {
+        /// The message it should have been, or `Packet`.
+        kind: &'static str,
+        /// What is wrong with it.
+        error: Cow<'static, str>,
+    },
+    /// A message that this side may not receive, such as a reply that only a router sends.
+    #[error("a {} may not be sent to this side", .0.name())]
+    WrongDirection(MessageKind),
+    /// A second `Hello` on the same connection.
+    #[error("a second Hello came")]
+    SecondHello,
+    /// A `Hello` whose instance id is longer than any real one. In bytes.
+    #[error("the Hello's instance id has {0} bytes; 16 are usual")]
+    InstanceIdTooLong(usize),
+}
+
+impl Violation {
+    pub(crate) fn malformed(kind: MessageKind, error: WireError) -> Self {
+        Violation::Malformed {
+            kind: kind.name(),
+            error: Cow::Owned(error.to_string()),
+        }
+    }
+
+    /// A short name for counting violations by reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Violation::UnknownFraming(_) => "unknown framing",
+            Violation::UnknownType(_) => "unknown type",
+            Violation::EmptyPacket => "empty packet",
+            Violation::FrameTooLarge { .. } => "frame too large",
+            Violation::Malformed { .. } => "malformed message",
+            Violation::WrongDirection(_) => "wrong direction",
+            Violation::SecondHello => "second hello",
+            Violation::InstanceIdTooLong(_) => "instance id too long",
+        }
+    }
+}
+
+/// The encoded message of a frame: one piece of memory, or three where a field was replaced.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// As it was received or encoded.
+    Whole(Bytes),
+    /// What stands before the replaced field, the field, and what stands behind it.
+    Spliced(Box<[Bytes; 3]>),
+}
+
+impl Body {
+    /// The pieces, in order.
+    pub fn segments(&self) -> &[Bytes] {
+        match self {
+            Body::Whole(bytes) => std::slice::from_ref(bytes),
+            Body::Spliced(pieces) => pieces.as_slice(),
+        }
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.segments().iter().map(Bytes::len).sum()
+    }
+
+    /// Whether there are no bytes at all, as in a `Ping`.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The body as one piece; copies it if there are several.
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Body::Whole(bytes) => bytes,
+            Body::Spliced(pieces) => pieces.concat().into(),
+        }
+    }
+}
+
+/// One message as it travels: its kind, and its encoded body.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// What the message is.
+    pub kind: MessageKind,
+    /// The encoded message, without any framing.
+    pub body: Body,
+}
+
+impl Frame {
+    /// A frame around an encoded message.
+    pub fn new(kind: MessageKind, body: impl Into<Bytes>) -> Self {
+        Frame {
+            kind,
+            body: Body::Whole(body.into()),
+        }
+    }
+
+    /// Decodes the body as `M`.
+    ///
+    /// # Errors
+    /// [`Violation::WrongDirection`] if the frame holds another kind of message, [`Violation::Malformed`]
+    /// if the body does not decode.
+    pub fn decode<M: crate::messages::Message>(&self) -> Result<M, Violation> {
+        if self.kind != M::KIND {
+            return Err(Violation::WrongDirection(self.kind));
+        }
+        let decoded = match &self.body {
+            Body::Whole(bytes) => M::decode(bytes.clone()),
+            spliced => M::decode(spliced.clone().into_bytes()),
+        };
+        decoded.map_err(|error| Violation::Malformed {
+            kind: M::KIND.name(),
+            error: Cow::Owned(error.to_string()),
+        })
+    }
+
+    /// The bytes that stand before the body on the wire; `None` for a `Hello` in the classic framing,
+    /// which has no number for it, and for a body of 4 GiB or more.
+    pub fn header(&self, framing: Framing) -> Option<Header> {
+        let length = self.body.len();
+        let mut header = Header::default();
+        match framing {
+            Framing::Classic => {
+                header.extend(self.kind.classic_type()?.to_be_bytes());
+                header.extend(u32::try_from(length).ok()?.to_be_bytes());
+            }
+            Framing::Packet => {
+                let packet_length = 1 + varint_len(length as u64) + length;
+                header.extend(u32::try_from(packet_length).ok()?.to_be_bytes());
+                header.extend([(self.kind.field() << 3) as u8 | 2]);
+                crate::wire::write_varint(length as u64, &mut header);
+            }
+        }
+        Some(header)
+    }
+
+    /// Appends the whole frame to `out`; `false`, and nothing appended, where [`Frame::header`] is `None`.
+    #[must_use]
+    pub fn encode(&self, framing: Framing, out: &mut BytesMut) -> bool {
+        let Some(header) = self.header(framing) else {
+            return false;
+        };
+        out.extend_from_slice(header.as_ref());
+        for segment in self.body.segments() {
+            out.extend_from_slice(segment);
+        }
+        true
+    }
+}
+
+/// The bytes before a frame's body: 6 to 10 of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Header {
+    bytes: [u8; MAX_HEADER],
+    length: u8,
+}
+
+impl Extend<u8> for Header {
+    fn extend<T: IntoIterator<Item = u8>>(&mut self, bytes: T) {
+        for byte in bytes {
+            self.bytes[usize::from(self.length)] = byte;
+            self.length += 1;
+        }
+    }
+}
+
+impl AsRef<[u8]> for Header {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+/// Takes frames out of the bytes that a peer sent.
+///
+/// It keeps no bytes itself and reserves none: memory follows what was received, never what a header
+/// announces.
+#[derive(Debug, Clone)]
+pub struct FrameDecoder {
+    framing: Option<Framing>,
+    limit: usize,
+}
+
+impl FrameDecoder {
+    /// A decoder that finds the framing out; `limit` is the largest body accepted, in bytes (see
+    /// [`DEFAULT_MAX_FRAME`]).
+    pub fn detecting(limit: usize) -> Self {
+        FrameDecoder {
+            framing: None,
+            limit,
+        }
+    }
+
+    /// A decoder for a known framing.
+    pub fn new(framing: Framing, limit: usize) -> Self {
+        FrameDecoder {
+            framing: Some(framing),
+            limit,
+        }
+    }
+
+    /// The framing, once it is known.
+    pub fn framing(&self) -> Option<Framing> {
+        self.framing
+    }
+
+    /// Takes the next whole frame from the front of `buffer`; `None` while it is not all there.
+    ///
+    /// # Errors
+    /// A [`Violation`], as soon as the header or, once it is complete, the body shows it. The
+    /// connection is of no use afterwards.
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, Violation> {
+        if self.framing.is_none() {
+            self.framing = Framing::detect(buffer)?;
+        }
+        match self.framing {
+            None => Ok(None),
+            Some(Framing::Classic) => self.decode_classic(buffer),
+            Some(Framing::Packet) => self.decode_packet(buffer),
+        }
+    }
+
+    fn decode_classic(&self, buffer: &mut BytesMut) -> Result<Option<Frame>, Violation> {
+        let Some(&[t0, t1, t2, t3, l0, l1, l2, l3]) = buffer.first_chunk::<CLASSIC_HEADER>() else {
+            return Ok(None);
+        };
+        let number = i32::from_be_bytes([t0, t1, t2, t3]);
+        let kind = MessageKind::from_classic_type(number).ok_or(Violation::UnknownType(number))?;
+        let length = self.checked_length([l0, l1, l2, l3])?;
+        if buffer.len() - CLASSIC_HEADER < length {
+            return Ok(None);
+        }
+        buffer.advance(CLASSIC_HEADER);
+        Ok(Some(Frame::new(kind, buffer.split_to(length))))
+    }
+
+    fn decode_packet(&self, buffer: &mut BytesMut) -> Result<Option<Frame>, Violation> {
+        let Some(&header) = buffer.first_chunk::<PACKET_HEADER>() else {
+            return Ok(None);
+        };
+        let length = self.checked_length(header)?;
+        if buffer.len() - PACKET_HEADER < length {
+            return Ok(None);
+        }
+        buffer.advance(PACKET_HEADER);
+        unpack(buffer.split_to(length).freeze()).map(Some)
+    }
+
+    fn checked_length(&self, bytes: [u8; 4]) -> Result<usize, Violation> {
+        let length = u32::from_be_bytes(bytes);
+        match usize::try_from(length) {
+            Ok(length) if length <= self.limit => Ok(length),
+            _ => Err(Violation::FrameTooLarge {
+                length: u64::from(length),
+                limit: self.limit,
+            }),
+        }
+    }
+}
+
+/// Takes the message out of an encoded `Packet`.
+fn unpack(mut packet: Bytes) -> Result<Frame, Violation> {
+    // What every encoder writes: one field, which takes all there is.
+    if let Some(&key) = packet.first()
+        && key < 0x80
+        && key & 7 == 2
+        && let Some(kind) = MessageKind::from_field(u32::from(key >> 3))
+        && let Ok((length, size)) = read_varint(&packet[1..])
+        && length == (packet.len() - 1 - size) as u64
+    {
+        packet.advance(1 + size);
+        return Ok(Frame::new(kind, packet));
+    }
+    unpack_unusual(&packet)
+}
+
+/// [`unpack`] for a `Packet` with several fields or unknown ones. Of different messages the last one
+/// counts; parts of the same message are merged, which is what appending them does.
+fn unpack_unusual(packet: &Bytes) -> Result<Frame, Violation> {
+    // prost also reads, and refuses, what is overwritten later.
+    Packet::decode(packet.clone()).map_err(|error| Violation::Malformed {
+        kind: "Packet",
+        error: Cow::Owned(error.to_string()),
+    })?;
+    let malformed = |error: WireError| Violation::Malformed {
+        kind: "Packet",
+        error: Cow::Owned(error.to_string()),
+    };
+    let mut found: Option<(MessageKind, BytesMut)> = None;
+    let mut records = Records::new(packet);
+    while let Some(record) = records.next().map_err(malformed)? {
+        let (Some(kind), Value::Bytes(part)) =
+            (MessageKind::from_field(record.field), record.value)
+        else {
+            continue;
+        };
+        match &mut found {
+            Some((current, message)) if *current == kind => message.extend_from_slice(part),
+            _ => found = Some((kind, BytesMut::from(part))),
+        }
+    }
+    let (kind, message) = found.ok_or(Violation::EmptyPacket)?;
+    Ok(Frame::new(kind, message))
+}
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

@@ -1,0 +1,359 @@
+use bytes::{BufMut, Bytes, BytesMut};
+use proptest::prelude::*;
+use prost::Message as _;
+
+use super::*;
+use crate::messages::{self, packet};
+
+const LIMIT: usize = DEFAULT_MAX_FRAME;
+
+fn frame(kind: MessageKind, body: &'static [u8]) -> Frame {
+    Frame::new(kind, body)
+}
+
+fn encoded(frame: &Frame, framing: Framing) -> BytesMut {
+    let mut out = BytesMut::new();
+    assert!(frame.encode(framing, &mut out));
+    out
+}
+
+fn decode_all(
+    decoder: &mut FrameDecoder,
+    bytes: &[u8],
+) -> Result<Vec<(MessageKind, Bytes)>, Violation> {
+    let mut buffer = BytesMut::from(bytes);
+    let mut frames = Vec::new();
+    while let Some(frame) = decoder.decode(&mut buffer)? {
+        frames.push((frame.kind, frame.body.into_bytes()));
+    }
+    Ok(frames)
+}
+
+// Rules FR-2, FR-5: the type numbers and the header of the classic framing.
+#[test]
+fn classic_header_is_type_and_length() {
+    let numbers = [
+        (MessageKind::RegisterRequest, 0),
+        (MessageKind::RegisterReply, 1),
+        (MessageKind::UnregisterRequest, 2),
+        (MessageKind::UnregisterReply, 3),
+        (MessageKind::CallRequest, 4),
+        (MessageKind::CallReply, 5),
+        (MessageKind::SubscribeRequest, 6),
+        (MessageKind::SubscribeReply, 7),
+        (MessageKind::UnsubscribeRequest, 8),
+        (MessageKind::UnsubscribeReply, 9),
+        (MessageKind::BroadcastRequest, 10),
+        (MessageKind::BroadcastReply, 11),
+        (MessageKind::Ping, 12),
+        (MessageKind::Pong, 13),
+    ];
+    for (kind, number) in numbers {
+        assert_eq!(kind.classic_type(), Some(number));
+        assert_eq!(MessageKind::from_classic_type(number), Some(kind));
+        let bytes = encoded(&frame(kind, b"xyz"), Framing::Classic);
+        assert_eq!(
+            &bytes[..],
+            [&[0, 0, 0, number as u8, 0, 0, 0, 3], &b"xyz"[..]].concat()
+        );
+    }
+    assert_eq!(MessageKind::Hello.classic_type(), None);
+    for unknown in [-2, -1, 14, 15, i32::MIN, i32::MAX] {
+        assert_eq!(MessageKind::from_classic_type(unknown), None);
+    }
+    assert!(!frame(MessageKind::Hello, b"").encode(Framing::Classic, &mut BytesMut::new()));
+}
+
+// Rules FR-3, FR-5: a packet frame is a length and a `Packet`, under the field numbers of the table.
+#[test]
+fn packet_frame_is_length_and_packet() {
+    let call = messages::CallRequest {
+        caller: "/me".into(),
+        address: "/echo".into(),
+        request_id: "1".into(),
+        data: Bytes::from(vec![7; 300]),
+        no_reply: true,
+    };
+    let all: Vec<(u32, packet::Packet)> = vec![
+        (
+            1,
+            packet::Packet::Hello(messages::Hello {
+                name: "n".into(),
+                ..Default::default()
+            }),
+        ),
+        (
+            2,
+            packet::Packet::RegisterRequest(messages::RegisterRequest {
+                service_id: "/a".into(),
+            }),
+        ),
+        (
+            3,
+            packet::Packet::RegisterReply(messages::RegisterReply::default()),
+        ),
+        (
+            4,
+            packet::Packet::UnregisterRequest(messages::UnregisterRequest::default()),
+        ),
+        (
+            5,
+            packet::Packet::UnregisterReply(messages::UnregisterReply { code: 404 }),
+        ),
+        (6, packet::Packet::CallRequest(call)),
+        (7, packet::Packet::CallReply(messages::CallReply::default())),
+        (
+            8,
+            packet::Packet::SubscribeRequest(messages::SubscribeRequest::default()),
+        ),
+        (
+            9,
+            packet::Packet::SubscribeReply(messages::SubscribeReply::default()),
+        ),
+        (
+            10,
+            packet::Packet::UnsubscribeRequest(messages::UnsubscribeRequest::default()),
+        ),
+        (
+            11,
+            packet::Packet::UnsubscribeReply(messages::UnsubscribeReply::default()),
+        ),
+        (
+            12,
+            packet::Packet::BroadcastRequest(messages::BroadcastRequest::default()),
+        ),
+        (
+            13,
+            packet::Packet::BroadcastReply(messages::BroadcastReply::default()),
+        ),
+        (14, packet::Packet::Ping(messages::Ping {})),
+        (15, packet::Packet::Pong(messages::Pong {})),
+    ];
+    for (field, packet) in all {
+        let packet = messages::Packet {
+            packet: Some(packet),
+        }
+        .encode_to_vec();
+        assert_eq!(u32::from(packet[0] >> 3), field);
+        let mut wire = BytesMut::new();
+        wire.put_u32(packet.len() as u32);
+        wire.put_slice(&packet);
+
+        let mut decoder = FrameDecoder::new(Framing::Packet, LIMIT);
+        let read = decoder.decode(&mut wire.clone()).unwrap().unwrap();
+        assert_eq!(read.kind.field(), field);
+        assert_eq!(encoded(&read, Framing::Packet), wire, "field {field}");
+    }
+}
+
+// Rule FR-4: the fifth byte tells the framing, and nothing else does.
+#[test]
+fn fifth_byte_tells_the_framing() {
+    for byte in 0..=255u8 {
+        let start = [0xff, 0, 0x20, 1, byte];
+        let expected = match byte {
+            0x00..=0x07 => Ok(Some(Framing::Classic)),
+            0x0a | 0x12 | 0x1a | 0x22 | 0x2a | 0x32 | 0x3a | 0x42 | 0x4a | 0x52 | 0x5a | 0x62
+            | 0x6a | 0x72 | 0x7a => Ok(Some(Framing::Packet)),
+            _ => Err(Violation::UnknownFraming(byte)),
+        };
+        assert_eq!(Framing::detect(&start), expected, "{byte:#x}");
+        assert_eq!(Framing::detect(&start[..4]), Ok(None));
+    }
+}
+
+// Rule FR-1: the framing that a connection began with stays.
+#[test]
+fn framing_stays_for_life() {
+    let ping = frame(MessageKind::Ping, b"");
+    let mut decoder = FrameDecoder::detecting(LIMIT);
+    assert_eq!(
+        decode_all(&mut decoder, &encoded(&ping, Framing::Packet))
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(decoder.framing(), Some(Framing::Packet));
+    // A classic Ping now is a packet of 12 bytes that is not all there.
+    assert_eq!(
+        decode_all(&mut decoder, &encoded(&ping, Framing::Classic))
+            .unwrap()
+            .len(),
+        0
+    );
+    assert_eq!(decoder.framing(), Some(Framing::Packet));
+}
+
+// Rule CO-14: the limit is judged from the header, before the body is there.
+#[test]
+fn frame_limit_is_judged_from_the_header() {
+    for framing in [Framing::Classic, Framing::Packet] {
+        let mut decoder = FrameDecoder::new(framing, 1000);
+        let mut buffer = BytesMut::new();
+        if framing == Framing::Classic {
+            buffer.put_i32(4);
+        }
+        buffer.put_u32(1001);
+        assert_eq!(
+            decoder.decode(&mut buffer).unwrap_err(),
+            Violation::FrameTooLarge {
+                length: 1001,
+                limit: 1000
+            }
+        );
+        let mut buffer = BytesMut::new();
+        if framing == Framing::Classic {
+            buffer.put_i32(4);
+        }
+        buffer.put_u32(1000);
+        let before = buffer.capacity();
+        assert!(decoder.decode(&mut buffer).unwrap().is_none());
+        assert_eq!(
+            buffer.capacity(),
+            before,
+            "nothing may be reserved for a body that was only announced"
+        );
+    }
+}
+
+// Rule CO-12: unknown types, empty packets, and packets that do not decode.
+#[test]
+fn violations_are_told_apart() {
+    let classic = |kind: i32| {
+        let mut bytes = BytesMut::new();
+        bytes.put_i32(kind);
+        bytes.put_u32(0);
+        decode_all(&mut FrameDecoder::new(Framing::Classic, LIMIT), &bytes).unwrap_err()
+    };
+    assert_eq!(classic(14), Violation::UnknownType(14));
+    assert_eq!(classic(-2), Violation::UnknownType(-2));
+    let packet = |body: &[u8]| {
+        let mut bytes = BytesMut::new();
+        bytes.put_u32(body.len() as u32);
+        bytes.put_slice(body);
+        decode_all(&mut FrameDecoder::new(Framing::Packet, LIMIT), &bytes)
+    };
+    assert_eq!(packet(b"").unwrap_err(), Violation::EmptyPacket);
+    // Field 16, which no message has.
+    assert_eq!(
+        packet(&[0x82, 0x01, 0]).unwrap_err(),
+        Violation::EmptyPacket
+    );
+    for malformed in [
+        &[0x72][..],
+        &[0x72, 5, 0],
+        &[0x70, 0],
+        &[0x07, 0],
+        &[0x72, 0, 0x72],
+    ] {
+        assert_eq!(
+            packet(malformed).unwrap_err().reason(),
+            "malformed message",
+            "{malformed:?}"
+        );
+    }
+    // An unknown field beside the message is skipped.
+    assert_eq!(
+        packet(&[0xa2, 0x06, 1, 9, 0x72, 0]).unwrap(),
+        [(MessageKind::Ping, Bytes::new())]
+    );
+}
+
+fn any_body() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..200)
+}
+
+fn any_kind() -> impl Strategy<Value = MessageKind> {
+    (0..MessageKind::ALL.len()).prop_map(|index| MessageKind::ALL[index])
+}
+
+proptest! {
+    // However the bytes are cut, the same frames come out, in both framings, detected or known.
+    #[test]
+    fn any_chunking_yields_the_same_frames(
+        frames in prop::collection::vec((any_kind(), any_body()), 1..8),
+        classic in any::<bool>(),
+        cuts in prop::collection::vec(1usize..40, 1..50),
+    ) {
+        let framing = if classic { Framing::Classic } else { Framing::Packet };
+        let frames: Vec<_> = frames
+            .into_iter()
+            .filter(|(kind, _)| !classic || *kind != MessageKind::Hello)
+            .collect();
+        let mut wire = BytesMut::new();
+        for (kind, body) in &frames {
+            prop_assert!(Frame::new(*kind, body.clone()).encode(framing, &mut wire));
+        }
+        let mut decoder = FrameDecoder::detecting(LIMIT);
+        let mut buffer = BytesMut::new();
+        let mut read = Vec::new();
+        let mut cuts = cuts.iter().cycle();
+        while !wire.is_empty() {
+            let cut = wire.len().min(*cuts.next().unwrap());
+            buffer.extend_from_slice(&wire.split_to(cut));
+            while let Some(frame) = decoder.decode(&mut buffer).unwrap() {
+                read.push((frame.kind, frame.body.into_bytes().to_vec()));
+            }
+        }
+        prop_assert_eq!(read, frames);
+        prop_assert!(buffer.is_empty());
+    }
+
+    // A packet is read exactly as prost reads it: same message, or refused by both. Rule SV-6.
+    #[test]
+    fn packets_are_read_as_prost_reads_them(packet in packet_bytes()) {
+        let mut wire = BytesMut::new();
+        wire.put_u32(packet.len() as u32);
+        wire.put_slice(&packet);
+        let ours = FrameDecoder::new(Framing::Packet, LIMIT).decode(&mut wire);
+        let theirs = messages::Packet::decode(packet.as_slice());
+        match (ours, theirs.map(|packet| packet.packet)) {
+            (Ok(Some(frame)), Ok(Some(message))) => {
+                let alone = messages::Packet { packet: Some(message) }.encode_to_vec();
+                prop_assert_eq!(u32::from(alone[0] >> 3), frame.kind.field());
+                let mut again = BytesMut::new();
+                prop_assert!(frame.encode(Framing::Packet, &mut again));
+                let again = messages::Packet::decode(&again[4..]).unwrap().encode_to_vec();
+                prop_assert_eq!(again, alone);
+            }
+            (Err(Violation::EmptyPacket), Ok(None)) => {}
+            (Err(Violation::Malformed { .. }), Err(_)) => {}
+            // A single message is not looked into here; whoever reads it refuses it.
+            (Ok(Some(frame)), Err(_)) => {
+                let mut again = BytesMut::new();
+                prop_assert!(frame.encode(Framing::Packet, &mut again));
+                prop_assert!(messages::Packet::decode(&again[4..]).is_err());
+            }
+            (ours, theirs) => prop_assert!(false, "{ours:?} against {theirs:?}"),
+        }
+    }
+}
+
+/// Bytes that often are a packet: some fields with some contents, some of it nonsense.
+fn packet_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let field = (
+        1u32..18,
+        prop::sample::select(vec![0u32, 1, 2, 2, 2, 2, 2, 3, 4, 5]),
+        inner_bytes(),
+    )
+        .prop_map(|(number, wire_type, body)| {
+            let mut out = Vec::new();
+            prost::encoding::encode_varint(u64::from(number << 3 | wire_type), &mut out);
+            if wire_type == 2 {
+                prost::encoding::encode_varint(body.len() as u64, &mut out);
+            }
+            out.extend(body);
+            out
+        });
+    prop::collection::vec(field, 0..4).prop_map(|fields| fields.concat())
+}
+
+fn inner_bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => ("[a-z/]{0,5}", "[a-z0-9]{0,3}").prop_map(|(address, request_id)| messages::CallRequest {
+            address, request_id, ..Default::default()
+        }.encode_to_vec()),
+        2 => Just(Vec::new()),
+        1 => prop::collection::vec(any::<u8>(), 0..12),
+    ]
+}

@@ -1,0 +1,180 @@
+//! The fields a router reads of the messages that it passes on as they came.
+//!
+//! A [`CallHead`], [`ReplyHead`] or [`BroadcastHead`] borrows its strings from the encoded message and
+//! leaves the payload alone. It holds what any protobuf decoder would find: of a field that is there
+//! twice, the last one counts; text is UTF-8 or the message is refused.
+
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::frame::{Body, MessageKind, Violation};
+use crate::messages::CallReplyType;
+use crate::wire::{Records, WireError, varint_len, write_varint};
+
+/// A string field, and where its record stands in the message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Field<'a> {
+    /// The value; empty if the field is absent.
+    pub text: &'a str,
+    place: Option<Range<usize>>,
+}
+
+/// What a router reads of a `CallRequest`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CallHead<'a> {
+    /// Who calls, as the caller states it.
+    pub caller: &'a str,
+    /// Where the call goes.
+    pub address: &'a str,
+    /// The caller's id of the call.
+    pub request_id: Field<'a>,
+    /// Whether the caller wants no answer.
+    pub no_reply: bool,
+}
+
+/// What a router reads of a `CallReply`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReplyHead<'a> {
+    /// The id of the call that is answered.
+    pub request_id: Field<'a>,
+    /// Whether this reply ends the call. Only a reply of type PARTIAL does not.
+    pub last: bool,
+}
+
+/// What a router reads of a `BroadcastRequest`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BroadcastHead<'a> {
+    /// Who announces, as the sender states it.
+    pub caller: &'a str,
+    /// The topic, which may be a pattern.
+    pub topic: &'a str,
+}
+
+impl<'a> CallHead<'a> {
+    /// Field number of `request_id`.
+    const REQUEST_ID: u32 = 3;
+
+    /// Reads the head of an encoded `CallRequest`.
+    ///
+    /// # Errors
+    /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
+    pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
+        let read = || {
+            let mut head = CallHead::default();
+            let mut records = Records::new(message);
+            while let Some(record) = records.next()? {
+                let (field, value) = (record.field, record.value);
+                match field {
+                    1 => head.caller = value.text(field)?,
+                    2 => head.address = value.text(field)?,
+                    Self::REQUEST_ID => {
+                        head.request_id = Field {
+                            text: value.text(field)?,
+                            place: Some(record.start..record.end),
+                        }
+                    }
+                    4 => drop(value.bytes(field)?),
+                    5 => head.no_reply = value.varint(field)? != 0,
+                    _ => {}
+                }
+            }
+            Ok(head)
+        };
+        read().map_err(|error: WireError| Violation::malformed(MessageKind::CallRequest, error))
+    }
+
+    /// The message this head was read from, with another request id. The payload is not copied.
+    pub fn with_request_id(&self, message: &Bytes, id: &str) -> Body {
+        splice_text(message, &self.request_id, Self::REQUEST_ID, id)
+    }
+}
+
+impl<'a> ReplyHead<'a> {
+    /// Field number of `request_id`.
+    const REQUEST_ID: u32 = 1;
+
+    /// Reads the head of an encoded `CallReply`.
+    ///
+    /// # Errors
+    /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
+    pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
+        let read = || {
+            let mut head = ReplyHead {
+                last: true,
+                ..ReplyHead::default()
+            };
+            let mut records = Records::new(message);
+            while let Some(record) = records.next()? {
+                let (field, value) = (record.field, record.value);
+                match field {
+                    Self::REQUEST_ID => {
+                        head.request_id = Field {
+                            text: value.text(field)?,
+                            place: Some(record.start..record.end),
+                        }
+                    }
+                    2 => drop(value.varint(field)?),
+                    // An enum is 32 bits wide; decoders drop what is above.
+                    3 => head.last = value.varint(field)? as i32 != CallReplyType::Partial as i32,
+                    4 => drop(value.bytes(field)?),
+                    100 => drop(value.varint(field)?),
+                    _ => {}
+                }
+            }
+            Ok(head)
+        };
+        read().map_err(|error: WireError| Violation::malformed(MessageKind::CallReply, error))
+    }
+
+    /// The message this head was read from, with another request id. The payload is not copied.
+    pub fn with_request_id(&self, message: &Bytes, id: &str) -> Body {
+        splice_text(message, &self.request_id, Self::REQUEST_ID, id)
+    }
+}
+
+impl<'a> BroadcastHead<'a> {
+    /// Reads the head of an encoded `BroadcastRequest`.
+    ///
+    /// # Errors
+    /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
+    pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
+        let read = || {
+            let mut head = BroadcastHead::default();
+            let mut records = Records::new(message);
+            while let Some(record) = records.next()? {
+                let (field, value) = (record.field, record.value);
+                match field {
+                    1 => head.caller = value.text(field)?,
+                    2 => drop(value.bytes(field)?),
+                    3 => head.topic = value.text(field)?,
+                    _ => {}
+                }
+            }
+            Ok(head)
+        };
+        read()
+            .map_err(|error: WireError| Violation::malformed(MessageKind::BroadcastRequest, error))
+    }
+}
+
+/// Replaces the last record of a string field, which is the one that counts, or appends it.
+fn splice_text(message: &Bytes, field: &Field<'_>, number: u32, text: &str) -> Body {
+    let end = message.len();
+    let place = field.place.clone().unwrap_or(end..end);
+    let key = u64::from(number << 3 | 2);
+    let length = text.len() as u64;
+    let mut record = BytesMut::with_capacity(varint_len(key) + varint_len(length) + text.len());
+    write_varint(key, &mut record);
+    write_varint(length, &mut record);
+    record.put_slice(text.as_bytes());
+    Body::Spliced(Box::new([
+        message.slice(..place.start),
+        record.freeze(),
+        message.slice(place.end..),
+    ]))
+}
+
+#[cfg(test)]
+#[path = "head_tests.rs"]
+mod tests;

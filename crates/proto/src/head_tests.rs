@@ -1,0 +1,244 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+use prost::Message as _;
+
+use super::*;
+use crate::frame::{FrameDecoder, Framing};
+use crate::messages::{BroadcastRequest, CallReply, CallRequest};
+
+fn call() -> CallRequest {
+    CallRequest {
+        caller: "/me".into(),
+        address: "/shop/cart".into(),
+        request_id: "r1".into(),
+        data: Bytes::from_static(b"payload"),
+        no_reply: false,
+    }
+}
+
+#[test]
+fn heads_read_what_was_written() {
+    let encoded = call().encode_to_vec();
+    let head = CallHead::read(&encoded).unwrap();
+    assert_eq!((head.caller, head.address), ("/me", "/shop/cart"));
+    assert_eq!((head.request_id.text, head.no_reply), ("r1", false));
+    let head = CallHead::read(b"").unwrap();
+    assert_eq!(head, CallHead::default());
+}
+
+// Rule CA-5: only PARTIAL leaves a call open; a type that nobody knows ends it, as decoders read it.
+#[test]
+fn only_partial_is_not_the_last_reply() {
+    for (reply_type, last) in [(0, true), (1, false), (2, true), (-1, true)] {
+        let reply = CallReply {
+            reply_type,
+            ..Default::default()
+        }
+        .encode_to_vec();
+        assert_eq!(ReplyHead::read(&reply).unwrap().last, last, "{reply_type}");
+    }
+    // 2^32 + 1 is 1 in an enum of 32 bits.
+    assert!(
+        !ReplyHead::read(&[0x18, 0x81, 0x80, 0x80, 0x80, 0x10])
+            .unwrap()
+            .last
+    );
+}
+
+// Rule SV-6: of a repeated singular field the last one counts.
+#[test]
+fn the_last_of_repeated_fields_counts() {
+    let first = CallRequest {
+        address: "/a".into(),
+        request_id: "1".into(),
+        no_reply: true,
+        ..call()
+    };
+    let second = CallRequest {
+        address: "/b".into(),
+        request_id: "2".into(),
+        ..Default::default()
+    };
+    let both = [first.encode_to_vec(), second.encode_to_vec()].concat();
+    let head = CallHead::read(&both).unwrap();
+    assert_eq!(
+        (head.address, head.request_id.text, head.no_reply),
+        ("/b", "2", true)
+    );
+    let changed = head
+        .with_request_id(&both.clone().into(), "new")
+        .into_bytes();
+    assert_eq!(CallRequest::decode(changed).unwrap().request_id, "new");
+}
+
+// Rule SV-5: a replaced request id changes that field and not a byte besides, unknown fields included.
+#[test]
+fn only_the_request_id_is_replaced() {
+    let mut encoded = call().encode_to_vec();
+    encoded.extend([0xa2, 0x06, 3, 1, 2, 3]); // field 100, bytes
+    let encoded = Bytes::from(encoded);
+    let head = CallHead::read(&encoded).unwrap();
+    let body = head.with_request_id(&encoded, "longer-than-before");
+    // Not copied: the pieces around it are the original memory.
+    let [before, _, after] = body.segments() else {
+        panic!("three pieces")
+    };
+    assert_eq!(before.as_ptr(), encoded.as_ptr());
+    assert_eq!(after.as_ptr_range().end, encoded.as_ptr_range().end);
+    let changed = body.into_bytes();
+    assert!(changed.ends_with(&[0xa2, 0x06, 3, 1, 2, 3]));
+    let expected = CallRequest {
+        request_id: "longer-than-before".into(),
+        ..call()
+    };
+    assert_eq!(CallRequest::decode(changed.clone()).unwrap(), expected);
+    let back = CallHead::read(&changed)
+        .unwrap()
+        .with_request_id(&changed, "r1");
+    assert_eq!(back.into_bytes(), encoded);
+}
+
+#[test]
+fn an_absent_request_id_is_added() {
+    let reply = CallReply {
+        code: 500,
+        ..Default::default()
+    }
+    .encode_to_vec();
+    let reply = Bytes::from(reply);
+    let changed = ReplyHead::read(&reply)
+        .unwrap()
+        .with_request_id(&reply, "x");
+    let expected = CallReply {
+        code: 500,
+        request_id: "x".into(),
+        ..Default::default()
+    };
+    assert_eq!(CallReply::decode(changed.into_bytes()).unwrap(), expected);
+}
+
+// Rules SV-7, CO-12: text that is not UTF-8 is refused in each string field, even one that is overwritten.
+#[test]
+fn text_must_be_utf8() {
+    for field in [1u8, 2, 3] {
+        let bad = [field << 3 | 2, 1, 0xff];
+        assert!(CallHead::read(&bad).is_err());
+        let overwritten = [&bad[..], &[field << 3 | 2, 1, b'x']].concat();
+        assert!(CallHead::read(&overwritten).is_err());
+    }
+    assert!(
+        CallHead::read(&[4 << 3 | 2, 1, 0xff]).is_ok(),
+        "data may be anything"
+    );
+    assert!(ReplyHead::read(&[1 << 3 | 2, 1, 0xff]).is_err());
+    assert!(BroadcastHead::read(&[1 << 3 | 2, 1, 0xff]).is_err());
+    assert!(BroadcastHead::read(&[2 << 3 | 2, 1, 0xff]).is_ok());
+    assert!(BroadcastHead::read(&[3 << 3 | 2, 1, 0xff]).is_err());
+}
+
+/// Fields of all wire types with small numbers, groups nested and cut short among them.
+fn message_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let number = prop::sample::select(vec![0u32, 1, 2, 3, 3, 4, 5, 6, 100, 1 << 28]);
+    let field = (
+        number,
+        0u32..8,
+        prop::collection::vec(any::<u8>(), 0..6),
+        any::<u8>(),
+    )
+        .prop_map(|(number, wire_type, bytes, form)| {
+            let mut out = Vec::new();
+            prost::encoding::encode_varint(u64::from(number << 3 | wire_type), &mut out);
+            match wire_type {
+                0 if form > 40 => prost::encoding::encode_varint(u64::from(form & 3), &mut out),
+                2 if form > 20 => {
+                    let text = String::from_utf8_lossy(&bytes).into_owned().into_bytes();
+                    let bytes = if form > 60 { text } else { bytes };
+                    prost::encoding::encode_varint(bytes.len() as u64, &mut out);
+                    out.extend(bytes);
+                }
+                1 if form > 40 => out.extend([form; 8]),
+                5 if form > 40 => out.extend([form; 4]),
+                3 | 4 => {}
+                _ => out.extend(bytes),
+            }
+            out
+        });
+    let group = (1u32..8, 0usize..130).prop_map(|(number, depth)| {
+        let start = (number << 3 | 3) as u8;
+        let end = (number << 3 | 4) as u8;
+        [vec![start; depth], vec![0x30, 0x01], vec![end; depth]].concat()
+    });
+    prop_oneof![
+        8 => prop::collection::vec(field, 0..6).prop_map(|fields| fields.concat()),
+        1 => group,
+        1 => prop::collection::vec(any::<u8>(), 0..40),
+    ]
+}
+
+/// The message as the only field of a `Packet`.
+fn packed(kind: MessageKind, message: &[u8]) -> Vec<u8> {
+    let mut out = vec![(kind.field() << 3 | 2) as u8];
+    prost::encoding::encode_varint(message.len() as u64, &mut out);
+    out.extend(message);
+    out
+}
+
+fn in_packet(kind: MessageKind, message: &[u8]) -> Option<crate::messages::packet::Packet> {
+    crate::messages::Packet::decode(packed(kind, message).as_slice())
+        .ok()?
+        .packet
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    // Rule SV-6: router and service never see different messages.
+    #[test]
+    fn heads_agree_with_prost_on_any_bytes(message in message_bytes()) {
+        use crate::messages::packet::Packet::{BroadcastRequest, CallReply, CallRequest};
+        let call = CallHead::read(&message).ok()
+            .map(|h| (h.caller.to_owned(), h.address.to_owned(), h.request_id.text.to_owned(), h.no_reply));
+        let expected = in_packet(MessageKind::CallRequest, &message).map(|packet| match packet {
+            CallRequest(c) => (c.caller, c.address, c.request_id, c.no_reply),
+            other => panic!("{other:?}"),
+        });
+        prop_assert_eq!(call, expected);
+        let reply = ReplyHead::read(&message).ok().map(|h| (h.request_id.text.to_owned(), h.last));
+        let expected = in_packet(MessageKind::CallReply, &message).map(|packet| match packet {
+            CallReply(r) => (r.request_id, r.reply_type != 1),
+            other => panic!("{other:?}"),
+        });
+        prop_assert_eq!(reply, expected);
+        let broadcast = BroadcastHead::read(&message).ok().map(|h| (h.caller.to_owned(), h.topic.to_owned()));
+        let expected = in_packet(MessageKind::BroadcastRequest, &message).map(|packet| match packet {
+            BroadcastRequest(b) => (b.caller, b.topic),
+            other => panic!("{other:?}"),
+        });
+        prop_assert_eq!(broadcast, expected);
+    }
+
+    // Replacing the id changes nothing else that a decoder sees.
+    #[test]
+    fn replaced_ids_are_what_prost_reads(message in message_bytes(), id in "[a-z]{0,200}") {
+        let message = Bytes::from(message);
+        if let Ok(head) = CallHead::read(&message) {
+            let mut expected = CallRequest::decode(message.clone()).unwrap();
+            expected.request_id.clone_from(&id);
+            let body = head.with_request_id(&message, &id);
+            prop_assert_eq!(body.len(), body.clone().into_bytes().len());
+            prop_assert_eq!(CallRequest::decode(body.into_bytes()).unwrap(), expected);
+        }
+    }
+
+    // What a router forwards, a peer of either framing can decode.
+    #[test]
+    fn accepted_messages_decode_in_both_framings(message in message_bytes()) {
+        if BroadcastHead::read(&message).is_ok() {
+            prop_assert!(BroadcastRequest::decode(message.as_slice()).is_ok());
+            let mut wire = bytes::BytesMut::new();
+            prop_assert!(crate::Frame::new(MessageKind::BroadcastRequest, message).encode(Framing::Packet, &mut wire));
+            let frame = FrameDecoder::new(Framing::Packet, 1 << 20).decode(&mut wire).unwrap().unwrap();
+            prop_assert!(frame.decode::<BroadcastRequest>().is_ok());
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The Golem Service Bus protocol (GSB) without a socket: what its peers say, how it is framed, and
+//! what names, topics and addresses look like.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`messages`] | the protobuf messages of `proto/gsb_api.proto` |
+//! | [`frame`] | one message with its kind, and the two framings it may travel in |
+//! | [`head`] | the fields a router reads of a message that it passes on unchanged |
+//! | [`name`] | service ids and topics, checked once and valid ever after |
+//! | [`prefix_map`] | service id → value, found by the longest prefix of an address |
+//! | [`topic_map`] | subscriptions with patterns, found by a broadcast's topic |
+//! | [`address`] | where a bus listens: `tcp://host:port`, `unix:/path` |
+//! | `codec` | an adapter for tokio-util's `Framed` (feature `codec`) |
+//!
+//! Nothing here knows a socket, a clock or a task. The rules come from `docs/protocol.md`.
+
+pub mod address;
+#[cfg(feature = "codec")]
+pub mod codec;
+pub mod frame;
+pub mod head;
+pub mod messages;
+pub mod name;
+pub mod prefix_map;
+pub mod topic_map;
+mod wire;
+
+pub use address::{Address, AddressError};
+pub use frame::{Body, Frame, FrameDecoder, Framing, MessageKind, Violation};
+pub use name::{NameError, ServiceId, Topic};
+pub use prefix_map::PrefixMap;
+pub use topic_map::TopicMap;

@@ -1,0 +1,156 @@
+use proptest::prelude::*;
+
+use super::*;
+
+// Rules SV-1, TO-1: what a service id and a topic may be.
+#[test]
+fn names_are_checked() {
+    let longest = "a".repeat(MAX_NAME);
+    for good in [
+        "a",
+        "/a",
+        "/a/b",
+        "a/b",
+        "ü/日本",
+        "a.b-c_d:e",
+        "/local/x#y",
+        &longest,
+        "*",
+        "a/**/b",
+        "/*",
+    ] {
+        assert_eq!(ServiceId::new(good).unwrap().as_str(), good);
+        assert_eq!(Topic::new(good).unwrap().as_str(), good);
+    }
+    let too_long = "a".repeat(MAX_NAME + 1);
+    for bad in [
+        "",
+        "/",
+        "//",
+        "//a",
+        "a/",
+        "a//b",
+        "/a/",
+        "/a//b",
+        "a b",
+        " a",
+        "a\n",
+        "a\u{0}",
+        "a\u{7f}",
+        "a\u{a0}b",
+        "a\u{2003}b",
+        "a\u{85}",
+        &too_long,
+    ] {
+        assert!(ServiceId::new(bad).is_err(), "{bad:?}");
+        assert!(Topic::new(bad).is_err(), "{bad:?}");
+    }
+}
+
+// Rule SV-1: the message says why.
+#[test]
+fn errors_name_the_place() {
+    let message = |name| ServiceId::new(name).unwrap_err().to_string();
+    assert!(message("a//b").contains("byte 2"), "{}", message("a//b"));
+    assert!(message("a/").contains("byte 2"));
+    assert!(message("ab c").contains("' '") && message("ab c").contains("byte 2"));
+    assert!(message("").contains("empty"));
+    assert!(message(&"x".repeat(1025)).contains("1025"));
+}
+
+// Rules TO-2, TO-3: one segment, any number of segments, on both sides.
+#[test]
+fn wildcards_stand_for_segments() {
+    let cases = [
+        ("a", "a", true),
+        ("a", "b", false),
+        ("a/b", "a", false),
+        ("*", "a", true),
+        ("*", "a/b", false),
+        ("a/*", "a", false),
+        ("a/*", "a/b", true),
+        ("a/*", "a/b/c", false),
+        ("a/**", "a", true),
+        ("a/**", "a/b/c", true),
+        ("a/**", "ab", false),
+        ("**/c", "a/b/c", true),
+        ("**/c", "c", true),
+        ("a/**/c", "a/c", true),
+        ("a/**/c", "a/b/b/c", true),
+        ("a/**/c", "a/b/b/d", false),
+        ("a/**/b/**/c", "a/b/x/b/c", true),
+        ("**", "/a/b", true),
+        ("*", "/a", false),
+        ("*/a", "/a", true),
+        ("/**", "a", false),
+        ("/**", "/a", true),
+        ("a*", "ab", false),
+        ("a*", "a*", true),
+        ("***", "a", false),
+        // Both sides are patterns.
+        ("a/*", "a/**", true),
+        ("**", "**", true),
+        ("*", "**", true),
+        ("a/*", "*/b", true),
+        ("a/*", "b/*", false),
+        ("a/**", "**/b", true),
+        ("a/*/c", "a/**/d", false),
+        ("*/*", "*", false),
+        ("*/**", "*", true),
+        ("**/*", "a/**", true),
+        ("*", "/**", false),
+        ("*", "/*", false),
+        ("*/**", "/**", true),
+        ("**", "/**", true),
+    ];
+    for (a, b, expected) in cases {
+        let (a, b) = (Topic::new(a).unwrap(), Topic::new(b).unwrap());
+        assert_eq!(a.meets(&b), expected, "{a} and {b}");
+        assert_eq!(b.meets(&a), expected, "{b} and {a}");
+    }
+}
+
+/// All topics of up to four segments over a small alphabet, absolute ones included.
+fn concrete_topics() -> Vec<Topic> {
+    let mut all: Vec<String> = vec!["a".into(), "b".into(), "z".into()];
+    let mut last = all.clone();
+    for _ in 0..3 {
+        last = last
+            .iter()
+            .flat_map(|start| ["a", "b", "z"].map(|segment| format!("{start}/{segment}")))
+            .collect();
+        all.extend(last.iter().cloned());
+    }
+    let absolute: Vec<String> = all.iter().map(|topic| format!("/{topic}")).collect();
+    all.extend(absolute);
+    all.iter().map(|topic| Topic::new(topic).unwrap()).collect()
+}
+
+fn pattern() -> impl Strategy<Value = Topic> {
+    (
+        any::<bool>(),
+        prop::collection::vec(prop::sample::select(vec!["a", "b", "*", "**"]), 1..4),
+    )
+        .prop_map(|(absolute, segments)| {
+            let start = if absolute { "/" } else { "" };
+            Topic::new(&format!("{start}{}", segments.join("/"))).unwrap()
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    // Rule TO-3: patterns meet if, and only if, a concrete topic belongs to both.
+    #[test]
+    fn patterns_meet_where_a_topic_is_in_both(a in pattern(), b in pattern()) {
+        // Patterns of at most four segments that meet at all meet in a topic of at most seven; here
+        // those with `**` meet in a shorter one too, unless literals need the room.
+        let witness = concrete_topics().iter().any(|topic| a.meets(topic) && b.meets(topic));
+        if witness {
+            prop_assert!(a.meets(&b), "{} and {}", a, b);
+        } else if a.as_str().split('/').count() + b.as_str().split('/').count() <= 4 {
+            prop_assert!(!a.meets(&b), "{} and {}", a, b);
+        }
+        prop_assert_eq!(a.meets(&b), b.meets(&a));
+    }
+}

@@ -1,0 +1,146 @@
+//! From service id to value, found by the longest prefix of an address.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use hashbrown::hash_table::{Entry, HashTable};
+
+use crate::name::{MAX_NAME, ServiceId};
+
+/// A map from service ids in which an address finds the longest id that equals it or is followed in
+/// it by `/`.
+///
+/// A look-up hashes the address once, from left to right, and probes at each `/`: it takes time in
+/// proportion to the address's first 1024 bytes, however many ids there are.
+///
+/// ```
+/// use gsb_proto::{PrefixMap, ServiceId};
+///
+/// let mut map = PrefixMap::new();
+/// map.insert(ServiceId::new("/shop")?, 1).ok();
+/// map.insert(ServiceId::new("/shop/cart")?, 2).ok();
+/// assert_eq!(map.lookup("/shop/cart/add"), Some(&2));
+/// assert_eq!(map.lookup("/shop/list"), Some(&1));
+/// assert_eq!(map.lookup("/shopping"), None);
+/// # Ok::<_, gsb_proto::NameError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct PrefixMap<V> {
+    table: HashTable<(ServiceId, V)>,
+    hasher: RandomState,
+}
+
+impl<V> Default for PrefixMap<V> {
+    fn default() -> Self {
+        PrefixMap {
+            table: HashTable::new(),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
+impl<V> PrefixMap<V> {
+    /// An empty map.
+    pub fn new() -> Self {
+        PrefixMap::default()
+    }
+
+    /// How many ids there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Adds an id.
+    ///
+    /// # Errors
+    /// Gives the value back if the id is there already; the map is unchanged.
+    pub fn insert(&mut self, id: ServiceId, value: V) -> Result<(), V> {
+        let hash = hash(&self.hasher, id.as_str());
+        let hasher = &self.hasher;
+        match self.table.entry(
+            hash,
+            |(key, _)| *key == id,
+            |(key, _)| self::hash(hasher, key.as_str()),
+        ) {
+            Entry::Occupied(_) => Err(value),
+            Entry::Vacant(vacant) => {
+                vacant.insert((id, value));
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes an id and gives its value back.
+    pub fn remove(&mut self, id: &str) -> Option<V> {
+        let hash = hash(&self.hasher, id);
+        let entry = self
+            .table
+            .find_entry(hash, |(key, _)| key.as_str() == id)
+            .ok()?;
+        let ((_, value), _) = entry.remove();
+        // A map that was large once should not stay so.
+        if self.table.capacity() > 64 && self.table.len() < self.table.capacity() / 8 {
+            let hasher = &self.hasher;
+            self.table.shrink_to(self.table.len() * 2, |(key, _)| {
+                self::hash(hasher, key.as_str())
+            });
+        }
+        Some(value)
+    }
+
+    /// The value of exactly this id.
+    pub fn get(&self, id: &str) -> Option<&V> {
+        self.find(hash(&self.hasher, id), id)
+    }
+
+    /// The value of the longest id that equals `address` or is followed in it by `/`.
+    pub fn lookup(&self, address: &str) -> Option<&V> {
+        let mut found = None;
+        for_each_prefix(&self.hasher, address, |prefix, hash| {
+            if let Some(value) = self.find(hash, prefix) {
+                found = Some(value);
+            }
+        });
+        found
+    }
+
+    /// All ids and their values, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&ServiceId, &V)> {
+        self.table.iter().map(|(id, value)| (id, value))
+    }
+
+    fn find(&self, hash: u64, id: &str) -> Option<&V> {
+        self.table
+            .find(hash, |(key, _)| key.as_str() == id)
+            .map(|(_, value)| value)
+    }
+}
+
+/// Calls `visit` with each prefix of `address` that could be an id, shortest first, and its hash.
+fn for_each_prefix(state: &RandomState, address: &str, mut visit: impl FnMut(&str, u64)) {
+    let mut hasher = state.build_hasher();
+    let mut hashed = 0;
+    let bytes = address.as_bytes();
+    for end in 1..=bytes.len().min(MAX_NAME) {
+        if end == bytes.len() || bytes[end] == b'/' {
+            hasher.write(&bytes[hashed..end]);
+            hashed = end;
+            visit(&address[..end], hasher.clone().finish());
+        }
+    }
+}
+
+/// The hash that [`for_each_prefix`] computes for the whole of `id`.
+fn hash(state: &RandomState, id: &str) -> u64 {
+    let mut last = 0;
+    for_each_prefix(state, id, |_, hash| last = hash);
+    last
+}
+
+#[cfg(test)]
+#[path = "prefix_map_tests.rs"]
+mod tests;

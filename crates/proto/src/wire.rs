@@ -1,0 +1,198 @@
+//! Reading protobuf records in place, without decoding the message they belong to.
+//!
+//! What is accepted and what is refused is what prost accepts and refuses: a router that reads a
+//! field differently from the service behind it could be made to route what nobody sees. The tests
+//! of [`crate::head`] compare the two on arbitrary bytes.
+
+/// How deep groups may nest in a field that is skipped. prost allows 100 levels, of which the `Packet`
+/// around the message takes one. Whatever framing a message came in, it must be readable in both: a
+/// service that cannot decode what was forwarded to it gives its connection up.
+const RECURSION_LIMIT: u32 = 99;
+
+/// Why a message is not valid protobuf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WireError {
+    /// A length or a number runs past the end of the message.
+    #[error("it ends in the middle of a field")]
+    Truncated,
+    /// A number of more than 64 bits.
+    #[error("it contains an invalid number")]
+    InvalidVarint,
+    /// A field key with number 0, a number over 2^29 - 1, or an unknown wire type.
+    #[error("it contains an invalid field key")]
+    InvalidKey,
+    /// A known field with the wire type of another kind of value.
+    #[error("field {0} has the wrong type")]
+    WrongType(u32),
+    /// A string field that is not UTF-8.
+    #[error("field {0} is not UTF-8")]
+    NotUtf8(u32),
+    /// A group that ends without having begun, or is nested too deep.
+    #[error("it contains an invalid group")]
+    InvalidGroup,
+}
+
+/// The value of one record. Groups are skipped as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Value<'a> {
+    Varint(u64),
+    Fixed64,
+    Bytes(&'a [u8]),
+    Group,
+    Fixed32,
+}
+
+impl<'a> Value<'a> {
+    /// The value as a number, which `bool`, `int32` and enum fields want.
+    pub(crate) fn varint(self, field: u32) -> Result<u64, WireError> {
+        match self {
+            Value::Varint(value) => Ok(value),
+            _ => Err(WireError::WrongType(field)),
+        }
+    }
+
+    /// The value as bytes, which `bytes` and message fields want.
+    pub(crate) fn bytes(self, field: u32) -> Result<&'a [u8], WireError> {
+        match self {
+            Value::Bytes(bytes) => Ok(bytes),
+            _ => Err(WireError::WrongType(field)),
+        }
+    }
+
+    /// The value as text, which `string` fields want.
+    pub(crate) fn text(self, field: u32) -> Result<&'a str, WireError> {
+        std::str::from_utf8(self.bytes(field)?).map_err(|_| WireError::NotUtf8(field))
+    }
+}
+
+/// One field of a message, with the place of the whole record (key included) in the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    pub(crate) field: u32,
+    pub(crate) value: Value<'a>,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+/// Iterates over the top-level records of a message.
+pub(crate) struct Records<'a> {
+    message: &'a [u8],
+    position: usize,
+}
+
+impl<'a> Records<'a> {
+    pub(crate) fn new(message: &'a [u8]) -> Self {
+        Records {
+            message,
+            position: 0,
+        }
+    }
+
+    /// The next record, or `None` at the end of the message.
+    pub(crate) fn next(&mut self) -> Result<Option<Record<'a>>, WireError> {
+        if self.position == self.message.len() {
+            return Ok(None);
+        }
+        let start = self.position;
+        let (field, wire_type) = self.key()?;
+        let value = self.value(field, wire_type, RECURSION_LIMIT)?;
+        Ok(Some(Record {
+            field,
+            value,
+            start,
+            end: self.position,
+        }))
+    }
+
+    fn key(&mut self) -> Result<(u32, u8), WireError> {
+        let key = self.number()?;
+        let key = u32::try_from(key).map_err(|_| WireError::InvalidKey)?;
+        let (field, wire_type) = (key >> 3, (key & 7) as u8);
+        if field == 0 || wire_type > 5 {
+            return Err(WireError::InvalidKey);
+        }
+        Ok((field, wire_type))
+    }
+
+    fn value(&mut self, field: u32, wire_type: u8, depth: u32) -> Result<Value<'a>, WireError> {
+        match wire_type {
+            0 => Ok(Value::Varint(self.number()?)),
+            1 => self.take(8).map(|_| Value::Fixed64),
+            2 => {
+                let length = self.number()?;
+                let length = usize::try_from(length).map_err(|_| WireError::Truncated)?;
+                self.take(length).map(Value::Bytes)
+            }
+            3 => {
+                self.skip_group(field, depth)?;
+                Ok(Value::Group)
+            }
+            5 => self.take(4).map(|_| Value::Fixed32),
+            _ => Err(WireError::InvalidGroup),
+        }
+    }
+
+    /// Skips to behind the end of the group `field`, whose start has been read.
+    fn skip_group(&mut self, field: u32, depth: u32) -> Result<(), WireError> {
+        let depth = depth.checked_sub(1).ok_or(WireError::InvalidGroup)?;
+        loop {
+            let (inner, wire_type) = self.key()?;
+            if wire_type == 4 {
+                return if inner == field {
+                    Ok(())
+                } else {
+                    Err(WireError::InvalidGroup)
+                };
+            }
+            // prost counts every field inside a group as one level, scalar or not.
+            if depth == 0 {
+                return Err(WireError::InvalidGroup);
+            }
+            self.value(inner, wire_type, depth)?;
+        }
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], WireError> {
+        let rest = &self.message[self.position..];
+        let taken = rest.get(..length).ok_or(WireError::Truncated)?;
+        self.position += length;
+        Ok(taken)
+    }
+
+    fn number(&mut self) -> Result<u64, WireError> {
+        let (value, length) = read_varint(&self.message[self.position..])?;
+        self.position += length;
+        Ok(value)
+    }
+}
+
+/// Reads a varint from the start of `bytes`: its value and how many bytes it takes.
+pub(crate) fn read_varint(bytes: &[u8]) -> Result<(u64, usize), WireError> {
+    let mut value = 0u64;
+    for (index, &byte) in bytes.iter().take(10).enumerate() {
+        // The tenth byte holds the 64th bit and nothing else.
+        if index == 9 && byte > 1 {
+            return Err(WireError::InvalidVarint);
+        }
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte < 0x80 {
+            return Ok((value, index + 1));
+        }
+    }
+    Err(WireError::Truncated)
+}
+
+/// Appends `value` as a varint.
+pub(crate) fn write_varint(mut value: u64, out: &mut impl Extend<u8>) {
+    while value >= 0x80 {
+        out.extend([(value as u8 & 0x7f) | 0x80]);
+        value >>= 7;
+    }
+    out.extend([value as u8]);
+}
+
+/// How many bytes `value` takes as a varint.
+pub(crate) fn varint_len(value: u64) -> usize {
+    let bits = 64 - (value | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
