@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The routing rules of a Golem Service Bus as a state machine.
+//!
+//! A [`Bus`] takes what happened (a connection came, a frame arrived, time passed) and appends
+//! [`Effect`]s to a buffer that the caller owns: frames to send, connections to close. It knows no
+//! socket, reads no clock and starts no task, so each rule of `docs/protocol.md` is tested in
+//! microseconds.
+//!
+//! One registry per noun holds the state: services, calls, subscriptions, instances, liveness. A
+//! registry changes itself and returns what follows; only the [`Bus`] turns that into effects.
+
+mod bus;
+mod calls;
+mod config;
+mod connections;
+mod counters;
+mod effect;
+mod instances;
+mod liveness;
+mod refusal;
+mod services;
+mod subscriptions;
+
+pub use bus::Bus;
+pub use config::{BusConfig, Limits, MAX_REQUEST_ID};
+pub use connections::{ConnId, Identity};
+pub use counters::{Counters, Usage};
+pub use effect::{CloseReason, Effect};

@@ -1,0 +1,218 @@
+//! Which calls are open, seen from both ends.
+//!
+//! ```text
+//!                  open            last reply
+//!   (nothing) ───────────▶ open ───────────────▶ (nothing)
+//!                           │ │                      ▲
+//!              caller goes  │ │ service goes:        │ last reply,
+//!                           │ └──────────────────────┤ or service goes
+//!                           ▼     caller is answered │
+//!                       abandoned ───────────────────┘
+//! ```
+//!
+//! An abandoned call keeps its request id taken at the service. Otherwise a newcomer's call could get
+//! that id, and the late reply to the old call would be delivered to the newcomer.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::connections::{ConnId, PerConnection};
+
+pub(crate) type RequestId = Arc<str>;
+
+#[derive(Debug)]
+struct Call {
+    /// `None` when abandoned.
+    caller: Option<ConnId>,
+    caller_id: RequestId,
+    service: ConnId,
+    /// The id that the service knows the call by: `caller_id`, unless that was taken.
+    service_id: RequestId,
+    /// The order in which calls were opened.
+    serial: u64,
+}
+
+/// What one connection has to do with open calls.
+#[derive(Debug, Default)]
+struct Ends {
+    /// Calls it made, by the id it chose.
+    made: HashMap<RequestId, usize>,
+    /// Calls it is to answer, by the id it was given.
+    serving: HashMap<RequestId, usize>,
+    /// Those of `serving` whose caller went away, by their serials.
+    abandoned: BTreeMap<u64, usize>,
+}
+
+/// Where a reply goes, and under which id; `None` as the id leaves the reply as it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Forward {
+    pub(crate) caller: ConnId,
+    pub(crate) new_id: Option<RequestId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Calls {
+    calls: Slab<Call>,
+    ends: PerConnection<Ends>,
+    serial: u64,
+    translations: u64,
+    /// How many abandoned calls are remembered per service.
+    abandoned_limit: usize,
+    abandoned: usize,
+}
+
+impl Calls {
+    /// `abandoned_limit` bounds what is remembered for a service that never answers calls whose
+    /// callers have gone; beyond it the oldest is forgotten.
+    pub(crate) fn new(abandoned_limit: usize) -> Self {
+        Calls {
+            calls: Slab::new(),
+            ends: PerConnection::default(),
+            serial: 0,
+            translations: 0,
+            abandoned_limit,
+            abandoned: 0,
+        }
+    }
+
+    /// How many calls of `caller` are open.
+    pub(crate) fn made_by(&self, caller: ConnId) -> usize {
+        self.ends.get(caller).map_or(0, |ends| ends.made.len())
+    }
+
+    /// Whether `caller` has an open call with this id.
+    pub(crate) fn is_open(&self, caller: ConnId, request_id: &str) -> bool {
+        self.ends
+            .get(caller)
+            .is_some_and(|ends| ends.made.contains_key(request_id))
+    }
+
+    /// Opens a call whose id is not open at `caller`. Returns the id to give to the service if it
+    /// cannot be the caller's own.
+    pub(crate) fn open(
+        &mut self,
+        caller: ConnId,
+        request_id: &str,
+        service: ConnId,
+    ) -> Option<RequestId> {
+        let caller_id: RequestId = Arc::from(request_id);
+        let new_id = self.id_for_service(service, request_id);
+        let service_id = new_id.clone().unwrap_or_else(|| caller_id.clone());
+        self.serial += 1;
+        let key = self.calls.insert(Call {
+            caller: Some(caller),
+            caller_id: caller_id.clone(),
+            service,
+            service_id: service_id.clone(),
+            serial: self.serial,
+        });
+        self.ends.entry(caller).made.insert(caller_id, key);
+        self.ends.entry(service).serving.insert(service_id, key);
+        new_id
+    }
+
+    /// An id that no open call has at `service`: `None` if `wanted` is one.
+    pub(crate) fn id_for_service(&mut self, service: ConnId, wanted: &str) -> Option<RequestId> {
+        let serving = &self.ends.get(service)?.serving;
+        if !serving.contains_key(wanted) {
+            return None;
+        }
+        loop {
+            self.translations += 1;
+            let id = format!("~{}", self.translations);
+            if !serving.contains_key(id.as_str()) {
+                return Some(id.into());
+            }
+        }
+    }
+
+    /// Takes a reply of `service`; `last` ends the call. `None` if nobody waits for it.
+    pub(crate) fn reply(
+        &mut self,
+        service: ConnId,
+        request_id: &str,
+        last: bool,
+    ) -> Option<Forward> {
+        let key = *self.ends.get(service)?.serving.get(request_id)?;
+        let call = &self.calls[key];
+        let translated = !Arc::ptr_eq(&call.caller_id, &call.service_id);
+        let forward = call.caller.map(|caller| Forward {
+            caller,
+            new_id: translated.then(|| call.caller_id.clone()),
+        });
+        if last {
+            self.end(key);
+        }
+        forward
+    }
+
+    /// Forgets a call at both ends.
+    fn end(&mut self, key: usize) {
+        let call = self.calls.remove(key);
+        let service = self.ends.entry(call.service);
+        service.serving.remove(&call.service_id);
+        match call.caller {
+            Some(caller) => drop(self.ends.entry(caller).made.remove(&call.caller_id)),
+            None => {
+                service.abandoned.remove(&call.serial);
+                self.abandoned -= 1;
+            }
+        }
+    }
+
+    /// Ends what the connection had to answer and abandons what it had asked. Returns the callers
+    /// that wait in vain, with their ids, in the order of their calls.
+    pub(crate) fn remove_connection(&mut self, connection: ConnId) -> Vec<(ConnId, RequestId)> {
+        let Ends { made, serving, .. } = self.ends.take(connection);
+        for key in made.into_values() {
+            self.abandon(key, connection);
+        }
+        let mut waiting = Vec::new();
+        for key in serving.into_values() {
+            let call = self.calls.remove(key);
+            match call.caller {
+                Some(caller) => {
+                    self.ends.entry(caller).made.remove(&call.caller_id);
+                    waiting.push((call.serial, caller, call.caller_id));
+                }
+                None => self.abandoned -= 1,
+            }
+        }
+        waiting.sort_unstable_by_key(|(serial, ..)| *serial);
+        waiting
+            .into_iter()
+            .map(|(_, caller, request_id)| (caller, request_id))
+            .collect()
+    }
+
+    /// Marks a call as abandoned by `caller`, and forgets the oldest one of the same service if they
+    /// are too many.
+    fn abandon(&mut self, key: usize, caller: ConnId) {
+        let call = &mut self.calls[key];
+        call.caller = None;
+        self.abandoned += 1;
+        let (service, serial) = (call.service, call.serial);
+        if service == caller {
+            return;
+        }
+        let abandoned = &mut self.ends.entry(service).abandoned;
+        abandoned.insert(serial, key);
+        if abandoned.len() > self.abandoned_limit
+            && let Some((_, &oldest)) = abandoned.first_key_value()
+        {
+            self.end(oldest);
+        }
+    }
+
+    /// How many calls wait for their last reply.
+    pub(crate) fn len(&self) -> usize {
+        self.calls.len() - self.abandoned
+    }
+
+    /// How many calls have lost their caller and not had their last reply.
+    pub(crate) fn abandoned(&self) -> usize {
+        self.abandoned
+    }
+}

@@ -1,0 +1,138 @@
+//! Who is connected.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use gsb_proto::Framing;
+use slab::Slab;
+
+/// Names a connection of a [`Bus`](crate::Bus), now and in no other life of the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId {
+    slot: u32,
+    serial: u32,
+}
+
+impl ConnId {
+    /// A small number that no other live connection has, for tables beside the bus.
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.serial)
+    }
+}
+
+/// Who a peer is, as far as its socket proves it. Decides who may replace whose connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// The user behind a Unix socket.
+    Uid(u32),
+    /// The address behind a TCP socket.
+    Ip(IpAddr),
+    /// Nothing is known; the same as nobody.
+    Unknown,
+}
+
+impl Identity {
+    /// Whether both are the same peer.
+    pub(crate) fn is_same_peer(&self, other: &Identity) -> bool {
+        *self != Identity::Unknown && self == other
+    }
+}
+
+/// What the bus remembers of a connection as such.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnId,
+    pub(crate) identity: Identity,
+    pub(crate) framing: Option<Framing>,
+    pub(crate) hello_seen: bool,
+}
+
+/// The live connections.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    slots: Slab<Connection>,
+    serial: u32,
+}
+
+impl Connections {
+    pub(crate) fn add(&mut self, identity: Identity) -> ConnId {
+        self.serial = self.serial.wrapping_add(1);
+        let entry = self.slots.vacant_entry();
+        let id = ConnId {
+            slot: entry.key() as u32,
+            serial: self.serial,
+        };
+        entry.insert(Connection {
+            id,
+            identity,
+            framing: None,
+            hello_seen: false,
+        });
+        id
+    }
+
+    pub(crate) fn get(&self, id: ConnId) -> Option<&Connection> {
+        self.slots
+            .get(id.slot())
+            .filter(|connection| connection.id == id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.slots
+            .get_mut(id.slot())
+            .filter(|connection| connection.id == id)
+    }
+
+    pub(crate) fn remove(&mut self, id: ConnId) -> bool {
+        let live = self.get(id).is_some();
+        if live {
+            self.slots.remove(id.slot());
+        }
+        live
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+/// Something that a registry keeps for each live connection.
+#[derive(Debug)]
+pub(crate) struct PerConnection<T> {
+    slots: Vec<T>,
+}
+
+impl<T> Default for PerConnection<T> {
+    fn default() -> Self {
+        PerConnection { slots: Vec::new() }
+    }
+}
+
+impl<T: Default> PerConnection<T> {
+    pub(crate) fn get(&self, connection: ConnId) -> Option<&T> {
+        self.slots.get(connection.slot())
+    }
+
+    /// The entry of a live connection; made on first use.
+    pub(crate) fn entry(&mut self, connection: ConnId) -> &mut T {
+        let slot = connection.slot();
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, T::default);
+        }
+        &mut self.slots[slot]
+    }
+
+    /// Takes the entry of a connection that goes, so that its slot is clean for the next.
+    pub(crate) fn take(&mut self, connection: ConnId) -> T {
+        self.slots
+            .get_mut(connection.slot())
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,45 @@
+//! What an operator can see, as plain numbers.
+
+use std::collections::BTreeMap;
+
+/// What has happened since the bus was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Calls forwarded to a service that will be answered.
+    pub calls: u64,
+    /// Calls without a reply forwarded to a service.
+    pub pushes: u64,
+    /// Calls without a reply for which there was no service.
+    pub pushes_dropped: u64,
+    /// Replies forwarded to their callers.
+    pub replies: u64,
+    /// Replies to calls that are not open at the sender, or whose caller is gone.
+    pub replies_dropped: u64,
+    /// Broadcasts accepted.
+    pub broadcasts: u64,
+    /// Copies of broadcasts handed to subscribers.
+    pub deliveries: u64,
+    /// Requests refused, by reason.
+    pub refusals: BTreeMap<&'static str, u64>,
+    /// Connections closed, by reason.
+    pub closes: BTreeMap<&'static str, u64>,
+}
+
+/// What the bus holds at this moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Live connections.
+    pub connections: usize,
+    /// Registered services.
+    pub services: usize,
+    /// Subscriptions of all connections together.
+    pub subscriptions: usize,
+    /// Calls that wait for their last reply.
+    pub open_calls: usize,
+    /// Calls whose caller is gone and whose service has not finished its answer.
+    pub abandoned_calls: usize,
+    /// Instance ids of live connections.
+    pub instances: usize,
+    /// Armed deadlines.
+    pub deadlines: usize,
+}

@@ -1,0 +1,38 @@
+//! Which live connection introduced itself with which instance id.
+
+use std::collections::HashMap;
+
+use crate::connections::{ConnId, PerConnection};
+
+/// Longest instance id that is accepted, in bytes; real ones have 16.
+pub(crate) const MAX_INSTANCE_ID: usize = 64;
+
+#[derive(Debug, Default)]
+pub(crate) struct Instances {
+    holders: HashMap<Box<[u8]>, ConnId>,
+    own: PerConnection<Option<Box<[u8]>>>,
+}
+
+impl Instances {
+    pub(crate) fn holder(&self, instance_id: &[u8]) -> Option<ConnId> {
+        self.holders.get(instance_id).copied()
+    }
+
+    /// Notes the instance id of a connection that has none yet. An empty one is nobody's.
+    pub(crate) fn set(&mut self, connection: ConnId, instance_id: &[u8]) {
+        if !instance_id.is_empty() {
+            self.holders.insert(instance_id.into(), connection);
+            *self.own.entry(connection) = Some(instance_id.into());
+        }
+    }
+
+    pub(crate) fn remove_connection(&mut self, connection: ConnId) {
+        if let Some(instance_id) = self.own.take(connection) {
+            self.holders.remove(&instance_id);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.holders.len()
+    }
+}

@@ -1,0 +1,138 @@
+//! Why a request is refused, and the one place where that becomes a reply on the wire.
+
+use std::fmt;
+
+use gsb_proto::messages::{
+    BroadcastReply, BroadcastReplyCode, CallReply, CallReplyCode, CallReplyReason, Message,
+    RegisterReply, RegisterReplyCode, SubscribeReply, SubscribeReplyCode,
+};
+use gsb_proto::{Frame, NameError, ServiceId, Topic};
+
+use crate::config::MAX_REQUEST_ID;
+use crate::effect::CloseReason;
+
+/// Longest piece of a peer's text that is repeated in a sentence, in bytes.
+const MAX_QUOTED: usize = 1024;
+
+/// Why the bus does not do what it was asked. Displays as a sentence for the asker.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("the service id {:?} is already registered by {}", .id.as_str(), holder(*.own))]
+    ServiceTaken { id: ServiceId, own: bool },
+    #[error("this connection has registered {limit} services, which is the limit (--max-services)")]
+    TooManyServices { limit: usize },
+    #[error("this connection is already subscribed to {:?}", .topic.as_str())]
+    AlreadySubscribed { topic: Topic },
+    #[error("this connection has {limit} subscriptions, which is the limit (--max-subscriptions)")]
+    TooManySubscriptions { limit: usize },
+    #[error("no service is registered for the address {}", Quoted(.address))]
+    NoSuchService { address: String },
+    #[error("the request id {:?} belongs to a call that is still open", .request_id)]
+    RequestIdInUse { request_id: String },
+    #[error("a request id of {length} bytes is too long: {MAX_REQUEST_ID} are allowed")]
+    RequestIdTooLong { length: usize },
+    #[error("this connection has {limit} open calls, which is the limit (--max-open-calls)")]
+    TooManyCalls { limit: usize },
+    #[error("the service went away before it finished its answer: its connection {reason}")]
+    ServiceGone { reason: CloseReason },
+}
+
+fn holder(own: bool) -> &'static str {
+    if own {
+        "this connection itself"
+    } else {
+        "another connection"
+    }
+}
+
+/// Text from a peer, cut where it is longer than any sensible one.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0;
+        if text.len() <= MAX_QUOTED {
+            return write!(f, "{text:?}");
+        }
+        let cut = text.floor_char_boundary(MAX_QUOTED);
+        write!(f, "{:?}… ({} bytes)", &text[..cut], text.len())
+    }
+}
+
+impl Refusal {
+    /// A short name for counting by reason.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Refusal::Name(_) => "bad name",
+            Refusal::ServiceTaken { .. } => "service taken",
+            Refusal::TooManyServices { .. } => "too many services",
+            Refusal::AlreadySubscribed { .. } => "already subscribed",
+            Refusal::TooManySubscriptions { .. } => "too many subscriptions",
+            Refusal::NoSuchService { .. } => "no such service",
+            Refusal::RequestIdInUse { .. } => "request id in use",
+            Refusal::RequestIdTooLong { .. } => "request id too long",
+            Refusal::TooManyCalls { .. } => "too many open calls",
+            Refusal::ServiceGone { .. } => "service gone",
+        }
+    }
+
+    pub(crate) fn register_reply(&self) -> Frame {
+        let code = match self {
+            Refusal::ServiceTaken { .. } => RegisterReplyCode::RegisterConflict,
+            _ => RegisterReplyCode::RegisterBadRequest,
+        };
+        RegisterReply {
+            code: code.into(),
+            message: self.to_string(),
+        }
+        .to_frame()
+    }
+
+    pub(crate) fn subscribe_reply(&self) -> Frame {
+        SubscribeReply {
+            code: SubscribeReplyCode::SubscribeBadRequest.into(),
+            message: self.to_string(),
+        }
+        .to_frame()
+    }
+
+    pub(crate) fn broadcast_reply(&self) -> Frame {
+        BroadcastReply {
+            code: BroadcastReplyCode::BroadcastBadRequest.into(),
+            message: self.to_string(),
+        }
+        .to_frame()
+    }
+
+    /// The reply that ends a call; it is always the last one.
+    pub(crate) fn call_reply(&self, request_id: &str) -> Frame {
+        let (code, reason) = match self {
+            Refusal::ServiceGone { .. } => (
+                CallReplyCode::ServiceFailure,
+                CallReplyReason::ReasonServiceGone,
+            ),
+            Refusal::NoSuchService { .. } => (
+                CallReplyCode::CallReplyBadRequest,
+                CallReplyReason::ReasonNoSuchService,
+            ),
+            Refusal::RequestIdInUse { .. } => (
+                CallReplyCode::CallReplyBadRequest,
+                CallReplyReason::ReasonRequestIdInUse,
+            ),
+            _ => (
+                CallReplyCode::CallReplyBadRequest,
+                CallReplyReason::ReasonLimitReached,
+            ),
+        };
+        CallReply {
+            request_id: request_id.to_owned(),
+            code: code.into(),
+            data: self.to_string().into(),
+            reason: reason.into(),
+            ..CallReply::default()
+        }
+        .to_frame()
+    }
+}

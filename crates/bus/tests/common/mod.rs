@@ -1,0 +1,268 @@
+//! A bus with peers that are only numbers, and what each of them was sent.
+
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use gsb_bus::{Bus, BusConfig, CloseReason, ConnId, Effect, Identity};
+use gsb_proto::messages::*;
+use gsb_proto::{Frame, Framing, MessageKind};
+
+/// What a peer sees: a message, or the end of its connection.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    Hello(Hello),
+    Registered(i32),
+    Unregistered(i32),
+    Subscribed(i32),
+    Unsubscribed(i32),
+    Broadcasted(i32),
+    Call(CallRequest),
+    Reply(CallReply),
+    Broadcast(BroadcastRequest),
+    Ping,
+    Pong,
+    Closed(&'static str),
+}
+
+pub struct World {
+    pub bus: Bus,
+    pub now: Instant,
+    pub effects: Vec<Effect>,
+    /// What was sent to whom and not looked at yet.
+    pub seen: VecDeque<(ConnId, Seen)>,
+    /// The same as frames, bytes untouched.
+    pub frames: Vec<(ConnId, Frame)>,
+    /// The sentences of refusals, newest last.
+    pub sentences: Vec<String>,
+}
+
+pub const UID: Identity = Identity::Uid(1000);
+
+impl World {
+    pub fn new(config: BusConfig) -> Self {
+        World {
+            bus: Bus::new(config),
+            now: Instant::now(),
+            effects: Vec::new(),
+            seen: VecDeque::new(),
+            frames: Vec::new(),
+            sentences: Vec::new(),
+        }
+    }
+
+    /// A peer of the packet framing whose greeting is already read.
+    pub fn peer(&mut self) -> ConnId {
+        let peer = self.peer_of(Framing::Packet, UID);
+        self.take(peer);
+        peer
+    }
+
+    pub fn peer_of(&mut self, framing: Framing, identity: Identity) -> ConnId {
+        let peer = self.bus.connect(identity, self.now);
+        self.bus.framing_known(peer, framing, &mut self.effects);
+        self.settle();
+        peer
+    }
+
+    pub fn send(&mut self, from: ConnId, message: impl Message) {
+        self.send_frame(from, message.to_frame());
+    }
+
+    pub fn send_raw(&mut self, from: ConnId, kind: MessageKind, body: impl Into<Bytes>) {
+        self.send_frame(from, Frame::new(kind, body));
+    }
+
+    pub fn send_frame(&mut self, from: ConnId, frame: Frame) {
+        self.bus.receive(from, frame, &mut self.effects);
+        self.settle();
+    }
+
+    pub fn close(&mut self, connection: ConnId) {
+        self.bus
+            .close(connection, CloseReason::HungUp, &mut self.effects);
+        self.settle();
+    }
+
+    pub fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.bus.tick(self.now, &mut self.effects);
+        self.settle();
+    }
+
+    pub fn heard(&mut self, connection: ConnId) {
+        self.bus.heard(connection, self.now);
+    }
+
+    pub fn register(&mut self, peer: ConnId, service_id: &str) -> Vec<Seen> {
+        self.send(
+            peer,
+            RegisterRequest {
+                service_id: service_id.into(),
+            },
+        );
+        self.take(peer)
+    }
+
+    pub fn unregister(&mut self, peer: ConnId, service_id: &str) -> Vec<Seen> {
+        self.send(
+            peer,
+            UnregisterRequest {
+                service_id: service_id.into(),
+            },
+        );
+        self.take(peer)
+    }
+
+    pub fn subscribe(&mut self, peer: ConnId, topic: &str) -> Vec<Seen> {
+        self.send(
+            peer,
+            SubscribeRequest {
+                topic: topic.into(),
+            },
+        );
+        self.take(peer)
+    }
+
+    pub fn unsubscribe(&mut self, peer: ConnId, topic: &str) -> Vec<Seen> {
+        self.send(
+            peer,
+            UnsubscribeRequest {
+                topic: topic.into(),
+            },
+        );
+        self.take(peer)
+    }
+
+    pub fn broadcast(&mut self, peer: ConnId, topic: &str) {
+        self.send(peer, broadcast(topic));
+    }
+
+    /// What this peer was sent since it was last asked, in order.
+    pub fn take(&mut self, peer: ConnId) -> Vec<Seen> {
+        let (own, others) = self.seen.drain(..).partition(|(to, _)| *to == peer);
+        self.seen = others;
+        VecDeque::into_iter(own).map(|(_, seen)| seen).collect()
+    }
+
+    /// The only thing this peer was sent: a call.
+    pub fn take_call(&mut self, peer: ConnId) -> CallRequest {
+        match self.take(peer).as_slice() {
+            [Seen::Call(call)] => call.clone(),
+            other => panic!("not one call but {other:?}"),
+        }
+    }
+
+    /// The only thing this peer was sent: a reply.
+    pub fn take_reply(&mut self, peer: ConnId) -> CallReply {
+        match self.take(peer).as_slice() {
+            [Seen::Reply(reply)] => reply.clone(),
+            other => panic!("not one reply but {other:?}"),
+        }
+    }
+
+    /// Turns effects into what peers see.
+    fn settle(&mut self) {
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Send { to, frame } => {
+                    let (seen, sentence) = read(&frame);
+                    self.sentences.extend(sentence);
+                    self.frames.push((to, frame));
+                    self.seen.push_back((to, seen));
+                }
+                Effect::Close { connection, reason } => {
+                    self.seen
+                        .push_back((connection, Seen::Closed(reason.reason())));
+                }
+            }
+        }
+    }
+}
+
+pub fn call(address: &str, request_id: &str) -> CallRequest {
+    CallRequest {
+        caller: "/caller".into(),
+        address: address.into(),
+        request_id: request_id.into(),
+        data: Bytes::from(format!("to {address}")),
+        no_reply: false,
+    }
+}
+
+pub fn push(address: &str, request_id: &str) -> CallRequest {
+    CallRequest {
+        no_reply: true,
+        ..call(address, request_id)
+    }
+}
+
+pub fn full(request_id: &str, data: &str) -> CallReply {
+    CallReply {
+        request_id: request_id.into(),
+        data: Bytes::from(data.to_owned()),
+        ..Default::default()
+    }
+}
+
+pub fn partial(request_id: &str, data: &str) -> CallReply {
+    CallReply {
+        reply_type: CallReplyType::Partial.into(),
+        ..full(request_id, data)
+    }
+}
+
+pub fn broadcast(topic: &str) -> BroadcastRequest {
+    BroadcastRequest {
+        caller: "/announcer".into(),
+        data: Bytes::from_static(b"event"),
+        topic: topic.into(),
+    }
+}
+
+/// Decodes what the bus sends; the sentence too if it refuses something.
+fn read(frame: &Frame) -> (Seen, Option<String>) {
+    let mut sentence = None;
+    let mut said = |message: String| {
+        sentence = Some(message).filter(|message| !message.is_empty());
+    };
+    let seen = match frame.kind {
+        MessageKind::Hello => Seen::Hello(frame.decode().unwrap()),
+        MessageKind::RegisterReply => {
+            let reply: RegisterReply = frame.decode().unwrap();
+            said(reply.message);
+            Seen::Registered(reply.code)
+        }
+        MessageKind::UnregisterReply => {
+            Seen::Unregistered(frame.decode::<UnregisterReply>().unwrap().code)
+        }
+        MessageKind::SubscribeReply => {
+            let reply: SubscribeReply = frame.decode().unwrap();
+            said(reply.message);
+            Seen::Subscribed(reply.code)
+        }
+        MessageKind::UnsubscribeReply => {
+            Seen::Unsubscribed(frame.decode::<UnsubscribeReply>().unwrap().code)
+        }
+        MessageKind::BroadcastReply => {
+            let reply: BroadcastReply = frame.decode().unwrap();
+            said(reply.message);
+            Seen::Broadcasted(reply.code)
+        }
+        MessageKind::CallRequest => Seen::Call(frame.decode().unwrap()),
+        MessageKind::CallReply => {
+            let reply: CallReply = frame.decode().unwrap();
+            if reply.reason != 0 {
+                said(String::from_utf8(reply.data.to_vec()).unwrap());
+            }
+            Seen::Reply(reply)
+        }
+        MessageKind::BroadcastRequest => Seen::Broadcast(frame.decode().unwrap()),
+        MessageKind::Ping => Seen::Ping,
+        MessageKind::Pong => Seen::Pong,
+        kind => panic!("the bus sent a {}", kind.name()),
+    };
+    (seen, sentence)
+}

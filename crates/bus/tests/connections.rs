@@ -1,0 +1,394 @@
+//! Section 2 of docs/protocol.md: Hello, replacement, going away, liveness, violations.
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::*;
+use gsb_bus::{BusConfig, Identity, Limits, Usage};
+use gsb_proto::messages::*;
+use gsb_proto::{Framing, MessageKind};
+
+fn world() -> World {
+    World::new(BusConfig::default())
+}
+
+fn hello(instance_id: &'static [u8]) -> Hello {
+    Hello {
+        name: "test".into(),
+        version: "1".into(),
+        instance_id: Bytes::from_static(instance_id),
+    }
+}
+
+const INSTANCE: &[u8] = b"0123456789abcdef";
+
+// Rule CO-1: the router's Hello comes first in the packet framing, and not at all in the other.
+#[test]
+fn the_router_introduces_itself_on_packet_connections() {
+    let own = Hello {
+        name: "router".into(),
+        version: "1.2".into(),
+        instance_id: Bytes::from_static(INSTANCE),
+    };
+    let mut world = World::new(BusConfig {
+        hello: own.clone(),
+        ..Default::default()
+    });
+    let packet = world.peer_of(Framing::Packet, UID);
+    world.send(packet, Ping {});
+    assert_eq!(world.take(packet), [Seen::Hello(own), Seen::Pong]);
+    let classic = world.peer_of(Framing::Classic, UID);
+    world.send(classic, Ping {});
+    assert_eq!(world.take(classic), [Seen::Pong]);
+}
+
+// Rule CO-1: a client may do without a Hello, or send it late.
+#[test]
+fn hello_is_optional() {
+    let mut world = world();
+    let peer = world.peer();
+    assert_eq!(world.register(peer, "/a"), [Seen::Registered(0)]);
+    world.send(peer, hello(INSTANCE));
+    assert_eq!(world.register(peer, "/b"), [Seen::Registered(0)]);
+}
+
+// Rule CO-2.
+#[test]
+fn a_second_hello_closes() {
+    let mut world = world();
+    let peer = world.peer();
+    world.send(peer, hello(b""));
+    assert_eq!(world.take(peer), []);
+    world.send(peer, hello(b""));
+    assert_eq!(world.take(peer), [Seen::Closed("second hello")]);
+}
+
+// Rule CO-3: the older is closed, and what it held is free before the newcomer's next frame.
+#[test]
+fn the_same_instance_id_replaces() {
+    for identity in [Identity::Uid(7), Identity::Ip([127, 0, 0, 1].into())] {
+        let mut world = world();
+        let old = world.peer_of(Framing::Packet, identity.clone());
+        let caller = world.peer();
+        world.send(old, hello(INSTANCE));
+        world.register(old, "/a");
+        world.subscribe(old, "t");
+        world.send(caller, call("/a", "1"));
+        world.take(old);
+
+        let new = world.peer_of(Framing::Packet, identity);
+        world.take(new);
+        world.send(new, hello(INSTANCE));
+        assert_eq!(world.take(old), [Seen::Closed("replaced")]);
+        assert_eq!(world.take_reply(caller).code, 500);
+        assert_eq!(world.register(new, "/a"), [Seen::Registered(0)]);
+        assert_eq!(world.subscribe(new, "t"), [Seen::Subscribed(0)]);
+        // The old one's end, when its socket reports it, changes nothing any more.
+        world.close(old);
+        assert_eq!(world.bus.usage().instances, 1);
+        world.send(caller, call("/a", "1"));
+        assert_eq!(world.take_call(new).request_id, "1");
+    }
+}
+
+// Rule CO-4: another peer may not, and the victim stays.
+#[test]
+fn a_foreign_instance_id_closes_the_newcomer() {
+    let ip = |last| Identity::Ip([127, 0, 0, last].into());
+    let strangers = [
+        (Identity::Uid(1), Identity::Uid(2)),
+        (ip(1), ip(2)),
+        (Identity::Uid(1), ip(1)),
+        (Identity::Unknown, Identity::Unknown),
+    ];
+    for (victim, stranger) in strangers {
+        let mut world = world();
+        let old = world.peer_of(Framing::Packet, victim);
+        world.take(old);
+        world.send(old, hello(INSTANCE));
+        world.register(old, "/a");
+        let new = world.peer_of(Framing::Packet, stranger);
+        world.take(new);
+        world.send(new, hello(INSTANCE));
+        assert_eq!(world.take(new), [Seen::Closed("foreign instance id")]);
+        assert_eq!(world.take(old), []);
+        assert_eq!(world.unregister(old, "/a"), [Seen::Unregistered(0)]);
+        assert_eq!(world.bus.usage().instances, 1);
+    }
+}
+
+// Rule CO-5.
+#[test]
+fn an_empty_instance_id_replaces_nobody() {
+    let mut world = world();
+    let (a, b) = (world.peer(), world.peer());
+    world.send(a, hello(b""));
+    world.send(b, hello(b""));
+    assert_eq!(world.take(a), []);
+    assert_eq!(world.take(b), []);
+}
+
+// Rule CO-15: an id that no real peer has is not kept.
+#[test]
+fn an_endless_instance_id_closes() {
+    let mut world = world();
+    let peer = world.peer();
+    world.send(peer, hello(&[1; 65]));
+    assert_eq!(world.take(peer), [Seen::Closed("instance id too long")]);
+}
+
+// Rules CO-6, CO-7, CO-8: with and without Hello, whatever the reason.
+#[test]
+fn going_away_leaves_nothing_behind() {
+    for with_hello in [false, true] {
+        for violate in [false, true] {
+            let mut world = world();
+            let (service, caller, other) = (world.peer(), world.peer(), world.peer());
+            if with_hello {
+                world.send(service, hello(INSTANCE));
+            }
+            world.register(service, "/a");
+            world.subscribe(service, "t");
+            for id in ["1", "2", "3"] {
+                world.send(caller, call("/a", id));
+            }
+            world.send(service, partial("2", "first"));
+            world.send(service, full("3", "done"));
+            world.take(service);
+            world.take(caller);
+            if violate {
+                world.send(service, RegisterReply::default());
+                assert_eq!(world.take(service), [Seen::Closed("wrong direction")]);
+            } else {
+                world.close(service);
+            }
+            let replies = world.take(caller);
+            assert_eq!(replies.len(), 2, "{replies:?}");
+            for (reply, id) in replies.iter().zip(["1", "2"]) {
+                let Seen::Reply(reply) = reply else {
+                    panic!("{reply:?}")
+                };
+                assert_eq!(
+                    (reply.request_id.as_str(), reply.code, reply.reply_type),
+                    (id, 500, 0)
+                );
+                assert_eq!(reply.reason(), CallReplyReason::ReasonServiceGone);
+                let sentence = String::from_utf8_lossy(&reply.data);
+                assert!(sentence.contains("service went away"), "{sentence}");
+            }
+            assert_eq!(world.register(other, "/a"), [Seen::Registered(0)]);
+            world.broadcast(other, "t");
+            assert_eq!(world.take(other), [Seen::Broadcasted(0)]);
+            world.close(caller);
+            world.close(other);
+            assert_eq!(world.bus.usage(), Usage::default());
+        }
+    }
+}
+
+// Rule CO-8: late replies to the calls of one who left go nowhere, least of all to a newcomer who
+// happens to use the same request id.
+#[test]
+fn late_replies_to_a_gone_caller_are_dropped() {
+    let mut world = world();
+    let (service, leaver, newcomer) = (world.peer(), world.peer(), world.peer());
+    world.register(service, "/a");
+    world.send(leaver, call("/a", "1"));
+    assert_eq!(world.take_call(service).request_id, "1");
+    world.close(leaver);
+    assert_eq!(world.bus.usage().open_calls, 0);
+    assert_eq!(world.bus.usage().abandoned_calls, 1);
+    world.send(newcomer, call("/a", "1"));
+    let given = world.take_call(service).request_id;
+    assert_ne!(given, "1");
+    world.send(service, partial("1", "late"));
+    world.send(service, full("1", "late"));
+    assert_eq!(world.take(newcomer), []);
+    assert_eq!(world.bus.counters().replies_dropped, 2);
+    world.send(service, full(&given, "mine"));
+    assert_eq!(world.take_reply(newcomer), full("1", "mine"));
+    assert_eq!(world.bus.usage().abandoned_calls, 0);
+}
+
+// What is remembered of abandoned calls is bounded: the oldest are forgotten first.
+#[test]
+fn abandoned_calls_do_not_pile_up() {
+    let limits = Limits {
+        open_calls: 3,
+        ..Default::default()
+    };
+    let mut world = World::new(BusConfig {
+        limits,
+        ..Default::default()
+    });
+    let service = world.peer();
+    world.register(service, "/a");
+    for round in 0..10 {
+        let caller = world.peer();
+        for call_number in 0..3 {
+            world.send(caller, call("/a", &format!("{round}-{call_number}")));
+        }
+        world.close(caller);
+        assert!(world.bus.usage().abandoned_calls <= 3);
+    }
+    world.close(service);
+    assert_eq!(world.bus.usage(), Usage::default());
+}
+
+// Rule CO-9: a Ping after T, the end after 2 T, and any byte counts.
+#[test]
+fn silence_is_pinged_then_closed() {
+    let mut world = World::new(BusConfig {
+        ping_timeout: Some(Duration::from_secs(10)),
+        ..Default::default()
+    });
+    let (silent, busy) = (world.peer(), world.peer());
+    assert_eq!(
+        world.bus.next_deadline(),
+        Some(world.now + Duration::from_secs(10))
+    );
+    world.wait(Duration::from_millis(9_999));
+    assert_eq!(world.take(silent), []);
+    world.heard(busy);
+    world.wait(Duration::from_millis(1));
+    assert_eq!(world.take(silent), [Seen::Ping]);
+    assert_eq!(world.take(busy), []);
+    world.wait(Duration::from_millis(9_999));
+    assert_eq!(world.take(silent), [], "one Ping is enough");
+    assert_eq!(world.take(busy), [Seen::Ping]);
+    world.wait(Duration::from_millis(1));
+    assert_eq!(world.take(silent), [Seen::Closed("silent")]);
+    // It answers, and is pinged again after T of new silence.
+    world.heard(busy);
+    world.wait(Duration::from_millis(9_999));
+    assert_eq!(world.take(busy), []);
+    world.wait(Duration::from_millis(1));
+    assert_eq!(world.take(busy), [Seen::Ping]);
+    world.wait(Duration::from_secs(10));
+    assert_eq!(world.take(busy), [Seen::Closed("silent")]);
+    assert_eq!(world.bus.usage(), Usage::default());
+    assert_eq!(world.bus.next_deadline(), None);
+}
+
+// Rule CO-10.
+#[test]
+fn an_unknown_framing_is_not_pinged() {
+    let mut world = World::new(BusConfig {
+        ping_timeout: Some(Duration::from_secs(10)),
+        ..Default::default()
+    });
+    let peer = world.bus.connect(UID, world.now);
+    world.wait(Duration::from_millis(19_999));
+    assert_eq!(world.take(peer), []);
+    world.wait(Duration::from_millis(1));
+    assert_eq!(world.take(peer), [Seen::Closed("silent")]);
+}
+
+#[test]
+fn without_a_timeout_silence_is_fine() {
+    let mut world = World::new(BusConfig {
+        ping_timeout: None,
+        ..Default::default()
+    });
+    let peer = world.peer();
+    world.wait(Duration::from_secs(1_000_000));
+    assert_eq!(world.take(peer), []);
+    assert_eq!(world.bus.next_deadline(), None);
+}
+
+// Rule CO-11.
+#[test]
+fn ping_is_answered_and_a_stray_pong_is_fine() {
+    let mut world = world();
+    let peer = world.peer();
+    world.send(peer, Pong {});
+    world.send(peer, Ping {});
+    assert_eq!(world.take(peer), [Seen::Pong]);
+}
+
+// Rules CO-12, CO-13, SV-7: each violation closes its author, is counted, and disturbs nobody.
+#[test]
+fn violations_close_and_nobody_else_notices() {
+    let not_utf8 = |field: u8| vec![field << 3 | 2, 1, 0xff];
+    let cases: Vec<(MessageKind, Vec<u8>, &str)> = vec![
+        (MessageKind::RegisterReply, vec![], "wrong direction"),
+        (MessageKind::UnregisterReply, vec![], "wrong direction"),
+        (MessageKind::SubscribeReply, vec![], "wrong direction"),
+        (MessageKind::UnsubscribeReply, vec![], "wrong direction"),
+        (MessageKind::BroadcastReply, vec![], "wrong direction"),
+        (
+            MessageKind::RegisterRequest,
+            not_utf8(1),
+            "malformed message",
+        ),
+        (
+            MessageKind::UnregisterRequest,
+            not_utf8(1),
+            "malformed message",
+        ),
+        (
+            MessageKind::SubscribeRequest,
+            not_utf8(1),
+            "malformed message",
+        ),
+        (
+            MessageKind::UnsubscribeRequest,
+            not_utf8(1),
+            "malformed message",
+        ),
+        (MessageKind::CallRequest, not_utf8(1), "malformed message"),
+        (MessageKind::CallRequest, not_utf8(2), "malformed message"),
+        (MessageKind::CallRequest, not_utf8(3), "malformed message"),
+        (MessageKind::CallReply, not_utf8(1), "malformed message"),
+        (
+            MessageKind::BroadcastRequest,
+            not_utf8(1),
+            "malformed message",
+        ),
+        (
+            MessageKind::BroadcastRequest,
+            not_utf8(3),
+            "malformed message",
+        ),
+        (MessageKind::Hello, not_utf8(1), "malformed message"),
+        (MessageKind::Ping, vec![0xff], "malformed message"),
+        (MessageKind::Pong, vec![0xff], "malformed message"),
+        (
+            MessageKind::CallRequest,
+            vec![0x22, 9, 0],
+            "malformed message",
+        ),
+    ];
+    let mut world = world();
+    let (service, caller) = (world.peer(), world.peer());
+    world.register(service, "/a");
+    world.subscribe(service, "**");
+    world.send(caller, call("/a", "1"));
+    world.take(service);
+    for (kind, body, reason) in cases {
+        let peer = world.peer();
+        let before = world
+            .bus
+            .counters()
+            .closes
+            .get(reason)
+            .copied()
+            .unwrap_or_default();
+        world.send_raw(peer, kind, body.clone());
+        assert_eq!(
+            world.take(peer),
+            [Seen::Closed(reason)],
+            "{kind:?} {body:?}"
+        );
+        assert_eq!(world.bus.counters().closes[reason], before + 1);
+        // What it sends afterwards is not even looked at.
+        world.send(peer, Ping {});
+        assert_eq!(world.take(peer), []);
+        assert_eq!(world.take(service), []);
+        assert_eq!(world.take(caller), []);
+    }
+    world.send(service, full("1", "still here"));
+    assert_eq!(world.take_reply(caller), full("1", "still here"));
+}

@@ -1,0 +1,110 @@
+//! Section 4 of docs/protocol.md: subscriptions and broadcasts.
+
+mod common;
+
+use common::*;
+use gsb_bus::BusConfig;
+
+fn world() -> World {
+    World::new(BusConfig::default())
+}
+
+// Rule TO-1.
+#[test]
+fn bad_topics_are_refused() {
+    let mut world = world();
+    let peer = world.peer();
+    for topic in ["", "a b", "a//b", "a/", "/"] {
+        assert_eq!(world.subscribe(peer, topic), [Seen::Subscribed(400)]);
+        assert!(!world.sentences.pop().unwrap().is_empty());
+        world.broadcast(peer, topic);
+        assert_eq!(world.take(peer), [Seen::Broadcasted(400)]);
+        assert!(!world.sentences.pop().unwrap().is_empty());
+    }
+    for topic in ["a", "/a", "a/*", "**"] {
+        assert_eq!(world.subscribe(peer, topic), [Seen::Subscribed(0)]);
+    }
+}
+
+// Rules TO-2, TO-3, TO-4: who gets a broadcast, each once, under the topic it was sent to.
+#[test]
+fn a_broadcast_reaches_each_matching_connection_once() {
+    let mut world = world();
+    let (sender, exact, many, other) = (world.peer(), world.peer(), world.peer(), world.peer());
+    world.subscribe(sender, "a/b");
+    world.subscribe(exact, "a/b");
+    for topic in ["a/b", "a/*", "**", "*/b"] {
+        world.subscribe(many, topic);
+    }
+    world.subscribe(other, "a/c");
+    world.broadcast(sender, "a/b");
+    assert_eq!(
+        world.take(sender),
+        [Seen::Broadcasted(0), Seen::Broadcast(broadcast("a/b"))]
+    );
+    assert_eq!(world.take(exact), [Seen::Broadcast(broadcast("a/b"))]);
+    assert_eq!(world.take(many), [Seen::Broadcast(broadcast("a/b"))]);
+    assert_eq!(world.take(other), []);
+    // A pattern reaches all that share a topic with it.
+    world.broadcast(other, "a/*");
+    for peer in [sender, exact, many] {
+        assert_eq!(world.take(peer), [Seen::Broadcast(broadcast("a/*"))]);
+    }
+    assert_eq!(
+        world.take(other),
+        [Seen::Broadcasted(0), Seen::Broadcast(broadcast("a/*"))]
+    );
+}
+
+// Rule TO-5: answered whether or not anyone listens.
+#[test]
+fn a_broadcast_to_nobody_is_fine() {
+    let mut world = world();
+    let peer = world.peer();
+    world.broadcast(peer, "a");
+    assert_eq!(world.take(peer), [Seen::Broadcasted(0)]);
+}
+
+// Rule TO-6.
+#[test]
+fn the_same_topic_twice_is_refused() {
+    let mut world = world();
+    let (a, b) = (world.peer(), world.peer());
+    assert_eq!(world.subscribe(a, "x/*"), [Seen::Subscribed(0)]);
+    assert_eq!(world.subscribe(a, "x/*"), [Seen::Subscribed(400)]);
+    assert_eq!(world.subscribe(b, "x/*"), [Seen::Subscribed(0)]);
+    assert_eq!(world.unsubscribe(a, "x/*"), [Seen::Unsubscribed(0)]);
+    assert_eq!(world.subscribe(a, "x/*"), [Seen::Subscribed(0)]);
+}
+
+// Rule TO-7: what was not subscribed, letter for letter, cannot be unsubscribed.
+#[test]
+fn unsubscribing_needs_a_subscription() {
+    let mut world = world();
+    let (a, b) = (world.peer(), world.peer());
+    world.subscribe(a, "x/*");
+    for (peer, topic) in [(b, "x/*"), (a, "x/y"), (a, "**"), (a, "")] {
+        assert_eq!(world.unsubscribe(peer, topic), [Seen::Unsubscribed(404)]);
+    }
+    assert_eq!(world.unsubscribe(a, "x/*"), [Seen::Unsubscribed(0)]);
+    assert_eq!(world.unsubscribe(a, "x/*"), [Seen::Unsubscribed(404)]);
+    world.broadcast(b, "x/y");
+    assert_eq!(world.take(a), []);
+}
+
+// Rule TO-8: one string may be both a service and a topic.
+#[test]
+fn services_and_topics_do_not_interact() {
+    let mut world = world();
+    let (service, listener, caller) = (world.peer(), world.peer(), world.peer());
+    assert_eq!(world.register(service, "/x"), [Seen::Registered(0)]);
+    assert_eq!(world.subscribe(listener, "/x"), [Seen::Subscribed(0)]);
+    world.send(caller, call("/x", "1"));
+    assert_eq!(world.take(listener), []);
+    world.take_call(service);
+    world.broadcast(caller, "/x");
+    assert_eq!(world.take(service), []);
+    assert_eq!(world.take(listener), [Seen::Broadcast(broadcast("/x"))]);
+    assert_eq!(world.unsubscribe(listener, "/x"), [Seen::Unsubscribed(0)]);
+    assert_eq!(world.unregister(service, "/x"), [Seen::Unregistered(0)]);
+}
