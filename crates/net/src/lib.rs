@@ -1,1 +1,15 @@
-//! Placeholder.
+//! What router and client share of a socket.
+//!
+//! A [`Stream`] is a TCP or Unix socket. An [`Inbox`] reads frames from it. A [`Link`] is the stream
+//! with an outbox: any task on any thread may append frames and write them at once as far as the
+//! socket takes them; what it does not take is left to the one task that drives the link.
+
+mod inbox;
+mod link;
+mod outbox;
+mod stream;
+
+pub use inbox::Inbox;
+pub use link::{Link, Wake};
+pub use outbox::OutboxFull;
+pub use stream::{StdStream, Stream};

@@ -1,0 +1,224 @@
+//! A stream with its outbox.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gsb_proto::{Frame, Framing};
+use parking_lot::Mutex;
+use tokio::io::Interest;
+use tokio::sync::Notify;
+
+use crate::inbox::is_transient;
+use crate::outbox::{Outbox, OutboxFull, advance, with_slices};
+use crate::stream::Stream;
+
+/// A connected socket that many write to and one task drives.
+///
+/// Writers [`push`](Link::push) frames and then [`flush`](Link::flush). A flush writes what the socket
+/// takes without waiting, and never holds the outbox's lock meanwhile: whoever finds a flush under way
+/// leaves its frames to it. Frames leave in the order in which they were pushed.
+///
+/// One task owns the reading side and loops over [`wake`](Link::wake); it also writes what a flush had
+/// to leave behind because the socket was full.
+#[derive(Debug)]
+pub struct Link {
+    stream: Stream,
+    state: Mutex<State>,
+    limit: usize,
+    /// The driver has to look again: the socket became full, or the link was closed.
+    driver: Notify,
+    /// There is room again, or the link was closed.
+    room: Notify,
+    closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    outbox: Outbox,
+    /// Somebody is writing.
+    flushing: bool,
+    /// The socket was full; only the driver writes until it is not.
+    full: bool,
+}
+
+/// Why the driver of a [`Link`] was woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// There may be something to read.
+    Readable,
+    /// The link was closed on this side.
+    Closed,
+}
+
+impl Link {
+    /// Takes over a stream; `limit` is how many bytes may wait to be written.
+    pub fn new(stream: Stream, limit: usize) -> Self {
+        Link {
+            stream,
+            state: Mutex::default(),
+            limit,
+            driver: Notify::new(),
+            room: Notify::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The socket itself, for reading.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// How many bytes wait to be written.
+    pub fn queued(&self) -> usize {
+        self.state.lock().outbox.queued()
+    }
+
+    /// Appends a frame; `true` if the caller has to [`flush`](Link::flush), `false` if somebody else will.
+    /// On a closed link the frame is dropped.
+    ///
+    /// # Errors
+    /// [`OutboxFull`] if the limit does not allow it.
+    pub fn push(&self, framing: Framing, frame: &Frame) -> Result<bool, OutboxFull> {
+        if self.is_closed() {
+            return Ok(false);
+        }
+        let mut state = self.state.lock();
+        // If there was something already, whoever put it there is about to flush, or the driver is.
+        let first = state.outbox.is_empty();
+        state.outbox.push(framing, frame, self.limit)?;
+        Ok(first)
+    }
+
+    /// Appends a frame when the limit allows it, and flushes. Waits for room, in no particular order
+    /// with other waiters. Returns at once on a closed link.
+    pub async fn send(&self, framing: Framing, frame: &Frame) {
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            match self.push(framing, frame) {
+                Ok(must_flush) => {
+                    if must_flush {
+                        self.flush();
+                    }
+                    return;
+                }
+                Err(OutboxFull { .. }) => room.await,
+            }
+        }
+    }
+
+    /// Writes what is queued, as far as the socket takes it without waiting. An error of the socket
+    /// closes the link; the driver then sees it when it reads.
+    pub fn flush(&self) {
+        self.write(false);
+    }
+
+    fn write(&self, socket_has_room: bool) {
+        let mut pieces = {
+            let mut state = self.state.lock();
+            if socket_has_room {
+                state.full = false;
+            }
+            if state.flushing || state.full || state.outbox.is_empty() {
+                return;
+            }
+            state.flushing = true;
+            state.outbox.take()
+        };
+        loop {
+            let written = with_slices(&pieces, |slices| self.stream.try_write(slices));
+            let (written, stop) = match written {
+                Ok(written) => (written, false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (0, false),
+                Err(error) if is_transient(&error) => (0, true),
+                Err(_) => {
+                    self.state.lock().flushing = false;
+                    return self.close();
+                }
+            };
+            advance(&mut pieces, written);
+            let mut state = self.state.lock();
+            let more = !pieces.is_empty();
+            state.outbox.put_back(std::mem::take(&mut pieces), written);
+            if stop && more {
+                state.full = true;
+            }
+            if stop || state.outbox.is_empty() {
+                state.flushing = false;
+                drop(state);
+                if stop {
+                    self.driver.notify_one();
+                }
+                if written > 0 {
+                    self.room.notify_waiters();
+                }
+                return;
+            }
+            pieces = state.outbox.take();
+            drop(state);
+            if written > 0 {
+                self.room.notify_waiters();
+            }
+        }
+    }
+
+    /// Waits until there is something to read or the link is closed, and meanwhile writes what is
+    /// queued whenever the socket has room. For one task at a time; may be dropped at any time.
+    ///
+    /// # Errors
+    /// Those of waiting on the socket.
+    pub async fn wake(&self) -> io::Result<Wake> {
+        loop {
+            if self.is_closed() {
+                return Ok(Wake::Closed);
+            }
+            let interest = if self.state.lock().full {
+                Interest::READABLE | Interest::WRITABLE
+            } else {
+                Interest::READABLE
+            };
+            tokio::select! {
+                ready = self.stream.ready(interest) => {
+                    let ready = ready?;
+                    if ready.is_writable() {
+                        self.write(true);
+                    }
+                    if ready.is_readable() || ready.is_read_closed() || ready.is_error() {
+                        return Ok(Wake::Readable);
+                    }
+                }
+                () = self.driver.notified() => {}
+            }
+        }
+    }
+
+    /// Gives up both directions: what is queued is dropped, the driver is woken.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.driver.notify_one();
+        self.room.notify_waiters();
+    }
+
+    /// Whether the link was closed on this side.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Waits until nothing is queued, or the link is closed. Whoever pushed must have flushed.
+    pub async fn drained(&self) {
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            if self.queued() == 0 || self.is_closed() {
+                return;
+            }
+            room.await;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

@@ -1,0 +1,137 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use gsb_proto::{FrameDecoder, MessageKind};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::*;
+use crate::inbox::Inbox;
+
+const LIMIT: usize = 1 << 20;
+
+fn pair() -> (Arc<Link>, Arc<Link>) {
+    let (a, b) = UnixStream::pair().unwrap();
+    let link = |stream| Arc::new(Link::new(Stream::Unix(stream), LIMIT));
+    (link(a), link(b))
+}
+
+fn frame(number: u32, length: usize) -> Frame {
+    let mut body = number.to_be_bytes().to_vec();
+    body.resize(length.max(4), 7);
+    Frame::new(MessageKind::CallRequest, body)
+}
+
+/// Reads frames until there are `count`; their numbers and lengths.
+async fn read(link: &Link, count: usize) -> Vec<(u32, usize)> {
+    let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, 64 << 20));
+    let mut numbers = Vec::new();
+    while numbers.len() < count {
+        assert_eq!(link.wake().await.unwrap(), Wake::Readable);
+        while let Some(read) = inbox.fill(link.stream()).unwrap() {
+            assert_ne!(read, 0, "the stream ended early");
+            while let Some(frame) = inbox.next_frame().unwrap() {
+                let body = frame.body.into_bytes();
+                let number = u32::from_be_bytes(*body.first_chunk().unwrap());
+                numbers.push((number, body.len()));
+            }
+        }
+    }
+    numbers
+}
+
+async fn drive(link: Arc<Link>) {
+    while link.wake().await.unwrap() != Wake::Closed {}
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(20), future).await.unwrap()
+}
+
+// Small ones are copied together, large ones are not, and a full socket stops neither the order nor
+// the last byte.
+#[tokio::test]
+async fn frames_leave_in_order_whatever_their_size() {
+    let (a, b) = pair();
+    let driver = tokio::spawn(drive(a.clone()));
+    let lengths: Vec<usize> = (0..400)
+        .map(|n| [5, 4 << 10, 5 << 10, 100_000][n % 4])
+        .collect();
+    let sender = async {
+        for (number, &length) in lengths.iter().enumerate() {
+            a.send(Framing::Packet, &frame(number as u32, length)).await;
+        }
+    };
+    let ((), received) = soon(async { tokio::join!(sender, read(&b, lengths.len())) }).await;
+    let expected: Vec<_> = (0..).zip(lengths).collect();
+    assert_eq!(received, expected);
+    soon(a.drained()).await;
+    assert_eq!(a.queued(), 0);
+    a.close();
+    soon(driver).await.unwrap();
+}
+
+#[tokio::test]
+async fn several_writers_each_keep_their_order() {
+    let (a, b) = pair();
+    let driver = tokio::spawn(drive(a.clone()));
+    let writers: Vec<_> = (0..4u32)
+        .map(|writer| {
+            let a = a.clone();
+            tokio::spawn(async move {
+                for number in 0..500 {
+                    let length = if number % 50 == 0 { 50_000 } else { 10 };
+                    a.send(Framing::Packet, &frame(writer << 16 | number, length))
+                        .await;
+                }
+            })
+        })
+        .collect();
+    let received = soon(read(&b, 2000)).await;
+    for writer in 0..4u32 {
+        let own: Vec<u32> = received
+            .iter()
+            .filter(|(number, _)| number >> 16 == writer)
+            .map(|(number, _)| number & 0xffff)
+            .collect();
+        assert_eq!(own, (0..500).collect::<Vec<_>>());
+    }
+    for writer in writers {
+        soon(writer).await.unwrap();
+    }
+    a.close();
+    soon(driver).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_limit_holds_but_one_frame_always_fits() {
+    let (a, _b) = pair();
+    assert_eq!(a.push(Framing::Packet, &frame(0, 3 * LIMIT)), Ok(true));
+    assert_eq!(
+        a.push(Framing::Packet, &frame(1, 4)),
+        Err(OutboxFull { limit: LIMIT })
+    );
+    assert!(a.queued() > 3 * LIMIT);
+    a.close();
+    assert_eq!(
+        a.push(Framing::Packet, &frame(2, 4)),
+        Ok(false),
+        "dropped, not refused"
+    );
+}
+
+#[tokio::test]
+async fn closing_wakes_whoever_waits() {
+    let (a, _b) = pair();
+    a.push(Framing::Packet, &frame(0, 2 * LIMIT)).unwrap();
+    let waiting = tokio::spawn({
+        let a = a.clone();
+        async move { a.send(Framing::Packet, &frame(1, LIMIT)).await }
+    });
+    let driver = tokio::spawn(drive(a.clone()));
+    tokio::task::yield_now().await;
+    a.close();
+    soon(waiting).await.unwrap();
+    soon(driver).await.unwrap();
+    soon(a.drained()).await;
+}

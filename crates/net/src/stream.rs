@@ -1,0 +1,117 @@
+//! A socket of either kind.
+
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+
+use bytes::BytesMut;
+use gsb_proto::Address;
+use tokio::io::{Interest, Ready};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected TCP or Unix socket. All its operations take `&self`, from any thread.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP, with small segments sent at once.
+    Tcp(TcpStream),
+    /// On this host.
+    Unix(UnixStream),
+}
+
+/// A [`Stream`] between two runtimes: not registered with any.
+#[derive(Debug)]
+pub enum StdStream {
+    /// Over TCP.
+    Tcp(std::net::TcpStream),
+    /// On this host.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Stream {
+    /// Connects to a bus.
+    ///
+    /// # Errors
+    /// Those of the socket, of name resolution for a host that is not an IP address.
+    pub async fn connect(address: &Address) -> io::Result<Stream> {
+        match address {
+            Address::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                Stream::tcp(stream)
+            }
+            Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+        }
+    }
+
+    /// Takes over a TCP socket.
+    ///
+    /// # Errors
+    /// The socket is not connected any more.
+    pub fn tcp(stream: TcpStream) -> io::Result<Stream> {
+        stream.set_nodelay(true)?;
+        Ok(Stream::Tcp(stream))
+    }
+
+    /// Leaves the runtime that the stream belongs to.
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
+    pub fn into_std(self) -> io::Result<StdStream> {
+        match self {
+            Stream::Tcp(stream) => stream.into_std().map(StdStream::Tcp),
+            Stream::Unix(stream) => stream.into_std().map(StdStream::Unix),
+        }
+    }
+
+    /// Joins the current runtime.
+    ///
+    /// # Errors
+    /// The runtime's event queue takes no more sockets.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O enabled.
+    pub fn from_std(stream: StdStream) -> io::Result<Stream> {
+        match stream {
+            StdStream::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
+            StdStream::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+        }
+    }
+
+    /// The peer's IP address, on TCP.
+    pub fn peer_ip(&self) -> Option<IpAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.peer_addr().ok().map(|peer| peer.ip().to_canonical()),
+            Stream::Unix(_) => None,
+        }
+    }
+
+    /// The peer's user id, on Unix sockets.
+    pub fn peer_uid(&self) -> Option<u32> {
+        match self {
+            Stream::Tcp(_) => None,
+            Stream::Unix(stream) => stream.peer_cred().ok().map(|credentials| credentials.uid()),
+        }
+    }
+
+    /// Waits until the socket is ready for some of `interest`. May be dropped at any time.
+    pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Stream::Tcp(stream) => stream.ready(interest).await,
+            Stream::Unix(stream) => stream.ready(interest).await,
+        }
+    }
+
+    /// Reads what is there into the spare room of `buffer`.
+    pub(crate) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_read_buf(buffer),
+            Stream::Unix(stream) => stream.try_read_buf(buffer),
+        }
+    }
+
+    /// Writes as much as the socket takes at once.
+    pub(crate) fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_write_vectored(pieces),
+            Stream::Unix(stream) => stream.try_write_vectored(pieces),
+        }
+    }
+}
