@@ -39,6 +39,8 @@ struct State {
     flushing: bool,
     /// The socket was full; only the driver writes until it is not.
     full: bool,
+    /// The socket takes nothing any more; what is pushed is dropped.
+    broken: bool,
 }
 
 /// Why the driver of a [`Link`] was woken.
@@ -74,7 +76,7 @@ impl Link {
     }
 
     /// Appends a frame; `true` if the caller has to [`flush`](Link::flush), `false` if somebody else will.
-    /// On a closed link the frame is dropped.
+    /// On a link that was closed, or whose peer is gone, the frame is dropped.
     ///
     /// # Errors
     /// [`OutboxFull`] if the limit does not allow it.
@@ -83,6 +85,9 @@ impl Link {
             return Ok(false);
         }
         let mut state = self.state.lock();
+        if state.broken {
+            return Ok(false);
+        }
         // If there was something already, whoever put it there is about to flush, or the driver is.
         let first = state.outbox.is_empty();
         state.outbox.push(framing, frame, self.limit)?;
@@ -108,8 +113,8 @@ impl Link {
         }
     }
 
-    /// Writes what is queued, as far as the socket takes it without waiting. An error of the socket
-    /// closes the link; the driver then sees it when it reads.
+    /// Writes what is queued, as far as the socket takes it without waiting. If the socket fails, what
+    /// is queued is dropped, and the driver sees the end when it has read all that came before it.
     pub fn flush(&self) {
         self.write(false);
     }
@@ -132,18 +137,12 @@ impl Link {
                 Ok(written) => (written, false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (0, false),
                 Err(error) if is_transient(&error) => (0, true),
-                Err(_) => {
-                    self.state.lock().flushing = false;
-                    return self.close();
-                }
+                Err(_) => return self.break_off(),
             };
             advance(&mut pieces, written);
             let mut state = self.state.lock();
-            let more = !pieces.is_empty();
             state.outbox.put_back(std::mem::take(&mut pieces), written);
-            if stop && more {
-                state.full = true;
-            }
+            state.full |= stop;
             if stop || state.outbox.is_empty() {
                 state.flushing = false;
                 drop(state);
@@ -161,6 +160,14 @@ impl Link {
                 self.room.notify_waiters();
             }
         }
+    }
+
+    fn break_off(&self) {
+        *self.state.lock() = State {
+            broken: true,
+            ..State::default()
+        };
+        self.room.notify_waiters();
     }
 
     /// Waits until there is something to read or the link is closed, and meanwhile writes what is

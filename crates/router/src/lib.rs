@@ -1,1 +1,44 @@
-//! Placeholder.
+//! A router for the Golem Service Bus.
+//!
+//! The program `router` is a thin shell around this library, which runs a router inside any other
+//! program just as well:
+//!
+//! ```
+//! use gsb_router::{Router, RouterConfig};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = RouterConfig {
+//!     listen: vec!["tcp://127.0.0.1:0".parse()?],
+//!     ..RouterConfig::default()
+//! };
+//! let router = Router::bind(config).await?;
+//! println!("listening on {}", router.local_addresses()[0]);
+//! let handle = router.shutdown_handle();
+//! let running = tokio::spawn(router.run());
+//! // ...
+//! handle.shutdown();
+//! running.await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The rules are in [`gsb_bus`]; here are sockets, tasks and timers around them. Each connection has
+//! one task, which reads what is there, routes the whole batch under one short lock and writes to
+//! each destination itself (see `ARCHITECTURE.md`).
+
+mod accept;
+mod config;
+mod connection;
+mod error;
+mod listener;
+mod lock_file;
+mod router;
+mod shared;
+mod workers;
+
+pub use config::{DEFAULT_MAX_CONNECTIONS, DEFAULT_UNIX_MODE, OUTBOX_LIMIT, RouterConfig};
+pub use error::BindError;
+pub use gsb_bus::{Counters, Limits, Usage};
+pub use gsb_proto::{Address, AddressError};
+pub use router::{Router, RouterStatus, ShutdownHandle};

@@ -1,0 +1,143 @@
+//! The program `router`: options, logging, signals around [`gsb_router`].
+
+mod options;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use gsb_router::{Address, BindError, Router};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use options::Settings;
+
+/// The configuration is not usable; the same code that clap gives for bad options.
+const EXIT_USAGE: u8 = 2;
+/// An address cannot be listened on.
+const EXIT_LISTEN: u8 = 3;
+/// Everything else.
+const EXIT_FAILURE: u8 = 1;
+
+fn main() -> ExitCode {
+    let settings = match options::read() {
+        Ok(settings) => settings,
+        Err(error) => {
+            // Help and version come this way too; they go to standard output with code 0.
+            let code = u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE);
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match start(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("router: {}", failure.sentence);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// What ends the program, for its user and for a script.
+struct Failure {
+    sentence: String,
+    code: u8,
+}
+
+fn fail(code: u8, error: impl std::fmt::Display) -> Failure {
+    Failure {
+        sentence: error.to_string(),
+        code,
+    }
+}
+
+fn start(settings: Settings) -> Result<(), Failure> {
+    init_log(settings.log_level);
+    raise_descriptor_limit();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| fail(EXIT_FAILURE, format!("cannot start: {error}")))?
+        .block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> Result<(), Failure> {
+    let mut config = settings.router;
+    if config.listen.is_empty() {
+        let default = Address::from_environment().map_err(|error| fail(EXIT_USAGE, error))?;
+        config.listen.push(default);
+    }
+    // From here on a signal stops the router cleanly instead of killing it.
+    let listen_for = |kind| signal(kind).map_err(|error| fail(EXIT_FAILURE, error));
+    let signals = [
+        listen_for(SignalKind::terminate())?,
+        listen_for(SignalKind::interrupt())?,
+    ];
+    let router = Router::bind(config).await.map_err(|error| {
+        let code = match error {
+            BindError::InUse(_) | BindError::NotASocket(_) | BindError::Io { .. } => EXIT_LISTEN,
+            _ => EXIT_USAGE,
+        };
+        fail(code, error)
+    })?;
+    announce(&router);
+    let handle = router.shutdown_handle();
+    tokio::spawn(async move {
+        let mut signals = signals;
+        any(&mut signals).await;
+        log::info!("stopping");
+        handle.shutdown();
+        any(&mut signals).await;
+        log::warn!("stopping at once");
+        std::process::exit(EXIT_FAILURE.into());
+    });
+    router.run().await;
+    log::info!("stopped");
+    Ok(())
+}
+
+async fn any([terminate, interrupt]: &mut [Signal; 2]) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// One line for people and scripts: from now on peers can connect.
+fn announce(router: &Router) {
+    let addresses: Vec<String> = router
+        .local_addresses()
+        .iter()
+        .map(Address::to_string)
+        .collect();
+    let version = env!("CARGO_PKG_VERSION");
+    // Nobody may be reading, which is no reason to stop.
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(
+        out,
+        "router {version} listening on {}",
+        addresses.join(", ")
+    );
+    let _ = out.flush();
+}
+
+fn init_log(level: log::LevelFilter) {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level);
+    // Wins where it is set.
+    builder.parse_default_env();
+    builder.init();
+}
+
+/// Each connection takes a descriptor, and the usual soft limit is meant for programs without many.
+fn raise_descriptor_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        log::warn!("cannot raise the limit of open files: {error}");
+    }
+}

@@ -1,0 +1,284 @@
+//! Options from flags, environment and file.
+//!
+//! There is one parser: what a file says is put into the command line behind the flags, for options
+//! that neither a flag nor a variable has set.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
+use gsb_router::{Address, Limits, RouterConfig};
+
+const EXAMPLES: &str = "\
+Examples:
+  router                                    on the default address of this user
+  router -l tcp://127.0.0.1:7464            on TCP
+  router -l unix:/run/gsb.sock -l :7464     on both; one set of services behind them
+  GSB_PING_TIMEOUT=2m router                options may come from the environment
+  router --config /etc/gsb/router.toml      or from a file, in which `max-frame = \"16MiB\"`
+
+Without -l, GSB_URL and a file: unix:$XDG_RUNTIME_DIR/gsb.sock, else unix:/tmp/gsb-<uid>.sock.
+A flag wins over the environment, which wins over the file. RUST_LOG wins over --log-level.
+
+Exit codes: 0 stopped by a signal, 2 unusable options, 3 an address cannot be listened on, 1 any
+other failure.";
+
+/// Router of the Golem Service Bus: programs on this host find and call each other by name through it.
+#[derive(Debug, Parser)]
+#[command(name = "router", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Options {
+    /// Where to listen: unix:/path or tcp://host:port. May be given several times
+    #[arg(short, long, env = "GSB_URL", value_name = "URL", value_parser = listen_address)]
+    listen: Vec<Address>,
+
+    /// Silence after which a peer gets a Ping; after twice that it is disconnected. Seconds, or with a
+    /// unit as in 90s or 2m; 0 waits for ever
+    #[arg(long, env = "GSB_PING_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = duration)]
+    ping_timeout: Duration,
+
+    /// Largest message that is accepted. Bytes, or with a unit as in 16MiB
+    #[arg(
+        long,
+        env = "GSB_MAX_FRAME",
+        value_name = "SIZE",
+        default_value = "64MiB"
+    )]
+    max_frame: ByteSize,
+
+    /// Connections that may be open at the same time
+    #[arg(long, env = "GSB_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = gsb_router::DEFAULT_MAX_CONNECTIONS)]
+    max_connections: usize,
+
+    /// Services that one connection may register
+    #[arg(long, env = "GSB_MAX_SERVICES", value_name = "COUNT", default_value_t = Limits::default().services)]
+    max_services: usize,
+
+    /// Subscriptions that one connection may have
+    #[arg(long, env = "GSB_MAX_SUBSCRIPTIONS", value_name = "COUNT", default_value_t = Limits::default().subscriptions)]
+    max_subscriptions: usize,
+
+    /// Calls that one connection may have open
+    #[arg(long, env = "GSB_MAX_OPEN_CALLS", value_name = "COUNT", default_value_t = Limits::default().open_calls)]
+    max_open_calls: usize,
+
+    /// Permissions of the socket file of a unix: address, in octal
+    #[arg(long, env = "GSB_UNIX_MODE", value_name = "MODE", default_value = "0600", value_parser = mode)]
+    unix_mode: u32,
+
+    /// Threads that serve connections
+    #[arg(long, env = "GSB_WORKERS", value_name = "COUNT", default_value = "1")]
+    workers: NonZeroUsize,
+
+    /// What is logged to standard error: off, error, warn, info, debug or trace
+    #[arg(
+        long,
+        env = "GSB_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
+    log_level: log::LevelFilter,
+
+    /// A TOML file with any of these options by their long names
+    #[arg(long, env = "GSB_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// What the program is told, from wherever.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) router: RouterConfig,
+    pub(crate) log_level: log::LevelFilter,
+}
+
+/// Reads the options of this process.
+pub(crate) fn read() -> Result<Settings, clap::Error> {
+    read_from(std::env::args_os().collect())
+}
+
+fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
+    let matches = Options::command().try_get_matches_from(&arguments)?;
+    if let Some(file) = matches.get_one::<PathBuf>("config").cloned() {
+        let from_file = read_file(&file, &matches)?;
+        // Behind the program's name and before any `--`.
+        arguments.splice(1..1, from_file.into_iter().map(OsString::from));
+    }
+    let mut command = Options::command();
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    let options =
+        Options::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    let max_frame = usize::try_from(options.max_frame.as_u64()).unwrap_or(usize::MAX);
+    Ok(Settings {
+        router: RouterConfig {
+            listen: options.listen,
+            unix_mode: options.unix_mode,
+            ping_timeout: Some(options.ping_timeout),
+            max_frame,
+            max_connections: options.max_connections,
+            limits: Limits {
+                services: options.max_services,
+                subscriptions: options.max_subscriptions,
+                open_calls: options.max_open_calls,
+            },
+            workers: Some(options.workers),
+        },
+        log_level: options.log_level,
+    })
+}
+
+/// The options that a file sets and nothing else does, as arguments.
+fn read_file(file: &Path, given: &ArgMatches) -> Result<Vec<String>, clap::Error> {
+    let mut command = Options::command();
+    let mut fail = |problem: String| {
+        let sentence = format!("configuration file {}: {problem}", file.display());
+        command.error(ErrorKind::InvalidValue, sentence)
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| fail(error.to_string()))?;
+    let table: toml::Table = text.parse().map_err(|error| fail(format!("{error}")))?;
+    let mut arguments = Vec::new();
+    for (key, value) in table {
+        let Some(id) = option_id(&Options::command(), &key) else {
+            return Err(fail(format!(
+                "{key:?} is not an option; see --help for the names"
+            )));
+        };
+        if matches!(
+            given.value_source(&id),
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+        ) {
+            continue;
+        }
+        let values = match value {
+            toml::Value::Array(values) => values,
+            value => vec![value],
+        };
+        for value in values {
+            let text = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                other => {
+                    let kind = other.type_str();
+                    return Err(fail(format!("{key} is a {kind}; write text or a number")));
+                }
+            };
+            arguments.push(format!("--{key}={text}"));
+        }
+    }
+    Ok(arguments)
+}
+
+/// The id of the option with this long name, other than `config`, which a file cannot set.
+fn option_id(command: &Command, long: &str) -> Option<String> {
+    command
+        .get_arguments()
+        .find(|argument| argument.get_long() == Some(long) && long != "config")
+        .map(|argument| argument.get_id().to_string())
+}
+
+/// An address to listen on; `:port` is for all interfaces.
+fn listen_address(text: &str) -> Result<Address, String> {
+    let all_interfaces = text.strip_prefix("tcp://").unwrap_or(text);
+    let text = if all_interfaces.starts_with(':') {
+        format!("0.0.0.0{all_interfaces}")
+    } else {
+        text.to_owned()
+    };
+    text.parse::<Address>()
+        .map_err(|error| error.problem.to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    humantime::parse_duration(text)
+        .map_err(|_| "write seconds, or a number with a unit as in 90s or 2m".to_owned())
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| "write an octal mode from 0 to 777, as in 0660".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_all(arguments: &[&str]) -> Result<Settings, String> {
+        let arguments = std::iter::once("router").chain(arguments.iter().copied());
+        read_from(arguments.map(OsString::from).collect()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_command_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_sizes_and_modes_are_read() {
+        for (text, seconds) in [
+            ("2", 2.0),
+            ("90s", 90.0),
+            ("2m", 120.0),
+            ("500ms", 0.5),
+            ("0", 0.0),
+        ] {
+            assert_eq!(duration(text).unwrap().as_secs_f64(), seconds);
+        }
+        assert!(duration("soon").is_err());
+        assert_eq!(mode("0660"), Ok(0o660));
+        assert!(mode("0999").is_err() && mode("7777").is_err());
+        let settings = read_all(&["--max-frame", "1MiB", "-l", ":7", "-l", "unix:/x"]).unwrap();
+        assert_eq!(settings.router.max_frame, 1 << 20);
+        let listen: Vec<String> = settings
+            .router
+            .listen
+            .iter()
+            .map(Address::to_string)
+            .collect();
+        assert_eq!(listen, ["tcp://0.0.0.0:7", "unix:/x"]);
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_library() {
+        let settings = read_all(&[]).unwrap();
+        let library = RouterConfig::default();
+        assert_eq!(settings.router.ping_timeout, library.ping_timeout);
+        assert_eq!(settings.router.max_frame, library.max_frame);
+        assert_eq!(settings.router.unix_mode, library.unix_mode);
+        assert_eq!(settings.router.limits, library.limits);
+    }
+
+    #[test]
+    fn a_file_sets_what_flags_do_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("router.toml");
+        let path = file.to_str().unwrap();
+        let text = "ping-timeout = 7\nmax-frame = \"2MiB\"\nlisten = [\"unix:/a\", \"unix:/b\"]\n";
+        std::fs::write(&file, text).unwrap();
+        let settings = read_all(&["--config", path, "--max-frame", "1MiB"]).unwrap();
+        assert_eq!(settings.router.ping_timeout, Some(Duration::from_secs(7)));
+        assert_eq!(settings.router.max_frame, 1 << 20);
+        assert_eq!(settings.router.listen.len(), 2);
+
+        for (text, problem) in [
+            ("ping-timout = 7", "ping-timout"),
+            ("config = \"x\"", "config"),
+            ("workers = 0", "workers"),
+            ("workers = true", "boolean"),
+            ("workers = ", "router.toml"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = read_all(&["--config", path]).unwrap_err();
+            assert!(error.contains(problem), "{text}: {error}");
+        }
+        let error = read_all(&["--config", "/no/such/file"]).unwrap_err();
+        assert!(error.contains("/no/such/file"), "{error}");
+    }
+}

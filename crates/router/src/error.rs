@@ -1,0 +1,40 @@
+//! Why a router does not start.
+
+use std::io;
+use std::path::PathBuf;
+
+use gsb_proto::Address;
+use gsb_proto::frame::LARGEST_MAX_FRAME;
+
+/// Why [`Router::bind`](crate::Router::bind) failed. Displays as a sentence with the remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The configuration names no address to listen on.
+    #[error(
+        "no address to listen on; name one, such as unix:/tmp/gsb.sock or tcp://127.0.0.1:7464"
+    )]
+    NoAddress,
+    /// A frame limit at which the framings could not be told apart.
+    #[error("a frame limit of {0} bytes is too large; at most {LARGEST_MAX_FRAME} are possible")]
+    MaxFrameTooLarge(usize),
+    /// Another router, or another program, listens there.
+    #[error("{0} is in use: another router listens there; stop it or choose another address")]
+    InUse(Address),
+    /// The path of a Unix socket belongs to something that is not a socket.
+    #[error(
+        "{} exists and is not a socket; remove it or choose another path", .0.display()
+    )]
+    NotASocket(PathBuf),
+    /// The operating system refuses.
+    #[error("cannot listen on {address}: {error}")]
+    Io {
+        /// Where the router should have listened.
+        address: Address,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// A worker thread could not be started.
+    #[error("cannot start a worker thread: {0}")]
+    Worker(io::Error),
+}

@@ -1,0 +1,60 @@
+//! A lock that lasts as long as its holder, however that ends.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A locked file, which is removed when dropped. The kernel releases the lock of a process that dies;
+/// the file that stays behind then means nothing.
+#[derive(Debug)]
+pub(crate) struct LockFile {
+    path: PathBuf,
+    /// Holds the lock.
+    _file: File,
+}
+
+impl LockFile {
+    /// Takes the lock; `None` if another holds it.
+    pub(crate) fn try_acquire(path: &Path) -> io::Result<Option<LockFile>> {
+        loop {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            // The holder before may have removed the file between our opening and our locking it;
+            // then this lock keeps nobody out.
+            match std::fs::metadata(path) {
+                Ok(there) if is_same(&there, &file.metadata()?) => {
+                    return Ok(Some(LockFile {
+                        path: path.to_owned(),
+                        _file: file,
+                    }));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Whether both describe one and the same file.
+pub(crate) fn is_same(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}

@@ -1,0 +1,200 @@
+//! A router as a whole: from its configuration to its end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gsb_bus::{BusConfig, Counters, Usage};
+use gsb_proto::Address;
+use gsb_proto::frame::LARGEST_MAX_FRAME;
+use gsb_proto::messages::Hello;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::accept::Reception;
+use crate::config::RouterConfig;
+use crate::error::BindError;
+use crate::listener::Listener;
+use crate::shared::Shared;
+use crate::workers::Workers;
+
+/// How long a router that stops waits for what is queued to leave.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
+
+/// How long the clock task sleeps at most when no deadline is known.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A router that listens. It serves its connections while [`run`](Router::run) runs.
+#[derive(Debug)]
+pub struct Router {
+    listeners: Vec<Listener>,
+    addresses: Vec<Address>,
+    reception: Reception,
+    ping_timeout: Option<Duration>,
+    stop: watch::Sender<bool>,
+}
+
+/// Stops a [`Router`] from anywhere.
+#[derive(Debug, Clone)]
+pub struct ShutdownHandle {
+    stop: watch::Sender<bool>,
+}
+
+/// What a [`Router`] is doing, as plain numbers.
+#[derive(Debug, Clone)]
+pub struct RouterStatus {
+    shared: Arc<Shared>,
+}
+
+impl ShutdownHandle {
+    /// Asks the router to stop. Does nothing if it has stopped.
+    pub fn shutdown(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+impl RouterStatus {
+    /// What has happened since the router was started.
+    pub fn counters(&self) -> Counters {
+        self.shared.counters()
+    }
+
+    /// What the router holds at this moment.
+    pub fn usage(&self) -> Usage {
+        self.shared.usage()
+    }
+}
+
+impl Router {
+    /// Listens on all addresses of the configuration. Peers can connect from now on; they are served
+    /// once [`run`](Router::run) is called.
+    ///
+    /// # Errors
+    /// A [`BindError`] for the first address that cannot be listened on; none is then.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O and time enabled.
+    pub async fn bind(config: RouterConfig) -> Result<Router, BindError> {
+        if config.listen.is_empty() {
+            return Err(BindError::NoAddress);
+        }
+        if config.max_frame > LARGEST_MAX_FRAME {
+            return Err(BindError::MaxFrameTooLarge(config.max_frame));
+        }
+        // No patience at all would disconnect everybody; it is taken for its opposite.
+        let ping_timeout = config.ping_timeout.filter(|timeout| !timeout.is_zero());
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for address in &config.listen {
+            let listener = Listener::bind(address, config.unix_mode).await?;
+            let local = listener.local_address().map_err(|error| BindError::Io {
+                address: address.clone(),
+                error,
+            })?;
+            addresses.push(local);
+            listeners.push(listener);
+        }
+        let hello = Hello {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance_id: uuid::Uuid::new_v4().into_bytes().to_vec().into(),
+        };
+        let shared = Arc::new(Shared::new(BusConfig {
+            ping_timeout,
+            limits: config.limits,
+            hello,
+        }));
+        let places = config.max_connections.min(Semaphore::MAX_PERMITS);
+        Ok(Router {
+            listeners,
+            addresses,
+            reception: Reception {
+                shared,
+                workers: Mutex::new(Workers::start(config.workers)?),
+                places: Arc::new(Semaphore::new(places)),
+                max_connections: config.max_connections,
+                max_frame: config.max_frame,
+            },
+            ping_timeout,
+            stop: watch::Sender::new(false),
+        })
+    }
+
+    /// Where the router listens, in the order of the configuration, with the ports that were chosen
+    /// for port 0.
+    pub fn local_addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// A handle that stops the router.
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        ShutdownHandle {
+            stop: self.stop.clone(),
+        }
+    }
+
+    /// A handle that tells what the router does.
+    pub fn status(&self) -> RouterStatus {
+        RouterStatus {
+            shared: self.reception.shared.clone(),
+        }
+    }
+
+    /// Serves until a [`ShutdownHandle`] is used. Then it stops accepting, gives what is queued up to
+    /// one second to leave, and closes all connections.
+    pub async fn run(self) {
+        let Router {
+            listeners,
+            reception,
+            ping_timeout,
+            stop,
+            ..
+        } = self;
+        let reception = Arc::new(reception);
+        let shared = reception.shared.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keep_time(shared.clone(), ping_timeout));
+        for listener in listeners {
+            let reception = reception.clone();
+            tasks.spawn(async move { reception.accept_all(&listener).await });
+        }
+        // The sender lives as long as this function.
+        let _ = stop.subscribe().wait_for(|stop| *stop).await;
+        // Ends the accepting, and with the listeners goes the file of each Unix socket.
+        tasks.shutdown().await;
+
+        let links = shared.links();
+        let leave = async {
+            for link in &links {
+                link.drained().await;
+            }
+        };
+        if tokio::time::timeout(LEAVE_TIME, leave).await.is_err() {
+            log::warn!("some connections did not take what was sent to them");
+        }
+        for link in links {
+            link.close();
+        }
+        // Every task of a connection gives its place back.
+        let all = reception.max_connections.min(Semaphore::MAX_PERMITS);
+        let all = u32::try_from(all).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(LEAVE_TIME, reception.places.acquire_many(all)).await;
+        if let Some(reception) = Arc::into_inner(reception) {
+            reception.workers.into_inner().stop().await;
+        }
+    }
+}
+
+/// Tells the bus of the time whenever it asked to be told.
+async fn keep_time(shared: Arc<Shared>, ping_timeout: Option<Duration>) {
+    // Deadlines only ever move away from here, so a connection that comes while this sleeps is due
+    // later than one ping timeout from now.
+    let longest = ping_timeout.unwrap_or(IDLE).min(IDLE);
+    loop {
+        let latest = Instant::now() + longest;
+        let next = shared
+            .tick()
+            .map_or(latest, |deadline| deadline.min(latest));
+        tokio::time::sleep_until(next.into()).await;
+    }
+}
