@@ -1,1 +1,102 @@
-//! Placeholder.
+//! Services and callers on a Golem Service Bus.
+//!
+//! A [`Bus`] is a handle to a connection with a router. Any number of tasks share it by cloning it.
+//!
+//! # A service and a caller
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let listen = vec!["tcp://127.0.0.1:0".parse()?];
+//! # let router = gsb_router::Router::bind(gsb_router::RouterConfig { listen, ..Default::default() }).await?;
+//! # let address = router.local_addresses()[0].clone();
+//! # tokio::spawn(router.run());
+//! use gsb_client::{Bus, Call};
+//!
+//! let bus = Bus::connect(&address).await?;
+//! let echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await?;
+//!
+//! let caller = Bus::connect(&address).await?;
+//! let reply = caller.call("/echo", "hello").await?;
+//! assert_eq!(reply, "hello");
+//!
+//! echo.unregister().await?;
+//! assert!(matches!(caller.call("/echo", "hello").await, Err(gsb_client::Error::NoSuchService { .. })));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A service also gets the calls to all addresses below its name, such as `/echo/loud`; the longest
+//! registered name wins.
+//!
+//! # Streams
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let listen = vec!["tcp://127.0.0.1:0".parse()?];
+//! # let router = gsb_router::Router::bind(gsb_router::RouterConfig { listen, ..Default::default() }).await?;
+//! # let address = router.local_addresses()[0].clone();
+//! # tokio::spawn(router.run());
+//! use futures::{StreamExt, stream};
+//! use gsb_client::{Bus, Call};
+//!
+//! let bus = Bus::connect(&address).await?;
+//! let _count = bus
+//!     .register_stream("/count", |_: Call| stream::iter((1..=3).map(|n| Ok(n.to_string().into()))))
+//!     .await?;
+//!
+//! let mut replies = bus.stream("/count", "").await?;
+//! while let Some(reply) = replies.next().await {
+//!     println!("{:?}", reply?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Events
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let listen = vec!["tcp://127.0.0.1:0".parse()?];
+//! # let router = gsb_router::Router::bind(gsb_router::RouterConfig { listen, ..Default::default() }).await?;
+//! # let address = router.local_addresses()[0].clone();
+//! # tokio::spawn(router.run());
+//! use futures::StreamExt;
+//! use gsb_client::Bus;
+//!
+//! let bus = Bus::connect(&address).await?;
+//! let mut events = bus.subscribe("node/*/status").await?;
+//! bus.broadcast("node/7/status", "up").await?;
+//! let event = events.next().await.unwrap()?;
+//! assert_eq!((event.topic.as_str(), &event.data[..]), ("node/7/status", &b"up"[..]));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When things go wrong
+//!
+//! Every call ends: with a reply, with the service's or the router's refusal, with
+//! [`Error::Timeout`], or with [`Error::ConnectionLost`] as soon as the connection is gone. A handle
+//! whose connection was lost stays lost; connect again for a new one.
+
+mod builder;
+mod bus;
+mod calls;
+mod connection;
+mod control;
+mod endpoint;
+mod error;
+mod queue;
+mod services;
+mod shared;
+mod subscriptions;
+
+pub use builder::{BusBuilder, DEFAULT_CALL_TIMEOUT};
+pub use bus::Bus;
+pub use endpoint::{Endpoint, ReplyStream};
+pub use error::{Error, Failure, LostReason};
+pub use gsb_proto::{Address, AddressError, Framing};
+pub use services::{Call, Registration};
+pub use subscriptions::{Broadcast, Subscription};

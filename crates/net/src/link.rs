@@ -81,6 +81,15 @@ impl Link {
     /// # Errors
     /// [`OutboxFull`] if the limit does not allow it.
     pub fn push(&self, framing: Framing, frame: &Frame) -> Result<bool, OutboxFull> {
+        self.push_within(framing, frame, self.limit)
+    }
+
+    fn push_within(
+        &self,
+        framing: Framing,
+        frame: &Frame,
+        limit: usize,
+    ) -> Result<bool, OutboxFull> {
         if self.is_closed() {
             return Ok(false);
         }
@@ -90,24 +99,35 @@ impl Link {
         }
         // If there was something already, whoever put it there is about to flush, or the driver is.
         let first = state.outbox.is_empty();
-        state.outbox.push(framing, frame, self.limit)?;
+        state.outbox.push(framing, frame, limit)?;
         Ok(first)
     }
 
-    /// Appends a frame when the limit allows it, and flushes. Waits for room, in no particular order
-    /// with other waiters. Returns at once on a closed link.
+    /// Appends a small frame whatever the limit says, and flushes. For frames that undo or answer
+    /// something and of which there are few.
+    pub fn send_urgent(&self, framing: Framing, frame: &Frame) {
+        if self.push_within(framing, frame, usize::MAX) == Ok(true) {
+            self.flush();
+        }
+    }
+
+    /// Appends a frame when the limit allows it, and flushes. Returns at once on a closed link.
     pub async fn send(&self, framing: Framing, frame: &Frame) {
+        let pushed = self.when_room(|| self.push(framing, frame)).await;
+        if pushed {
+            self.flush();
+        }
+    }
+
+    /// Tries something that pushes, now and whenever there may be more room, until it succeeds. Waits
+    /// in no particular order with other waiters.
+    pub async fn when_room<R>(&self, mut attempt: impl FnMut() -> Result<R, OutboxFull>) -> R {
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            match self.push(framing, frame) {
-                Ok(must_flush) => {
-                    if must_flush {
-                        self.flush();
-                    }
-                    return;
-                }
+            match attempt() {
+                Ok(result) => return result,
                 Err(OutboxFull { .. }) => room.await,
             }
         }

@@ -111,6 +111,31 @@ impl FromStr for Address {
     }
 }
 
+impl TryFrom<&str> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: &str) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+impl TryFrom<&Address> for Address {
+    type Error = AddressError;
+
+    /// Clones it; never fails.
+    fn try_from(address: &Address) -> Result<Self, AddressError> {
+        Ok(address.clone())
+    }
+}
+
 fn parse_unix(path: &str) -> Result<Address, &'static str> {
     // unix:///path is the same as unix:/path; unix://host/path would name another machine.
     let path = match path.strip_prefix("//") {

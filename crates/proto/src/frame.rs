@@ -261,6 +261,25 @@ impl Frame {
         }
     }
 
+    /// A frame around an encoded message without its payload, and the payload, which is field `field`
+    /// of the message. Protobuf fields may stand in any order.
+    pub(crate) fn with_payload(
+        kind: MessageKind,
+        mut message: Vec<u8>,
+        field: u32,
+        payload: Bytes,
+    ) -> Self {
+        if payload.is_empty() {
+            return Frame::new(kind, message);
+        }
+        crate::wire::write_varint(u64::from(field << 3 | 2), &mut message);
+        crate::wire::write_varint(payload.len() as u64, &mut message);
+        Frame {
+            kind,
+            body: Body::Spliced(Box::new([message.into(), payload, Bytes::new()])),
+        }
+    }
+
     /// Decodes the body as `M`.
     ///
     /// # Errors

@@ -99,6 +99,37 @@ fn only_the_request_id_is_replaced() {
 }
 
 #[test]
+fn payloads_are_framed_without_a_copy() {
+    for data in [Bytes::new(), Bytes::from_static(b"payload")] {
+        let call = CallRequest {
+            data: data.clone(),
+            no_reply: true,
+            ..call()
+        };
+        let body = call.clone().into_frame().body;
+        if !data.is_empty() {
+            assert_eq!(body.segments()[1].as_ptr(), data.as_ptr());
+        }
+        assert_eq!(CallRequest::decode(body.into_bytes()).unwrap(), call);
+        let reply = CallReply {
+            code: 500,
+            reason: 4,
+            data: data.clone(),
+            ..Default::default()
+        };
+        let body = reply.clone().into_frame().body.into_bytes();
+        assert_eq!(CallReply::decode(body).unwrap(), reply);
+        let event = BroadcastRequest {
+            topic: "t".into(),
+            data,
+            ..Default::default()
+        };
+        let body = event.clone().into_frame().body.into_bytes();
+        assert_eq!(BroadcastRequest::decode(body).unwrap(), event);
+    }
+}
+
+#[test]
 fn an_absent_request_id_is_added() {
     let reply = CallReply {
         code: 500,

@@ -34,3 +34,18 @@ message_kinds! {
     SubscribeRequest, SubscribeReply, UnsubscribeRequest, UnsubscribeReply, BroadcastRequest,
     BroadcastReply, Ping, Pong,
 }
+
+/// Messages with a payload, which is framed without being copied.
+macro_rules! payload_frames {
+    ($($message:ident: $field:literal),* $(,)?) => {
+        $(impl $message {
+            /// Encodes the message into a frame that shares the memory of `data`.
+            pub fn into_frame(mut self) -> Frame {
+                let data = std::mem::take(&mut self.data);
+                Frame::with_payload(Self::KIND, prost::Message::encode_to_vec(&self), $field, data)
+            }
+        })*
+    };
+}
+
+payload_frames! { CallRequest: 4, CallReply: 4, BroadcastRequest: 2 }

@@ -100,14 +100,25 @@ pub(crate) fn read() -> Result<Settings, clap::Error> {
     read_from(std::env::args_os().collect())
 }
 
+/// The command line. A variable that is set to nothing counts as not set.
+fn command() -> Command {
+    Options::command().mut_args(|argument| {
+        let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        match argument.get_env() {
+            Some(name) if is_empty(name) => argument.env(None::<&str>),
+            _ => argument,
+        }
+    })
+}
+
 fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
-    let matches = Options::command().try_get_matches_from(&arguments)?;
+    let matches = command().try_get_matches_from(&arguments)?;
     if let Some(file) = matches.get_one::<PathBuf>("config").cloned() {
         let from_file = read_file(&file, &matches)?;
         // Behind the program's name and before any `--`.
         arguments.splice(1..1, from_file.into_iter().map(OsString::from));
     }
-    let mut command = Options::command();
+    let mut command = command();
     let matches = command.try_get_matches_from_mut(arguments)?;
     let options =
         Options::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
@@ -132,7 +143,7 @@ fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
 
 /// The options that a file sets and nothing else does, as arguments.
 fn read_file(file: &Path, given: &ArgMatches) -> Result<Vec<String>, clap::Error> {
-    let mut command = Options::command();
+    let mut command = command();
     let mut fail = |problem: String| {
         let sentence = format!("configuration file {}: {problem}", file.display());
         command.error(ErrorKind::InvalidValue, sentence)
@@ -141,7 +152,7 @@ fn read_file(file: &Path, given: &ArgMatches) -> Result<Vec<String>, clap::Error
     let table: toml::Table = text.parse().map_err(|error| fail(format!("{error}")))?;
     let mut arguments = Vec::new();
     for (key, value) in table {
-        let Some(id) = option_id(&Options::command(), &key) else {
+        let Some(id) = option_id(&self::command(), &key) else {
             return Err(fail(format!(
                 "{key:?} is not an option; see --help for the names"
             )));

@@ -1,0 +1,110 @@
+//! How a connection is made.
+
+use std::time::Duration;
+
+use gsb_proto::frame::DEFAULT_MAX_FRAME;
+use gsb_proto::{Address, Framing};
+
+use crate::bus::Bus;
+use crate::connection;
+use crate::error::Error;
+
+/// How long a call waits for its reply, if not told otherwise.
+pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Options of a [`Bus`]; made by [`Bus::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "call `connect`"]
+pub struct BusBuilder {
+    pub(crate) name: String,
+    pub(crate) framing: Framing,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) call_timeout: Option<Duration>,
+    pub(crate) max_frame: usize,
+    pub(crate) outbox_limit: usize,
+    pub(crate) buffer_limit: usize,
+    pub(crate) max_running: usize,
+}
+
+impl Default for BusBuilder {
+    fn default() -> Self {
+        BusBuilder {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            framing: Framing::Packet,
+            connect_timeout: Duration::from_secs(10),
+            call_timeout: Some(DEFAULT_CALL_TIMEOUT),
+            max_frame: DEFAULT_MAX_FRAME,
+            outbox_limit: 16 << 20,
+            buffer_limit: 16 << 20,
+            max_running: 4096,
+        }
+    }
+}
+
+impl BusBuilder {
+    /// The program's name. Routers show it, and services see it as the caller unless
+    /// [`Endpoint::caller`](crate::Endpoint::caller) says otherwise. `gsb-client` by default.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The framing to speak. Packet by default; a router understands both, other routers only one.
+    pub fn framing(mut self, framing: Framing) -> Self {
+        self.framing = framing;
+        self
+    }
+
+    /// How long to wait for a connection. 10 seconds by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a call waits for its reply, and a stream for each of its replies. `None` is for ever;
+    /// [`DEFAULT_CALL_TIMEOUT`] by default.
+    pub fn call_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.call_timeout = timeout.into();
+        self
+    }
+
+    /// Largest message to send, in bytes; what is larger is [`Error::TooLarge`]. 64 MiB by default, which
+    /// is what routers accept by default: one that gets more closes the connection.
+    pub fn max_frame(mut self, limit: usize) -> Self {
+        self.max_frame = limit;
+        self
+    }
+
+    /// How many bytes may wait to be sent to the router before senders have to wait. 16 MiB by default.
+    pub fn outbox_limit(mut self, limit: usize) -> Self {
+        self.outbox_limit = limit;
+        self
+    }
+
+    /// How many bytes of one stream or subscription may wait for their consumer; see
+    /// [`Error::Overflow`]. 16 MiB by default.
+    pub fn buffer_limit(mut self, limit: usize) -> Self {
+        self.buffer_limit = limit;
+        self
+    }
+
+    /// How many calls one service handles at the same time. A call beyond that is answered with a
+    /// failure that says so. 4096 by default.
+    pub fn max_running(mut self, limit: usize) -> Self {
+        self.max_running = limit;
+        self
+    }
+
+    /// Connects to a bus, given as an [`Address`] or as text such as `unix:/run/gsb.sock`.
+    ///
+    /// # Errors
+    /// [`Error::Address`] or [`Error::Connect`].
+    pub async fn connect<A>(self, address: A) -> Result<Bus, Error>
+    where
+        A: TryInto<Address>,
+        A::Error: Into<Error>,
+    {
+        let address = address.try_into().map_err(Into::into)?;
+        connection::open(self, address).await
+    }
+}

@@ -1,0 +1,193 @@
+//! What can go wrong, for callers and for services.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use gsb_proto::{Address, AddressError, NameError, Violation};
+
+/// Why something did not work. Displays as a sentence.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The address of the bus is not one.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Nobody could be connected to at the address of the bus.
+    #[error("cannot connect to {address}: {problem}; is a router running there?")]
+    Connect {
+        /// The bus.
+        address: Address,
+        /// What failed.
+        problem: String,
+    },
+    /// A service id or topic that is malformed.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The service id is registered already, by another connection or by this one.
+    #[error("{service_id:?} is already registered: {message}")]
+    AlreadyRegistered {
+        /// The service id.
+        service_id: String,
+        /// What the router says.
+        message: String,
+    },
+    /// Nobody serves the address.
+    #[error("no service at {address:?}: {message}")]
+    NoSuchService {
+        /// Where the call went.
+        address: String,
+        /// What the router says.
+        message: String,
+    },
+    /// The router or the service refuses the request.
+    #[error("the request to {target:?} was refused: {message}")]
+    BadRequest {
+        /// The address of the call, or the name or topic that was asked for.
+        target: String,
+        /// What the other side says.
+        message: String,
+    },
+    /// The service failed, or went away before it had answered.
+    #[error("the service at {address:?} failed: {message}")]
+    ServiceFailure {
+        /// Where the call went.
+        address: String,
+        /// What the service, or the router in its place, says.
+        message: String,
+    },
+    /// A reply code that this client does not know.
+    #[error("the service at {address:?} answered with the unknown code {code}: {message}")]
+    UnknownCode {
+        /// Where the call went.
+        address: String,
+        /// The code.
+        code: i32,
+        /// What came with it.
+        message: String,
+    },
+    /// No reply came in time. The service may still be at work.
+    #[error("no reply from {address:?} within {} s", .after.as_secs_f64())]
+    Timeout {
+        /// Where the call went.
+        address: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// A stream of replies came where one was expected.
+    #[error("the service at {address:?} answers with a stream; use `stream` to call it")]
+    IsStream {
+        /// Where the call went.
+        address: String,
+    },
+    /// The consumer of a stream or a subscription did not keep up, and its buffer is full. Of a
+    /// stream this is the end; a subscription goes on, and `missed` broadcasts are lost.
+    #[error("too slow: {missed} messages did not fit into the buffer of {limit} bytes")]
+    Overflow {
+        /// The size of the buffer.
+        limit: usize,
+        /// How many messages were dropped.
+        missed: u64,
+    },
+    /// The message is larger than a router accepts. In bytes.
+    #[error("a message of {length} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// The size of the message.
+        length: usize,
+        /// The limit, see [`BusBuilder::max_frame`](crate::BusBuilder::max_frame).
+        limit: usize,
+    },
+    /// The connection to the router is gone. Whether the request has reached anybody is not known.
+    #[error("the connection to the router is lost: {0}")]
+    ConnectionLost(LostReason),
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LostReason {
+    /// The router closed it.
+    #[error("the router closed it")]
+    HungUp,
+    /// The socket failed.
+    #[error("{0}")]
+    Io(String),
+    /// The router broke the protocol; is it one?
+    #[error("the other side broke the protocol: {0}")]
+    Violation(#[from] Violation),
+    /// The router sent a reply that nothing was asked for.
+    #[error("the router sent a {0} that was not asked for")]
+    UnexpectedReply(&'static str),
+    /// This side closed it.
+    #[error("it was closed on this side")]
+    Closed,
+}
+
+impl From<io::Error> for LostReason {
+    fn from(error: io::Error) -> Self {
+        LostReason::Io(error.to_string())
+    }
+}
+
+/// What a handler gives back instead of a reply.
+///
+/// Any error becomes one with `?`, and text with [`Failure::new`].
+///
+/// ```
+/// use gsb_client::{Call, Failure};
+///
+/// async fn double(call: Call) -> Result<bytes::Bytes, Failure> {
+///     let number: i64 = std::str::from_utf8(&call.data)?.parse()?;
+///     let doubled = number.checked_mul(2).ok_or_else(|| Failure::new("too large"))?;
+///     Ok(doubled.to_string().into())
+/// }
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub(crate) message: String,
+    pub(crate) is_bad_request: bool,
+}
+
+impl Failure {
+    /// The service has failed; callers see [`Error::ServiceFailure`].
+    pub fn new(message: impl fmt::Display) -> Self {
+        Failure {
+            message: message.to_string(),
+            is_bad_request: false,
+        }
+    }
+
+    /// The caller has asked for something impossible; callers see [`Error::BadRequest`].
+    pub fn bad_request(message: impl fmt::Display) -> Self {
+        Failure {
+            message: message.to_string(),
+            is_bad_request: true,
+        }
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Failure").field(&self.message).finish()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+// `Failure` itself is no `Error`, or this would overlap with the conversion of a type into itself.
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::new(error)
+    }
+}

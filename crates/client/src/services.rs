@@ -1,0 +1,272 @@
+//! Services of this process: their handlers, and how calls reach them.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _};
+use gsb_proto::ServiceId;
+use gsb_proto::messages::{CallReply, CallReplyCode, CallReplyReason, CallReplyType, CallRequest};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::bus::Bus;
+use crate::error::{Error, Failure};
+use crate::shared::Shared;
+
+/// A call, as a handler gets it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Who calls, as the caller states it. Nobody has checked it.
+    pub caller: String,
+    /// The address that was called: the service id, or something below it.
+    pub address: String,
+    /// The payload.
+    pub data: Bytes,
+    pub(crate) no_reply: bool,
+}
+
+impl Call {
+    /// Whether somebody waits for the reply. If not, whatever the handler returns is dropped.
+    pub fn wants_reply(&self) -> bool {
+        !self.no_reply
+    }
+}
+
+/// What runs for each call of a service.
+pub(crate) enum Handler {
+    Reply(Box<dyn Fn(Call) -> BoxFuture<'static, Result<Bytes, Failure>> + Send + Sync>),
+    Stream(Box<dyn Fn(Call) -> BoxStream<'static, Result<Bytes, Failure>> + Send + Sync>),
+    Push(Box<dyn Fn(Call) -> BoxFuture<'static, ()> + Send + Sync>),
+}
+
+/// A registered service.
+pub(crate) struct Service {
+    pub(crate) id: ServiceId,
+    handler: Handler,
+    /// One permit per call that may run.
+    running: Arc<Semaphore>,
+    limit: usize,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// `limit` is how many calls may run at the same time.
+    pub(crate) fn new(id: ServiceId, handler: Handler, limit: usize) -> Self {
+        let limit = limit.min(Semaphore::MAX_PERMITS);
+        Service {
+            id,
+            handler,
+            running: Arc::new(Semaphore::new(limit)),
+            limit,
+        }
+    }
+}
+
+/// A registered service; dropping it unregisters the service.
+#[derive(Debug)]
+#[must_use = "dropping it unregisters the service; see `detach`"]
+pub struct Registration {
+    bus: Bus,
+    /// `None` once it is undone or detached.
+    service: Option<Arc<Service>>,
+}
+
+impl Registration {
+    pub(crate) fn new(bus: Bus, service: Arc<Service>) -> Self {
+        Registration {
+            bus,
+            service: Some(service),
+        }
+    }
+
+    /// The name under which the service is registered.
+    pub fn service_id(&self) -> &str {
+        self.service
+            .as_ref()
+            .map_or("", |service| service.id.as_str())
+    }
+
+    /// Gives the name back and waits until the router has confirmed it. Calls that are being handled
+    /// go on.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionLost`].
+    pub async fn unregister(mut self) -> Result<(), Error> {
+        match self.service.take() {
+            Some(service) => self.bus.shared().unregister(&service).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Leaves the service registered for as long as the connection lives.
+    pub fn detach(mut self) {
+        self.service = None;
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Some(service) = self.service.take() {
+            self.bus.shared().unregister_now(&service);
+        }
+    }
+}
+
+/// Handles a call that has come for this process; `service` is who serves its address, if anybody.
+pub(crate) fn serve(shared: &Arc<Shared>, service: Option<Arc<Service>>, request: CallRequest) {
+    let answer = Answer {
+        shared: shared.clone(),
+        request_id: request.request_id,
+        no_reply: request.no_reply,
+    };
+    let address = request.address;
+    let Some(service) = service else {
+        // Unregistered while the call was on its way.
+        let message = format!("the service at {address:?} has been unregistered");
+        return answer.refuse(
+            Failure::bad_request(message),
+            CallReplyReason::ReasonNoSuchService,
+        );
+    };
+    if !request.no_reply && matches!(service.handler, Handler::Push(_)) {
+        let failure = Failure::bad_request("this service only takes pushes; it answers nothing");
+        return answer.refuse(failure, CallReplyReason::ReasonUnspecified);
+    }
+    let Ok(permit) = service.running.clone().try_acquire_owned() else {
+        let limit = service.limit;
+        if request.no_reply {
+            log::warn!(
+                "{}: a push was dropped, {limit} calls are running",
+                service.id
+            );
+        }
+        let failure = Failure::new(format!("busy: {limit} calls are running; try again later"));
+        return answer.refuse(failure, CallReplyReason::ReasonLimitReached);
+    };
+    let call = Call {
+        caller: request.caller,
+        address,
+        data: request.data,
+        no_reply: request.no_reply,
+    };
+    tokio::spawn(handle(service, call, answer, permit));
+}
+
+async fn handle(service: Arc<Service>, call: Call, answer: Answer, _running: OwnedSemaphorePermit) {
+    // A handler that panics must not leave its caller waiting. What it was working on is dropped
+    // with it, so nobody sees anything half done.
+    let outcome = AssertUnwindSafe(run(&service, call, &answer))
+        .catch_unwind()
+        .await;
+    if outcome.is_err() {
+        log::error!("the handler of {} has panicked", service.id);
+        answer
+            .finish(Err(Failure::new("the service's handler has panicked")))
+            .await;
+    }
+}
+
+async fn run(service: &Service, call: Call, answer: &Answer) {
+    match &service.handler {
+        Handler::Push(handler) => handler(call).await,
+        Handler::Reply(handler) => {
+            let result = handler(call).await;
+            answer.finish(result).await;
+        }
+        Handler::Stream(handler) => {
+            let mut replies = handler(call);
+            while let Some(reply) = replies.next().await {
+                match reply {
+                    Ok(data) => answer.part(data).await,
+                    Err(failure) => return answer.finish(Err(failure)).await,
+                }
+            }
+            answer.finish(Ok(Bytes::new())).await;
+        }
+    }
+}
+
+/// The way back to a caller.
+struct Answer {
+    shared: Arc<Shared>,
+    request_id: String,
+    no_reply: bool,
+}
+
+impl Answer {
+    /// One reply of several.
+    async fn part(&self, data: Bytes) {
+        let reply = CallReply {
+            reply_type: CallReplyType::Partial.into(),
+            data,
+            ..self.reply()
+        };
+        self.send(reply).await;
+    }
+
+    /// The last reply.
+    async fn finish(&self, result: Result<Bytes, Failure>) {
+        let reply = match result {
+            Ok(data) => CallReply {
+                data,
+                ..self.reply()
+            },
+            Err(failure) => self.failure(failure),
+        };
+        self.send(reply).await;
+    }
+
+    /// The last reply, without waiting: it is small, and the router limits how many calls come.
+    fn refuse(&self, failure: Failure, reason: CallReplyReason) {
+        if !self.no_reply {
+            let reply = CallReply {
+                reason: reason.into(),
+                ..self.failure(failure)
+            };
+            self.shared.send_urgent(&reply.into_frame());
+        }
+    }
+
+    fn reply(&self) -> CallReply {
+        CallReply {
+            request_id: self.request_id.clone(),
+            ..CallReply::default()
+        }
+    }
+
+    fn failure(&self, failure: Failure) -> CallReply {
+        let code = if failure.is_bad_request {
+            CallReplyCode::CallReplyBadRequest
+        } else {
+            CallReplyCode::ServiceFailure
+        };
+        CallReply {
+            code: code.into(),
+            data: failure.message.into(),
+            ..self.reply()
+        }
+    }
+
+    async fn send(&self, reply: CallReply) {
+        if self.no_reply {
+            return;
+        }
+        let frame = reply.into_frame();
+        if let Err(error) = self.shared.check_size(&frame) {
+            // The caller must hear of it, and the connection must not be lost over it.
+            let failure = Failure::new(format!("the reply does not fit: {error}"));
+            return self.shared.send(&self.failure(failure).into_frame()).await;
+        }
+        self.shared.send(&frame).await;
+    }
+}
