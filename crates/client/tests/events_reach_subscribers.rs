@@ -1,0 +1,152 @@
+//! Subscriptions and broadcasts.
+
+#![allow(clippy::unwrap_used)]
+
+use futures::StreamExt as _;
+use gsb_client::{Bus, Error, Framing, Subscription};
+use gsb_router::{Limits, RouterConfig};
+use gsb_testkit::{TestRouter, soon};
+
+async fn next(subscription: &mut Subscription) -> (String, String) {
+    let event = soon("an event", subscription.next())
+        .await
+        .unwrap()
+        .unwrap();
+    (event.topic, String::from_utf8(event.data.to_vec()).unwrap())
+}
+
+fn pair(topic: &str, data: &str) -> (String, String) {
+    (topic.to_owned(), data.to_owned())
+}
+
+#[tokio::test]
+async fn patterns_on_both_sides_and_both_framings() {
+    let router = TestRouter::start().await;
+    for framing in [Framing::Packet, Framing::Classic] {
+        let builder = Bus::builder().framing(framing).name("/listener");
+        let listener = builder.connect(&router.unix).await.unwrap();
+        let sender = Bus::builder()
+            .name("/sender")
+            .connect(&router.tcp)
+            .await
+            .unwrap();
+        let mut one = listener.subscribe("node/*/status").await.unwrap();
+        let mut all = listener.subscribe("node/**").await.unwrap();
+        assert_eq!(all.topic(), "node/**");
+        sender.broadcast("node/7/status", "up").await.unwrap();
+        sender.broadcast("node/7", "x").await.unwrap();
+        sender.broadcast("other", "y").await.unwrap();
+        sender.broadcast("node/*/status", "z").await.unwrap();
+        assert_eq!(next(&mut one).await, pair("node/7/status", "up"));
+        assert_eq!(next(&mut one).await, pair("node/*/status", "z"));
+        for (topic, data) in [
+            ("node/7/status", "up"),
+            ("node/7", "x"),
+            ("node/*/status", "z"),
+        ] {
+            assert_eq!(next(&mut all).await, pair(topic, data));
+        }
+        // The sender may listen too, and is told who announced.
+        let mut own = sender.subscribe("own").await.unwrap();
+        sender.broadcast("own", "").await.unwrap();
+        let event = soon("an event", own.next()).await.unwrap().unwrap();
+        assert_eq!(event.caller, "/sender");
+    }
+    router.stop().await;
+}
+
+// The router knows a topic once per connection; here it may be subscribed any number of times.
+#[tokio::test]
+async fn subscribers_of_one_topic_do_not_disturb_each_other() {
+    let router = TestRouter::start().await;
+    let bus = Bus::connect(&router.unix).await.unwrap();
+    let (first, second) = tokio::join!(bus.subscribe("t"), bus.subscribe("t"));
+    let (mut first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(router.status.usage().subscriptions, 1);
+    second.unsubscribe().await.unwrap();
+    bus.broadcast("t", "1").await.unwrap();
+    assert_eq!(next(&mut first).await, pair("t", "1"));
+    drop(first);
+    let mut third = bus.subscribe("t").await.unwrap();
+    bus.broadcast("t", "2").await.unwrap();
+    assert_eq!(next(&mut third).await, pair("t", "2"));
+    third.unsubscribe().await.unwrap();
+    assert_eq!(router.status.usage().subscriptions, 0);
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn refusals_are_errors_and_leave_nothing_behind() {
+    let limits = Limits {
+        subscriptions: 1,
+        ..Default::default()
+    };
+    let router = TestRouter::with(RouterConfig {
+        limits,
+        ..Default::default()
+    })
+    .await;
+    let bus = Bus::connect(&router.unix).await.unwrap();
+    assert!(matches!(bus.subscribe("a b").await, Err(Error::Name(_))));
+    assert!(matches!(bus.broadcast("", "").await, Err(Error::Name(_))));
+    let first = bus.subscribe("a").await.unwrap();
+    // Two wait for the one answer, and both get it.
+    let (x, y) = tokio::join!(bus.subscribe("b"), bus.subscribe("b"));
+    for refused in [x, y] {
+        let error = refused.unwrap_err();
+        assert!(
+            matches!(&error, Error::BadRequest { message, .. } if message.contains("--max-subscriptions"))
+        );
+    }
+    first.unsubscribe().await.unwrap();
+    let mut second = bus.subscribe("b").await.unwrap();
+    bus.broadcast("b", "now").await.unwrap();
+    assert_eq!(next(&mut second).await, pair("b", "now"));
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_is_told_what_it_missed() {
+    let router = TestRouter::start().await;
+    let bus = Bus::builder()
+        .buffer_limit(1000)
+        .connect(&router.unix)
+        .await
+        .unwrap();
+    let mut slow = bus.subscribe("t").await.unwrap();
+    for number in 0..100 {
+        bus.broadcast("t", number.to_string()).await.unwrap();
+    }
+    // The router has sent all of them before it answers this.
+    bus.subscribe("other")
+        .await
+        .unwrap()
+        .unsubscribe()
+        .await
+        .unwrap();
+    let mut received = 0;
+    let missed = loop {
+        match soon("an event", slow.next()).await.unwrap() {
+            Ok(event) => assert_eq!(event.data, received.to_string()),
+            Err(Error::Overflow { missed, .. }) => break missed,
+            Err(error) => panic!("{error}"),
+        }
+        received += 1;
+    };
+    assert!(received > 0);
+    assert_eq!(received + missed, 100);
+    bus.broadcast("t", "after").await.unwrap();
+    assert_eq!(next(&mut slow).await, pair("t", "after"));
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_connection_ends_the_stream_of_events() {
+    let router = TestRouter::start().await;
+    let bus = Bus::connect(&router.unix).await.unwrap();
+    let mut events = bus.subscribe("t").await.unwrap();
+    router.stop().await;
+    let error = soon("the end", events.next()).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::ConnectionLost(_)));
+    assert!(events.next().await.is_none());
+}

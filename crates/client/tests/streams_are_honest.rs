@@ -1,0 +1,195 @@
+//! A stream gives every reply in order, and what ends it early is an error.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use gsb_client::{Bus, Call, Error, Failure, Framing, ReplyStream};
+use gsb_proto::messages::{CallReply, CallRequest};
+use gsb_testkit::{Peer, TestRouter, soon};
+
+async fn connect(router: &TestRouter) -> Bus {
+    Bus::connect(&router.unix).await.unwrap()
+}
+
+async fn collect(stream: ReplyStream) -> (Vec<Bytes>, Option<Error>) {
+    let mut items = Vec::new();
+    let mut stream = stream;
+    while let Some(item) = soon("an item", stream.next()).await {
+        match item {
+            Ok(data) => items.push(data),
+            Err(error) => {
+                assert!(stream.next().await.is_none(), "an error is the end");
+                return (items, Some(error));
+            }
+        }
+    }
+    (items, None)
+}
+
+#[tokio::test]
+async fn all_items_come_in_order() {
+    let router = TestRouter::start().await;
+    let bus = connect(&router).await;
+    let count = |call: Call| {
+        let count: u32 = String::from_utf8_lossy(&call.data).parse().unwrap_or(0);
+        stream::iter((0..count).map(|number| Ok(Bytes::from(number.to_string()))))
+    };
+    let _count = bus.register_stream("/count", count).await.unwrap();
+    let _once = bus
+        .register("/once", |_: Call| async { Ok("only") })
+        .await
+        .unwrap();
+    for count in [0, 1, 5000] {
+        let replies = bus.stream("/count", count.to_string()).await.unwrap();
+        let (items, error) = collect(replies).await;
+        assert!(error.is_none());
+        let expected: Vec<_> = (0..count).map(|number| number.to_string()).collect();
+        assert_eq!(items, expected);
+    }
+    let once = bus.stream("/once", "").await.unwrap();
+    assert_eq!(once.try_collect::<Vec<_>>().await.unwrap(), ["only"]);
+    assert_eq!(router.status.usage().open_calls, 0);
+    router.stop().await;
+}
+
+// An empty item is an item; only an empty last reply is none.
+#[tokio::test]
+async fn empty_items_and_a_last_item_with_data_count() {
+    let router = TestRouter::start().await;
+    let bus = connect(&router).await;
+    let mut service = Peer::connect(&router.unix, Framing::Packet).await;
+    service.register("/s").await;
+    let stream = tokio::spawn(async move { collect(bus.stream("/s", "").await.unwrap()).await });
+    let call: CallRequest = service.expect().await;
+    service.part(&call.request_id, "").await;
+    service.part(&call.request_id, "x").await;
+    service.reply(&call.request_id, "last").await;
+    let (items, error) = soon("the stream", stream).await.unwrap();
+    assert!(error.is_none());
+    assert_eq!(items, ["", "x", "last"]);
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn a_failure_is_the_last_item() {
+    let router = TestRouter::start().await;
+    let bus = connect(&router).await;
+    let fails =
+        |_: Call| stream::iter([Ok(Bytes::from_static(b"one")), Err(Failure::new("broke"))]);
+    let _fails = bus.register_stream("/fails", fails).await.unwrap();
+    let (items, error) = collect(bus.stream("/fails", "").await.unwrap()).await;
+    assert_eq!(items, ["one"]);
+    assert!(matches!(error, Some(Error::ServiceFailure { message, .. }) if message == "broke"));
+    let (items, error) = collect(bus.stream("/nowhere", "").await.unwrap()).await;
+    assert!(items.is_empty());
+    assert!(matches!(error, Some(Error::NoSuchService { .. })));
+    router.stop().await;
+}
+
+// The peer's service goes, or the whole connection: either way the consumer is told.
+#[tokio::test]
+async fn a_cut_stream_ends_with_an_error() {
+    let router = TestRouter::start().await;
+    let bus = connect(&router).await;
+    for cut_service in [true, false] {
+        let mut service = Peer::connect(&router.unix, Framing::Packet).await;
+        assert_eq!(service.register("/s").await, 0);
+        let stream = bus.stream("/s", "").await.unwrap();
+        let call: CallRequest = service.expect().await;
+        service.part(&call.request_id, "one").await;
+        if cut_service {
+            drop(service);
+            let (items, error) = collect(stream).await;
+            assert_eq!(items, ["one"]);
+            assert!(
+                matches!(error, Some(Error::ServiceFailure { .. })),
+                "{error:?}"
+            );
+        } else {
+            let mut stream = stream;
+            assert_eq!(
+                soon("an item", stream.next()).await.unwrap().unwrap(),
+                "one"
+            );
+            bus.clone().close().await;
+            let (items, error) = collect(stream).await;
+            assert!(items.is_empty());
+            assert!(matches!(error, Some(Error::ConnectionLost(_))));
+        }
+    }
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_pauses_too_long_times_out() {
+    let router = TestRouter::start().await;
+    let bus = connect(&router).await;
+    let pauses = |_: Call| {
+        stream::iter([Ok(Bytes::from_static(b"one"))]).chain(stream::once(std::future::pending()))
+    };
+    let _pauses = bus.register_stream("/pauses", pauses).await.unwrap();
+    let endpoint = bus.endpoint("/pauses").timeout(Duration::from_millis(50));
+    let (items, error) = collect(endpoint.stream("").await.unwrap()).await;
+    assert_eq!(items, ["one"]);
+    assert!(matches!(error, Some(Error::Timeout { .. })));
+    router.stop().await;
+}
+
+// A consumer that does not consume loses its own stream and nothing else.
+#[tokio::test]
+async fn a_slow_consumer_overflows_alone() {
+    let router = TestRouter::start().await;
+    let service = connect(&router).await;
+    let chunks = |_: Call| stream::iter((0..200).map(|_| Ok(Bytes::from(vec![0; 10_000]))));
+    let _chunks = service.register_stream("/chunks", chunks).await.unwrap();
+    let _echo = service
+        .register("/echo", |call: Call| async move { Ok(call.data) })
+        .await
+        .unwrap();
+    let builder = Bus::builder().buffer_limit(100_000);
+    let caller = builder.connect(&router.unix).await.unwrap();
+    let slow = caller.stream("/chunks", "").await.unwrap();
+    // All 200 are on this connection before the answer to this.
+    let fast = caller.stream("/chunks", "").await.unwrap();
+    let (_, fast) = tokio::join!(caller.call("/echo", ""), collect(fast));
+    assert!(fast.0.len() <= 200);
+    assert_eq!(
+        caller.call("/echo", "still here").await.unwrap(),
+        "still here"
+    );
+    let (items, error) = collect(slow).await;
+    assert!(!items.is_empty() && items.len() < 200, "{}", items.len());
+    assert!(
+        matches!(error, Some(Error::Overflow { limit: 100_000, .. })),
+        "{error:?}"
+    );
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn a_dropped_stream_is_forgotten() {
+    let router = TestRouter::start().await;
+    let bus = connect(&router).await;
+    let mut service = Peer::connect(&router.unix, Framing::Packet).await;
+    service.register("/s").await;
+    let stream = bus.stream("/s", "").await.unwrap();
+    let call: CallRequest = service.expect().await;
+    service.part(&call.request_id, "one").await;
+    drop(stream);
+    service.part(&call.request_id, "two").await;
+    service
+        .send(CallReply {
+            request_id: call.request_id,
+            ..Default::default()
+        })
+        .await;
+    let _echo = bus
+        .register("/echo", |call: Call| async move { Ok(call.data) })
+        .await
+        .unwrap();
+    assert_eq!(bus.call("/echo", "fine").await.unwrap(), "fine");
+    router.stop().await;
+}

@@ -1,0 +1,97 @@
+//! What one peer may hold, and what happens beyond it.
+
+use gsb_proto::Framing;
+use gsb_proto::messages::*;
+use gsb_router::{Limits, OUTBOX_LIMIT, RouterConfig};
+use gsb_testkit::{Peer, TestRouter, soon};
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_turned_away() {
+    let config = RouterConfig {
+        max_connections: 2,
+        ..Default::default()
+    };
+    let router = TestRouter::with(config).await;
+    let mut first = Peer::connect(&router.unix, Framing::Packet).await;
+    let mut second = Peer::connect(&router.tcp, Framing::Packet).await;
+    let mut third = Peer::silent(&router.unix, Framing::Packet).await;
+    third.expect_close().await;
+    first.expect_nothing().await;
+    // One that goes makes room.
+    second.hang_up().await;
+    second.expect_close().await;
+    soon("a free place", async {
+        loop {
+            let mut peer = Peer::silent(&router.unix, Framing::Packet).await;
+            if peer.try_send(Ping {}).await.is_ok() && peer.next().await.is_some() {
+                return;
+            }
+        }
+    })
+    .await;
+    router.stop().await;
+}
+
+// Rule LI-1, over a socket.
+#[tokio::test]
+async fn counts_are_limited_per_connection() {
+    let limits = Limits {
+        services: 1,
+        subscriptions: 1,
+        open_calls: 1,
+    };
+    let router = TestRouter::with(RouterConfig {
+        limits,
+        ..Default::default()
+    })
+    .await;
+    let mut peer = Peer::connect(&router.unix, Framing::Packet).await;
+    assert_eq!(
+        (peer.register("/a").await, peer.register("/b").await),
+        (0, 400)
+    );
+    assert_eq!(
+        (peer.subscribe("a").await, peer.subscribe("b").await),
+        (0, 400)
+    );
+    let mut caller = Peer::connect(&router.unix, Framing::Packet).await;
+    caller.call("/a", "1", "").await;
+    caller.call("/a", "2", "").await;
+    let refused: CallReply = caller.expect().await;
+    assert_eq!((refused.request_id.as_str(), refused.code), ("2", 400));
+    router.stop().await;
+}
+
+// A peer that never reads is closed when its outbox is full; its callers are answered, others go on.
+#[tokio::test]
+async fn one_that_never_reads_is_closed() {
+    let router = TestRouter::start().await;
+    let mut deaf = Peer::connect(&router.unix, Framing::Packet).await;
+    deaf.register("/deaf").await;
+    let mut service = Peer::connect(&router.unix, Framing::Packet).await;
+    service.register("/fine").await;
+    let mut caller = Peer::connect(&router.unix, Framing::Packet).await;
+    let megabyte = "x".repeat(1 << 20);
+    let calls = OUTBOX_LIMIT / megabyte.len() + 2;
+    for id in 0..calls {
+        caller.call("/deaf", &id.to_string(), &megabyte).await;
+        if router.status.counters().closes.contains_key("outbox full") {
+            break;
+        }
+        // Others are not held up by it.
+        caller.call("/fine", "fine", "").await;
+        let call: CallRequest = soon("the other call", service.expect()).await;
+        service.reply(&call.request_id, "").await;
+        loop {
+            let reply: CallReply = caller.expect().await;
+            if reply.request_id == "fine" {
+                break;
+            }
+            assert_eq!(reply.code, 500);
+        }
+    }
+    // Whatever was open at the deaf one has ended, or ends now.
+    assert_eq!(router.status.counters().closes["outbox full"], 1);
+    assert_eq!(router.status.usage().open_calls, 0);
+    router.stop().await;
+}

@@ -1,0 +1,268 @@
+//! The program `router`: what it says, where it listens, how it ends.
+
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use gsb_proto::messages::*;
+use gsb_proto::{Address, Framing};
+use gsb_testkit::{Peer, RouterProcess, soon};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+const ROUTER: &str = env!("CARGO_BIN_EXE_router");
+
+/// A directory with a path for a socket in it.
+fn place() -> (TempDir, PathBuf, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gsb.sock");
+    let url = format!("unix:{}", path.display());
+    (directory, path, url)
+}
+
+/// Runs the program, which is expected to end by itself.
+async fn run(arguments: &[&str]) -> Output {
+    let run = Command::new(ROUTER)
+        .args(arguments)
+        .env_remove("GSB_URL")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    soon("the end of the program", run).await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test]
+async fn it_says_where_it_listens_and_stops_cleanly() {
+    for signal in ["TERM", "INT"] {
+        let (_directory, path, url) = place();
+        let arguments = ["-l", &url, "-l", "127.0.0.1:0"];
+        let mut router = RouterProcess::start(ROUTER, arguments, &[]).await;
+        assert_eq!(router.addresses[0].to_string(), url);
+        let Address::Tcp { port, .. } = &router.addresses[1] else {
+            panic!()
+        };
+        assert_ne!(*port, 0, "the port that was chosen");
+        let mut service = Peer::connect(&router.addresses[0], Framing::Packet).await;
+        let mut caller = Peer::connect(&router.addresses[1], Framing::Classic).await;
+        service.register("/a").await;
+        caller.call("/a", "1", "hello").await;
+        assert_eq!(service.expect::<CallRequest>().await.data, "hello");
+
+        router.process.signal(signal).await;
+        assert_eq!(router.process.wait().await.code(), Some(0), "SIG{signal}");
+        assert!(!path.exists(), "the socket is removed");
+        assert_eq!(
+            std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            0
+        );
+        service.expect_close().await;
+    }
+}
+
+#[tokio::test]
+async fn the_environment_and_a_file_set_options() {
+    let (directory, path, url) = place();
+    let file = directory.path().join("router.toml");
+    std::fs::write(&file, "unix-mode = \"0660\"\nmax-services = 1\n").unwrap();
+    let variables = [
+        ("GSB_URL", url.as_str()),
+        ("GSB_CONFIG", file.to_str().unwrap()),
+        ("GSB_MAX_FRAME", "1KiB"),
+        ("GSB_WORKERS", ""),
+    ];
+    let router = RouterProcess::start(ROUTER, ["--max-services", "2"], &variables).await;
+    let mode = path.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let mut peer = Peer::connect(&router.addresses[0], Framing::Packet).await;
+    let codes = [
+        peer.register("/a").await,
+        peer.register("/b").await,
+        peer.register("/c").await,
+    ];
+    assert_eq!(codes, [0, 0, 400], "a flag wins over the file");
+    peer.call("/a", "1", &"x".repeat(2000)).await;
+    peer.expect_close().await;
+}
+
+#[tokio::test]
+async fn a_socket_is_private_unless_told_otherwise() {
+    let (_directory, path, url) = place();
+    let _router = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn without_a_listen_option_the_default_address_is_used() {
+    let (directory, _, url) = place();
+    let runtime_directory = directory.path().to_str().unwrap();
+    let router =
+        RouterProcess::start(ROUTER, [""; 0], &[("XDG_RUNTIME_DIR", runtime_directory)]).await;
+    assert_eq!(router.addresses[0].to_string(), url);
+}
+
+#[tokio::test]
+async fn a_path_with_a_live_router_is_an_error() {
+    let (_directory, _, url) = place();
+    let router = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
+    let output = run(&["-l", &url]).await;
+    assert_eq!(output.status.code(), Some(3));
+    let sentence = text(&output.stderr);
+    assert!(
+        sentence.contains(&url) && sentence.contains("in use"),
+        "{sentence}"
+    );
+    assert!(text(&output.stdout).is_empty());
+    // The first has not noticed.
+    Peer::connect(&router.addresses[0], Framing::Packet)
+        .await
+        .expect_nothing()
+        .await;
+}
+
+// Another program's socket, without a lock beside it, is as live.
+#[tokio::test]
+async fn a_path_with_another_live_listener_is_an_error() {
+    let (_directory, path, url) = place();
+    let _other = UnixListener::bind(&path).unwrap();
+    assert_eq!(run(&["-l", &url]).await.status.code(), Some(3));
+    assert!(path.exists());
+}
+
+#[tokio::test]
+async fn a_tcp_port_that_is_taken_is_an_error() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", other.local_addr().unwrap());
+    let output = run(&["-l", &url]).await;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains(&url));
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced() {
+    let (_directory, path, url) = place();
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(UnixStream::connect(&path).is_err());
+    let router = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
+    Peer::connect(&router.addresses[0], Framing::Packet)
+        .await
+        .expect_nothing()
+        .await;
+}
+
+// What a router that was killed leaves behind is stale too, its lock included.
+#[tokio::test]
+async fn a_killed_router_is_no_obstacle() {
+    let (_directory, path, url) = place();
+    let mut router = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
+    router.process.kill().await;
+    assert!(path.exists());
+    let router = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
+    Peer::connect(&router.addresses[0], Framing::Packet)
+        .await
+        .expect_nothing()
+        .await;
+}
+
+#[tokio::test]
+async fn any_other_file_is_refused() {
+    let (directory, path, url) = place();
+    std::fs::write(&path, "precious").unwrap();
+    let output = run(&["-l", &url]).await;
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("not a socket"));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    let inside = format!(
+        "unix:{}/no/such/directory/gsb.sock",
+        directory.path().display()
+    );
+    assert_eq!(run(&["-l", &inside]).await.status.code(), Some(3));
+}
+
+#[tokio::test]
+async fn a_socket_that_is_not_its_own_any_more_stays() {
+    let (_directory, path, url) = place();
+    let mut router = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
+    std::fs::remove_file(&path).unwrap();
+    let _other = UnixListener::bind(&path).unwrap();
+    router.process.signal("TERM").await;
+    assert_eq!(router.process.wait().await.code(), Some(0));
+    assert!(path.metadata().unwrap().file_type().is_socket());
+}
+
+#[tokio::test]
+async fn bad_options_are_sentences() {
+    let cases = [
+        (&["-l", "http://x"][..], "tcp://"),
+        (&["--ping-timeout", "soon"], "90s"),
+        (&["--max-frame", "1GiB", "-l", "127.0.0.1:0"], "at most"),
+        (&["--unix-mode", "rw"], "octal"),
+        (&["--workers", "0"], "workers"),
+        (&["--config", "/no/such/file"], "/no/such/file"),
+        (&["--no-such-option"], "--no-such-option"),
+    ];
+    for (arguments, expected) in cases {
+        let output = run(arguments).await;
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let sentence = text(&output.stderr);
+        assert!(sentence.contains(expected), "{arguments:?}: {sentence}");
+    }
+    let help = run(&["--help"]).await;
+    assert_eq!(help.status.code(), Some(0));
+    assert!(text(&help.stdout).contains("Examples:"));
+    assert_eq!(run(&["--version"]).await.status.code(), Some(0));
+}
+
+// Rule CO-9, with the variable that operators know: T = 2 s. The lower bounds are exact; the upper
+// ones only tell T from 2 T.
+#[tokio::test]
+async fn gsb_ping_timeout_is_heeded() {
+    let (_directory, _, url) = place();
+    let router = RouterProcess::start(ROUTER, ["-l", &url], &[("GSB_PING_TIMEOUT", "2")]).await;
+    let mut silent = Peer::connect(&router.addresses[0], Framing::Packet).await;
+    let mut alive = Peer::connect(&router.addresses[0], Framing::Packet).await;
+    let start = Instant::now();
+    let answering = tokio::spawn(async move {
+        for _ in 0..2 {
+            let Ping {} = alive.expect().await;
+            alive.send(Pong {}).await;
+        }
+        alive.expect_nothing().await;
+    });
+    let Ping {} = silent.expect().await;
+    let pinged = start.elapsed();
+    assert!(silent.next().await.is_none());
+    let closed = start.elapsed();
+    println!("pinged after {pinged:?}, closed after {closed:?}");
+    let slack = Duration::from_millis(100);
+    assert!(pinged + slack >= Duration::from_secs(2), "{pinged:?}");
+    assert!(closed + slack >= Duration::from_secs(4), "{closed:?}");
+    answering.await.unwrap();
+}
+
+#[tokio::test]
+async fn several_workers_serve_one_set_of_services() {
+    let (_directory, _, url) = place();
+    let arguments = ["-l", &url, "--workers", "3"];
+    let mut router = RouterProcess::start(ROUTER, arguments, &[]).await;
+    let address = router.addresses[0].clone();
+    let mut service = Peer::connect(&address, Framing::Packet).await;
+    service.register("/a").await;
+    for _ in 0..6 {
+        let mut caller = Peer::connect(&address, Framing::Packet).await;
+        caller.call("/a", "1", "x").await;
+        let call: CallRequest = service.expect().await;
+        service.reply(&call.request_id, "y").await;
+        assert_eq!(caller.expect::<CallReply>().await.data, "y");
+    }
+    router.process.signal("TERM").await;
+    assert_eq!(router.process.wait().await.code(), Some(0));
+    assert!(!Path::new(&url["unix:".len()..]).exists());
+}

@@ -1,0 +1,44 @@
+//! A newcomer with the instance id of a live connection. Rules CO-3, CO-4.
+
+use gsb_proto::Framing;
+use gsb_proto::messages::*;
+use gsb_testkit::{Peer, TestRouter};
+
+fn hello() -> Hello {
+    Hello {
+        instance_id: vec![7; 16].into(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn the_same_peer_takes_its_names_over() {
+    let router = TestRouter::start().await;
+    for address in [&router.unix, &router.tcp] {
+        let mut old = Peer::connect(address, Framing::Packet).await;
+        old.send(hello()).await;
+        assert_eq!(old.register("/a").await, 0);
+        let mut new = Peer::connect(address, Framing::Packet).await;
+        // In one breath: the name is free before the next frame is handled.
+        new.send(hello()).await;
+        assert_eq!(new.register("/a").await, 0);
+        old.expect_close().await;
+        new.hang_up().await;
+        new.expect_close().await;
+    }
+    router.stop().await;
+}
+
+// A Unix socket's peer is a user, a TCP socket's an address: never the same.
+#[tokio::test]
+async fn another_peer_is_turned_away() {
+    let router = TestRouter::start().await;
+    let mut victim = Peer::connect(&router.unix, Framing::Packet).await;
+    victim.send(hello()).await;
+    assert_eq!(victim.register("/a").await, 0);
+    let mut stranger = Peer::connect(&router.tcp, Framing::Packet).await;
+    stranger.send(hello()).await;
+    stranger.expect_close().await;
+    victim.expect_nothing().await;
+    router.stop().await;
+}

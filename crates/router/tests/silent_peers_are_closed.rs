@@ -1,0 +1,49 @@
+//! Liveness over real sockets. Rules CO-9 to CO-11. The exact times are tested in gsb-bus with a clock
+//! that stands still; here only the order of events counts.
+
+use std::time::Duration;
+
+use gsb_proto::Framing;
+use gsb_proto::messages::*;
+use gsb_router::RouterConfig;
+use gsb_testkit::{Peer, TestRouter};
+
+async fn router() -> TestRouter {
+    TestRouter::with(RouterConfig {
+        ping_timeout: Some(Duration::from_millis(200)),
+        ..Default::default()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_pinged_and_then_closed() {
+    let router = router().await;
+    for framing in [Framing::Packet, Framing::Classic] {
+        let mut peer = Peer::connect(&router.unix, framing).await;
+        let Ping {} = peer.expect().await;
+        assert!(peer.next().await.is_none());
+    }
+    assert_eq!(router.status.counters().closes["silent"], 2);
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_answers_stays() {
+    let router = router().await;
+    let mut peer = Peer::connect(&router.tcp, Framing::Packet).await;
+    for _ in 0..6 {
+        let Ping {} = peer.expect().await;
+        peer.send(Pong {}).await;
+    }
+    peer.expect_nothing().await;
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_never_says_what_it_is_is_closed_without_a_ping() {
+    let router = router().await;
+    let mut peer = Peer::silent(&router.tcp, Framing::Packet).await;
+    assert!(peer.next().await.is_none());
+    router.stop().await;
+}

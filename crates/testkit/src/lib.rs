@@ -1,0 +1,31 @@
+//! Routers and raw peers for the tests of this workspace.
+//!
+//! Everything here panics with a clear message when it does not get what it waits for in time.
+
+mod peer;
+mod process;
+mod router;
+
+use std::time::Duration;
+
+pub use peer::{Peer, all_kinds_of_peers};
+pub use process::{RouterProcess, Spawned};
+pub use router::TestRouter;
+
+/// How long a test waits for what must come. Only a broken test ever waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for what must come.
+///
+/// # Panics
+/// It does not come within [`PATIENCE`].
+#[track_caller]
+pub fn soon<T>(what: &str, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let place = std::panic::Location::caller();
+    async move {
+        match tokio::time::timeout(PATIENCE, future).await {
+            Ok(result) => result,
+            Err(_) => panic!("{place}: waited in vain for {what}"),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! A peer that says exactly what a test wants it to say.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures::{SinkExt as _, StreamExt as _};
+use gsb_proto::codec::{CodecError, FrameCodec};
+use gsb_proto::frame::LARGEST_MAX_FRAME;
+use gsb_proto::messages::{
+    BroadcastRequest, CallReply, CallRequest, Hello, Message, Ping, Pong, RegisterReply,
+    RegisterRequest, SubscribeReply, SubscribeRequest,
+};
+use gsb_proto::{Address, Frame, Framing, MessageKind};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::codec::Framed;
+
+use crate::{TestRouter, soon};
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+/// A raw connection to a router.
+pub struct Peer {
+    frames: Framed<Box<dyn Socket>, FrameCodec>,
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Peer")
+    }
+}
+
+/// One peer of each framing on each kind of socket, in a fixed order.
+pub async fn all_kinds_of_peers(router: &TestRouter) -> Vec<Peer> {
+    let mut peers = Vec::new();
+    for address in [&router.unix, &router.tcp] {
+        for framing in [Framing::Packet, Framing::Classic] {
+            peers.push(Peer::connect(address, framing).await);
+        }
+    }
+    peers
+}
+
+impl Peer {
+    /// Connects and says nothing yet.
+    pub async fn silent(address: &Address, framing: Framing) -> Self {
+        let socket: Box<dyn Socket> = match address {
+            Address::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await;
+                Box::new(stream.expect("a connection"))
+            }
+            Address::Unix(path) => Box::new(UnixStream::connect(path).await.expect("a connection")),
+        };
+        let codec = FrameCodec::new(framing, LARGEST_MAX_FRAME);
+        Peer {
+            frames: Framed::new(socket, codec),
+        }
+    }
+
+    /// Connects and exchanges a first message, so that the router knows the framing.
+    pub async fn connect(address: &Address, framing: Framing) -> Self {
+        let mut peer = Peer::silent(address, framing).await;
+        peer.send(Ping {}).await;
+        if framing == Framing::Packet {
+            let hello: Hello = peer.expect().await;
+            assert_eq!(hello.instance_id.len(), 16);
+        }
+        let Pong {} = peer.expect().await;
+        peer
+    }
+
+    /// Sends a message.
+    pub async fn send(&mut self, message: impl Message) {
+        self.send_frame(message.to_frame()).await;
+    }
+
+    /// Sends a message whose end the router may cut off.
+    pub async fn try_send(&mut self, message: impl Message) -> Result<(), CodecError> {
+        self.frames.send(message.to_frame()).await
+    }
+
+    /// Sends a frame.
+    pub async fn send_frame(&mut self, frame: Frame) {
+        soon("room to send", self.frames.send(frame))
+            .await
+            .expect("the router takes the frame");
+    }
+
+    /// Sends bytes as they are. The router may have closed the connection, which is no failure here.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+        let _ = soon("room to send", self.frames.get_mut().write_all(bytes)).await;
+    }
+
+    /// Says that nothing more comes, without closing the other direction.
+    pub async fn hang_up(&mut self) {
+        let _ = self.frames.get_mut().shutdown().await;
+    }
+
+    /// The next frame; `None` at the end of the connection.
+    pub async fn next(&mut self) -> Option<Frame> {
+        match soon("a frame", self.frames.next()).await {
+            None => None,
+            Some(Ok(frame)) => Some(frame),
+            // A router that closes while bytes are on their way to it resets the connection.
+            Some(Err(CodecError::Io(_))) => None,
+            Some(Err(error)) => panic!("the router broke the protocol: {error}"),
+        }
+    }
+
+    /// The next frame, if one comes within `time`.
+    pub async fn next_within(&mut self, time: Duration) -> Option<Frame> {
+        let frame = tokio::time::timeout(time, self.frames.next()).await.ok()?;
+        Some(frame.expect("not the end").expect("a frame"))
+    }
+
+    /// The next message, which must be an `M`.
+    #[track_caller]
+    pub fn expect<M: Message>(&mut self) -> impl Future<Output = M> {
+        let place = std::panic::Location::caller();
+        async move {
+            let Some(frame) = self.next().await else {
+                panic!("{place}: the end instead of a {}", M::KIND.name());
+            };
+            assert_eq!(frame.kind, M::KIND, "{place}");
+            frame.decode().expect("a message that decodes")
+        }
+    }
+
+    /// The router closes the connection, and sends nothing before but Hello, Ping and Pong.
+    pub async fn expect_close(&mut self) {
+        while let Some(frame) = self.next().await {
+            let idle = [MessageKind::Hello, MessageKind::Ping, MessageKind::Pong];
+            assert!(
+                idle.contains(&frame.kind),
+                "a {} instead of the end",
+                frame.kind.name()
+            );
+        }
+    }
+
+    /// Nothing is on its way to this peer: what it asks now is answered next.
+    pub async fn expect_nothing(&mut self) {
+        self.send(Ping {}).await;
+        let Pong {} = self.expect().await;
+    }
+
+    /// Registers a service; the code of the reply.
+    pub async fn register(&mut self, service_id: &str) -> i32 {
+        self.send(RegisterRequest {
+            service_id: service_id.into(),
+        })
+        .await;
+        self.expect::<RegisterReply>().await.code
+    }
+
+    /// Subscribes to a topic; the code of the reply.
+    pub async fn subscribe(&mut self, topic: &str) -> i32 {
+        self.send(SubscribeRequest {
+            topic: topic.into(),
+        })
+        .await;
+        self.expect::<SubscribeReply>().await.code
+    }
+
+    /// Sends a call.
+    pub async fn call(&mut self, address: &str, request_id: &str, data: &str) {
+        self.send(CallRequest {
+            caller: "/test".into(),
+            address: address.into(),
+            request_id: request_id.into(),
+            data: data.to_owned().into(),
+            no_reply: false,
+        })
+        .await;
+    }
+
+    /// Sends a last reply.
+    pub async fn reply(&mut self, request_id: &str, data: &str) {
+        let request_id = request_id.into();
+        let data = data.to_owned().into();
+        self.send(CallReply {
+            request_id,
+            data,
+            ..Default::default()
+        })
+        .await;
+    }
+
+    /// Sends a reply of a stream.
+    pub async fn part(&mut self, request_id: &str, data: &str) {
+        let request_id = request_id.into();
+        let data = data.to_owned().into();
+        self.send(CallReply {
+            request_id,
+            data,
+            reply_type: 1,
+            ..Default::default()
+        })
+        .await;
+    }
+
+    /// Sends an event; its reply is not awaited.
+    pub async fn broadcast(&mut self, topic: &str, data: &str) {
+        let data = data.to_owned().into();
+        self.send(BroadcastRequest {
+            caller: "/test".into(),
+            topic: topic.into(),
+            data,
+        })
+        .await;
+    }
+}
