@@ -20,7 +20,6 @@ struct State {
     /// Under which the connection stands in `Liveness::deadlines`. It is not moved when something is
     /// heard, which is often, but looked at again when it comes, which is rare.
     deadline: Instant,
-    pinged: bool,
 }
 
 #[derive(Debug)]
@@ -46,7 +45,6 @@ impl Liveness {
             *self.states.entry(connection) = Some(State {
                 heard: now,
                 deadline,
-                pinged: false,
             });
             self.deadlines.insert((deadline, connection));
         }
@@ -55,7 +53,6 @@ impl Liveness {
     pub(crate) fn heard(&mut self, connection: ConnId, now: Instant) {
         if let Some(state) = self.states.entry(connection) {
             state.heard = now;
-            state.pinged = false;
         }
     }
 
@@ -89,8 +86,7 @@ impl Liveness {
             let silence = now.saturating_duration_since(state.heard);
             let due = if silence >= 2 * timeout {
                 Some(Due::Close(connection, silence))
-            } else if silence >= timeout && !state.pinged && may_ping(connection) {
-                state.pinged = true;
+            } else if silence >= timeout && may_ping(connection) {
                 Some(Due::Ping(connection))
             } else {
                 None

@@ -1,6 +1,7 @@
 //! A bus with peers that are only numbers, and what each of them was sent.
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -94,6 +95,12 @@ impl World {
 
     pub fn heard(&mut self, connection: ConnId) {
         self.bus.heard(connection, self.now);
+    }
+
+    pub fn framing_known(&mut self, connection: ConnId, framing: Framing) {
+        self.bus
+            .framing_known(connection, framing, &mut self.effects);
+        self.settle();
     }
 
     pub fn register(&mut self, peer: ConnId, service_id: &str) -> Vec<Seen> {

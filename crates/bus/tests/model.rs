@@ -1,0 +1,428 @@
+//! Random events on a bus, and on an oracle that follows docs/protocol.md as naively as possible:
+//! lists and linear scans, nothing shared with the bus but the messages.
+//! After each event everybody must have been sent what the oracle says, and the bus must hold as much.
+//!
+//! `GSB_MODEL_CASES` sets the number of runs, `GSB_MODEL_SEED` repeats those of an earlier test.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+#[path = "model/oracle.rs"]
+mod oracle;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use common::{Seen, World};
+use gsb_bus::{BusConfig, ConnId, Identity, Limits, Usage};
+use gsb_proto::messages::CallReply;
+use gsb_proto::{Framing, MessageKind};
+use oracle::{Event, LIMIT, Oracle, PARTIAL, Peer, Say, router_hello};
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{RngAlgorithm, TestCaseResult, TestError, TestRng, TestRunner};
+
+/// More connections would only dilute the collisions.
+const MAX_PEERS: usize = 6;
+/// Half the silence that is answered with a Ping. The oracle's clock counts these.
+const HALF: Duration = Duration::from_secs(30);
+
+const LONG: &str = match std::str::from_utf8(&[b'x'; 1025]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+const NAMES: &[&str] = &["a", "a/b", "a/b/c", "ab", "/a", "/a/b", "*"];
+const BAD_NAMES: &[&str] = &["", "/", "a/", "a//b", "//a", "a b", "a\u{7f}", LONG];
+const ADDRESSES: &[&str] = &[
+    "a", "a/b", "a/b/c", "ab", "/a", "/a/b", "a/", "a/b/x", "a/bc", "abc", "/a//b", "/", "", "zz",
+];
+const TOPICS: &[&str] = &[
+    "a", "a/b", "/a", "a/*", "a/**", "**", "*", "*/b", "**/b", "/**", "a/**/c", "a/b/c",
+];
+/// Some look like those that the router makes up.
+const REQUEST_IDS: &[&str] = &["1", "2", "3", "", "~1", "~2", "~3"];
+const INSTANCES: &[&[u8]] = &[b"one", b"two", b"", &[7; 65]];
+const REPLY_TYPES: &[i32] = &[0, 1, 7];
+const IDENTITIES: &[Identity] = &[
+    Identity::Uid(1),
+    Identity::Uid(2),
+    Identity::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+    Identity::Unknown,
+];
+/// What costs a connection its life, and the reason that is given.
+const VIOLATIONS: &[(MessageKind, &[u8], &str)] = &[
+    (MessageKind::RegisterReply, b"", "wrong direction"),
+    (MessageKind::BroadcastReply, b"", "wrong direction"),
+    (MessageKind::CallRequest, b"\x22\x09", "malformed message"),
+    (MessageKind::CallReply, b"\x0a\x01\xff", "malformed message"),
+    (MessageKind::RegisterRequest, b"\xff", "malformed message"),
+    (MessageKind::Ping, b"\xff", "malformed message"),
+];
+
+/// A live connection, or one that is gone and must be ignored; by number, modulo how many there are.
+#[derive(Debug, Clone, Copy)]
+enum Who {
+    Live(usize),
+    Gone(usize),
+}
+
+/// What is to happen; which connections it means shows only when it happens.
+#[derive(Debug, Clone)]
+enum Op {
+    Connect(Identity, Option<Framing>, Option<&'static [u8]>),
+    Detect(Who, Framing),
+    Bytes(Who),
+    HangUp(Who),
+    Wait(u32),
+    Say(Who, Say),
+    /// A service replies to a call that it has not finished, abandoned or not.
+    Answer(usize, i32),
+    /// A service replies under an id that it was once given, finished or not.
+    AnswerAgain(usize, i32),
+}
+
+/// The bus and the oracle side by side.
+struct Model {
+    world: World,
+    oracle: Oracle,
+    start: Instant,
+    gone: Vec<ConnId>,
+    events: u32,
+    /// Calls that were sent and have not seen their last reply, told from the traffic alone.
+    waiting: Vec<(ConnId, String)>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let world = World::new(BusConfig {
+            ping_timeout: Some(2 * HALF),
+            limits: Limits {
+                services: LIMIT,
+                subscriptions: LIMIT,
+                open_calls: LIMIT,
+            },
+            hello: router_hello(),
+        });
+        Model {
+            start: world.now,
+            world,
+            oracle: Oracle::default(),
+            gone: Vec::new(),
+            events: 0,
+            waiting: Vec::new(),
+        }
+    }
+
+    fn who(&self, who: Who) -> Option<ConnId> {
+        match who {
+            Who::Live(at) => pick(&self.oracle.peers, at).map(|peer| peer.id),
+            Who::Gone(at) => pick(&self.gone, at).copied(),
+        }
+    }
+
+    /// What an operation comes to at this moment; nothing if it makes no sense.
+    fn events(&mut self, op: &Op) -> Option<Vec<Event>> {
+        self.events += 1;
+        let peers = &self.oracle.peers;
+        let framing = |id| {
+            peers
+                .iter()
+                .find(|peer| peer.id == id)
+                .map(|peer| peer.framing)
+        };
+        Some(match *op {
+            Op::Connect(..) if peers.len() == MAX_PEERS => return None,
+            Op::Connect(ref identity, framing, instance) => {
+                let id = self.world.bus.connect(identity.clone(), self.world.now);
+                let mut events = vec![Event::Connected(id, identity.clone())];
+                events.extend(framing.map(|framing| Event::Detected(id, framing)));
+                if framing == Some(Framing::Packet) {
+                    let hello = instance.map(Say::Hello);
+                    events.extend(hello.map(|hello| Event::Said(id, hello, self.events)));
+                }
+                events
+            }
+            Op::Detect(who, found) => match self.who(who)? {
+                id if matches!(framing(id), Some(Some(_))) => return None,
+                id => vec![Event::Detected(id, found)],
+            },
+            Op::Bytes(who) => vec![Event::Bytes(self.who(who)?)],
+            Op::HangUp(who) => vec![Event::HungUp(self.who(who)?)],
+            Op::Wait(halves) => vec![Event::Waited(halves)],
+            Op::Say(who, ref say) => {
+                let id = self.who(who)?;
+                let said = Event::Said(id, say.clone(), self.events);
+                match (framing(id), say) {
+                    // There is no such frame in this framing.
+                    (Some(Some(Framing::Classic)), Say::Hello(_)) => return None,
+                    // There are no frames without a framing.
+                    (Some(None), _) => vec![Event::Detected(id, Framing::Packet), said],
+                    _ => vec![said],
+                }
+            }
+            Op::Answer(at, reply_type) => {
+                let call = pick(&self.oracle.calls, at)?;
+                let say = Say::Reply(call.service_id.clone(), reply_type);
+                vec![Event::Said(call.service, say, self.events)]
+            }
+            Op::AnswerAgain(at, reply_type) => {
+                let (service, id) = pick(&self.oracle.given, at)?.clone();
+                vec![Event::Said(
+                    service,
+                    Say::Reply(id, reply_type),
+                    self.events,
+                )]
+            }
+        })
+    }
+
+    fn step(&mut self, event: &Event) -> TestCaseResult {
+        self.account_for_call(event);
+        self.happen(event);
+        let mut seen = Vec::new();
+        for (to, what) in self.world.seen.drain(..) {
+            seen.push((to, without_sentence(what)?));
+        }
+        self.oracle.follow(event, &seen)?;
+        let mut expected = std::mem::take(&mut self.oracle.sent);
+        self.account_for_replies(&seen)?;
+        // The order holds per connection only.
+        seen.sort_by_key(|(to, _)| *to);
+        expected.sort_by_key(|(to, _)| *to);
+        prop_assert_eq!(seen, expected, "sent (left: the bus)");
+        prop_assert_eq!(
+            self.world.bus.usage(),
+            self.oracle.usage(),
+            "held (left: the bus)"
+        );
+        self.check_deadline()
+    }
+
+    fn happen(&mut self, event: &Event) {
+        let world = &mut self.world;
+        match *event {
+            Event::Connected(..) => {}
+            Event::HungUp(id) => world.close(id),
+            Event::Waited(halves) => world.wait(halves * HALF),
+            Event::Bytes(id) => world.heard(id),
+            Event::Detected(id, framing) => {
+                world.heard(id);
+                world.framing_known(id, framing);
+            }
+            Event::Said(id, ref say, number) => {
+                world.heard(id);
+                world.send_frame(id, say.to_frame(number));
+            }
+        }
+    }
+
+    fn account_for_call(&mut self, event: &Event) {
+        if let Event::Said(id, Say::Call(_, request_id), _) = *event
+            && self.oracle.peer(id).is_some()
+        {
+            self.waiting.push((id, request_id.to_owned()));
+        }
+    }
+
+    /// Every call gets exactly one FULL, unless its caller goes first.
+    fn account_for_replies(&mut self, seen: &[(ConnId, Seen)]) -> TestCaseResult {
+        for (to, seen) in seen {
+            if let Seen::Closed(_) = seen {
+                self.waiting.retain(|(caller, _)| caller != to);
+                self.gone.push(*to);
+            }
+            if let Seen::Reply(reply) = seen {
+                let is_call = |(caller, id): &(_, String)| caller == to && *id == reply.request_id;
+                let call = self.waiting.iter().position(is_call);
+                prop_assert!(call.is_some(), "nobody waits for {reply:?} at {to}");
+                if reply.reply_type != PARTIAL {
+                    self.waiting.remove(call.unwrap());
+                }
+            }
+        }
+        let mut waiting = self.waiting.clone();
+        let mut open = self.oracle.open_calls();
+        waiting.sort();
+        open.sort();
+        prop_assert_eq!(waiting, open, "who waits (left: by the traffic)");
+        Ok(())
+    }
+
+    /// Whoever sleeps until the deadline must not miss what is due, nor wake up for ever.
+    fn check_deadline(&self) -> TestCaseResult {
+        let soonest = self.oracle.peers.iter().map(Peer::due).min();
+        let soonest = soonest.map(|halves| self.start + halves * HALF);
+        let deadline = self.world.bus.next_deadline();
+        prop_assert_eq!(deadline.is_some(), soonest.is_some());
+        prop_assert!(deadline <= soonest, "the next deadline is late");
+        prop_assert!(deadline.is_none_or(|deadline| deadline > self.world.now));
+        Ok(())
+    }
+}
+
+fn pick<T>(all: &[T], at: usize) -> Option<&T> {
+    all.get(at.checked_rem(all.len())?)
+}
+
+/// The wording of refusals is not compared; that there is one is.
+fn without_sentence(seen: Seen) -> Result<Seen, TestCaseError> {
+    Ok(match seen {
+        Seen::Reply(reply) if reply.reason != 0 => {
+            prop_assert!(!reply.data.is_empty(), "a refusal without a sentence");
+            Seen::Reply(CallReply {
+                data: Bytes::new(),
+                ..reply
+            })
+        }
+        seen => seen,
+    })
+}
+
+/// Lets it all happen, then everybody leaves. Returns which rules were applied.
+fn run(ops: &[Op], log: impl Fn(&Event)) -> Result<BTreeSet<&'static str>, TestCaseError> {
+    let mut model = Model::new();
+    for op in ops {
+        for event in model.events(op).unwrap_or_default() {
+            log(&event);
+            model.step(&event)?;
+        }
+    }
+    while let Some(id) = model.who(Who::Live(0)) {
+        let event = Event::HungUp(id);
+        log(&event);
+        model.step(&event)?;
+    }
+    prop_assert_eq!(model.world.bus.usage(), Usage::default());
+    prop_assert!(model.waiting.is_empty());
+    let counters = model.world.bus.counters();
+    let mut reached = model.oracle.reached;
+    reached.extend(counters.refusals.keys().chain(counters.closes.keys()));
+    Ok(reached)
+}
+
+fn who() -> impl Strategy<Value = Who> {
+    prop_oneof![
+        30 => (0..MAX_PEERS).prop_map(Who::Live),
+        1 => (0..100usize).prop_map(Who::Gone),
+    ]
+}
+
+fn one_of(good: &'static [&str], bad: &'static [&str]) -> impl Strategy<Value = &'static str> {
+    prop_oneof![12 => select(good), 1 => select(bad)]
+}
+
+fn say() -> impl Strategy<Value = Say> {
+    let name = || one_of(NAMES, BAD_NAMES);
+    let topic = || one_of(TOPICS, BAD_NAMES);
+    let id = || prop_oneof![100 => select(REQUEST_IDS), 1 => Just(LONG)];
+    let reply_type = select(REPLY_TYPES);
+    prop_oneof![
+        3 => select(INSTANCES).prop_map(Say::Hello),
+        16 => name().prop_map(Say::Register),
+        3 => name().prop_map(Say::Unregister),
+        10 => topic().prop_map(Say::Subscribe),
+        3 => topic().prop_map(Say::Unsubscribe),
+        8 => topic().prop_map(Say::Broadcast),
+        40 => (select(ADDRESSES), id()).prop_map(|(address, id)| Say::Call(address, id)),
+        5 => (select(ADDRESSES), id()).prop_map(|(address, id)| Say::Push(address, id)),
+        4 => (id(), reply_type).prop_map(|(id, kind)| Say::Reply(id.to_owned(), kind)),
+        1 => Just(Say::Ping),
+        1 => Just(Say::Pong),
+        1 => select(VIOLATIONS).prop_map(|(kind, body, reason)| Say::Bad(kind, body, reason)),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let identity = prop_oneof![1 => Just(IDENTITIES[0].clone()), 2 => select(IDENTITIES)];
+    let hello = prop_oneof![1 => Just(None), 1 => select(INSTANCES).prop_map(Some)];
+    let framing = || select(&[Framing::Packet, Framing::Classic][..]);
+    let found = prop_oneof![9 => framing().prop_map(Some), 1 => Just(None)];
+    let halves = prop_oneof![12 => Just(1), 4 => 2..4u32, 1 => Just(4)];
+    let reply_type = || select(REPLY_TYPES);
+    prop_oneof![
+        10 => (identity, found, hello).prop_map(|(identity, found, hello)| Op::Connect(identity, found, hello)),
+        1 => (who(), framing()).prop_map(|(who, framing)| Op::Detect(who, framing)),
+        2 => who().prop_map(Op::Bytes),
+        5 => who().prop_map(Op::HangUp),
+        4 => halves.prop_map(Op::Wait),
+        90 => (who(), say()).prop_map(|(who, say)| Op::Say(who, say)),
+        15 => (0..100usize, reply_type()).prop_map(|(at, kind)| Op::Answer(at, kind)),
+        3 => (0..100usize, reply_type()).prop_map(|(at, kind)| Op::AnswerAgain(at, kind)),
+    ]
+}
+
+/// Rules that random events meet rarely; a generator that no longer does proves nothing about them.
+const TO_REACH: &[&str] = &[
+    "abandoned call forgotten",
+    "already subscribed",
+    "bad name",
+    "foreign instance id",
+    "hung up",
+    "instance id too long",
+    "made-up id",
+    "malformed message",
+    "no such service",
+    "replaced",
+    "reply to abandoned call",
+    "reply under made-up id",
+    "request id in use",
+    "request id too long",
+    "second hello",
+    "service gone",
+    "service taken",
+    "silent",
+    "stray reply",
+    "too many open calls",
+    "too many services",
+    "too many subscriptions",
+    "wrong direction",
+];
+
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap())
+}
+
+#[test]
+fn the_bus_does_what_the_oracle_says() {
+    let cases = setting("GSB_MODEL_CASES").unwrap_or(1000) as u32;
+    let seed = setting("GSB_MODEL_SEED").unwrap_or_else(|| RandomState::new().hash_one(()));
+    println!("GSB_MODEL_CASES={cases} GSB_MODEL_SEED={seed}");
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    };
+    // Not the default ChaCha, in which a debug build would spend three quarters of the test.
+    let spread = u128::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let rng = TestRng::from_seed(RngAlgorithm::XorShift, &spread.to_le_bytes());
+    let reached = RefCell::new(BTreeSet::new());
+    let result = TestRunner::new_with_rng(config, rng).run(
+        &proptest::collection::vec(op(), 1..150),
+        |ops| {
+            reached.borrow_mut().extend(run(&ops, |_| {})?);
+            Ok(())
+        },
+    );
+    match result {
+        Ok(()) if cases < 1000 => {}
+        Ok(()) => {
+            let reached = reached.into_inner();
+            let missed: Vec<_> = TO_REACH
+                .iter()
+                .filter(|rule| !reached.contains(*rule))
+                .collect();
+            assert!(missed.is_empty(), "never came to: {missed:?}");
+        }
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
+        Err(TestError::Fail(reason, ops)) => {
+            println!("The shortest way there:");
+            let _ = run(&ops, |event| println!("  {event:?}"));
+            panic!("{reason}");
+        }
+    }
+}
