@@ -12,6 +12,16 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, LostReason};
 
+/// What comes of a request. Ends without a value only with the connection.
+pub(crate) type Answer = oneshot::Receiver<Result<(), Error>>;
+
+/// The answer to a request that need not be made.
+pub(crate) fn answered_already() -> Answer {
+    let (done, answer) = oneshot::channel();
+    let _ = done.send(Ok(()));
+    answer
+}
+
 /// A request that waits for its reply.
 #[derive(Debug)]
 struct Request {
@@ -31,21 +41,12 @@ pub(crate) struct Control {
 
 impl Control {
     /// Notes a request of a kind that is answered this way. Must happen in the order of sending.
-    pub(crate) fn asked(
-        &mut self,
-        kind: MessageKind,
-        target: String,
-    ) -> oneshot::Receiver<Result<(), Error>> {
+    pub(crate) fn asked(&mut self, kind: MessageKind, target: String) -> Answer {
         let (done, result) = oneshot::channel();
         if let Some(queue) = self.queue(kind) {
             queue.push_back(Request { target, done });
         }
         result
-    }
-
-    /// Takes back the newest request of a kind: it was not sent after all.
-    pub(crate) fn not_asked(&mut self, kind: MessageKind) {
-        self.queue(kind).and_then(VecDeque::pop_back);
     }
 
     /// Hands a reply to the oldest request of its kind.

@@ -117,7 +117,8 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(service) = self.service.take() {
-            self.bus.shared().unregister_now(&service);
+            // Nobody waits for the router to confirm it.
+            drop(self.bus.shared().unregister(&service));
         }
     }
 }

@@ -10,12 +10,12 @@ use gsb_proto::messages::{
 };
 use gsb_proto::{Frame, MessageKind, PrefixMap, Topic, Violation};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::builder::BusBuilder;
 use crate::calls::{Calls, Waiting};
-use crate::control::Control;
+use crate::control::{self, Answer, Control};
 use crate::error::{Error, LostReason};
 use crate::queue::Queue;
 use crate::services::{self, Service};
@@ -46,6 +46,28 @@ struct State {
     control: Control,
     services: PrefixMap<Arc<Service>>,
     subscriptions: Subscriptions,
+}
+
+impl State {
+    fn check(&self) -> Result<(), Error> {
+        match &self.lost {
+            None => Ok(()),
+            Some(reason) => Err(Error::ConnectionLost(reason.clone())),
+        }
+    }
+}
+
+/// `false` if it is not there, or another has its name by now.
+fn remove_service(state: &mut State, service: &Arc<Service>) -> bool {
+    let id = service.id.as_str();
+    let is_there = state
+        .services
+        .get(id)
+        .is_some_and(|found| Arc::ptr_eq(found, service));
+    if is_there {
+        state.services.remove(id);
+    }
+    is_there
 }
 
 impl Shared {
@@ -93,14 +115,13 @@ impl Shared {
 
     /// Sends a small frame at once.
     pub(crate) fn send_urgent(&self, frame: &Frame) {
-        self.link.send_urgent(self.options.framing, frame);
+        if self.link.push_urgent(self.options.framing, frame) {
+            self.link.flush();
+        }
     }
 
     pub(crate) fn check_connection(&self) -> Result<(), Error> {
-        match &self.state.lock().lost {
-            None => Ok(()),
-            Some(reason) => Err(Error::ConnectionLost(reason.clone())),
-        }
+        self.state.lock().check()
     }
 
     /// The error of everything on a connection that is gone.
@@ -151,9 +172,7 @@ impl Shared {
         waiting: Waiting,
     ) -> Result<(), Error> {
         let mut state = self.state.lock();
-        if let Some(reason) = &state.lost {
-            return Err(Error::ConnectionLost(reason.clone()));
-        }
+        state.check()?;
         state.calls.open(request_id, address, waiting);
         Ok(())
     }
@@ -165,56 +184,38 @@ impl Shared {
     /// Makes a service known here and to the router. Calls may come before this returns.
     pub(crate) async fn register(&self, service: &Arc<Service>) -> Result<(), Error> {
         let id = &service.id;
-        if self
-            .state
-            .lock()
-            .services
-            .insert(id.clone(), service.clone())
-            .is_err()
-        {
-            return Err(Error::AlreadyRegistered {
-                service_id: id.to_string(),
-                message: "by this connection".to_owned(),
-            });
-        }
-        let request = RegisterRequest {
-            service_id: id.to_string(),
-        };
-        let result = self.ask(&request, id.as_str()).await;
+        let service_id = id.to_string();
+        let answer = self.ask(
+            id.as_str(),
+            &RegisterRequest { service_id },
+            |state| match state.services.insert(id.clone(), service.clone()) {
+                Ok(()) => Ok(true),
+                Err(_) => Err(Error::AlreadyRegistered {
+                    service_id: id.to_string(),
+                    message: "by this connection".to_owned(),
+                }),
+            },
+        )?;
+        let result = self.answered(answer).await;
         if result.is_err() {
-            self.remove_service(service);
+            remove_service(&mut self.state.lock(), service);
         }
         result
     }
 
-    /// Takes a service back and waits for the router to confirm it.
-    pub(crate) async fn unregister(&self, service: &Arc<Service>) -> Result<(), Error> {
-        self.remove_service(service);
+    /// Takes a service back, here and at the router. Done when this returns; the future only waits
+    /// for the router to confirm it.
+    pub(crate) fn unregister(
+        &self,
+        service: &Arc<Service>,
+    ) -> impl Future<Output = Result<(), Error>> + use<'_> {
         let service_id = service.id.to_string();
-        self.ask(&UnregisterRequest { service_id }, service.id.as_str())
-            .await
-    }
-
-    /// Takes a service back without waiting for anything.
-    pub(crate) fn unregister_now(&self, service: &Arc<Service>) {
-        if self.remove_service(service) {
-            let service_id = service.id.to_string();
-            self.ask_urgently(&UnregisterRequest { service_id }, service.id.as_str());
-        }
-    }
-
-    /// `false` if it is not there, or another has its name by now.
-    fn remove_service(&self, service: &Arc<Service>) -> bool {
-        let mut state = self.state.lock();
-        let id = service.id.as_str();
-        let is_there = state
-            .services
-            .get(id)
-            .is_some_and(|found| Arc::ptr_eq(found, service));
-        if is_there {
-            state.services.remove(id);
-        }
-        is_there
+        let asked = self.ask(
+            service.id.as_str(),
+            &UnregisterRequest { service_id },
+            |state| Ok(remove_service(state, service)),
+        );
+        async { self.answered(asked?).await }
     }
 
     /// Adds a subscription. It is there from now on; the future waits until the router knows of it.
@@ -223,45 +224,35 @@ impl Shared {
         topic: Topic,
         queue: Arc<Queue<Broadcast>>,
     ) -> Result<(u64, impl Future<Output = Result<(), Error>>), Error> {
-        let mut state = self.state.lock();
-        if let Some(reason) = &state.lost {
-            return Err(Error::ConnectionLost(reason.clone()));
+        let frame = SubscribeRequest {
+            topic: topic.to_string(),
         }
+        .to_frame();
+        let mut state = self.state.lock();
+        state.check()?;
         let added = state.subscriptions.add(&topic, queue);
-        if added.must_ask {
-            // Not to wait for room: others may wait for the same answer.
-            let topic = topic.to_string();
-            self.send_urgent(&SubscribeRequest { topic }.to_frame());
+        let must_flush = added.must_ask && self.link.push_urgent(self.options.framing, &frame);
+        drop(state);
+        if must_flush {
+            self.link.flush();
         }
         Ok((added.key, self.answered(added.answer)))
     }
 
-    /// Ends a subscription and waits for the router to confirm it, if it has to be told.
-    pub(crate) async fn unsubscribe(&self, topic: &Topic, key: u64) -> Result<(), Error> {
-        if self.state.lock().subscriptions.remove(topic, key) {
-            let topic = topic.to_string();
-            self.ask(
-                &UnsubscribeRequest {
-                    topic: topic.clone(),
-                },
-                &topic,
-            )
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// Ends a subscription without waiting for anything.
-    pub(crate) fn unsubscribe_now(&self, topic: &Topic, key: u64) {
-        if self.state.lock().subscriptions.remove(topic, key) {
-            let topic = topic.to_string();
-            self.ask_urgently(
-                &UnsubscribeRequest {
-                    topic: topic.clone(),
-                },
-                &topic,
-            );
-        }
+    /// Ends a subscription, here and at the router if it has to be told. Done when this returns; the
+    /// future only waits for the router to confirm it.
+    pub(crate) fn unsubscribe(
+        &self,
+        topic: &Topic,
+        key: u64,
+    ) -> impl Future<Output = Result<(), Error>> + use<'_> {
+        let request = UnsubscribeRequest {
+            topic: topic.to_string(),
+        };
+        let asked = self.ask(topic.as_str(), &request, |state| {
+            Ok(state.subscriptions.remove(topic, key))
+        });
+        async { self.answered(asked?).await }
     }
 
     /// Announces an event and waits for the router to take it.
@@ -269,29 +260,17 @@ impl Shared {
         let topic = event.topic.clone();
         let frame = event.into_frame();
         self.check_size(&frame)?;
-        self.ask_frame(&frame, &topic).await
-    }
-
-    async fn ask(&self, request: &impl Message, target: &str) -> Result<(), Error> {
-        self.ask_frame(&request.to_frame(), target).await
-    }
-
-    /// Sends a request that is answered without an id, and waits for the answer.
-    async fn ask_frame(&self, frame: &Frame, target: &str) -> Result<(), Error> {
+        // The order of sending is the order of the answers, so both happen under one lock.
         let attempt = || {
-            // The order of sending is the order of the answers, so both happen under one lock.
             let mut state = self.state.lock();
-            if let Some(reason) = &state.lost {
-                return Ok((Err(Error::ConnectionLost(reason.clone())), false));
+            if let Err(lost) = state.check() {
+                return Ok((Err(lost), false));
             }
-            let answer = state.control.asked(frame.kind, target.to_owned());
-            match self.link.push(self.options.framing, frame) {
-                Ok(must_flush) => Ok((Ok(answer), must_flush)),
-                Err(full) => {
-                    state.control.not_asked(frame.kind);
-                    Err(full)
-                }
-            }
+            let must_flush = self.link.push(self.options.framing, &frame)?;
+            Ok((
+                Ok(state.control.asked(frame.kind, topic.clone())),
+                must_flush,
+            ))
         };
         let (asked, must_flush) = self.link.when_room(attempt).await;
         if must_flush {
@@ -300,18 +279,32 @@ impl Shared {
         self.answered(asked?).await
     }
 
-    async fn answered(&self, answer: oneshot::Receiver<Result<(), Error>>) -> Result<(), Error> {
-        answer.await.unwrap_or_else(|_| Err(self.lost_error()))
-    }
-
-    /// Sends a request that undoes something; its answer is of no interest.
-    fn ask_urgently(&self, request: &impl Message, target: &str) {
+    /// Changes something here and asks the router to do the same, if `change` says so. Both happen
+    /// under one lock: two tasks that undo and redo the same thing must reach the router in the order
+    /// in which they changed it here. Therefore it does not wait for room either.
+    fn ask(
+        &self,
+        target: &str,
+        request: &impl Message,
+        change: impl FnOnce(&mut State) -> Result<bool, Error>,
+    ) -> Result<Answer, Error> {
         let frame = request.to_frame();
         let mut state = self.state.lock();
-        if state.lost.is_none() {
-            drop(state.control.asked(frame.kind, target.to_owned()));
-            self.send_urgent(&frame);
+        state.check()?;
+        if !change(&mut state)? {
+            return Ok(control::answered_already());
         }
+        let answer = state.control.asked(frame.kind, target.to_owned());
+        let must_flush = self.link.push_urgent(self.options.framing, &frame);
+        drop(state);
+        if must_flush {
+            self.link.flush();
+        }
+        Ok(answer)
+    }
+
+    async fn answered(&self, answer: Answer) -> Result<(), Error> {
+        answer.await.unwrap_or_else(|_| Err(self.lost_error()))
     }
 
     /// A frame has come from the router.

@@ -12,6 +12,7 @@ use gsb_proto::{MessageKind, Topic, TopicMap};
 use tokio::sync::oneshot;
 
 use crate::bus::Bus;
+use crate::control::Answer;
 use crate::error::{Error, LostReason};
 use crate::queue::{Queue, detach};
 
@@ -60,7 +61,7 @@ pub(crate) struct Added {
     /// The router has to be asked, under the same lock.
     pub(crate) must_ask: bool,
     /// Its answer, which may be one that another waits for already.
-    pub(crate) answer: oneshot::Receiver<Result<(), Error>>,
+    pub(crate) answer: Answer,
 }
 
 impl Subscriptions {
@@ -234,7 +235,8 @@ impl Stream for Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         if self.active {
-            self.bus.shared().unsubscribe_now(&self.topic, self.key);
+            // Nobody waits for the router to confirm it.
+            drop(self.bus.shared().unsubscribe(&self.topic, self.key));
         }
     }
 }

@@ -103,12 +103,10 @@ impl Link {
         Ok(first)
     }
 
-    /// Appends a small frame whatever the limit says, and flushes. For frames that undo or answer
-    /// something and of which there are few.
-    pub fn send_urgent(&self, framing: Framing, frame: &Frame) {
-        if self.push_within(framing, frame, usize::MAX) == Ok(true) {
-            self.flush();
-        }
+    /// Appends a small frame whatever the limit says; `true` if the caller has to flush. For frames that
+    /// answer or undo something, of which there are few.
+    pub fn push_urgent(&self, framing: Framing, frame: &Frame) -> bool {
+        self.push_within(framing, frame, usize::MAX) == Ok(true)
     }
 
     /// Appends a frame when the limit allows it, and flushes. Returns at once on a closed link.
