@@ -1,0 +1,136 @@
+//! What routing costs without a socket: `cargo bench --bench routing`. Times and allocations.
+
+#![allow(clippy::unwrap_used)]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use divan::{AllocProfiler, Bencher};
+use gsb_bus::{Bus, BusConfig, ConnId, Effect, Identity};
+use gsb_proto::messages::{CallReply, CallRequest, Message, RegisterRequest, SubscribeRequest};
+use gsb_proto::{Frame, FrameDecoder, Framing, PrefixMap, ServiceId, Topic, TopicMap};
+
+#[global_allocator]
+static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+fn call() -> CallRequest {
+    CallRequest {
+        caller: "/caller".into(),
+        address: "/service/17/method".into(),
+        request_id: "5f3a9c01-1".into(),
+        data: vec![7; 64].into(),
+        no_reply: false,
+    }
+}
+
+#[divan::bench(args = [Framing::Classic, Framing::Packet])]
+fn decode_a_call(bencher: Bencher<'_, '_>, framing: Framing) {
+    let mut wire = BytesMut::new();
+    assert!(call().to_frame().encode(framing, &mut wire));
+    let mut decoder = FrameDecoder::new(framing, 1 << 20);
+    bencher
+        .with_inputs(|| wire.clone())
+        .bench_local_values(|mut wire| decoder.decode(&mut wire).unwrap());
+}
+
+#[divan::bench(args = [10, 1_000, 1_000_000])]
+fn find_a_service(bencher: Bencher<'_, '_>, names: u32) {
+    let mut map = PrefixMap::new();
+    for number in 0..names {
+        let name = format!("/golem/net/node-{number}/service");
+        map.insert(ServiceId::new(&name).unwrap(), number).unwrap();
+    }
+    let address = format!("/golem/net/node-{}/service/method", names / 2);
+    bencher.bench(|| map.lookup(black_box(&address)).copied());
+}
+
+#[divan::bench(args = [10, 1_000, 100_000])]
+fn find_subscribers(bencher: Bencher<'_, '_>, topics: u32) {
+    let mut map = TopicMap::new();
+    for number in 0..topics {
+        let name = match number % 10 {
+            0 => format!("node/{number}/**"),
+            _ => format!("node/{number}/status"),
+        };
+        map.subscribe(Topic::new(&name).unwrap(), number);
+    }
+    let topic = Topic::new("node/1/status").unwrap();
+    let mut found = Vec::new();
+    bencher.bench_local(|| map.find(black_box(&topic), &mut found));
+}
+
+/// A service, a caller, and the effects that they have.
+struct Pair {
+    bus: Bus,
+    service: ConnId,
+    caller: ConnId,
+    effects: Vec<Effect>,
+}
+
+fn pair() -> Pair {
+    let mut bus = Bus::new(BusConfig::default());
+    let mut effects = Vec::new();
+    let now = Instant::now();
+    let [service, caller] = [0; 2].map(|_| bus.connect(Identity::Unknown, now));
+    for connection in [service, caller] {
+        bus.framing_known(connection, Framing::Packet, &mut effects);
+    }
+    let register = RegisterRequest {
+        service_id: "/service".into(),
+    };
+    bus.receive(service, register.to_frame(), &mut effects);
+    effects.clear();
+    Pair {
+        bus,
+        service,
+        caller,
+        effects,
+    }
+}
+
+#[divan::bench]
+fn route_a_call_and_its_reply(bencher: Bencher<'_, '_>) {
+    let mut pair = pair();
+    let request: Frame = call().to_frame();
+    let reply = CallReply {
+        request_id: "5f3a9c01-1".into(),
+        ..Default::default()
+    }
+    .to_frame();
+    bencher.bench_local(|| {
+        pair.bus
+            .receive(pair.caller, request.clone(), &mut pair.effects);
+        pair.bus
+            .receive(pair.service, reply.clone(), &mut pair.effects);
+        pair.effects.clear();
+    });
+}
+
+#[divan::bench(args = [1, 16, 256])]
+fn route_a_broadcast(bencher: Bencher<'_, '_>, subscribers: usize) {
+    let mut pair = pair();
+    for _ in 0..subscribers {
+        let subscriber = pair.bus.connect(Identity::Unknown, Instant::now());
+        let subscribe = SubscribeRequest {
+            topic: "node/*/status".into(),
+        };
+        pair.bus
+            .receive(subscriber, subscribe.to_frame(), &mut pair.effects);
+    }
+    let event = gsb_proto::messages::BroadcastRequest {
+        topic: "node/7/status".into(),
+        data: vec![7; 64].into(),
+        ..Default::default()
+    }
+    .to_frame();
+    bencher.bench_local(|| {
+        pair.effects.clear();
+        pair.bus
+            .receive(pair.caller, event.clone(), &mut pair.effects);
+    });
+}
