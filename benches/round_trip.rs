@@ -40,8 +40,6 @@ fn round_trip(bencher: Bencher<'_, '_>, over_tcp: bool, payload: usize) {
     let (runtime, _router, _service, caller) = start(over_tcp);
     let data = bytes::Bytes::from(vec![7; payload]);
     bencher.bench_local(|| {
-        runtime
-            .block_on(caller.call("/echo", data.clone()))
-            .unwrap();
+        runtime.block_on(caller.call("/echo", data.clone())).unwrap();
     });
 }

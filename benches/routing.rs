@@ -80,33 +80,20 @@ fn pair() -> Pair {
     for connection in [service, caller] {
         bus.framing_known(connection, Framing::Packet, &mut effects);
     }
-    let register = RegisterRequest {
-        service_id: "/service".into(),
-    };
+    let register = RegisterRequest { service_id: "/service".into() };
     bus.receive(service, register.to_frame(), &mut effects);
     effects.clear();
-    Pair {
-        bus,
-        service,
-        caller,
-        effects,
-    }
+    Pair { bus, service, caller, effects }
 }
 
 #[divan::bench]
 fn route_a_call_and_its_reply(bencher: Bencher<'_, '_>) {
     let mut pair = pair();
     let request: Frame = call().to_frame();
-    let reply = CallReply {
-        request_id: "5f3a9c01-1".into(),
-        ..Default::default()
-    }
-    .to_frame();
+    let reply = CallReply { request_id: "5f3a9c01-1".into(), ..Default::default() }.to_frame();
     bencher.bench_local(|| {
-        pair.bus
-            .receive(pair.caller, request.clone(), &mut pair.effects);
-        pair.bus
-            .receive(pair.service, reply.clone(), &mut pair.effects);
+        pair.bus.receive(pair.caller, request.clone(), &mut pair.effects);
+        pair.bus.receive(pair.service, reply.clone(), &mut pair.effects);
         pair.effects.clear();
     });
 }
@@ -116,11 +103,8 @@ fn route_a_broadcast(bencher: Bencher<'_, '_>, subscribers: usize) {
     let mut pair = pair();
     for _ in 0..subscribers {
         let subscriber = pair.bus.connect(Identity::Unknown, Instant::now());
-        let subscribe = SubscribeRequest {
-            topic: "node/*/status".into(),
-        };
-        pair.bus
-            .receive(subscriber, subscribe.to_frame(), &mut pair.effects);
+        let subscribe = SubscribeRequest { topic: "node/*/status".into() };
+        pair.bus.receive(subscriber, subscribe.to_frame(), &mut pair.effects);
     }
     let event = gsb_proto::messages::BroadcastRequest {
         topic: "node/7/status".into(),
@@ -130,7 +114,6 @@ fn route_a_broadcast(bencher: Bencher<'_, '_>, subscribers: usize) {
     .to_frame();
     bencher.bench_local(|| {
         pair.effects.clear();
-        pair.bus
-            .receive(pair.caller, event.clone(), &mut pair.effects);
+        pair.bus.receive(pair.caller, event.clone(), &mut pair.effects);
     });
 }

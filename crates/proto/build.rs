@@ -7,8 +7,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file = "../../proto/gsb_api.proto";
     println!("cargo::rerun-if-changed={file}");
     let descriptors = protox::compile([file], [directory])?;
-    prost_build::Config::new()
-        .bytes(["."])
-        .compile_fds(descriptors)?;
+    prost_build::Config::new().bytes(["."]).compile_fds(descriptors)?;
     Ok(())
 }

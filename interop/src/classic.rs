@@ -70,11 +70,7 @@ impl ClassicPeer {
         self.send(RegisterRequest { service_id }).await;
         match self.receive().await {
             GsbMessage::RegisterReply(reply) => {
-                assert_eq!(
-                    reply.code,
-                    RegisterReplyCode::RegisteredOk as i32,
-                    "{reply:?}"
-                );
+                assert_eq!(reply.code, RegisterReplyCode::RegisteredOk as i32, "{reply:?}");
             }
             other => panic!("instead of a RegisterReply came {other:?}"),
         }

@@ -82,13 +82,7 @@ impl Peer {
     /// Waits for exactly these lines, in this order.
     pub async fn expect(&mut self, lines: &[&str]) {
         for expected in lines {
-            assert_eq!(
-                self.line().await,
-                *expected,
-                "{}: {:?}",
-                self.name,
-                self.seen
-            );
+            assert_eq!(self.line().await, *expected, "{}: {:?}", self.name, self.seen);
         }
     }
 

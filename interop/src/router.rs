@@ -27,11 +27,7 @@ impl YaRouter {
     /// Starts the program `ya-router` of this package.
     pub async fn start(program: &str) -> YaRouter {
         let (directory, url) = socket_directory();
-        YaRouter {
-            process: Peer::start(program, &[], &url).await,
-            url,
-            _directory: directory,
-        }
+        YaRouter { process: Peer::start(program, &[], &url).await, url, _directory: directory }
     }
 }
 

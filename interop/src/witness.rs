@@ -14,9 +14,8 @@ pub fn locked_version(package: &str, series: &str) -> &'static str {
     let mut lines = include_str!("../Cargo.lock").lines();
     let mut found = Vec::new();
     while lines.by_ref().any(|line| line == name) {
-        let version = lines
-            .next()
-            .and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
+        let version =
+            lines.next().and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
         found.extend(version.filter(|version| version.starts_with(series)));
     }
     match found[..] {

@@ -25,33 +25,22 @@ async fn among_ya_peers_through_the_router_of_ya() {
 async fn among_ya_peers(url: &str, router: &str) {
     let mut listener = Peer::start(YA_PEER, &["connection"], url).await;
     let mut both = Peer::start(YA_PEER, &["connection"], url).await;
-    listener
-        .run("subscribe golem/news", &["subscribed golem/news"])
-        .await;
-    listener
-        .run("subscribe golem/end", &["subscribed golem/end"])
-        .await;
-    both.run("subscribe golem/news", &["subscribed golem/news"])
-        .await;
+    listener.run("subscribe golem/news", &["subscribed golem/news"]).await;
+    listener.run("subscribe golem/end", &["subscribed golem/end"]).await;
+    both.run("subscribe golem/news", &["subscribed golem/news"]).await;
 
-    both.run("broadcast golem/unheard text", &["broadcast golem/unheard"])
-        .await;
+    both.run("broadcast golem/unheard text", &["broadcast golem/unheard"]).await;
     both.tell("broadcast golem/news good news").await;
     let event = "event ya-caller golem/news good news";
-    both.expect_in_any_order(&["broadcast golem/news", event])
-        .await;
+    both.expect_in_any_order(&["broadcast golem/news", event]).await;
     listener.expect(&[event]).await;
 
     // The end shows that nothing came before it.
-    listener
-        .run("unsubscribe golem/news", &["unsubscribed golem/news"])
-        .await;
+    listener.run("unsubscribe golem/news", &["unsubscribed golem/news"]).await;
     both.tell("broadcast golem/news old news").await;
     let event = "event ya-caller golem/news old news";
-    both.expect_in_any_order(&["broadcast golem/news", event])
-        .await;
-    both.run("broadcast golem/end bye", &["broadcast golem/end"])
-        .await;
+    both.expect_in_any_order(&["broadcast golem/news", event]).await;
+    both.run("broadcast golem/end bye", &["broadcast golem/end"]).await;
     listener.expect(&["event ya-caller golem/end bye"]).await;
     let twice = listener.ask("unsubscribe golem/news").await;
     assert!(twice.starts_with("failed Bad request: "), "{twice}");
@@ -73,18 +62,13 @@ async fn between_ya_and_our_classic_client_over_tcp() {
 
 async fn between_ya_and_ours(url: &str, framing: Framing) {
     let mut ya = Peer::start(YA_PEER, &["connection"], url).await;
-    let ours = Bus::builder()
-        .name("our-client")
-        .framing(framing)
-        .connect(url);
+    let ours = Bus::builder().name("our-client").framing(framing).connect(url);
     let ours = ours.await.unwrap();
     let mut all = ours.subscribe("golem/**").await.unwrap();
     let mut exact = ours.subscribe("golem/news").await.unwrap();
     // What its own router does not know, ours does for it.
-    ya.run("subscribe golem/*/status", &["subscribed golem/*/status"])
-        .await;
-    ya.run("subscribe golem/news", &["subscribed golem/news"])
-        .await;
+    ya.run("subscribe golem/*/status", &["subscribed golem/*/status"]).await;
+    ya.run("subscribe golem/news", &["subscribed golem/news"]).await;
 
     ours.broadcast("golem/7/status", "up").await.unwrap();
     ya.expect(&["event our-client golem/7/status up"]).await;
@@ -93,8 +77,7 @@ async fn between_ya_and_ours(url: &str, framing: Framing) {
     ya.expect(&["event our-client golem/news from ours"]).await;
     ya.tell("broadcast golem/news from ya").await;
     let event = "event ya-caller golem/news from ya";
-    ya.expect_in_any_order(&["broadcast golem/news", event])
-        .await;
+    ya.expect_in_any_order(&["broadcast golem/news", event]).await;
 
     let expected = [
         ("our-client", "golem/7/status", "up"),

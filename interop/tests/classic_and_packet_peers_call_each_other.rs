@@ -35,9 +35,7 @@ async fn classic_peers(url: &str, router: &str) {
     let mut caller = ClassicPeer::connect(url).await;
     service.register("/golem/classic").await;
 
-    caller
-        .call("/golem/classic/method", "id", *b"question")
-        .await;
+    caller.call("/golem/classic/method", "id", *b"question").await;
     let call = service.receive_call().await;
     assert_eq!(call.caller, "classic-caller");
     assert_eq!(call.address, "/golem/classic/method");
@@ -64,26 +62,15 @@ async fn classic_peers(url: &str, router: &str) {
     caller.send(Ping {}).await;
     assert!(matches!(caller.receive().await, GsbMessage::Pong));
     let service_id = || "/golem/classic".to_owned();
-    caller
-        .send(RegisterRequest {
-            service_id: service_id(),
-        })
-        .await;
+    caller.send(RegisterRequest { service_id: service_id() }).await;
     match caller.receive().await {
         GsbMessage::RegisterReply(reply) => {
             assert_eq!(reply.code, RegisterReplyCode::RegisterConflict as i32);
         }
         other => panic!("instead of a RegisterReply came {other:?}"),
     }
-    for code in [
-        UnregisterReplyCode::UnregisteredOk,
-        UnregisterReplyCode::NotRegistered,
-    ] {
-        service
-            .send(UnregisterRequest {
-                service_id: service_id(),
-            })
-            .await;
+    for code in [UnregisterReplyCode::UnregisteredOk, UnregisterReplyCode::NotRegistered] {
+        service.send(UnregisterRequest { service_id: service_id() }).await;
         match service.receive().await {
             GsbMessage::UnregisterReply(reply) => assert_eq!(reply.code, code as i32),
             other => panic!("instead of an UnregisterReply came {other:?}"),
@@ -106,9 +93,7 @@ async fn classic_peers(url: &str, router: &str) {
 async fn a_classic_caller_of_a_packet_service() {
     let router = OurRouter::start().await;
     let mut service = Peer::start(YA_PEER, &["typed"], &router.url).await;
-    service
-        .run("bind /golem/typed", &["bound /golem/typed"])
-        .await;
+    service.run("bind /golem/typed", &["bound /golem/typed"]).await;
     let mut caller = ClassicPeer::connect(&router.url).await;
 
     let text = "żółw".to_owned();
@@ -117,10 +102,7 @@ async fn a_classic_caller_of_a_packet_service() {
     let reply = caller.receive_reply("echo").await;
     assert_eq!((reply.code, reply.reply_type), (OK, FULL));
     let caller_name = "classic-caller".to_owned();
-    let echoed = Echoed {
-        text,
-        caller: caller_name,
-    };
+    let echoed = Echoed { text, caller: caller_name };
     assert_eq!(decoded::<Echoed>(&reply.data), Ok(echoed));
 
     let body = flexbuffers::to_vec(Count { numbers: 100 }).unwrap();
@@ -131,10 +113,7 @@ async fn a_classic_caller_of_a_packet_service() {
         assert_eq!(decoded::<u32>(&reply.data), Ok(number));
     }
     let end = caller.receive_reply("count").await;
-    assert_eq!(
-        (end.code, end.reply_type, &end.data[..]),
-        (OK, FULL, &b""[..])
-    );
+    assert_eq!((end.code, end.reply_type, &end.data[..]), (OK, FULL, &b""[..]));
 
     caller.took_part("classic codec: caller", "gsb-router");
     service.took_part("service of a classic caller", "gsb-router");
@@ -149,40 +128,25 @@ async fn a_packet_caller_of_a_classic_service() {
 
     caller.tell("call /golem/classic question").await;
     let call = service.receive_call().await;
-    assert_eq!(
-        (call.caller.as_str(), &call.data[..]),
-        ("ya-caller", &b"question"[..])
-    );
-    service
-        .reply(&call.request_id, CallReplyType::Full, "answer")
-        .await;
+    assert_eq!((call.caller.as_str(), &call.data[..]), ("ya-caller", &b"question"[..]));
+    service.reply(&call.request_id, CallReplyType::Full, "answer").await;
     caller.expect(&["reply answer"]).await;
 
     caller.tell("stream /golem/classic question").await;
     let call = service.receive_call().await;
-    service
-        .reply(&call.request_id, CallReplyType::Partial, "one")
-        .await;
-    service
-        .reply(&call.request_id, CallReplyType::Partial, "two")
-        .await;
-    service
-        .reply(&call.request_id, CallReplyType::Full, "three")
-        .await;
+    service.reply(&call.request_id, CallReplyType::Partial, "one").await;
+    service.reply(&call.request_id, CallReplyType::Partial, "two").await;
+    service.reply(&call.request_id, CallReplyType::Full, "three").await;
     caller.expect(&["part one", "part two", "full three"]).await;
 
     // Version 0.1 does not know no_reply, so its service answers a push too, to nobody.
     caller.run("push /golem/classic news", &["sent"]).await;
     let push = service.receive_call().await;
     assert_eq!(push.data, b"news");
-    service
-        .reply(&push.request_id, CallReplyType::Full, "thanks")
-        .await;
+    service.reply(&push.request_id, CallReplyType::Full, "thanks").await;
     caller.tell("call /golem/classic again").await;
     let call = service.receive_call().await;
-    service
-        .reply(&call.request_id, CallReplyType::Full, "still here")
-        .await;
+    service.reply(&call.request_id, CallReplyType::Full, "still here").await;
     caller.expect(&["reply still here"]).await;
 
     service.took_part("classic codec: service", "gsb-router");
@@ -195,9 +159,7 @@ async fn broadcasts_between_the_framings() {
     let mut packet = Peer::start(YA_PEER, &["connection"], &router.url).await;
     let mut classic = ClassicPeer::connect(&router.url).await;
     let topic = || "golem/news".to_owned();
-    packet
-        .run("subscribe golem/news", &["subscribed golem/news"])
-        .await;
+    packet.run("subscribe golem/news", &["subscribed golem/news"]).await;
     classic.send(SubscribeRequest { topic: topic() }).await;
     match classic.receive().await {
         GsbMessage::SubscribeReply(reply) => {
@@ -208,9 +170,7 @@ async fn broadcasts_between_the_framings() {
 
     packet.tell("broadcast golem/news from packet").await;
     let event = "event ya-caller golem/news from packet";
-    packet
-        .expect_in_any_order(&["broadcast golem/news", event])
-        .await;
+    packet.expect_in_any_order(&["broadcast golem/news", event]).await;
     match classic.receive().await {
         GsbMessage::BroadcastRequest(event) => {
             assert_eq!((event.caller.as_str(), event.topic), ("ya-caller", topic()));
@@ -228,22 +188,14 @@ async fn broadcasts_between_the_framings() {
     }
     let caller = "classic-caller".to_owned();
     let data = b"from classic".to_vec();
-    classic
-        .send(BroadcastRequest {
-            caller,
-            data,
-            topic: topic(),
-        })
-        .await;
+    classic.send(BroadcastRequest { caller, data, topic: topic() }).await;
     match classic.receive().await {
         GsbMessage::BroadcastReply(reply) => {
             assert_eq!(reply.code, BroadcastReplyCode::BroadcastOk as i32);
         }
         other => panic!("instead of a BroadcastReply came {other:?}"),
     }
-    packet
-        .expect(&["event classic-caller golem/news from classic"])
-        .await;
+    packet.expect(&["event classic-caller golem/news from classic"]).await;
 
     classic.took_part("classic codec: subscriber, broadcaster", "gsb-router");
     packet.took_part("subscriber, broadcaster", "gsb-router");

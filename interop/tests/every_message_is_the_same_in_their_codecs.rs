@@ -43,64 +43,30 @@ macro_rules! every_message {
     ($both:ident) => {
         $both!(RegisterRequest { service_id: TEXT });
         $both!(RegisterRequest {});
-        $both!(RegisterReply {
-            code: 400,
-            message: TEXT
-        });
-        $both!(RegisterReply {
-            code: 409,
-            message: TEXT
-        });
+        $both!(RegisterReply { code: 400, message: TEXT });
+        $both!(RegisterReply { code: 409, message: TEXT });
         $both!(RegisterReply {});
         $both!(UnregisterRequest { service_id: TEXT });
         $both!(UnregisterRequest {});
         $both!(UnregisterReply { code: 404 });
         $both!(UnregisterReply {});
-        $both!(CallRequest {
-            caller: "c",
-            address: TEXT,
-            request_id: "r-1",
-            data: payload()
-        });
+        $both!(CallRequest { caller: "c", address: TEXT, request_id: "r-1", data: payload() });
         $both!(CallRequest {});
-        $both!(CallReply {
-            request_id: TEXT,
-            code: 500,
-            reply_type: 1,
-            data: payload()
-        });
-        $both!(CallReply {
-            request_id: "r-1",
-            code: 400,
-            reply_type: 0,
-            data: b"why".to_vec()
-        });
-        $both!(CallReply {
-            request_id: "r-1",
-            code: 123_456
-        });
+        $both!(CallReply { request_id: TEXT, code: 500, reply_type: 1, data: payload() });
+        $both!(CallReply { request_id: "r-1", code: 400, reply_type: 0, data: b"why".to_vec() });
+        $both!(CallReply { request_id: "r-1", code: 123_456 });
         $both!(CallReply {});
         $both!(SubscribeRequest { topic: TEXT });
         $both!(SubscribeRequest {});
-        $both!(SubscribeReply {
-            code: 400,
-            message: TEXT
-        });
+        $both!(SubscribeReply { code: 400, message: TEXT });
         $both!(SubscribeReply {});
         $both!(UnsubscribeRequest { topic: TEXT });
         $both!(UnsubscribeRequest {});
         $both!(UnsubscribeReply { code: 404 });
         $both!(UnsubscribeReply {});
-        $both!(BroadcastRequest {
-            caller: "c",
-            data: payload(),
-            topic: TEXT
-        });
+        $both!(BroadcastRequest { caller: "c", data: payload(), topic: TEXT });
         $both!(BroadcastRequest {});
-        $both!(BroadcastReply {
-            code: 400,
-            message: TEXT
-        });
+        $both!(BroadcastReply { code: 400, message: TEXT });
         $both!(BroadcastReply {});
         $both!(Ping {});
         $both!(Pong {});
@@ -190,22 +156,14 @@ mod packet {
             };
         }
         every_message!(both);
-        both!(CallRequest {
-            address: TEXT,
-            request_id: "r-1",
-            data: payload(),
-            no_reply: true
-        });
+        both!(CallRequest { address: TEXT, request_id: "r-1", data: payload(), no_reply: true });
 
         // Only Hello has no conversion of its own.
         let name = || "name".to_owned();
         let version = || "1.2.3".to_owned();
         let instance_id = || (1..=16).collect::<Vec<u8>>();
-        let ours = ours::Hello {
-            name: name(),
-            version: version(),
-            instance_id: instance_id().into(),
-        };
+        let ours =
+            ours::Hello { name: name(), version: version(), instance_id: instance_id().into() };
         let theirs = GsbMessage::Hello(Hello {
             name: name(),
             version: version(),
@@ -234,14 +192,7 @@ fn all_kinds_but(absent: &[MessageKind], pairs: &[Pair]) {
 }
 
 fn codecs_agree(framing: Framing, pairs: &[Pair], their_decoder: fn(&[&[u8]]) -> Vec<String>) {
-    for Pair {
-        ours,
-        ours_decoded,
-        decode,
-        theirs,
-        theirs_decoded,
-    } in pairs
-    {
+    for Pair { ours, ours_decoded, decode, theirs, theirs_decoded } in pairs {
         let mut encoded = BytesMut::new();
         assert!(ours.encode(framing, &mut encoded), "{ours_decoded}");
         // Not assert_eq: the payloads would fill the screen.
@@ -273,14 +224,8 @@ fn codecs_agree(framing: Framing, pairs: &[Pair], their_decoder: fn(&[&[u8]]) ->
             assert_eq!((pair.decode)(frame), pair.ours_decoded);
         }
         let found = their_decoder(&chunks);
-        let expected: Vec<_> = pairs
-            .iter()
-            .map(|pair| pair.theirs_decoded.clone())
-            .collect();
-        assert!(
-            found == expected,
-            "their decoder, in pieces of {size} bytes"
-        );
+        let expected: Vec<_> = pairs.iter().map(|pair| pair.theirs_decoded.clone()).collect();
+        assert!(found == expected, "their decoder, in pieces of {size} bytes");
     }
 }
 

@@ -18,12 +18,8 @@ async fn a_killed_service_fails_its_callers_and_can_start_again() {
     // Twice: what the first round leaves behind would show in the second.
     for _ in 0..2 {
         let mut service = Peer::start(YA_PEER, &["typed"], &router.url).await;
-        service
-            .run("bind /golem/mortal", &["bound /golem/mortal"])
-            .await;
-        caller
-            .run("echo /golem/mortal text", &["echoed text for ya-caller"])
-            .await;
+        service.run("bind /golem/mortal", &["bound /golem/mortal"]).await;
+        caller.run("echo /golem/mortal text", &["echoed text for ya-caller"]).await;
         waiting.tell("hang /golem/mortal").await;
         service.expect(&["hanging"]).await;
 
@@ -46,10 +42,7 @@ async fn a_newcomer_with_the_same_instance_id_takes_over() {
     let mut old = Peer::start(YA_PEER, &mode, &router.url).await;
     old.run("bind /golem/heir", &["bound /golem/heir"]).await;
     let conflict = caller.ask("bind /golem/heir").await;
-    assert!(
-        conflict.starts_with("failed Already registered: "),
-        "{conflict}"
-    );
+    assert!(conflict.starts_with("failed Already registered: "), "{conflict}");
 
     let mut new = Peer::start(YA_PEER, &mode, &router.url).await;
     new.run("bind /golem/heir", &["bound /golem/heir"]).await;

@@ -33,23 +33,16 @@ async fn our_classic_client_calls_a_typed_service_of_ya_over_tcp() {
 
 async fn call_a_typed_service(url: &str, framing: Framing) {
     let mut service = Peer::start(YA_PEER, &["typed"], url).await;
-    service
-        .run("bind /golem/typed", &["bound /golem/typed"])
-        .await;
+    service.run("bind /golem/typed", &["bound /golem/typed"]).await;
     let caller = connect(url, framing).await;
 
     let text = "żółw".to_owned();
     let echo = Echo { text: text.clone() };
-    let echoed = Echoed {
-        text,
-        caller: "our-client".to_owned(),
-    };
+    let echoed = Echoed { text, caller: "our-client".to_owned() };
     let reply = call(&caller, "/golem/typed/Echo", &echo).await.unwrap();
     assert_eq!(decoded::<Echoed>(&reply), Ok(echoed));
     let text = Echo::REFUSED.to_owned();
-    let reply = call(&caller, "/golem/typed/Echo", &Echo { text })
-        .await
-        .unwrap();
+    let reply = call(&caller, "/golem/typed/Echo", &Echo { text }).await.unwrap();
     let refused = decoded::<Echoed>(&reply).unwrap_err();
     assert_eq!(refused.reason, "as asked");
 
@@ -57,43 +50,27 @@ async fn call_a_typed_service(url: &str, framing: Framing) {
         let count = encoded(&Count { numbers });
         let replies = caller.stream("/golem/typed/Count", count).await.unwrap();
         let items: Vec<_> = within("the end of a stream", replies.collect()).await;
-        let items: Vec<u32> = items
-            .into_iter()
-            .map(|item| decoded(&item.unwrap()).unwrap())
-            .collect();
+        let items: Vec<u32> =
+            items.into_iter().map(|item| decoded(&item.unwrap()).unwrap()).collect();
         assert_eq!(items, Vec::from_iter(0..numbers));
     }
     let count = Count { numbers: 2 };
-    let error = call(&caller, "/golem/typed/Count", &count)
-        .await
-        .unwrap_err();
+    let error = call(&caller, "/golem/typed/Count", &count).await.unwrap_err();
     assert!(matches!(error, Error::IsStream { .. }), "{error}");
 
     for text in ["one", "two"] {
-        let note = Note {
-            text: text.to_owned(),
-        };
-        caller
-            .push("/golem/typed/Note", encoded(&note))
-            .await
-            .unwrap();
+        let note = Note { text: text.to_owned() };
+        caller.push("/golem/typed/Note", encoded(&note)).await.unwrap();
     }
     service.expect(&["noted one", "noted two"]).await;
-    let reply = call(&caller, "/golem/typed/Recall", &Recall {})
-        .await
-        .unwrap();
+    let reply = call(&caller, "/golem/typed/Recall", &Recall {}).await.unwrap();
     let notes = vec!["one".to_owned(), "two".to_owned()];
     assert_eq!(decoded::<Vec<String>>(&reply), Ok(notes));
 
-    let error = call(&caller, "/golem/nobody/Echo", &echo)
-        .await
-        .unwrap_err();
+    let error = call(&caller, "/golem/nobody/Echo", &echo).await.unwrap_err();
     assert!(matches!(error, Error::NoSuchService { .. }), "{error}");
 
-    service.took_part(
-        "service",
-        &format!("gsb-client ({}) on gsb-router", framing.name()),
-    );
+    service.took_part("service", &format!("gsb-client ({}) on gsb-router", framing.name()));
     let hanging = tokio::spawn({
         let caller = caller.clone();
         async move { caller.call("/golem/typed/Hang", encoded(&Hang {})).await }
@@ -101,10 +78,7 @@ async fn call_a_typed_service(url: &str, framing: Framing) {
     service.expect(&["hanging"]).await;
     let killed = Instant::now();
     service.kill().await;
-    let error = within("the failure of a call", hanging)
-        .await
-        .unwrap()
-        .unwrap_err();
+    let error = within("the failure of a call", hanging).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ServiceFailure { .. }), "{error}");
     assert!(killed.elapsed() < AT_ONCE, "{:?}", killed.elapsed());
 }
@@ -130,9 +104,7 @@ async fn serve_typed_callers(url: &str, framing: Framing) {
         }
         let caller = call.caller;
         let reply: Result<Echoed, Refusal> = match text == Echo::REFUSED {
-            true => Err(Refusal {
-                reason: "as asked".to_owned(),
-            }),
+            true => Err(Refusal { reason: "as asked".to_owned() }),
             false => Ok(Echoed { text, caller }),
         };
         Ok(encoded(&reply))
@@ -142,10 +114,7 @@ async fn serve_typed_callers(url: &str, framing: Framing) {
         let Count { numbers } = flexbuffers::from_slice(&call.data).unwrap();
         stream::iter((0..numbers).map(|number| Ok(encoded(&Ok::<_, Refusal>(number)))))
     };
-    let _count = bus
-        .register_stream("/golem/ours/Count", count)
-        .await
-        .unwrap();
+    let _count = bus.register_stream("/golem/ours/Count", count).await.unwrap();
     let (noted, mut notes) = mpsc::unbounded_channel();
     let note = move |call: Call| {
         let wants_reply = call.wants_reply();
@@ -156,18 +125,9 @@ async fn serve_typed_callers(url: &str, framing: Framing) {
     let _note = bus.register_push("/golem/ours/Note", note).await.unwrap();
 
     let mut caller = Peer::start(YA_PEER, &["typed"], url).await;
-    caller
-        .run(
-            "echo /golem/ours żółw żółw",
-            &["echoed żółw żółw for ya-caller"],
-        )
-        .await;
-    caller
-        .run("echo /golem/ours refuse", &["refused as asked"])
-        .await;
-    caller
-        .run("echo /golem/ours fail", &["failed GSB failure: as asked"])
-        .await;
+    caller.run("echo /golem/ours żółw żółw", &["echoed żółw żółw for ya-caller"]).await;
+    caller.run("echo /golem/ours refuse", &["refused as asked"]).await;
+    caller.run("echo /golem/ours fail", &["failed GSB failure: as asked"]).await;
     caller.tell("count /golem/ours 1000").await;
     for number in 0..1000 {
         caller.expect(&[&format!("item {number}")]).await;
@@ -180,10 +140,7 @@ async fn serve_typed_callers(url: &str, framing: Framing) {
         let note = within("a push of ya-service-bus", notes.recv()).await;
         assert_eq!(note, Some((text.to_owned(), false)));
     }
-    caller.took_part(
-        "caller",
-        &format!("gsb-client ({}) on gsb-router", framing.name()),
-    );
+    caller.took_part("caller", &format!("gsb-client ({}) on gsb-router", framing.name()));
 }
 
 #[tokio::test]
@@ -193,45 +150,27 @@ async fn raw_calls_in_both_directions() {
     let bus = connect(&router.url, Framing::Packet).await;
 
     peer.run("bind /golem/raw", &["bound /golem/raw"]).await;
-    let reply = within("a reply", bus.call("/golem/raw/below", "text"))
-        .await
-        .unwrap();
+    let reply = within("a reply", bus.call("/golem/raw/below", "text")).await.unwrap();
     assert_eq!(reply, "text");
-    peer.expect(&["called our-client /golem/raw/below text"])
-        .await;
+    peer.expect(&["called our-client /golem/raw/below text"]).await;
     let replies = bus.stream("/golem/raw", "one two three").await.unwrap();
     let parts: Vec<_> = within("the end of a stream", replies.collect()).await;
     let parts: Vec<Bytes> = parts.into_iter().map(Result::unwrap).collect();
     assert_eq!(parts, ["one", "two", "three"]);
-    peer.expect(&["called our-client /golem/raw one two three"])
-        .await;
+    peer.expect(&["called our-client /golem/raw one two three"]).await;
     bus.push("/golem/raw", "news").await.unwrap();
     peer.expect(&["pushed our-client /golem/raw news"]).await;
 
     let echo = |call: Call| async move { Ok(call.data) };
     let echo = bus.register("/golem/ours/echo", echo).await.unwrap();
     let words = |call: Call| {
-        let words: Vec<_> = call
-            .data
-            .split(|byte| *byte == b' ')
-            .map(Bytes::copy_from_slice)
-            .collect();
+        let words: Vec<_> =
+            call.data.split(|byte| *byte == b' ').map(Bytes::copy_from_slice).collect();
         stream::iter(words.into_iter().map(Ok))
     };
-    let _words = bus
-        .register_stream("/golem/ours/words", words)
-        .await
-        .unwrap();
-    peer.run(
-        "call /golem/ours/echo/below some text",
-        &["reply some text"],
-    )
-    .await;
-    peer.run(
-        "stream /golem/ours/words one two",
-        &["part one", "part two", "full "],
-    )
-    .await;
+    let _words = bus.register_stream("/golem/ours/words", words).await.unwrap();
+    peer.run("call /golem/ours/echo/below some text", &["reply some text"]).await;
+    peer.run("stream /golem/ours/words one two", &["part one", "part two", "full "]).await;
 
     peer.run("unbind /golem/raw", &["unbound /golem/raw"]).await;
     let error = bus.call("/golem/raw", "text").await.unwrap_err();

@@ -29,17 +29,11 @@ async fn services_and_calls() {
     assert!(reply.unwrap() == large);
 
     let numbers = |_: Call| stream::iter((0..1000).map(|n: u32| Ok(n.to_string().into())));
-    let _numbers = service
-        .register_stream("/golem/numbers", numbers)
-        .await
-        .unwrap();
+    let _numbers = service.register_stream("/golem/numbers", numbers).await.unwrap();
     let replies = caller.stream("/golem/numbers", "").await.unwrap();
     let numbers: Vec<_> = within("the end of a stream", replies.collect()).await;
     let numbers: Vec<Bytes> = numbers.into_iter().map(Result::unwrap).collect();
-    assert_eq!(
-        numbers,
-        Vec::from_iter((0..1000).map(|n| Bytes::from(n.to_string())))
-    );
+    assert_eq!(numbers, Vec::from_iter((0..1000).map(|n| Bytes::from(n.to_string()))));
 
     let (noted, mut notes) = mpsc::unbounded_channel();
     let note = move |call: Call| {
@@ -56,9 +50,7 @@ async fn services_and_calls() {
     // It gives no reason, so this is all that can be known.
     let error = caller.call("/golem/nobody", "text").await.unwrap_err();
     assert!(matches!(error, Error::BadRequest { .. }), "{error}");
-    within("the end of a registration", echo_registration.unregister())
-        .await
-        .unwrap();
+    within("the end of a registration", echo_registration.unregister()).await.unwrap();
     let error = caller.call("/golem/echo", "text").await.unwrap_err();
     assert!(matches!(error, Error::BadRequest { .. }), "{error}");
     let _echo = caller.register("/golem/echo", echo).await.unwrap();
@@ -79,15 +71,10 @@ async fn broadcasts_to_exact_topics() {
     sender.broadcast("golem/news", "good").await.unwrap();
     for events in [&mut news, &mut own] {
         let event = within("an event", events.next()).await.unwrap().unwrap();
-        assert_eq!(
-            (event.topic.as_str(), &event.data[..]),
-            ("golem/news", &b"good"[..])
-        );
+        assert_eq!((event.topic.as_str(), &event.data[..]), ("golem/news", &b"good"[..]));
         assert_eq!(event.caller, "our-client");
     }
-    within("the end of a subscription", news.unsubscribe())
-        .await
-        .unwrap();
+    within("the end of a subscription", news.unsubscribe()).await.unwrap();
     let mut again = listener.subscribe("golem/news").await.unwrap();
     sender.broadcast("golem/news", "better").await.unwrap();
     sender.broadcast("golem/end", "bye").await.unwrap();
@@ -117,16 +104,13 @@ async fn with_peers_of_ya() {
     let _echo = bus.register("/golem/echo", echo).await.unwrap();
     peer.run("call /golem/echo text", &["reply text"]).await;
 
-    peer.run("subscribe golem/news", &["subscribed golem/news"])
-        .await;
+    peer.run("subscribe golem/news", &["subscribed golem/news"]).await;
     let mut events = bus.subscribe("golem/news").await.unwrap();
     bus.broadcast("golem/news", "from ours").await.unwrap();
-    peer.expect(&["event our-client golem/news from ours"])
-        .await;
+    peer.expect(&["event our-client golem/news from ours"]).await;
     let event = "event ya-caller golem/news from ya";
     peer.tell("broadcast golem/news from ya").await;
-    peer.expect_in_any_order(&["broadcast golem/news", event])
-        .await;
+    peer.expect_in_any_order(&["broadcast golem/news", event]).await;
     for text in ["from ours", "from ya"] {
         let event = within("an event", events.next()).await.unwrap().unwrap();
         assert_eq!(event.data, text);

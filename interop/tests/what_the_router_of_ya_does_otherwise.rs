@@ -27,11 +27,7 @@ impl Raw {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let instance_id = u128::from(number).to_be_bytes().to_vec().into();
-        raw.send(Hello {
-            instance_id,
-            ..Hello::default()
-        })
-        .await;
+        raw.send(Hello { instance_id, ..Hello::default() }).await;
         raw
     }
 
@@ -93,11 +89,7 @@ async fn refusals_are_silent() {
     let conflict = peer.register("/a").await;
     assert_eq!(conflict.code(), RegisterReplyCode::RegisterConflict);
     assert_eq!(conflict.message, "", "no sentence");
-    assert_eq!(
-        peer.register("").await,
-        RegisterReply::default(),
-        "any name is taken"
-    );
+    assert_eq!(peer.register("").await, RegisterReply::default(), "any name is taken");
 
     for _ in 0..2 {
         let topic = "a".to_owned();
@@ -120,17 +112,9 @@ async fn equal_request_ids_of_two_callers_are_confused() {
     second.call("/a", "1").await;
     let _: CallRequest = service.receive().await;
     let request_id = "1".to_owned();
-    service
-        .send(CallReply {
-            request_id,
-            ..CallReply::default()
-        })
-        .await;
+    service.send(CallReply { request_id, ..CallReply::default() }).await;
     let reply: CallReply = second.receive().await;
-    assert_eq!(
-        reply.request_id, "1",
-        "the answer to the first caller's call"
-    );
+    assert_eq!(reply.request_id, "1", "the answer to the first caller's call");
     router.process.took_part("router", "gsb-proto");
 }
 
@@ -161,21 +145,18 @@ async fn services_without_a_hello_stay_when_their_connection_goes() {
     let mut caller = Raw::connect(&router).await;
     service.register("/a").await;
     drop(service);
-    within(
-        "the failure of a call to a connection that has gone",
-        async {
-            for number in 0.. {
-                caller.call("/a", &number.to_string()).await;
-                caller.send(Ping {}).await;
-                let frame = caller.frame().await;
-                // Until the connection is gone, the call waits and the Ping is answered first.
-                if let Ok(reply) = frame.decode::<CallReply>() {
-                    assert_eq!(reply.code(), CallReplyCode::ServiceFailure);
-                    break;
-                }
+    within("the failure of a call to a connection that has gone", async {
+        for number in 0.. {
+            caller.call("/a", &number.to_string()).await;
+            caller.send(Ping {}).await;
+            let frame = caller.frame().await;
+            // Until the connection is gone, the call waits and the Ping is answered first.
+            if let Ok(reply) = frame.decode::<CallReply>() {
+                assert_eq!(reply.code(), CallReplyCode::ServiceFailure);
+                break;
             }
-        },
-    )
+        }
+    })
     .await;
     let Ping {} = caller.receive().await;
     let conflict = caller.register("/a").await;

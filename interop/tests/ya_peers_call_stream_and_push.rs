@@ -29,19 +29,10 @@ async fn through_the_router_of_ya() {
 async fn call_stream_and_push(url: &str, router: &str) {
     let mut service = Peer::start(YA_PEER, &["typed"], url).await;
     let mut caller = Peer::start(YA_PEER, &["typed"], url).await;
-    service
-        .run("bind /golem/typed", &["bound /golem/typed"])
-        .await;
+    service.run("bind /golem/typed", &["bound /golem/typed"]).await;
 
-    caller
-        .run(
-            "echo /golem/typed żółw żółw",
-            &["echoed żółw żółw for ya-caller"],
-        )
-        .await;
-    caller
-        .run("echo /golem/typed refuse", &["refused as asked"])
-        .await;
+    caller.run("echo /golem/typed żółw żółw", &["echoed żółw żółw for ya-caller"]).await;
+    caller.run("echo /golem/typed refuse", &["refused as asked"]).await;
 
     // More than any queue on the way holds.
     caller.tell("count /golem/typed 1000").await;
@@ -52,29 +43,15 @@ async fn call_stream_and_push(url: &str, router: &str) {
     caller.run("count /golem/typed 0", &["end"]).await;
 
     for text in ["one", "two", "three"] {
-        caller
-            .run(&format!("note /golem/typed {text}"), &["pushed"])
-            .await;
+        caller.run(&format!("note /golem/typed {text}"), &["pushed"]).await;
     }
-    service
-        .expect(&["noted one", "noted two", "noted three"])
-        .await;
-    caller
-        .run(
-            "recall /golem/typed",
-            &[r#"recalled ["one", "two", "three"]"#],
-        )
-        .await;
+    service.expect(&["noted one", "noted two", "noted three"]).await;
+    caller.run("recall /golem/typed", &[r#"recalled ["one", "two", "three"]"#]).await;
 
     let no_such_service = caller.ask("echo /golem/nobody text").await;
-    assert!(
-        no_such_service.starts_with("failed Bad request: "),
-        "{no_such_service}"
-    );
+    assert!(no_such_service.starts_with("failed Bad request: "), "{no_such_service}");
     caller.run("note /golem/nobody text", &["pushed"]).await;
-    service
-        .run("unbind /golem/typed", &["unbound /golem/typed"])
-        .await;
+    service.run("unbind /golem/typed", &["unbound /golem/typed"]).await;
     let gone = caller.ask("echo /golem/typed text").await;
     assert!(gone.starts_with("failed Bad request: "), "{gone}");
 

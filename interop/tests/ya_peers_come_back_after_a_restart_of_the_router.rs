@@ -13,28 +13,21 @@ const YA_PEER: &str = env!("CARGO_BIN_EXE_ya-peer");
 async fn a_service_registers_again_by_itself() {
     let router = OurRouter::start().await;
     let mut service = Peer::start(YA_PEER, &["typed"], &router.url).await;
-    service
-        .run("bind /golem/faithful", &["bound /golem/faithful"])
-        .await;
+    service.run("bind /golem/faithful", &["bound /golem/faithful"]).await;
     let services = router.status.usage().services;
     let mut listener = Peer::start(YA_PEER, &["connection"], &router.url).await;
 
     let router = router.restart().await;
     // Its lower module tells of the loss; the upper one connects again after a second.
     listener.expect(&["disconnected"]).await;
-    within(
-        "the registration of a service that was there before",
-        async {
-            // Neither side has an event for it.
-            while router.status.usage().services < services {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        },
-    )
+    within("the registration of a service that was there before", async {
+        // Neither side has an event for it.
+        while router.status.usage().services < services {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
     .await;
     let mut caller = Peer::start(YA_PEER, &["typed"], &router.url).await;
-    caller
-        .run("echo /golem/faithful text", &["echoed text for ya-caller"])
-        .await;
+    caller.run("echo /golem/faithful text", &["echoed text for ya-caller"]).await;
     service.took_part("reconnecting service, caller", "gsb-router");
 }

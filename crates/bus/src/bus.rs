@@ -85,10 +85,7 @@ impl Bus {
         };
         if known.framing.replace(framing).is_none() && framing == Framing::Packet {
             let frame = self.hello.clone();
-            effects.push(Effect::Send {
-                to: connection,
-                frame,
-            });
+            effects.push(Effect::Send { to: connection, frame });
         }
     }
 
@@ -115,9 +112,7 @@ impl Bus {
         self.liveness.remove_connection(connection);
         let waiting = self.calls.remove_connection(connection);
         if !waiting.is_empty() {
-            let refusal = Refusal::ServiceGone {
-                reason: reason.clone(),
-            };
+            let refusal = Refusal::ServiceGone { reason: reason.clone() };
             for (caller, request_id) in waiting {
                 let frame = self.refused(&refusal).call_reply(&request_id);
                 effects.push(Effect::Send { to: caller, frame });
@@ -139,10 +134,7 @@ impl Bus {
             let may_ping = |id| connections.get(id).is_some_and(|c| c.framing.is_some());
             match self.liveness.next_due(now, may_ping) {
                 None => return,
-                Some(Due::Ping(to)) => effects.push(Effect::Send {
-                    to,
-                    frame: Ping {}.to_frame(),
-                }),
+                Some(Due::Ping(to)) => effects.push(Effect::Send { to, frame: Ping {}.to_frame() }),
                 Some(Due::Close(connection, silence)) => {
                     self.close(connection, CloseReason::Silent(silence), effects);
                 }
@@ -190,11 +182,7 @@ impl Bus {
                     true => UnregisterReplyCode::UnregisteredOk,
                     false => UnregisterReplyCode::NotRegistered,
                 };
-                send(
-                    from,
-                    UnregisterReply { code: code.into() }.to_frame(),
-                    effects,
-                );
+                send(from, UnregisterReply { code: code.into() }.to_frame(), effects);
             }
             MessageKind::SubscribeRequest => {
                 let SubscribeRequest { topic } = frame.decode()?;
@@ -210,11 +198,7 @@ impl Bus {
                     true => UnsubscribeReplyCode::UnsubscribedOk,
                     false => UnsubscribeReplyCode::NotSubscribed,
                 };
-                send(
-                    from,
-                    UnsubscribeReply { code: code.into() }.to_frame(),
-                    effects,
-                );
+                send(from, UnsubscribeReply { code: code.into() }.to_frame(), effects);
             }
             MessageKind::CallRequest => {
                 let message = frame.body.into_bytes();
@@ -335,9 +319,7 @@ impl Bus {
         if self.calls.made_by(from) >= limit {
             return Err(Refusal::TooManyCalls { limit });
         }
-        service.ok_or_else(|| Refusal::NoSuchService {
-            address: head.address.to_owned(),
-        })
+        service.ok_or_else(|| Refusal::NoSuchService { address: head.address.to_owned() })
     }
 
     fn reply(

@@ -84,9 +84,7 @@ impl Calls {
 
     /// Whether `caller` has an open call with this id.
     pub(crate) fn is_open(&self, caller: ConnId, request_id: &str) -> bool {
-        self.ends
-            .get(caller)
-            .is_some_and(|ends| ends.made.contains_key(request_id))
+        self.ends.get(caller).is_some_and(|ends| ends.made.contains_key(request_id))
     }
 
     /// Opens a call whose id is not open at `caller`. Returns the id to give to the service if it
@@ -138,10 +136,9 @@ impl Calls {
         let key = *self.ends.get(service)?.serving.get(request_id)?;
         let call = &self.calls[key];
         let translated = !Arc::ptr_eq(&call.caller_id, &call.service_id);
-        let forward = call.caller.map(|caller| Forward {
-            caller,
-            new_id: translated.then(|| call.caller_id.clone()),
-        });
+        let forward = call
+            .caller
+            .map(|caller| Forward { caller, new_id: translated.then(|| call.caller_id.clone()) });
         if last {
             self.end(key);
         }
@@ -181,10 +178,7 @@ impl Calls {
             }
         }
         waiting.sort_unstable_by_key(|(serial, ..)| *serial);
-        waiting
-            .into_iter()
-            .map(|(_, caller, request_id)| (caller, request_id))
-            .collect()
+        waiting.into_iter().map(|(_, caller, request_id)| (caller, request_id)).collect()
     }
 
     /// Marks a call as abandoned by `caller`, and forgets the oldest one of the same service if they

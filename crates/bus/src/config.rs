@@ -42,10 +42,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            services: 65_536,
-            subscriptions: 65_536,
-            open_calls: 65_536,
-        }
+        Limits { services: 65_536, subscriptions: 65_536, open_calls: 65_536 }
     }
 }

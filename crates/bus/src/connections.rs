@@ -64,29 +64,17 @@ impl Connections {
     pub(crate) fn add(&mut self, identity: Identity) -> ConnId {
         self.serial = self.serial.wrapping_add(1);
         let entry = self.slots.vacant_entry();
-        let id = ConnId {
-            slot: entry.key() as u32,
-            serial: self.serial,
-        };
-        entry.insert(Connection {
-            id,
-            identity,
-            framing: None,
-            hello_seen: false,
-        });
+        let id = ConnId { slot: entry.key() as u32, serial: self.serial };
+        entry.insert(Connection { id, identity, framing: None, hello_seen: false });
         id
     }
 
     pub(crate) fn get(&self, id: ConnId) -> Option<&Connection> {
-        self.slots
-            .get(id.slot())
-            .filter(|connection| connection.id == id)
+        self.slots.get(id.slot()).filter(|connection| connection.id == id)
     }
 
     pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
-        self.slots
-            .get_mut(id.slot())
-            .filter(|connection| connection.id == id)
+        self.slots.get_mut(id.slot()).filter(|connection| connection.id == id)
     }
 
     pub(crate) fn remove(&mut self, id: ConnId) -> bool {
@@ -130,9 +118,6 @@ impl<T: Default> PerConnection<T> {
 
     /// Takes the entry of a connection that goes, so that its slot is clean for the next.
     pub(crate) fn take(&mut self, connection: ConnId) -> T {
-        self.slots
-            .get_mut(connection.slot())
-            .map(std::mem::take)
-            .unwrap_or_default()
+        self.slots.get_mut(connection.slot()).map(std::mem::take).unwrap_or_default()
     }
 }

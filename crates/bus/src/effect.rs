@@ -79,9 +79,6 @@ impl CloseReason {
 
     /// Whether an operator should hear of it.
     pub fn is_fault(&self) -> bool {
-        !matches!(
-            self,
-            CloseReason::HungUp | CloseReason::Replaced | CloseReason::Shutdown
-        )
+        !matches!(self, CloseReason::HungUp | CloseReason::Replaced | CloseReason::Shutdown)
     }
 }

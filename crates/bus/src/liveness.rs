@@ -32,20 +32,13 @@ pub(crate) struct Liveness {
 impl Liveness {
     /// `timeout` is the silence after which a Ping is due; `None` is patient for ever.
     pub(crate) fn new(timeout: Option<Duration>) -> Self {
-        Liveness {
-            timeout,
-            deadlines: BTreeSet::new(),
-            states: PerConnection::default(),
-        }
+        Liveness { timeout, deadlines: BTreeSet::new(), states: PerConnection::default() }
     }
 
     pub(crate) fn add(&mut self, connection: ConnId, now: Instant) {
         if let Some(timeout) = self.timeout {
             let deadline = now + timeout;
-            *self.states.entry(connection) = Some(State {
-                heard: now,
-                deadline,
-            });
+            *self.states.entry(connection) = Some(State { heard: now, deadline });
             self.deadlines.insert((deadline, connection));
         }
     }
@@ -91,11 +84,7 @@ impl Liveness {
             } else {
                 None
             };
-            let patience = if silence >= timeout {
-                2 * timeout
-            } else {
-                timeout
-            };
+            let patience = if silence >= timeout { 2 * timeout } else { timeout };
             state.deadline = state.heard + patience;
             if !matches!(due, Some(Due::Close(..))) {
                 self.deadlines.insert((state.deadline, connection));

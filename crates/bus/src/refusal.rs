@@ -40,11 +40,7 @@ pub(crate) enum Refusal {
 }
 
 fn holder(own: bool) -> &'static str {
-    if own {
-        "this connection itself"
-    } else {
-        "another connection"
-    }
+    if own { "this connection itself" } else { "another connection" }
 }
 
 /// Text from a peer, cut where it is longer than any sensible one.
@@ -83,11 +79,7 @@ impl Refusal {
             Refusal::ServiceTaken { .. } => RegisterReplyCode::RegisterConflict,
             _ => RegisterReplyCode::RegisterBadRequest,
         };
-        RegisterReply {
-            code: code.into(),
-            message: self.to_string(),
-        }
-        .to_frame()
+        RegisterReply { code: code.into(), message: self.to_string() }.to_frame()
     }
 
     pub(crate) fn subscribe_reply(&self) -> Frame {
@@ -109,22 +101,16 @@ impl Refusal {
     /// The reply that ends a call; it is always the last one.
     pub(crate) fn call_reply(&self, request_id: &str) -> Frame {
         let (code, reason) = match self {
-            Refusal::ServiceGone { .. } => (
-                CallReplyCode::ServiceFailure,
-                CallReplyReason::ReasonServiceGone,
-            ),
-            Refusal::NoSuchService { .. } => (
-                CallReplyCode::CallReplyBadRequest,
-                CallReplyReason::ReasonNoSuchService,
-            ),
-            Refusal::RequestIdInUse { .. } => (
-                CallReplyCode::CallReplyBadRequest,
-                CallReplyReason::ReasonRequestIdInUse,
-            ),
-            _ => (
-                CallReplyCode::CallReplyBadRequest,
-                CallReplyReason::ReasonLimitReached,
-            ),
+            Refusal::ServiceGone { .. } => {
+                (CallReplyCode::ServiceFailure, CallReplyReason::ReasonServiceGone)
+            }
+            Refusal::NoSuchService { .. } => {
+                (CallReplyCode::CallReplyBadRequest, CallReplyReason::ReasonNoSuchService)
+            }
+            Refusal::RequestIdInUse { .. } => {
+                (CallReplyCode::CallReplyBadRequest, CallReplyReason::ReasonRequestIdInUse)
+            }
+            _ => (CallReplyCode::CallReplyBadRequest, CallReplyReason::ReasonLimitReached),
         };
         CallReply {
             request_id: request_id.to_owned(),

@@ -17,20 +17,13 @@ pub(crate) struct Services {
 impl Services {
     /// `limit` is how many services one connection may register.
     pub(crate) fn new(limit: usize) -> Self {
-        Services {
-            owners: PrefixMap::new(),
-            own: PerConnection::default(),
-            limit,
-        }
+        Services { owners: PrefixMap::new(), own: PerConnection::default(), limit }
     }
 
     pub(crate) fn register(&mut self, owner: ConnId, id: &str) -> Result<(), Refusal> {
         let id = ServiceId::new(id)?;
         if let Some(holder) = self.owners.get(id.as_str()) {
-            return Err(Refusal::ServiceTaken {
-                own: *holder == owner,
-                id,
-            });
+            return Err(Refusal::ServiceTaken { own: *holder == owner, id });
         }
         let own = self.own.entry(owner);
         if own.len() >= self.limit {

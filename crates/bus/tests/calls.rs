@@ -18,29 +18,14 @@ fn world() -> World {
 fn bad_service_ids_are_refused_with_the_reason() {
     let mut world = world();
     let peer = world.peer();
-    let cases = [
-        ("", "empty"),
-        ("a//b", "byte 2"),
-        ("a b", "white space"),
-        ("a/", "segment"),
-    ];
+    let cases = [("", "empty"), ("a//b", "byte 2"), ("a b", "white space"), ("a/", "segment")];
     for (name, why) in cases {
-        assert_eq!(
-            world.register(peer, name),
-            [Seen::Registered(400)],
-            "{name:?}"
-        );
+        assert_eq!(world.register(peer, name), [Seen::Registered(400)], "{name:?}");
         let sentence = world.sentences.pop().unwrap();
         assert!(sentence.contains(why), "{sentence}");
     }
-    assert_eq!(
-        world.register(peer, &"x".repeat(1025)),
-        [Seen::Registered(400)]
-    );
-    assert_eq!(
-        world.register(peer, &"x".repeat(1024)),
-        [Seen::Registered(0)]
-    );
+    assert_eq!(world.register(peer, &"x".repeat(1025)), [Seen::Registered(400)]);
+    assert_eq!(world.register(peer, &"x".repeat(1024)), [Seen::Registered(0)]);
 }
 
 // Rule SV-2: taken by anyone, oneself included.
@@ -72,11 +57,7 @@ fn the_longest_prefix_is_called() {
         ("foo/bar/baz", true),
     ] {
         world.send(caller, push(address, "1"));
-        let (served, idle) = if to_inner {
-            (inner, outer)
-        } else {
-            (outer, inner)
-        };
+        let (served, idle) = if to_inner { (inner, outer) } else { (outer, inner) };
         assert_eq!(world.take_call(served).address, address);
         assert_eq!(world.take(idle), []);
     }
@@ -119,44 +100,19 @@ fn bytes_pass_as_they_came() {
     let check = |world: &mut World, kind, from, to, bytes: Bytes| {
         world.frames.clear();
         world.send_raw(from, kind, bytes.clone());
-        let forwarded = world
-            .frames
-            .iter()
-            .find(|(peer, frame)| *peer == to && frame.kind == kind);
+        let forwarded = world.frames.iter().find(|(peer, frame)| *peer == to && frame.kind == kind);
         let body = forwarded.unwrap().1.body.clone().into_bytes();
         assert_eq!(body, bytes);
         assert_eq!(body.as_ptr(), bytes.as_ptr(), "not even copied");
     };
     let request = sent(call("/a/b", "1").encode_to_vec());
-    check(
-        &mut world,
-        MessageKind::CallRequest,
-        caller,
-        service,
-        request,
-    );
-    let reply = CallReply {
-        code: 777,
-        reply_type: 1,
-        ..full("1", "x")
-    };
+    check(&mut world, MessageKind::CallRequest, caller, service, request);
+    let reply = CallReply { code: 777, reply_type: 1, ..full("1", "x") };
     let mut reply = reply.encode_to_vec();
     reply.extend([0xa8, 0x06, 1]); // field 101, a number
-    check(
-        &mut world,
-        MessageKind::CallReply,
-        service,
-        caller,
-        reply.into(),
-    );
+    check(&mut world, MessageKind::CallReply, service, caller, reply.into());
     let event = sent(broadcast("t").encode_to_vec());
-    check(
-        &mut world,
-        MessageKind::BroadcastRequest,
-        caller,
-        service,
-        event,
-    );
+    check(&mut world, MessageKind::BroadcastRequest, caller, service, event);
 }
 
 // Rule SV-8: the sentence has the address in it; a monstrous one is cut.
@@ -166,10 +122,7 @@ fn an_unknown_address_is_refused_with_the_address() {
     let caller = world.peer();
     world.send(caller, call("/no/such", "1"));
     let reply = world.take_reply(caller);
-    assert_eq!(
-        (reply.request_id.as_str(), reply.code, reply.reply_type),
-        ("1", 400, 0)
-    );
+    assert_eq!((reply.request_id.as_str(), reply.code, reply.reply_type), ("1", 400, 0));
     assert_eq!(reply.reason(), CallReplyReason::ReasonNoSuchService);
     assert!(String::from_utf8_lossy(&reply.data).contains("/no/such"));
     world.send(caller, call(&"ä/".repeat(100_000), "1"));
@@ -202,13 +155,7 @@ fn equal_ids_of_two_callers_do_not_mix() {
     world.register(service, "/s");
     world.send(a, call("/s", "7"));
     world.send(b, call("/s", "7"));
-    world.send(
-        c,
-        CallRequest {
-            request_id: String::new(),
-            ..call("/s", "")
-        },
-    );
+    world.send(c, CallRequest { request_id: String::new(), ..call("/s", "") });
     let ids: Vec<String> = world
         .take(service)
         .into_iter()
@@ -230,10 +177,7 @@ fn equal_ids_of_two_callers_do_not_mix() {
     assert_eq!(world.take(a), [Seen::Reply(full("7", "for a"))]);
     assert_eq!(
         world.take(b),
-        [
-            Seen::Reply(partial("7", "for b")),
-            Seen::Reply(full("7", "for b too"))
-        ]
+        [Seen::Reply(partial("7", "for b")), Seen::Reply(full("7", "for b too"))]
     );
 }
 
@@ -275,10 +219,7 @@ fn an_open_id_cannot_be_used_again() {
     for address in ["/s", "/t", "/nowhere"] {
         world.send(caller, call(address, "1"));
         let reply = world.take_reply(caller);
-        assert_eq!(
-            (reply.code, reply.reason()),
-            (400, CallReplyReason::ReasonRequestIdInUse)
-        );
+        assert_eq!((reply.code, reply.reason()), (400, CallReplyReason::ReasonRequestIdInUse));
         assert_eq!(world.take(service), []);
     }
     world.send(service, full("1", "the first"));
@@ -339,12 +280,7 @@ fn forged_replies_are_dropped() {
     world.register(forger, "/f");
     world.send(caller, call("/s", "1"));
     world.take(service);
-    for reply in [
-        full("1", "forged"),
-        partial("1", "forged"),
-        full("", ""),
-        full("2", ""),
-    ] {
+    for reply in [full("1", "forged"), partial("1", "forged"), full("", ""), full("2", "")] {
         world.send(forger, reply.clone());
         world.send(caller, reply);
     }
@@ -384,13 +320,7 @@ fn frames_keep_their_order() {
         match number % 3 {
             0 => world.send(a, call("/b", &number.to_string())),
             1 => world.send(a, push("/b", &number.to_string())),
-            _ => world.send(
-                a,
-                BroadcastRequest {
-                    caller: number.to_string(),
-                    ..broadcast("t")
-                },
-            ),
+            _ => world.send(a, BroadcastRequest { caller: number.to_string(), ..broadcast("t") }),
         }
     }
     let numbers: Vec<String> = world
@@ -402,24 +332,14 @@ fn frames_keep_their_order() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(
-        numbers,
-        (0..50).map(|number| number.to_string()).collect::<Vec<_>>()
-    );
+    assert_eq!(numbers, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
 }
 
 // Rule LI-1: the next one over a limit is refused with the limit's name, and costs nothing else.
 #[test]
 fn limits_are_refusals() {
-    let limits = Limits {
-        services: 2,
-        subscriptions: 2,
-        open_calls: 2,
-    };
-    let mut world = World::new(BusConfig {
-        limits,
-        ..Default::default()
-    });
+    let limits = Limits { services: 2, subscriptions: 2, open_calls: 2 };
+    let mut world = World::new(BusConfig { limits, ..Default::default() });
     let (service, caller) = (world.peer(), world.peer());
     for (name, code) in [("/a", 0), ("/b", 0), ("/c", 400)] {
         assert_eq!(world.register(service, name), [Seen::Registered(code)]);
@@ -469,44 +389,19 @@ fn replies_come_in_the_order_of_requests() {
     let mut world = world();
     let peer = world.peer();
     for name in ["/a", "/a", "", "/b"] {
-        world.send(
-            peer,
-            RegisterRequest {
-                service_id: name.into(),
-            },
-        );
-        world.send(
-            peer,
-            UnregisterRequest {
-                service_id: format!("{name}x"),
-            },
-        );
+        world.send(peer, RegisterRequest { service_id: name.into() });
+        world.send(peer, UnregisterRequest { service_id: format!("{name}x") });
         world.send(peer, SubscribeRequest { topic: name.into() });
         world.broadcast(peer, if name.is_empty() { "" } else { "z" });
     }
     let seen = world.take(peer);
     let codes = |pick: fn(&Seen) -> Option<i32>| seen.iter().filter_map(pick).collect::<Vec<_>>();
-    let registered = codes(|seen| {
-        if let Seen::Registered(code) = seen {
-            Some(*code)
-        } else {
-            None
-        }
-    });
-    let subscribed = codes(|seen| {
-        if let Seen::Subscribed(code) = seen {
-            Some(*code)
-        } else {
-            None
-        }
-    });
-    let broadcast = codes(|seen| {
-        if let Seen::Broadcasted(code) = seen {
-            Some(*code)
-        } else {
-            None
-        }
-    });
+    let registered =
+        codes(|seen| if let Seen::Registered(code) = seen { Some(*code) } else { None });
+    let subscribed =
+        codes(|seen| if let Seen::Subscribed(code) = seen { Some(*code) } else { None });
+    let broadcast =
+        codes(|seen| if let Seen::Broadcasted(code) = seen { Some(*code) } else { None });
     assert_eq!(registered, [0, 409, 400, 0]);
     assert_eq!(subscribed, [0, 400, 400, 0]);
     assert_eq!(broadcast, [0, 0, 400, 0]);
@@ -519,16 +414,9 @@ fn the_last_address_is_the_one_that_routes() {
     let (first, second, caller) = (world.peer(), world.peer(), world.peer());
     world.register(first, "/first");
     world.register(second, "/second");
-    let both = [
-        call("/first", "1").encode_to_vec(),
-        call("/second", "2").encode_to_vec(),
-    ]
-    .concat();
+    let both = [call("/first", "1").encode_to_vec(), call("/second", "2").encode_to_vec()].concat();
     world.send_frame(caller, Frame::new(MessageKind::CallRequest, both));
     assert_eq!(world.take(first), []);
     let seen = world.take_call(second);
-    assert_eq!(
-        (seen.address.as_str(), seen.request_id.as_str()),
-        ("/second", "2")
-    );
+    assert_eq!((seen.address.as_str(), seen.request_id.as_str()), ("/second", "2"));
 }

@@ -15,11 +15,7 @@ fn world() -> World {
 }
 
 fn hello(instance_id: &'static [u8]) -> Hello {
-    Hello {
-        name: "test".into(),
-        version: "1".into(),
-        instance_id: Bytes::from_static(instance_id),
-    }
+    Hello { name: "test".into(), version: "1".into(), instance_id: Bytes::from_static(instance_id) }
 }
 
 const INSTANCE: &[u8] = b"0123456789abcdef";
@@ -32,10 +28,7 @@ fn the_router_introduces_itself_on_packet_connections() {
         version: "1.2".into(),
         instance_id: Bytes::from_static(INSTANCE),
     };
-    let mut world = World::new(BusConfig {
-        hello: own.clone(),
-        ..Default::default()
-    });
+    let mut world = World::new(BusConfig { hello: own.clone(), ..Default::default() });
     let packet = world.peer_of(Framing::Packet, UID);
     world.send(packet, Ping {});
     assert_eq!(world.take(packet), [Seen::Hello(own), Seen::Pong]);
@@ -167,13 +160,8 @@ fn going_away_leaves_nothing_behind() {
             let replies = world.take(caller);
             assert_eq!(replies.len(), 2, "{replies:?}");
             for (reply, id) in replies.iter().zip(["1", "2"]) {
-                let Seen::Reply(reply) = reply else {
-                    panic!("{reply:?}")
-                };
-                assert_eq!(
-                    (reply.request_id.as_str(), reply.code, reply.reply_type),
-                    (id, 500, 0)
-                );
+                let Seen::Reply(reply) = reply else { panic!("{reply:?}") };
+                assert_eq!((reply.request_id.as_str(), reply.code, reply.reply_type), (id, 500, 0));
                 assert_eq!(reply.reason(), CallReplyReason::ReasonServiceGone);
                 let sentence = String::from_utf8_lossy(&reply.data);
                 assert!(sentence.contains("service went away"), "{sentence}");
@@ -215,14 +203,8 @@ fn late_replies_to_a_gone_caller_are_dropped() {
 // What is remembered of abandoned calls is bounded: the oldest are forgotten first.
 #[test]
 fn abandoned_calls_do_not_pile_up() {
-    let limits = Limits {
-        open_calls: 3,
-        ..Default::default()
-    };
-    let mut world = World::new(BusConfig {
-        limits,
-        ..Default::default()
-    });
+    let limits = Limits { open_calls: 3, ..Default::default() };
+    let mut world = World::new(BusConfig { limits, ..Default::default() });
     let service = world.peer();
     world.register(service, "/a");
     for round in 0..10 {
@@ -240,15 +222,10 @@ fn abandoned_calls_do_not_pile_up() {
 // Rule CO-9: a Ping after T, the end after 2 T, and any byte counts.
 #[test]
 fn silence_is_pinged_then_closed() {
-    let mut world = World::new(BusConfig {
-        ping_timeout: Some(Duration::from_secs(10)),
-        ..Default::default()
-    });
+    let mut world =
+        World::new(BusConfig { ping_timeout: Some(Duration::from_secs(10)), ..Default::default() });
     let (silent, busy) = (world.peer(), world.peer());
-    assert_eq!(
-        world.bus.next_deadline(),
-        Some(world.now + Duration::from_secs(10))
-    );
+    assert_eq!(world.bus.next_deadline(), Some(world.now + Duration::from_secs(10)));
     world.wait(Duration::from_millis(9_999));
     assert_eq!(world.take(silent), []);
     world.heard(busy);
@@ -275,10 +252,8 @@ fn silence_is_pinged_then_closed() {
 // Rule CO-10.
 #[test]
 fn an_unknown_framing_is_not_pinged() {
-    let mut world = World::new(BusConfig {
-        ping_timeout: Some(Duration::from_secs(10)),
-        ..Default::default()
-    });
+    let mut world =
+        World::new(BusConfig { ping_timeout: Some(Duration::from_secs(10)), ..Default::default() });
     let peer = world.bus.connect(UID, world.now);
     world.wait(Duration::from_millis(19_999));
     assert_eq!(world.take(peer), []);
@@ -288,10 +263,7 @@ fn an_unknown_framing_is_not_pinged() {
 
 #[test]
 fn without_a_timeout_silence_is_fine() {
-    let mut world = World::new(BusConfig {
-        ping_timeout: None,
-        ..Default::default()
-    });
+    let mut world = World::new(BusConfig { ping_timeout: None, ..Default::default() });
     let peer = world.peer();
     world.wait(Duration::from_secs(1_000_000));
     assert_eq!(world.take(peer), []);
@@ -318,48 +290,20 @@ fn violations_close_and_nobody_else_notices() {
         (MessageKind::SubscribeReply, vec![], "wrong direction"),
         (MessageKind::UnsubscribeReply, vec![], "wrong direction"),
         (MessageKind::BroadcastReply, vec![], "wrong direction"),
-        (
-            MessageKind::RegisterRequest,
-            not_utf8(1),
-            "malformed message",
-        ),
-        (
-            MessageKind::UnregisterRequest,
-            not_utf8(1),
-            "malformed message",
-        ),
-        (
-            MessageKind::SubscribeRequest,
-            not_utf8(1),
-            "malformed message",
-        ),
-        (
-            MessageKind::UnsubscribeRequest,
-            not_utf8(1),
-            "malformed message",
-        ),
+        (MessageKind::RegisterRequest, not_utf8(1), "malformed message"),
+        (MessageKind::UnregisterRequest, not_utf8(1), "malformed message"),
+        (MessageKind::SubscribeRequest, not_utf8(1), "malformed message"),
+        (MessageKind::UnsubscribeRequest, not_utf8(1), "malformed message"),
         (MessageKind::CallRequest, not_utf8(1), "malformed message"),
         (MessageKind::CallRequest, not_utf8(2), "malformed message"),
         (MessageKind::CallRequest, not_utf8(3), "malformed message"),
         (MessageKind::CallReply, not_utf8(1), "malformed message"),
-        (
-            MessageKind::BroadcastRequest,
-            not_utf8(1),
-            "malformed message",
-        ),
-        (
-            MessageKind::BroadcastRequest,
-            not_utf8(3),
-            "malformed message",
-        ),
+        (MessageKind::BroadcastRequest, not_utf8(1), "malformed message"),
+        (MessageKind::BroadcastRequest, not_utf8(3), "malformed message"),
         (MessageKind::Hello, not_utf8(1), "malformed message"),
         (MessageKind::Ping, vec![0xff], "malformed message"),
         (MessageKind::Pong, vec![0xff], "malformed message"),
-        (
-            MessageKind::CallRequest,
-            vec![0x22, 9, 0],
-            "malformed message",
-        ),
+        (MessageKind::CallRequest, vec![0x22, 9, 0], "malformed message"),
     ];
     let mut world = world();
     let (service, caller) = (world.peer(), world.peer());
@@ -369,19 +313,9 @@ fn violations_close_and_nobody_else_notices() {
     world.take(service);
     for (kind, body, reason) in cases {
         let peer = world.peer();
-        let before = world
-            .bus
-            .counters()
-            .closes
-            .get(reason)
-            .copied()
-            .unwrap_or_default();
+        let before = world.bus.counters().closes.get(reason).copied().unwrap_or_default();
         world.send_raw(peer, kind, body.clone());
-        assert_eq!(
-            world.take(peer),
-            [Seen::Closed(reason)],
-            "{kind:?} {body:?}"
-        );
+        assert_eq!(world.take(peer), [Seen::Closed(reason)], "{kind:?} {body:?}");
         assert_eq!(world.bus.counters().closes[reason], before + 1);
         // What it sends afterwards is not even looked at.
         world.send(peer, Ping {});

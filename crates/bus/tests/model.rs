@@ -39,9 +39,8 @@ const BAD_NAMES: &[&str] = &["", "/", "a/", "a//b", "//a", "a b", "a\u{7f}", LON
 const ADDRESSES: &[&str] = &[
     "a", "a/b", "a/b/c", "ab", "/a", "/a/b", "a/", "a/b/x", "a/bc", "abc", "/a//b", "/", "", "zz",
 ];
-const TOPICS: &[&str] = &[
-    "a", "a/b", "/a", "a/*", "a/**", "**", "*", "*/b", "**/b", "/**", "a/**/c", "a/b/c",
-];
+const TOPICS: &[&str] =
+    &["a", "a/b", "/a", "a/*", "a/**", "**", "*", "*/b", "**/b", "/**", "a/**/c", "a/b/c"];
 /// Some look like those that the router makes up.
 const REQUEST_IDS: &[&str] = &["1", "2", "3", "", "~1", "~2", "~3"];
 const INSTANCES: &[&[u8]] = &[b"one", b"two", b"", &[7; 65]];
@@ -99,11 +98,7 @@ impl Model {
     fn new() -> Self {
         let world = World::new(BusConfig {
             ping_timeout: Some(2 * HALF),
-            limits: Limits {
-                services: LIMIT,
-                subscriptions: LIMIT,
-                open_calls: LIMIT,
-            },
+            limits: Limits { services: LIMIT, subscriptions: LIMIT, open_calls: LIMIT },
             hello: router_hello(),
         });
         Model {
@@ -127,12 +122,7 @@ impl Model {
     fn events(&mut self, op: &Op) -> Option<Vec<Event>> {
         self.events += 1;
         let peers = &self.oracle.peers;
-        let framing = |id| {
-            peers
-                .iter()
-                .find(|peer| peer.id == id)
-                .map(|peer| peer.framing)
-        };
+        let framing = |id| peers.iter().find(|peer| peer.id == id).map(|peer| peer.framing);
         Some(match *op {
             Op::Connect(..) if peers.len() == MAX_PEERS => return None,
             Op::Connect(ref identity, framing, instance) => {
@@ -170,11 +160,7 @@ impl Model {
             }
             Op::AnswerAgain(at, reply_type) => {
                 let (service, id) = pick(&self.oracle.given, at)?.clone();
-                vec![Event::Said(
-                    service,
-                    Say::Reply(id, reply_type),
-                    self.events,
-                )]
+                vec![Event::Said(service, Say::Reply(id, reply_type), self.events)]
             }
         })
     }
@@ -193,11 +179,7 @@ impl Model {
         seen.sort_by_key(|(to, _)| *to);
         expected.sort_by_key(|(to, _)| *to);
         prop_assert_eq!(seen, expected, "sent (left: the bus)");
-        prop_assert_eq!(
-            self.world.bus.usage(),
-            self.oracle.usage(),
-            "held (left: the bus)"
-        );
+        prop_assert_eq!(self.world.bus.usage(), self.oracle.usage(), "held (left: the bus)");
         self.check_deadline()
     }
 
@@ -227,7 +209,7 @@ impl Model {
         }
     }
 
-    /// Every call gets exactly one FULL, unless its caller goes first.
+    /// Rule CA-7: every call gets exactly one FULL, unless its caller goes first.
     fn account_for_replies(&mut self, seen: &[(ConnId, Seen)]) -> TestCaseResult {
         for (to, seen) in seen {
             if let Seen::Closed(_) = seen {
@@ -272,10 +254,7 @@ fn without_sentence(seen: Seen) -> Result<Seen, TestCaseError> {
     Ok(match seen {
         Seen::Reply(reply) if reply.reason != 0 => {
             prop_assert!(!reply.data.is_empty(), "a refusal without a sentence");
-            Seen::Reply(CallReply {
-                data: Bytes::new(),
-                ..reply
-            })
+            Seen::Reply(CallReply { data: Bytes::new(), ..reply })
         }
         seen => seen,
     })
@@ -412,10 +391,7 @@ fn the_bus_does_what_the_oracle_says() {
         Ok(()) if cases < 1000 => {}
         Ok(()) => {
             let reached = reached.into_inner();
-            let missed: Vec<_> = TO_REACH
-                .iter()
-                .filter(|rule| !reached.contains(*rule))
-                .collect();
+            let missed: Vec<_> = TO_REACH.iter().filter(|rule| !reached.contains(*rule)).collect();
             assert!(missed.is_empty(), "never came to: {missed:?}");
         }
         Err(TestError::Abort(reason)) => panic!("{reason}"),

@@ -38,10 +38,7 @@ fn a_broadcast_reaches_each_matching_connection_once() {
     }
     world.subscribe(other, "a/c");
     world.broadcast(sender, "a/b");
-    assert_eq!(
-        world.take(sender),
-        [Seen::Broadcasted(0), Seen::Broadcast(broadcast("a/b"))]
-    );
+    assert_eq!(world.take(sender), [Seen::Broadcasted(0), Seen::Broadcast(broadcast("a/b"))]);
     assert_eq!(world.take(exact), [Seen::Broadcast(broadcast("a/b"))]);
     assert_eq!(world.take(many), [Seen::Broadcast(broadcast("a/b"))]);
     assert_eq!(world.take(other), []);
@@ -50,10 +47,7 @@ fn a_broadcast_reaches_each_matching_connection_once() {
     for peer in [sender, exact, many] {
         assert_eq!(world.take(peer), [Seen::Broadcast(broadcast("a/*"))]);
     }
-    assert_eq!(
-        world.take(other),
-        [Seen::Broadcasted(0), Seen::Broadcast(broadcast("a/*"))]
-    );
+    assert_eq!(world.take(other), [Seen::Broadcasted(0), Seen::Broadcast(broadcast("a/*"))]);
 }
 
 // Rule TO-5: answered whether or not anyone listens.

@@ -36,9 +36,7 @@ impl Drop for Handle {
 
 impl Bus {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Bus {
-            handle: Arc::new(Handle { shared }),
-        }
+        Bus { handle: Arc::new(Handle { shared }) }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -90,8 +88,7 @@ impl Bus {
         B: Into<Bytes>,
     {
         let handler = move |call| handler(call).map(|reply| reply.map(Into::into)).boxed();
-        self.register_handler(service_id, Handler::Reply(Box::new(handler)))
-            .await
+        self.register_handler(service_id, Handler::Reply(Box::new(handler))).await
     }
 
     /// Registers a service that answers each call with a stream. A failure ends the stream.
@@ -108,8 +105,7 @@ impl Bus {
         S: Stream<Item = Result<Bytes, Failure>> + Send + 'static,
     {
         let handler = move |call| handler(call).boxed();
-        self.register_handler(service_id, Handler::Stream(Box::new(handler)))
-            .await
+        self.register_handler(service_id, Handler::Stream(Box::new(handler))).await
     }
 
     /// Registers a service that takes pushes and answers nothing. A call that wants a reply is refused.
@@ -126,8 +122,7 @@ impl Bus {
         R: Future<Output = ()> + Send + 'static,
     {
         let handler = move |call| handler(call).boxed();
-        self.register_handler(service_id, Handler::Push(Box::new(handler)))
-            .await
+        self.register_handler(service_id, Handler::Push(Box::new(handler))).await
     }
 
     async fn register_handler(

@@ -56,11 +56,7 @@ impl Calls {
         if goes_on {
             return;
         }
-        if let Some(OpenCall {
-            address,
-            waiting: Waiting::Once(waiting),
-        }) = self.open.remove(id)
-        {
+        if let Some(OpenCall { address, waiting: Waiting::Once(waiting) }) = self.open.remove(id) {
             let result = if is_last || reply.code != CallReplyCode::CallReplyOk as i32 {
                 payload(&address, reply)
             } else {
@@ -115,15 +111,8 @@ fn payload(address: &str, reply: &CallReply) -> Result<Bytes, Error> {
         {
             Error::NoSuchService { address, message }
         }
-        Ok(CallReplyCode::CallReplyBadRequest) => Error::BadRequest {
-            target: address,
-            message,
-        },
+        Ok(CallReplyCode::CallReplyBadRequest) => Error::BadRequest { target: address, message },
         Ok(_) => Error::ServiceFailure { address, message },
-        Err(_) => Error::UnknownCode {
-            address,
-            code: reply.code,
-            message,
-        },
+        Err(_) => Error::UnknownCode { address, code: reply.code, message },
     })
 }

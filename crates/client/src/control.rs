@@ -79,9 +79,7 @@ impl Control {
                 (&mut self.broadcast, Outcome::done_or(done, reply.message))
             }
         };
-        let request = queue
-            .pop_front()
-            .ok_or(LostReason::UnexpectedReply(frame.kind.name()))?;
+        let request = queue.pop_front().ok_or(LostReason::UnexpectedReply(frame.kind.name()))?;
         // Whoever asked may not wait any more.
         let _ = request.done.send(outcome.into_result(request.target));
         Ok(())
@@ -117,20 +115,15 @@ enum Outcome {
 
 impl Outcome {
     fn done_or(done: bool, message: impl Into<String>) -> Outcome {
-        if done {
-            Outcome::Done
-        } else {
-            Outcome::Refused(message.into())
-        }
+        if done { Outcome::Done } else { Outcome::Refused(message.into()) }
     }
 
     fn into_result(self, target: String) -> Result<(), Error> {
         match self {
             Outcome::Done => Ok(()),
-            Outcome::Conflict(message) => Err(Error::AlreadyRegistered {
-                service_id: target,
-                message,
-            }),
+            Outcome::Conflict(message) => {
+                Err(Error::AlreadyRegistered { service_id: target, message })
+            }
             Outcome::Refused(message) => Err(Error::BadRequest { target, message }),
         }
     }

@@ -30,12 +30,7 @@ impl Endpoint {
     pub(crate) fn new(bus: Bus, address: String) -> Self {
         let options = bus.shared().options();
         let (caller, timeout) = (options.name.clone(), options.call_timeout);
-        Endpoint {
-            bus,
-            address,
-            caller,
-            timeout,
-        }
+        Endpoint { bus, address, caller, timeout }
     }
 
     /// The address.
@@ -76,12 +71,7 @@ impl Endpoint {
         };
         within(self.timeout, answered)
             .await
-            .unwrap_or_else(|after| {
-                Err(Error::Timeout {
-                    address: self.address.clone(),
-                    after,
-                })
-            })
+            .unwrap_or_else(|after| Err(Error::Timeout { address: self.address.clone(), after }))
     }
 
     /// Calls the service and returns its replies as they come. A service that answers once gives a
@@ -94,12 +84,9 @@ impl Endpoint {
         let limit = self.bus.shared().options().buffer_limit;
         let queue = Arc::new(Queue::new(limit, WhenFull::End));
         let opened = self.open(data.into(), Waiting::Stream(queue.clone()));
-        let open = within(self.timeout, opened).await.unwrap_or_else(|after| {
-            Err(Error::Timeout {
-                address: self.address.clone(),
-                after,
-            })
-        })?;
+        let open = within(self.timeout, opened)
+            .await
+            .unwrap_or_else(|after| Err(Error::Timeout { address: self.address.clone(), after }))?;
         Ok(ReplyStream {
             queue,
             address: self.address.clone(),
@@ -118,11 +105,9 @@ impl Endpoint {
     /// [`Error::TooLarge`], [`Error::ConnectionLost`].
     pub async fn push(&self, data: impl Into<Bytes>) -> Result<(), Error> {
         let shared = self.bus.shared();
-        let frame = CallRequest {
-            no_reply: true,
-            ..self.request(shared.next_request_id(), data.into())
-        }
-        .into_frame();
+        let frame =
+            CallRequest { no_reply: true, ..self.request(shared.next_request_id(), data.into()) }
+                .into_frame();
         shared.check_size(&frame)?;
         shared.send(&frame).await;
         shared.check_connection()
@@ -135,10 +120,7 @@ impl Endpoint {
         let frame = self.request(request_id.clone(), data).into_frame();
         shared.check_size(&frame)?;
         shared.open_call(request_id.clone(), self.address.clone(), waiting)?;
-        let open = OpenCall {
-            shared: shared.clone(),
-            request_id,
-        };
+        let open = OpenCall { shared: shared.clone(), request_id };
         shared.send(&frame).await;
         Ok(open)
     }

@@ -158,18 +158,12 @@ pub struct Failure {
 impl Failure {
     /// The service has failed; callers see [`Error::ServiceFailure`].
     pub fn new(message: impl fmt::Display) -> Self {
-        Failure {
-            message: message.to_string(),
-            is_bad_request: false,
-        }
+        Failure { message: message.to_string(), is_bad_request: false }
     }
 
     /// The caller has asked for something impossible; callers see [`Error::BadRequest`].
     pub fn bad_request(message: impl fmt::Display) -> Self {
-        Failure {
-            message: message.to_string(),
-            is_bad_request: true,
-        }
+        Failure { message: message.to_string(), is_bad_request: true }
     }
 }
 

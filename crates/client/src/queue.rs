@@ -116,10 +116,7 @@ impl<T> Queue<T> {
     }
 
     fn overflow(&self, state: &mut State<T>) -> Error {
-        Error::Overflow {
-            limit: self.limit,
-            missed: std::mem::take(&mut state.missed),
-        }
+        Error::Overflow { limit: self.limit, missed: std::mem::take(&mut state.missed) }
     }
 }
 
@@ -131,11 +128,7 @@ fn wake(waker: Option<Waker>) {
 
 /// The payload on its own, if it is small enough to be copied.
 pub(crate) fn detach(data: Bytes) -> Bytes {
-    if data.len() <= COPIED {
-        Bytes::copy_from_slice(&data)
-    } else {
-        data
-    }
+    if data.len() <= COPIED { Bytes::copy_from_slice(&data) } else { data }
 }
 
 #[cfg(test)]
@@ -170,10 +163,7 @@ mod tests {
             assert!(queue.push(item, 30));
         }
         assert!(matches!(next(&queue), Poll::Ready(Some(Ok(1)))));
-        assert!(
-            queue.push(6, 0),
-            "there is room again, but the gap comes first"
-        );
+        assert!(queue.push(6, 0), "there is room again, but the gap comes first");
         assert!(matches!(next(&queue), Poll::Ready(Some(Ok(2)))));
         let Poll::Ready(Some(Err(Error::Overflow { missed: 4, .. }))) = next(&queue) else {
             panic!("no gap");
@@ -187,17 +177,11 @@ mod tests {
     fn one_item_always_fits_and_the_end_comes_last() {
         let queue = Queue::new(10, WhenFull::End);
         assert!(queue.push(1, 1000));
-        queue.end(Some(Error::Overflow {
-            limit: 0,
-            missed: 9,
-        }));
+        queue.end(Some(Error::Overflow { limit: 0, missed: 9 }));
         queue.end(None);
         assert!(!queue.push(2, 0));
         assert!(matches!(next(&queue), Poll::Ready(Some(Ok(1)))));
-        assert!(matches!(
-            next(&queue),
-            Poll::Ready(Some(Err(Error::Overflow { missed: 9, .. })))
-        ));
+        assert!(matches!(next(&queue), Poll::Ready(Some(Err(Error::Overflow { missed: 9, .. })))));
         assert!(matches!(next(&queue), Poll::Ready(None)));
     }
 }

@@ -53,9 +53,7 @@ pub(crate) struct Service {
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Service").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -63,12 +61,7 @@ impl Service {
     /// `limit` is how many calls may run at the same time.
     pub(crate) fn new(id: ServiceId, handler: Handler, limit: usize) -> Self {
         let limit = limit.min(Semaphore::MAX_PERMITS);
-        Service {
-            id,
-            handler,
-            running: Arc::new(Semaphore::new(limit)),
-            limit,
-        }
+        Service { id, handler, running: Arc::new(Semaphore::new(limit)), limit }
     }
 }
 
@@ -83,17 +76,12 @@ pub struct Registration {
 
 impl Registration {
     pub(crate) fn new(bus: Bus, service: Arc<Service>) -> Self {
-        Registration {
-            bus,
-            service: Some(service),
-        }
+        Registration { bus, service: Some(service) }
     }
 
     /// The name under which the service is registered.
     pub fn service_id(&self) -> &str {
-        self.service
-            .as_ref()
-            .map_or("", |service| service.id.as_str())
+        self.service.as_ref().map_or("", |service| service.id.as_str())
     }
 
     /// Gives the name back and waits until the router has confirmed it. Calls that are being handled
@@ -134,10 +122,7 @@ pub(crate) fn serve(shared: &Arc<Shared>, service: Option<Arc<Service>>, request
     let Some(service) = service else {
         // Unregistered while the call was on its way.
         let message = format!("the service at {address:?} has been unregistered");
-        return answer.refuse(
-            Failure::bad_request(message),
-            CallReplyReason::ReasonNoSuchService,
-        );
+        return answer.refuse(Failure::bad_request(message), CallReplyReason::ReasonNoSuchService);
     };
     if !request.no_reply && matches!(service.handler, Handler::Push(_)) {
         let failure = Failure::bad_request("this service only takes pushes; it answers nothing");
@@ -146,34 +131,23 @@ pub(crate) fn serve(shared: &Arc<Shared>, service: Option<Arc<Service>>, request
     let Ok(permit) = service.running.clone().try_acquire_owned() else {
         let limit = service.limit;
         if request.no_reply {
-            log::warn!(
-                "{}: a push was dropped, {limit} calls are running",
-                service.id
-            );
+            log::warn!("{}: a push was dropped, {limit} calls are running", service.id);
         }
         let failure = Failure::new(format!("busy: {limit} calls are running; try again later"));
         return answer.refuse(failure, CallReplyReason::ReasonLimitReached);
     };
-    let call = Call {
-        caller: request.caller,
-        address,
-        data: request.data,
-        no_reply: request.no_reply,
-    };
+    let call =
+        Call { caller: request.caller, address, data: request.data, no_reply: request.no_reply };
     tokio::spawn(handle(service, call, answer, permit));
 }
 
 async fn handle(service: Arc<Service>, call: Call, answer: Answer, _running: OwnedSemaphorePermit) {
     // A handler that panics must not leave its caller waiting. What it was working on is dropped
     // with it, so nobody sees anything half done.
-    let outcome = AssertUnwindSafe(run(&service, call, &answer))
-        .catch_unwind()
-        .await;
+    let outcome = AssertUnwindSafe(run(&service, call, &answer)).catch_unwind().await;
     if outcome.is_err() {
         log::error!("the handler of {} has panicked", service.id);
-        answer
-            .finish(Err(Failure::new("the service's handler has panicked")))
-            .await;
+        answer.finish(Err(Failure::new("the service's handler has panicked"))).await;
     }
 }
 
@@ -207,21 +181,14 @@ struct Answer {
 impl Answer {
     /// One reply of several.
     async fn part(&self, data: Bytes) {
-        let reply = CallReply {
-            reply_type: CallReplyType::Partial.into(),
-            data,
-            ..self.reply()
-        };
+        let reply = CallReply { reply_type: CallReplyType::Partial.into(), data, ..self.reply() };
         self.send(reply).await;
     }
 
     /// The last reply.
     async fn finish(&self, result: Result<Bytes, Failure>) {
         let reply = match result {
-            Ok(data) => CallReply {
-                data,
-                ..self.reply()
-            },
+            Ok(data) => CallReply { data, ..self.reply() },
             Err(failure) => self.failure(failure),
         };
         self.send(reply).await;
@@ -230,19 +197,13 @@ impl Answer {
     /// The last reply, without waiting: it is small, and the router limits how many calls come.
     fn refuse(&self, failure: Failure, reason: CallReplyReason) {
         if !self.no_reply {
-            let reply = CallReply {
-                reason: reason.into(),
-                ..self.failure(failure)
-            };
+            let reply = CallReply { reason: reason.into(), ..self.failure(failure) };
             self.shared.send_urgent(&reply.into_frame());
         }
     }
 
     fn reply(&self) -> CallReply {
-        CallReply {
-            request_id: self.request_id.clone(),
-            ..CallReply::default()
-        }
+        CallReply { request_id: self.request_id.clone(), ..CallReply::default() }
     }
 
     fn failure(&self, failure: Failure) -> CallReply {
@@ -251,11 +212,7 @@ impl Answer {
         } else {
             CallReplyCode::ServiceFailure
         };
-        CallReply {
-            code: code.into(),
-            data: failure.message.into(),
-            ..self.reply()
-        }
+        CallReply { code: code.into(), data: failure.message.into(), ..self.reply() }
     }
 
     async fn send(&self, reply: CallReply) {

@@ -60,10 +60,7 @@ impl State {
 /// `false` if it is not there, or another has its name by now.
 fn remove_service(state: &mut State, service: &Arc<Service>) -> bool {
     let id = service.id.as_str();
-    let is_there = state
-        .services
-        .get(id)
-        .is_some_and(|found| Arc::ptr_eq(found, service));
+    let is_there = state.services.get(id).is_some_and(|found| Arc::ptr_eq(found, service));
     if is_there {
         state.services.remove(id);
     }
@@ -185,17 +182,16 @@ impl Shared {
     pub(crate) async fn register(&self, service: &Arc<Service>) -> Result<(), Error> {
         let id = &service.id;
         let service_id = id.to_string();
-        let answer = self.ask(
-            id.as_str(),
-            &RegisterRequest { service_id },
-            |state| match state.services.insert(id.clone(), service.clone()) {
-                Ok(()) => Ok(true),
-                Err(_) => Err(Error::AlreadyRegistered {
-                    service_id: id.to_string(),
-                    message: "by this connection".to_owned(),
-                }),
-            },
-        )?;
+        let answer = self.ask(id.as_str(), &RegisterRequest { service_id }, |state| match state
+            .services
+            .insert(id.clone(), service.clone())
+        {
+            Ok(()) => Ok(true),
+            Err(_) => Err(Error::AlreadyRegistered {
+                service_id: id.to_string(),
+                message: "by this connection".to_owned(),
+            }),
+        })?;
         let result = self.answered(answer).await;
         if result.is_err() {
             remove_service(&mut self.state.lock(), service);
@@ -210,11 +206,9 @@ impl Shared {
         service: &Arc<Service>,
     ) -> impl Future<Output = Result<(), Error>> + use<'_> {
         let service_id = service.id.to_string();
-        let asked = self.ask(
-            service.id.as_str(),
-            &UnregisterRequest { service_id },
-            |state| Ok(remove_service(state, service)),
-        );
+        let asked = self.ask(service.id.as_str(), &UnregisterRequest { service_id }, |state| {
+            Ok(remove_service(state, service))
+        });
         async { self.answered(asked?).await }
     }
 
@@ -224,10 +218,7 @@ impl Shared {
         topic: Topic,
         queue: Arc<Queue<Broadcast>>,
     ) -> Result<(u64, impl Future<Output = Result<(), Error>>), Error> {
-        let frame = SubscribeRequest {
-            topic: topic.to_string(),
-        }
-        .to_frame();
+        let frame = SubscribeRequest { topic: topic.to_string() }.to_frame();
         let mut state = self.state.lock();
         state.check()?;
         let added = state.subscriptions.add(&topic, queue);
@@ -246,12 +237,9 @@ impl Shared {
         topic: &Topic,
         key: u64,
     ) -> impl Future<Output = Result<(), Error>> + use<'_> {
-        let request = UnsubscribeRequest {
-            topic: topic.to_string(),
-        };
-        let asked = self.ask(topic.as_str(), &request, |state| {
-            Ok(state.subscriptions.remove(topic, key))
-        });
+        let request = UnsubscribeRequest { topic: topic.to_string() };
+        let asked =
+            self.ask(topic.as_str(), &request, |state| Ok(state.subscriptions.remove(topic, key)));
         async { self.answered(asked?).await }
     }
 
@@ -267,10 +255,7 @@ impl Shared {
                 return Ok((Err(lost), false));
             }
             let must_flush = self.link.push(self.options.framing, &frame)?;
-            Ok((
-                Ok(state.control.asked(frame.kind, topic.clone())),
-                must_flush,
-            ))
+            Ok((Ok(state.control.asked(frame.kind, topic.clone())), must_flush))
         };
         let (asked, must_flush) = self.link.when_room(attempt).await;
         if must_flush {

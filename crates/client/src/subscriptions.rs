@@ -70,15 +70,12 @@ impl Subscriptions {
         let key = self.serial;
         self.queues.insert(key, queue);
         self.topics.subscribe(topic.clone(), key);
-        let state = self
-            .states
-            .entry(topic.clone())
-            .or_insert_with(|| TopicState {
-                serial: key,
-                keys: HashSet::new(),
-                confirmed: false,
-                waiting: Vec::new(),
-            });
+        let state = self.states.entry(topic.clone()).or_insert_with(|| TopicState {
+            serial: key,
+            keys: HashSet::new(),
+            confirmed: false,
+            waiting: Vec::new(),
+        });
         state.keys.insert(key);
         let must_ask = state.keys.len() == 1;
         if must_ask {
@@ -90,11 +87,7 @@ impl Subscriptions {
         } else {
             state.waiting.push(done);
         }
-        Added {
-            key,
-            must_ask,
-            answer,
-        }
+        Added { key, must_ask, answer }
     }
 
     /// Removes one; `true` if the router has to be told.
@@ -114,10 +107,7 @@ impl Subscriptions {
     /// The router has answered the oldest request.
     pub(crate) fn answered(&mut self, reply: SubscribeReply) -> Result<(), LostReason> {
         let name = MessageKind::SubscribeReply.name();
-        let (topic, serial) = self
-            .asked
-            .pop_front()
-            .ok_or(LostReason::UnexpectedReply(name))?;
+        let (topic, serial) = self.asked.pop_front().ok_or(LostReason::UnexpectedReply(name))?;
         let Some(state) = self.states.get_mut(&topic) else {
             return Ok(());
         };
@@ -128,10 +118,7 @@ impl Subscriptions {
         let result = if state.confirmed {
             Ok(())
         } else {
-            Err(Error::BadRequest {
-                target: topic.to_string(),
-                message: reply.message,
-            })
+            Err(Error::BadRequest { target: topic.to_string(), message: reply.message })
         };
         for waiting in state.waiting.drain(..) {
             // Whoever asked may not wait any more.
@@ -148,18 +135,12 @@ impl Subscriptions {
     pub(crate) fn deliver(&mut self, event: BroadcastRequest) {
         // A router of another make may let through what is no topic; nobody can have subscribed to it.
         let Ok(topic) = Topic::new(&event.topic) else {
-            log::debug!(
-                "a broadcast to {:?}, which is no topic, is dropped",
-                event.topic
-            );
+            log::debug!("a broadcast to {:?}, which is no topic, is dropped", event.topic);
             return;
         };
         let length = event.data.len();
-        let event = Broadcast {
-            topic: event.topic,
-            caller: event.caller,
-            data: detach(event.data),
-        };
+        let event =
+            Broadcast { topic: event.topic, caller: event.caller, data: detach(event.data) };
         self.topics.find(&topic, &mut self.found);
         for key in &self.found {
             if let Some(queue) = self.queues.get(key) {
@@ -200,13 +181,7 @@ pub struct Subscription {
 
 impl Subscription {
     pub(crate) fn new(bus: Bus, topic: Topic, key: u64, queue: Arc<Queue<Broadcast>>) -> Self {
-        Subscription {
-            bus,
-            topic,
-            key,
-            queue,
-            active: true,
-        }
+        Subscription { bus, topic, key, queue, active: true }
     }
 
     /// What is subscribed.

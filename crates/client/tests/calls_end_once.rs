@@ -69,18 +69,13 @@ async fn outcomes_are_told_apart() {
     }
     match failed("/s/bad").await {
         Error::BadRequest { target, message } => {
-            assert_eq!(
-                (target.as_str(), message.as_str()),
-                ("/s/bad", "not like this")
-            );
+            assert_eq!((target.as_str(), message.as_str()), ("/s/bad", "not like this"));
         }
         other => panic!("{other}"),
     }
-    for (address, text) in [
-        ("/s/fails", "it broke"),
-        ("/s/error", "invalid digit"),
-        ("/s/panics", "panicked"),
-    ] {
+    for (address, text) in
+        [("/s/fails", "it broke"), ("/s/error", "invalid digit"), ("/s/panics", "panicked")]
+    {
         match failed(address).await {
             Error::ServiceFailure { message, .. } => assert!(message.contains(text), "{message}"),
             other => panic!("{other}"),
@@ -89,13 +84,7 @@ async fn outcomes_are_told_apart() {
     assert!(matches!(failed("/stream").await, Error::IsStream { .. }));
     assert!(matches!(failed("/push").await, Error::BadRequest { .. }));
     let short = Duration::from_millis(20);
-    match caller
-        .endpoint("/s/never")
-        .timeout(short)
-        .call("")
-        .await
-        .unwrap_err()
-    {
+    match caller.endpoint("/s/never").timeout(short).call("").await.unwrap_err() {
         Error::Timeout { address, after } => {
             assert_eq!((address.as_str(), after), ("/s/never", short))
         }
@@ -118,10 +107,7 @@ async fn names_are_unique_and_come_back() {
             other => panic!("{other}"),
         }
     }
-    assert!(matches!(
-        a.register("a b", handler).await,
-        Err(Error::Name(_))
-    ));
+    assert!(matches!(a.register("a b", handler).await, Err(Error::Name(_))));
     // The refused ones have not disturbed the first.
     b.call("/x", "").await.unwrap();
     first.unregister().await.unwrap();
@@ -137,11 +123,7 @@ async fn names_are_unique_and_come_back() {
 #[tokio::test]
 async fn calls_run_concurrently_up_to_a_limit() {
     let router = TestRouter::start().await;
-    let service = Bus::builder()
-        .max_running(2)
-        .connect(&router.unix)
-        .await
-        .unwrap();
+    let service = Bus::builder().max_running(2).connect(&router.unix).await.unwrap();
     let (entered, mut running) = mpsc::unbounded_channel();
     let gate = Arc::new(Notify::new());
     let held = gate.clone();
@@ -180,10 +162,7 @@ async fn calls_run_concurrently_up_to_a_limit() {
 async fn services_may_call_each_other_in_a_circle() {
     let router = TestRouter::start().await;
     let (a, b) = pair(&router).await;
-    let _leaf = a
-        .register("/a/leaf", |_: Call| async { Ok("leaf") })
-        .await
-        .unwrap();
+    let _leaf = a.register("/a/leaf", |_: Call| async { Ok("leaf") }).await.unwrap();
     let through = b.clone();
     let middle = move |_: Call| {
         let bus = through.clone();
@@ -204,10 +183,7 @@ async fn services_may_call_each_other_in_a_circle() {
 async fn many_callers_share_a_connection() {
     let router = TestRouter::start().await;
     let (service, caller) = pair(&router).await;
-    let _echo = service
-        .register("/echo", |call: Call| async move { Ok(call.data) })
-        .await
-        .unwrap();
+    let _echo = service.register("/echo", |call: Call| async move { Ok(call.data) }).await.unwrap();
     let calls = (0..2000).map(|number: u32| {
         let caller = caller.clone();
         async move {
@@ -255,34 +231,13 @@ async fn a_lost_connection_ends_everything_at_once() {
     soon("the call", running.recv()).await.unwrap();
     router.stop().await;
     // Whether the router's last answer or the end of the connection comes first is the router's choice.
-    let error = soon("the end of the call", waiting)
-        .await
-        .unwrap()
-        .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::ConnectionLost(_) | Error::ServiceFailure { .. }
-        ),
-        "{error}"
-    );
+    let error = soon("the end of the call", waiting).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::ConnectionLost(_) | Error::ServiceFailure { .. }), "{error}");
     assert_eq!(soon("the end", caller.closed()).await, LostReason::HungUp);
-    assert!(matches!(
-        caller.call("/s", "").await,
-        Err(Error::ConnectionLost(_))
-    ));
-    assert!(matches!(
-        caller.push("/s", "").await,
-        Err(Error::ConnectionLost(_))
-    ));
-    assert!(matches!(
-        caller.subscribe("t").await,
-        Err(Error::ConnectionLost(_))
-    ));
-    assert!(matches!(
-        caller.broadcast("t", "").await,
-        Err(Error::ConnectionLost(_))
-    ));
+    assert!(matches!(caller.call("/s", "").await, Err(Error::ConnectionLost(_))));
+    assert!(matches!(caller.push("/s", "").await, Err(Error::ConnectionLost(_))));
+    assert!(matches!(caller.subscribe("t").await, Err(Error::ConnectionLost(_))));
+    assert!(matches!(caller.broadcast("t", "").await, Err(Error::ConnectionLost(_))));
     assert!(matches!(
         caller.register("/x", |_| async { Ok("") }).await,
         Err(Error::ConnectionLost(_))
@@ -294,10 +249,7 @@ async fn nobody_at_the_address_is_an_error_that_says_so() {
     let error = Bus::connect("unix:/no/such/socket").await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }));
     assert!(error.to_string().contains("/no/such/socket"));
-    assert!(matches!(
-        Bus::connect("ftp://x").await,
-        Err(Error::Address(_))
-    ));
+    assert!(matches!(Bus::connect("ftp://x").await, Err(Error::Address(_))));
     // Somebody who listens but is no router.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("tcp://{}", listener.local_addr().unwrap());
@@ -317,10 +269,7 @@ async fn what_is_too_large_is_refused_here() {
     let _large = service.register("/large", large).await.unwrap();
     let limit = 64 << 20;
     match caller.call("/large", vec![0; limit]).await.unwrap_err() {
-        Error::TooLarge {
-            length,
-            limit: stated,
-        } => assert!(length > limit && stated == limit),
+        Error::TooLarge { length, limit: stated } => assert!(length > limit && stated == limit),
         other => panic!("{other}"),
     }
     match caller.call("/large", limit.to_string()).await.unwrap_err() {
@@ -330,10 +279,7 @@ async fn what_is_too_large_is_refused_here() {
         other => panic!("{other}"),
     }
     let fits = limit - 1000;
-    assert_eq!(
-        caller.call("/large", fits.to_string()).await.unwrap().len(),
-        fits
-    );
+    assert_eq!(caller.call("/large", fits.to_string()).await.unwrap().len(), fits);
     router.stop().await;
 }
 
@@ -343,11 +289,7 @@ async fn a_dropped_call_is_forgotten() {
     let router = TestRouter::start().await;
     let caller = Bus::connect(&router.unix).await.unwrap();
     let mut service = Peer::connect(&router.unix, Framing::Packet).await;
-    service
-        .send(RegisterRequest {
-            service_id: "/s".into(),
-        })
-        .await;
+    service.send(RegisterRequest { service_id: "/s".into() }).await;
     let RegisterReply { .. } = service.expect().await;
     let dropped = tokio::spawn({
         let caller = caller.clone();

@@ -8,10 +8,7 @@ use gsb_router::{Limits, RouterConfig};
 use gsb_testkit::{TestRouter, soon};
 
 async fn next(subscription: &mut Subscription) -> (String, String) {
-    let event = soon("an event", subscription.next())
-        .await
-        .unwrap()
-        .unwrap();
+    let event = soon("an event", subscription.next()).await.unwrap().unwrap();
     (event.topic, String::from_utf8(event.data.to_vec()).unwrap())
 }
 
@@ -25,11 +22,7 @@ async fn patterns_on_both_sides_and_both_framings() {
     for framing in [Framing::Packet, Framing::Classic] {
         let builder = Bus::builder().framing(framing).name("/listener");
         let listener = builder.connect(&router.unix).await.unwrap();
-        let sender = Bus::builder()
-            .name("/sender")
-            .connect(&router.tcp)
-            .await
-            .unwrap();
+        let sender = Bus::builder().name("/sender").connect(&router.tcp).await.unwrap();
         let mut one = listener.subscribe("node/*/status").await.unwrap();
         let mut all = listener.subscribe("node/**").await.unwrap();
         assert_eq!(all.topic(), "node/**");
@@ -39,11 +32,7 @@ async fn patterns_on_both_sides_and_both_framings() {
         sender.broadcast("node/*/status", "z").await.unwrap();
         assert_eq!(next(&mut one).await, pair("node/7/status", "up"));
         assert_eq!(next(&mut one).await, pair("node/*/status", "z"));
-        for (topic, data) in [
-            ("node/7/status", "up"),
-            ("node/7", "x"),
-            ("node/*/status", "z"),
-        ] {
+        for (topic, data) in [("node/7/status", "up"), ("node/7", "x"), ("node/*/status", "z")] {
             assert_eq!(next(&mut all).await, pair(topic, data));
         }
         // The sender may listen too, and is told who announced.
@@ -77,15 +66,8 @@ async fn subscribers_of_one_topic_do_not_disturb_each_other() {
 
 #[tokio::test]
 async fn refusals_are_errors_and_leave_nothing_behind() {
-    let limits = Limits {
-        subscriptions: 1,
-        ..Default::default()
-    };
-    let router = TestRouter::with(RouterConfig {
-        limits,
-        ..Default::default()
-    })
-    .await;
+    let limits = Limits { subscriptions: 1, ..Default::default() };
+    let router = TestRouter::with(RouterConfig { limits, ..Default::default() }).await;
     let bus = Bus::connect(&router.unix).await.unwrap();
     assert!(matches!(bus.subscribe("a b").await, Err(Error::Name(_))));
     assert!(matches!(bus.broadcast("", "").await, Err(Error::Name(_))));
@@ -108,22 +90,13 @@ async fn refusals_are_errors_and_leave_nothing_behind() {
 #[tokio::test]
 async fn a_slow_subscriber_is_told_what_it_missed() {
     let router = TestRouter::start().await;
-    let bus = Bus::builder()
-        .buffer_limit(1000)
-        .connect(&router.unix)
-        .await
-        .unwrap();
+    let bus = Bus::builder().buffer_limit(1000).connect(&router.unix).await.unwrap();
     let mut slow = bus.subscribe("t").await.unwrap();
     for number in 0..100 {
         bus.broadcast("t", number.to_string()).await.unwrap();
     }
     // The router has sent all of them before it answers this.
-    bus.subscribe("other")
-        .await
-        .unwrap()
-        .unsubscribe()
-        .await
-        .unwrap();
+    bus.subscribe("other").await.unwrap().unsubscribe().await.unwrap();
     let mut received = 0;
     let missed = loop {
         match soon("an event", slow.next()).await.unwrap() {

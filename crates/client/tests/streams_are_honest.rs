@@ -38,10 +38,7 @@ async fn all_items_come_in_order() {
         stream::iter((0..count).map(|number| Ok(Bytes::from(number.to_string()))))
     };
     let _count = bus.register_stream("/count", count).await.unwrap();
-    let _once = bus
-        .register("/once", |_: Call| async { Ok("only") })
-        .await
-        .unwrap();
+    let _once = bus.register("/once", |_: Call| async { Ok("only") }).await.unwrap();
     for count in [0, 1, 5000] {
         let replies = bus.stream("/count", count.to_string()).await.unwrap();
         let (items, error) = collect(replies).await;
@@ -104,16 +101,10 @@ async fn a_cut_stream_ends_with_an_error() {
             drop(service);
             let (items, error) = collect(stream).await;
             assert_eq!(items, ["one"]);
-            assert!(
-                matches!(error, Some(Error::ServiceFailure { .. })),
-                "{error:?}"
-            );
+            assert!(matches!(error, Some(Error::ServiceFailure { .. })), "{error:?}");
         } else {
             let mut stream = stream;
-            assert_eq!(
-                soon("an item", stream.next()).await.unwrap().unwrap(),
-                "one"
-            );
+            assert_eq!(soon("an item", stream.next()).await.unwrap().unwrap(), "one");
             bus.clone().close().await;
             let (items, error) = collect(stream).await;
             assert!(items.is_empty());
@@ -145,10 +136,7 @@ async fn a_slow_consumer_overflows_alone() {
     let service = connect(&router).await;
     let chunks = |_: Call| stream::iter((0..200).map(|_| Ok(Bytes::from(vec![0; 10_000]))));
     let _chunks = service.register_stream("/chunks", chunks).await.unwrap();
-    let _echo = service
-        .register("/echo", |call: Call| async move { Ok(call.data) })
-        .await
-        .unwrap();
+    let _echo = service.register("/echo", |call: Call| async move { Ok(call.data) }).await.unwrap();
     let builder = Bus::builder().buffer_limit(100_000);
     let caller = builder.connect(&router.unix).await.unwrap();
     let slow = caller.stream("/chunks", "").await.unwrap();
@@ -156,16 +144,10 @@ async fn a_slow_consumer_overflows_alone() {
     let fast = caller.stream("/chunks", "").await.unwrap();
     let (_, fast) = tokio::join!(caller.call("/echo", ""), collect(fast));
     assert!(fast.0.len() <= 200);
-    assert_eq!(
-        caller.call("/echo", "still here").await.unwrap(),
-        "still here"
-    );
+    assert_eq!(caller.call("/echo", "still here").await.unwrap(), "still here");
     let (items, error) = collect(slow).await;
     assert!(!items.is_empty() && items.len() < 200, "{}", items.len());
-    assert!(
-        matches!(error, Some(Error::Overflow { limit: 100_000, .. })),
-        "{error:?}"
-    );
+    assert!(matches!(error, Some(Error::Overflow { limit: 100_000, .. })), "{error:?}");
     router.stop().await;
 }
 
@@ -180,16 +162,8 @@ async fn a_dropped_stream_is_forgotten() {
     service.part(&call.request_id, "one").await;
     drop(stream);
     service.part(&call.request_id, "two").await;
-    service
-        .send(CallReply {
-            request_id: call.request_id,
-            ..Default::default()
-        })
-        .await;
-    let _echo = bus
-        .register("/echo", |call: Call| async move { Ok(call.data) })
-        .await
-        .unwrap();
+    service.send(CallReply { request_id: call.request_id, ..Default::default() }).await;
+    let _echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await.unwrap();
     assert_eq!(bus.call("/echo", "fine").await.unwrap(), "fine");
     router.stop().await;
 }

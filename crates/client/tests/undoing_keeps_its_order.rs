@@ -51,18 +51,8 @@ async fn of_one_that_is_given_up() {
             assert!(poll!(&mut unsubscribe).is_pending());
         }
         drop((unregister, unsubscribe));
-        bus.register("/t", handler)
-            .await
-            .unwrap()
-            .unregister()
-            .await
-            .unwrap();
-        bus.subscribe("t")
-            .await
-            .unwrap()
-            .unsubscribe()
-            .await
-            .unwrap();
+        bus.register("/t", handler).await.unwrap().unregister().await.unwrap();
+        bus.subscribe("t").await.unwrap().unsubscribe().await.unwrap();
     }
     router.stop().await;
 }

@@ -25,11 +25,7 @@ pub struct Inbox {
 impl Inbox {
     /// An empty inbox.
     pub fn new(decoder: FrameDecoder) -> Self {
-        Inbox {
-            decoder,
-            buffer: BytesMut::new(),
-            chunk: *CHUNK.start(),
-        }
+        Inbox { decoder, buffer: BytesMut::new(), chunk: *CHUNK.start() }
     }
 
     /// Reads once: how many bytes came, 0 at the end of the stream, `None` if there are none now.
@@ -77,8 +73,5 @@ impl Inbox {
 
 /// Whether an I/O error only means "not now".
 pub(crate) fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

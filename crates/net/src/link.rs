@@ -181,10 +181,7 @@ impl Link {
     }
 
     fn break_off(&self) {
-        *self.state.lock() = State {
-            broken: true,
-            ..State::default()
-        };
+        *self.state.lock() = State { broken: true, ..State::default() };
         self.room.notify_waiters();
     }
 

@@ -54,9 +54,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 async fn frames_leave_in_order_whatever_their_size() {
     let (a, b) = pair();
     let driver = tokio::spawn(drive(a.clone()));
-    let lengths: Vec<usize> = (0..400)
-        .map(|n| [5, 4 << 10, 5 << 10, 100_000][n % 4])
-        .collect();
+    let lengths: Vec<usize> = (0..400).map(|n| [5, 4 << 10, 5 << 10, 100_000][n % 4]).collect();
     let sender = async {
         for (number, &length) in lengths.iter().enumerate() {
             a.send(Framing::Packet, &frame(number as u32, length)).await;
@@ -81,8 +79,7 @@ async fn several_writers_each_keep_their_order() {
             tokio::spawn(async move {
                 for number in 0..500 {
                     let length = if number % 50 == 0 { 50_000 } else { 10 };
-                    a.send(Framing::Packet, &frame(writer << 16 | number, length))
-                        .await;
+                    a.send(Framing::Packet, &frame(writer << 16 | number, length)).await;
                 }
             })
         })
@@ -103,21 +100,15 @@ async fn several_writers_each_keep_their_order() {
     soon(driver).await.unwrap();
 }
 
+// Rule LI-2.
 #[tokio::test]
 async fn the_limit_holds_but_one_frame_always_fits() {
     let (a, _b) = pair();
     assert_eq!(a.push(Framing::Packet, &frame(0, 3 * LIMIT)), Ok(true));
-    assert_eq!(
-        a.push(Framing::Packet, &frame(1, 4)),
-        Err(OutboxFull { limit: LIMIT })
-    );
+    assert_eq!(a.push(Framing::Packet, &frame(1, 4)), Err(OutboxFull { limit: LIMIT }));
     assert!(a.queued() > 3 * LIMIT);
     a.close();
-    assert_eq!(
-        a.push(Framing::Packet, &frame(2, 4)),
-        Ok(false),
-        "dropped, not refused"
-    );
+    assert_eq!(a.push(Framing::Packet, &frame(2, 4)), Ok(false), "dropped, not refused");
 }
 
 #[tokio::test]

@@ -104,10 +104,7 @@ impl FromStr for Address {
         } else {
             parse_tcp(text)
         };
-        parsed.map_err(|problem| AddressError {
-            address: text.to_owned(),
-            problem,
-        })
+        parsed.map_err(|problem| AddressError { address: text.to_owned(), problem })
     }
 }
 
@@ -160,9 +157,8 @@ fn parse_unix(path: &str) -> Result<Address, &'static str> {
 
 fn parse_tcp(text: &str) -> Result<Address, &'static str> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest
-            .split_once(']')
-            .ok_or("the bracket around the IPv6 address is not closed")?;
+        let (host, rest) =
+            rest.split_once(']').ok_or("the bracket around the IPv6 address is not closed")?;
         if host.parse::<std::net::Ipv6Addr>().is_err() {
             return Err("brackets must hold an IPv6 address, as in [::1]:7464");
         }
@@ -189,15 +185,12 @@ fn parse_tcp(text: &str) -> Result<Address, &'static str> {
     }
     let port = match port {
         None => DEFAULT_PORT,
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits
-            .parse()
-            .map_err(|_| "the port must be a number from 0 to 65535")?,
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+            digits.parse().map_err(|_| "the port must be a number from 0 to 65535")?
+        }
         Some(_) => return Err("the port must be a number from 0 to 65535"),
     };
-    Ok(Address::Tcp {
-        host: host.to_owned(),
-        port,
-    })
+    Ok(Address::Tcp { host: host.to_owned(), port })
 }
 
 impl fmt::Display for Address {

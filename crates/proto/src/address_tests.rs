@@ -1,9 +1,7 @@
 use super::*;
 
 fn parsed(text: &str) -> Result<String, &'static str> {
-    text.parse::<Address>()
-        .map(|address| address.to_string())
-        .map_err(|error| error.problem)
+    text.parse::<Address>().map(|address| address.to_string()).map_err(|error| error.problem)
 }
 
 #[test]
@@ -63,14 +61,9 @@ fn bad_addresses_are_errors_that_help() {
 #[test]
 fn the_environment_names_the_default() {
     let resolve = |url: Option<&str>, directory: Option<&str>| {
-        Address::resolve(url.map(Into::into), directory.map(Into::into), 1000)
-            .unwrap()
-            .to_string()
+        Address::resolve(url.map(Into::into), directory.map(Into::into), 1000).unwrap().to_string()
     };
     assert_eq!(resolve(Some("h:1"), Some("/run/user/1000")), "tcp://h:1");
-    assert_eq!(
-        resolve(None, Some("/run/user/1000")),
-        "unix:/run/user/1000/gsb.sock"
-    );
+    assert_eq!(resolve(None, Some("/run/user/1000")), "unix:/run/user/1000/gsb.sock");
     assert_eq!(resolve(None, None), "unix:/tmp/gsb-1000.sock");
 }

@@ -30,16 +30,12 @@ pub enum CodecError {
 impl FrameCodec {
     /// A codec for a known framing; `limit` is the largest body accepted, in bytes.
     pub fn new(framing: Framing, limit: usize) -> Self {
-        FrameCodec {
-            decoder: FrameDecoder::new(framing, limit),
-        }
+        FrameCodec { decoder: FrameDecoder::new(framing, limit) }
     }
 
     /// A codec that takes on the peer's framing; nothing can be written before the peer's first frame.
     pub fn detecting(limit: usize) -> Self {
-        FrameCodec {
-            decoder: FrameDecoder::detecting(limit),
-        }
+        FrameCodec { decoder: FrameDecoder::detecting(limit) }
     }
 }
 

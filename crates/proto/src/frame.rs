@@ -185,10 +185,7 @@ pub enum Violation {
 
 impl Violation {
     pub(crate) fn malformed(kind: MessageKind, error: WireError) -> Self {
-        Violation::Malformed {
-            kind: kind.name(),
-            error: Cow::Owned(error.to_string()),
-        }
+        Violation::Malformed { kind: kind.name(), error: Cow::Owned(error.to_string()) }
     }
 
     /// A short name for counting violations by reason.
@@ -255,10 +252,7 @@ pub struct Frame {
 impl Frame {
     /// A frame around an encoded message.
     pub fn new(kind: MessageKind, body: impl Into<Bytes>) -> Self {
-        Frame {
-            kind,
-            body: Body::Whole(body.into()),
-        }
+        Frame { kind, body: Body::Whole(body.into()) }
     }
 
     /// A frame around an encoded message without its payload, and the payload, which is field `field`
@@ -274,10 +268,7 @@ impl Frame {
         }
         crate::wire::write_varint(u64::from(field << 3 | 2), &mut message);
         crate::wire::write_varint(payload.len() as u64, &mut message);
-        Frame {
-            kind,
-            body: Body::Spliced(Box::new([message.into(), payload, Bytes::new()])),
-        }
+        Frame { kind, body: Body::Spliced(Box::new([message.into(), payload, Bytes::new()])) }
     }
 
     /// Decodes the body as `M`.
@@ -369,18 +360,12 @@ impl FrameDecoder {
     /// A decoder that finds the framing out; `limit` is the largest body accepted, in bytes (see
     /// [`DEFAULT_MAX_FRAME`]).
     pub fn detecting(limit: usize) -> Self {
-        FrameDecoder {
-            framing: None,
-            limit,
-        }
+        FrameDecoder { framing: None, limit }
     }
 
     /// A decoder for a known framing.
     pub fn new(framing: Framing, limit: usize) -> Self {
-        FrameDecoder {
-            framing: Some(framing),
-            limit,
-        }
+        FrameDecoder { framing: Some(framing), limit }
     }
 
     /// The framing, once it is known.
@@ -434,10 +419,7 @@ impl FrameDecoder {
         let length = u32::from_be_bytes(bytes);
         match usize::try_from(length) {
             Ok(length) if length <= self.limit => Ok(length),
-            _ => Err(Violation::FrameTooLarge {
-                length: u64::from(length),
-                limit: self.limit,
-            }),
+            _ => Err(Violation::FrameTooLarge { length: u64::from(length), limit: self.limit }),
         }
     }
 }

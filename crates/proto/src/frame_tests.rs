@@ -52,10 +52,7 @@ fn classic_header_is_type_and_length() {
         assert_eq!(kind.classic_type(), Some(number));
         assert_eq!(MessageKind::from_classic_type(number), Some(kind));
         let bytes = encoded(&frame(kind, b"xyz"), Framing::Classic);
-        assert_eq!(
-            &bytes[..],
-            [&[0, 0, 0, number as u8, 0, 0, 0, 3], &b"xyz"[..]].concat()
-        );
+        assert_eq!(&bytes[..], [&[0, 0, 0, number as u8, 0, 0, 0, 3], &b"xyz"[..]].concat());
     }
     assert_eq!(MessageKind::Hello.classic_type(), None);
     for unknown in [-2, -1, 14, 15, i32::MIN, i32::MAX] {
@@ -75,65 +72,24 @@ fn packet_frame_is_length_and_packet() {
         no_reply: true,
     };
     let all: Vec<(u32, packet::Packet)> = vec![
-        (
-            1,
-            packet::Packet::Hello(messages::Hello {
-                name: "n".into(),
-                ..Default::default()
-            }),
-        ),
-        (
-            2,
-            packet::Packet::RegisterRequest(messages::RegisterRequest {
-                service_id: "/a".into(),
-            }),
-        ),
-        (
-            3,
-            packet::Packet::RegisterReply(messages::RegisterReply::default()),
-        ),
-        (
-            4,
-            packet::Packet::UnregisterRequest(messages::UnregisterRequest::default()),
-        ),
-        (
-            5,
-            packet::Packet::UnregisterReply(messages::UnregisterReply { code: 404 }),
-        ),
+        (1, packet::Packet::Hello(messages::Hello { name: "n".into(), ..Default::default() })),
+        (2, packet::Packet::RegisterRequest(messages::RegisterRequest { service_id: "/a".into() })),
+        (3, packet::Packet::RegisterReply(messages::RegisterReply::default())),
+        (4, packet::Packet::UnregisterRequest(messages::UnregisterRequest::default())),
+        (5, packet::Packet::UnregisterReply(messages::UnregisterReply { code: 404 })),
         (6, packet::Packet::CallRequest(call)),
         (7, packet::Packet::CallReply(messages::CallReply::default())),
-        (
-            8,
-            packet::Packet::SubscribeRequest(messages::SubscribeRequest::default()),
-        ),
-        (
-            9,
-            packet::Packet::SubscribeReply(messages::SubscribeReply::default()),
-        ),
-        (
-            10,
-            packet::Packet::UnsubscribeRequest(messages::UnsubscribeRequest::default()),
-        ),
-        (
-            11,
-            packet::Packet::UnsubscribeReply(messages::UnsubscribeReply::default()),
-        ),
-        (
-            12,
-            packet::Packet::BroadcastRequest(messages::BroadcastRequest::default()),
-        ),
-        (
-            13,
-            packet::Packet::BroadcastReply(messages::BroadcastReply::default()),
-        ),
+        (8, packet::Packet::SubscribeRequest(messages::SubscribeRequest::default())),
+        (9, packet::Packet::SubscribeReply(messages::SubscribeReply::default())),
+        (10, packet::Packet::UnsubscribeRequest(messages::UnsubscribeRequest::default())),
+        (11, packet::Packet::UnsubscribeReply(messages::UnsubscribeReply::default())),
+        (12, packet::Packet::BroadcastRequest(messages::BroadcastRequest::default())),
+        (13, packet::Packet::BroadcastReply(messages::BroadcastReply::default())),
         (14, packet::Packet::Ping(messages::Ping {})),
         (15, packet::Packet::Pong(messages::Pong {})),
     ];
     for (field, packet) in all {
-        let packet = messages::Packet {
-            packet: Some(packet),
-        }
-        .encode_to_vec();
+        let packet = messages::Packet { packet: Some(packet) }.encode_to_vec();
         assert_eq!(u32::from(packet[0] >> 3), field);
         let mut wire = BytesMut::new();
         wire.put_u32(packet.len() as u32);
@@ -167,20 +123,10 @@ fn fifth_byte_tells_the_framing() {
 fn framing_stays_for_life() {
     let ping = frame(MessageKind::Ping, b"");
     let mut decoder = FrameDecoder::detecting(LIMIT);
-    assert_eq!(
-        decode_all(&mut decoder, &encoded(&ping, Framing::Packet))
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(decode_all(&mut decoder, &encoded(&ping, Framing::Packet)).unwrap().len(), 1);
     assert_eq!(decoder.framing(), Some(Framing::Packet));
     // A classic Ping now is a packet of 12 bytes that is not all there.
-    assert_eq!(
-        decode_all(&mut decoder, &encoded(&ping, Framing::Classic))
-            .unwrap()
-            .len(),
-        0
-    );
+    assert_eq!(decode_all(&mut decoder, &encoded(&ping, Framing::Classic)).unwrap().len(), 0);
     assert_eq!(decoder.framing(), Some(Framing::Packet));
 }
 
@@ -196,10 +142,7 @@ fn frame_limit_is_judged_from_the_header() {
         buffer.put_u32(1001);
         assert_eq!(
             decoder.decode(&mut buffer).unwrap_err(),
-            Violation::FrameTooLarge {
-                length: 1001,
-                limit: 1000
-            }
+            Violation::FrameTooLarge { length: 1001, limit: 1000 }
         );
         let mut buffer = BytesMut::new();
         if framing == Framing::Classic {
@@ -216,7 +159,7 @@ fn frame_limit_is_judged_from_the_header() {
     }
 }
 
-// Rule CO-12: unknown types, empty packets, and packets that do not decode.
+// Rules CO-12, FR-10: unknown types, empty packets, and packets that do not decode.
 #[test]
 fn violations_are_told_apart() {
     let classic = |kind: i32| {
@@ -235,28 +178,12 @@ fn violations_are_told_apart() {
     };
     assert_eq!(packet(b"").unwrap_err(), Violation::EmptyPacket);
     // Field 16, which no message has.
-    assert_eq!(
-        packet(&[0x82, 0x01, 0]).unwrap_err(),
-        Violation::EmptyPacket
-    );
-    for malformed in [
-        &[0x72][..],
-        &[0x72, 5, 0],
-        &[0x70, 0],
-        &[0x07, 0],
-        &[0x72, 0, 0x72],
-    ] {
-        assert_eq!(
-            packet(malformed).unwrap_err().reason(),
-            "malformed message",
-            "{malformed:?}"
-        );
+    assert_eq!(packet(&[0x82, 0x01, 0]).unwrap_err(), Violation::EmptyPacket);
+    for malformed in [&[0x72][..], &[0x72, 5, 0], &[0x70, 0], &[0x07, 0], &[0x72, 0, 0x72]] {
+        assert_eq!(packet(malformed).unwrap_err().reason(), "malformed message", "{malformed:?}");
     }
     // An unknown field beside the message is skipped.
-    assert_eq!(
-        packet(&[0xa2, 0x06, 1, 9, 0x72, 0]).unwrap(),
-        [(MessageKind::Ping, Bytes::new())]
-    );
+    assert_eq!(packet(&[0xa2, 0x06, 1, 9, 0x72, 0]).unwrap(), [(MessageKind::Ping, Bytes::new())]);
 }
 
 fn any_body() -> impl Strategy<Value = Vec<u8>> {
@@ -299,7 +226,8 @@ proptest! {
         prop_assert!(buffer.is_empty());
     }
 
-    // A packet is read exactly as prost reads it: same message, or refused by both. Rule SV-6.
+    // A packet is read exactly as prost reads it: same message, or refused by both. Rules SV-6,
+    // FR-10.
     #[test]
     fn packets_are_read_as_prost_reads_them(packet in packet_bytes()) {
         let mut wire = BytesMut::new();
@@ -331,20 +259,17 @@ proptest! {
 
 /// Bytes that often are a packet: some fields with some contents, some of it nonsense.
 fn packet_bytes() -> impl Strategy<Value = Vec<u8>> {
-    let field = (
-        1u32..18,
-        prop::sample::select(vec![0u32, 1, 2, 2, 2, 2, 2, 3, 4, 5]),
-        inner_bytes(),
-    )
-        .prop_map(|(number, wire_type, body)| {
-            let mut out = Vec::new();
-            prost::encoding::encode_varint(u64::from(number << 3 | wire_type), &mut out);
-            if wire_type == 2 {
-                prost::encoding::encode_varint(body.len() as u64, &mut out);
-            }
-            out.extend(body);
-            out
-        });
+    let field =
+        (1u32..18, prop::sample::select(vec![0u32, 1, 2, 2, 2, 2, 2, 3, 4, 5]), inner_bytes())
+            .prop_map(|(number, wire_type, body)| {
+                let mut out = Vec::new();
+                prost::encoding::encode_varint(u64::from(number << 3 | wire_type), &mut out);
+                if wire_type == 2 {
+                    prost::encoding::encode_varint(body.len() as u64, &mut out);
+                }
+                out.extend(body);
+                out
+            });
     prop::collection::vec(field, 0..4).prop_map(|fields| fields.concat())
 }
 

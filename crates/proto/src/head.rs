@@ -100,10 +100,7 @@ impl<'a> ReplyHead<'a> {
     /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
         let read = || {
-            let mut head = ReplyHead {
-                last: true,
-                ..ReplyHead::default()
-            };
+            let mut head = ReplyHead { last: true, ..ReplyHead::default() };
             let mut records = Records::new(message);
             while let Some(record) = records.next()? {
                 let (field, value) = (record.field, record.value);

@@ -30,44 +30,23 @@ fn heads_read_what_was_written() {
 #[test]
 fn only_partial_is_not_the_last_reply() {
     for (reply_type, last) in [(0, true), (1, false), (2, true), (-1, true)] {
-        let reply = CallReply {
-            reply_type,
-            ..Default::default()
-        }
-        .encode_to_vec();
+        let reply = CallReply { reply_type, ..Default::default() }.encode_to_vec();
         assert_eq!(ReplyHead::read(&reply).unwrap().last, last, "{reply_type}");
     }
     // 2^32 + 1 is 1 in an enum of 32 bits.
-    assert!(
-        !ReplyHead::read(&[0x18, 0x81, 0x80, 0x80, 0x80, 0x10])
-            .unwrap()
-            .last
-    );
+    assert!(!ReplyHead::read(&[0x18, 0x81, 0x80, 0x80, 0x80, 0x10]).unwrap().last);
 }
 
 // Rule SV-6: of a repeated singular field the last one counts.
 #[test]
 fn the_last_of_repeated_fields_counts() {
-    let first = CallRequest {
-        address: "/a".into(),
-        request_id: "1".into(),
-        no_reply: true,
-        ..call()
-    };
-    let second = CallRequest {
-        address: "/b".into(),
-        request_id: "2".into(),
-        ..Default::default()
-    };
+    let first =
+        CallRequest { address: "/a".into(), request_id: "1".into(), no_reply: true, ..call() };
+    let second = CallRequest { address: "/b".into(), request_id: "2".into(), ..Default::default() };
     let both = [first.encode_to_vec(), second.encode_to_vec()].concat();
     let head = CallHead::read(&both).unwrap();
-    assert_eq!(
-        (head.address, head.request_id.text, head.no_reply),
-        ("/b", "2", true)
-    );
-    let changed = head
-        .with_request_id(&both.clone().into(), "new")
-        .into_bytes();
+    assert_eq!((head.address, head.request_id.text, head.no_reply), ("/b", "2", true));
+    let changed = head.with_request_id(&both.clone().into(), "new").into_bytes();
     assert_eq!(CallRequest::decode(changed).unwrap().request_id, "new");
 }
 
@@ -80,50 +59,30 @@ fn only_the_request_id_is_replaced() {
     let head = CallHead::read(&encoded).unwrap();
     let body = head.with_request_id(&encoded, "longer-than-before");
     // Not copied: the pieces around it are the original memory.
-    let [before, _, after] = body.segments() else {
-        panic!("three pieces")
-    };
+    let [before, _, after] = body.segments() else { panic!("three pieces") };
     assert_eq!(before.as_ptr(), encoded.as_ptr());
     assert_eq!(after.as_ptr_range().end, encoded.as_ptr_range().end);
     let changed = body.into_bytes();
     assert!(changed.ends_with(&[0xa2, 0x06, 3, 1, 2, 3]));
-    let expected = CallRequest {
-        request_id: "longer-than-before".into(),
-        ..call()
-    };
+    let expected = CallRequest { request_id: "longer-than-before".into(), ..call() };
     assert_eq!(CallRequest::decode(changed.clone()).unwrap(), expected);
-    let back = CallHead::read(&changed)
-        .unwrap()
-        .with_request_id(&changed, "r1");
+    let back = CallHead::read(&changed).unwrap().with_request_id(&changed, "r1");
     assert_eq!(back.into_bytes(), encoded);
 }
 
 #[test]
 fn payloads_are_framed_without_a_copy() {
     for data in [Bytes::new(), Bytes::from_static(b"payload")] {
-        let call = CallRequest {
-            data: data.clone(),
-            no_reply: true,
-            ..call()
-        };
+        let call = CallRequest { data: data.clone(), no_reply: true, ..call() };
         let body = call.clone().into_frame().body;
         if !data.is_empty() {
             assert_eq!(body.segments()[1].as_ptr(), data.as_ptr());
         }
         assert_eq!(CallRequest::decode(body.into_bytes()).unwrap(), call);
-        let reply = CallReply {
-            code: 500,
-            reason: 4,
-            data: data.clone(),
-            ..Default::default()
-        };
+        let reply = CallReply { code: 500, reason: 4, data: data.clone(), ..Default::default() };
         let body = reply.clone().into_frame().body.into_bytes();
         assert_eq!(CallReply::decode(body).unwrap(), reply);
-        let event = BroadcastRequest {
-            topic: "t".into(),
-            data,
-            ..Default::default()
-        };
+        let event = BroadcastRequest { topic: "t".into(), data, ..Default::default() };
         let body = event.clone().into_frame().body.into_bytes();
         assert_eq!(BroadcastRequest::decode(body).unwrap(), event);
     }
@@ -131,20 +90,10 @@ fn payloads_are_framed_without_a_copy() {
 
 #[test]
 fn an_absent_request_id_is_added() {
-    let reply = CallReply {
-        code: 500,
-        ..Default::default()
-    }
-    .encode_to_vec();
+    let reply = CallReply { code: 500, ..Default::default() }.encode_to_vec();
     let reply = Bytes::from(reply);
-    let changed = ReplyHead::read(&reply)
-        .unwrap()
-        .with_request_id(&reply, "x");
-    let expected = CallReply {
-        code: 500,
-        request_id: "x".into(),
-        ..Default::default()
-    };
+    let changed = ReplyHead::read(&reply).unwrap().with_request_id(&reply, "x");
+    let expected = CallReply { code: 500, request_id: "x".into(), ..Default::default() };
     assert_eq!(CallReply::decode(changed.into_bytes()).unwrap(), expected);
 }
 
@@ -157,10 +106,7 @@ fn text_must_be_utf8() {
         let overwritten = [&bad[..], &[field << 3 | 2, 1, b'x']].concat();
         assert!(CallHead::read(&overwritten).is_err());
     }
-    assert!(
-        CallHead::read(&[4 << 3 | 2, 1, 0xff]).is_ok(),
-        "data may be anything"
-    );
+    assert!(CallHead::read(&[4 << 3 | 2, 1, 0xff]).is_ok(), "data may be anything");
     assert!(ReplyHead::read(&[1 << 3 | 2, 1, 0xff]).is_err());
     assert!(BroadcastHead::read(&[1 << 3 | 2, 1, 0xff]).is_err());
     assert!(BroadcastHead::read(&[2 << 3 | 2, 1, 0xff]).is_ok());
@@ -170,13 +116,8 @@ fn text_must_be_utf8() {
 /// Fields of all wire types with small numbers, groups nested and cut short among them.
 fn message_bytes() -> impl Strategy<Value = Vec<u8>> {
     let number = prop::sample::select(vec![0u32, 1, 2, 3, 3, 4, 5, 6, 100, 1 << 28]);
-    let field = (
-        number,
-        0u32..8,
-        prop::collection::vec(any::<u8>(), 0..6),
-        any::<u8>(),
-    )
-        .prop_map(|(number, wire_type, bytes, form)| {
+    let field = (number, 0u32..8, prop::collection::vec(any::<u8>(), 0..6), any::<u8>()).prop_map(
+        |(number, wire_type, bytes, form)| {
             let mut out = Vec::new();
             prost::encoding::encode_varint(u64::from(number << 3 | wire_type), &mut out);
             match wire_type {
@@ -193,7 +134,8 @@ fn message_bytes() -> impl Strategy<Value = Vec<u8>> {
                 _ => out.extend(bytes),
             }
             out
-        });
+        },
+    );
     let group = (1u32..8, 0usize..130).prop_map(|(number, depth)| {
         let start = (number << 3 | 3) as u8;
         let end = (number << 3 | 4) as u8;
@@ -215,9 +157,7 @@ fn packed(kind: MessageKind, message: &[u8]) -> Vec<u8> {
 }
 
 fn in_packet(kind: MessageKind, message: &[u8]) -> Option<crate::messages::packet::Packet> {
-    crate::messages::Packet::decode(packed(kind, message).as_slice())
-        .ok()?
-        .packet
+    crate::messages::Packet::decode(packed(kind, message).as_slice()).ok()?.packet
 }
 
 proptest! {

@@ -49,3 +49,7 @@ macro_rules! payload_frames {
 }
 
 payload_frames! { CallRequest: 4, CallReply: 4, BroadcastRequest: 2 }
+
+#[cfg(test)]
+#[path = "messages_tests.rs"]
+mod tests;

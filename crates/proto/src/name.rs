@@ -57,25 +57,17 @@ fn check(name: &str) -> Result<(), NameError> {
     if name.len() > MAX_NAME {
         return Err(NameError::TooLong { length: name.len() });
     }
-    if let Some((at, character)) = name
-        .char_indices()
-        .find(|(_, c)| c.is_control() || c.is_whitespace())
+    if let Some((at, character)) =
+        name.char_indices().find(|(_, c)| c.is_control() || c.is_whitespace())
     {
-        return Err(NameError::Character {
-            name: name.to_owned(),
-            character,
-            at,
-        });
+        return Err(NameError::Character { name: name.to_owned(), character, at });
     }
     let mut at = 0;
     for segment in name.split('/') {
         // Only the segment before a leading '/' may be empty, and only with another one behind it.
         let leading = at == 0 && name.len() > 1;
         if segment.is_empty() && !leading {
-            return Err(NameError::EmptySegment {
-                name: name.to_owned(),
-                at,
-            });
+            return Err(NameError::EmptySegment { name: name.to_owned(), at });
         }
         at += segment.len() + 1;
     }

@@ -127,10 +127,7 @@ fn concrete_topics() -> Vec<Topic> {
 }
 
 fn pattern() -> impl Strategy<Value = Topic> {
-    (
-        any::<bool>(),
-        prop::collection::vec(prop::sample::select(vec!["a", "b", "*", "**"]), 1..4),
-    )
+    (any::<bool>(), prop::collection::vec(prop::sample::select(vec!["a", "b", "*", "**"]), 1..4))
         .prop_map(|(absolute, segments)| {
             let start = if absolute { "/" } else { "" };
             Topic::new(&format!("{start}{}", segments.join("/"))).unwrap()

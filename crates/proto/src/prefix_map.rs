@@ -31,10 +31,7 @@ pub struct PrefixMap<V> {
 
 impl<V> Default for PrefixMap<V> {
     fn default() -> Self {
-        PrefixMap {
-            table: HashTable::new(),
-            hasher: RandomState::new(),
-        }
+        PrefixMap { table: HashTable::new(), hasher: RandomState::new() }
     }
 }
 
@@ -77,17 +74,12 @@ impl<V> PrefixMap<V> {
     /// Removes an id and gives its value back.
     pub fn remove(&mut self, id: &str) -> Option<V> {
         let hash = hash(&self.hasher, id);
-        let entry = self
-            .table
-            .find_entry(hash, |(key, _)| key.as_str() == id)
-            .ok()?;
+        let entry = self.table.find_entry(hash, |(key, _)| key.as_str() == id).ok()?;
         let ((_, value), _) = entry.remove();
         // A map that was large once should not stay so.
         if self.table.capacity() > 64 && self.table.len() < self.table.capacity() / 8 {
             let hasher = &self.hasher;
-            self.table.shrink_to(self.table.len() * 2, |(key, _)| {
-                self::hash(hasher, key.as_str())
-            });
+            self.table.shrink_to(self.table.len() * 2, |(key, _)| self::hash(hasher, key.as_str()));
         }
         Some(value)
     }
@@ -114,9 +106,7 @@ impl<V> PrefixMap<V> {
     }
 
     fn find(&self, hash: u64, id: &str) -> Option<&V> {
-        self.table
-            .find(hash, |(key, _)| key.as_str() == id)
-            .map(|(_, value)| value)
+        self.table.find(hash, |(key, _)| key.as_str() == id).map(|(_, value)| value)
     }
 }
 

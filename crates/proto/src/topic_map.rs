@@ -20,10 +20,7 @@ pub struct TopicMap<K> {
 
 impl<K> Default for TopicMap<K> {
     fn default() -> Self {
-        TopicMap {
-            topics: BTreeMap::new(),
-            patterns: 0,
-        }
+        TopicMap { topics: BTreeMap::new(), patterns: 0 }
     }
 }
 

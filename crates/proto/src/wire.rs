@@ -82,10 +82,7 @@ pub(crate) struct Records<'a> {
 
 impl<'a> Records<'a> {
     pub(crate) fn new(message: &'a [u8]) -> Self {
-        Records {
-            message,
-            position: 0,
-        }
+        Records { message, position: 0 }
     }
 
     /// The next record, or `None` at the end of the message.
@@ -96,12 +93,7 @@ impl<'a> Records<'a> {
         let start = self.position;
         let (field, wire_type) = self.key()?;
         let value = self.value(field, wire_type, RECURSION_LIMIT)?;
-        Ok(Some(Record {
-            field,
-            value,
-            start,
-            end: self.position,
-        }))
+        Ok(Some(Record { field, value, start, end: self.position }))
     }
 
     fn key(&mut self) -> Result<(u32, u8), WireError> {
@@ -138,11 +130,7 @@ impl<'a> Records<'a> {
         loop {
             let (inner, wire_type) = self.key()?;
             if wire_type == 4 {
-                return if inner == field {
-                    Ok(())
-                } else {
-                    Err(WireError::InvalidGroup)
-                };
+                return if inner == field { Ok(()) } else { Err(WireError::InvalidGroup) };
             }
             // prost counts every field inside a group as one level, scalar or not.
             if depth == 0 {

@@ -52,10 +52,7 @@ impl Listener {
         Ok(match self {
             Listener::Tcp(listener) => {
                 let local = listener.local_addr()?;
-                Address::Tcp {
-                    host: local.ip().to_string(),
-                    port: local.port(),
-                }
+                Address::Tcp { host: local.ip().to_string(), port: local.port() }
             }
             Listener::Unix(_, file) => Address::Unix(file.path.clone()),
         })
@@ -71,10 +68,7 @@ impl Listener {
 }
 
 fn io_error(address: &Address, error: io::Error) -> BindError {
-    BindError::Io {
-        address: address.clone(),
-        error,
-    }
+    BindError::Io { address: address.clone(), error }
 }
 
 /// Nobody can connect before the file has its permissions: until `listen`, connecting is refused. The
@@ -100,11 +94,8 @@ fn bind_unix(address: &Address, path: &Path, mode: u32) -> Result<Listener, Bind
     let listen = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&SockAddr::unix(path)?)?;
-        let file = SocketFile {
-            path: path.to_owned(),
-            made: fs::symlink_metadata(path)?,
-            _lock: lock,
-        };
+        let file =
+            SocketFile { path: path.to_owned(), made: fs::symlink_metadata(path)?, _lock: lock };
         fs::set_permissions(path, Permissions::from_mode(mode))?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;

@@ -33,10 +33,7 @@ impl LockFile {
             // then this lock keeps nobody out.
             match std::fs::metadata(path) {
                 Ok(there) if is_same(&there, &file.metadata()?) => {
-                    return Ok(Some(LockFile {
-                        path: path.to_owned(),
-                        _file: file,
-                    }));
+                    return Ok(Some(LockFile { path: path.to_owned(), _file: file }));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -87,10 +87,9 @@ impl Router {
         let mut addresses = Vec::new();
         for address in &config.listen {
             let listener = Listener::bind(address, config.unix_mode).await?;
-            let local = listener.local_address().map_err(|error| BindError::Io {
-                address: address.clone(),
-                error,
-            })?;
+            let local = listener
+                .local_address()
+                .map_err(|error| BindError::Io { address: address.clone(), error })?;
             addresses.push(local);
             listeners.push(listener);
         }
@@ -99,11 +98,8 @@ impl Router {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance_id: uuid::Uuid::new_v4().into_bytes().to_vec().into(),
         };
-        let shared = Arc::new(Shared::new(BusConfig {
-            ping_timeout,
-            limits: config.limits,
-            hello,
-        }));
+        let shared =
+            Arc::new(Shared::new(BusConfig { ping_timeout, limits: config.limits, hello }));
         let places = config.max_connections.min(Semaphore::MAX_PERMITS);
         Ok(Router {
             listeners,
@@ -128,28 +124,18 @@ impl Router {
 
     /// A handle that stops the router.
     pub fn shutdown_handle(&self) -> ShutdownHandle {
-        ShutdownHandle {
-            stop: self.stop.clone(),
-        }
+        ShutdownHandle { stop: self.stop.clone() }
     }
 
     /// A handle that tells what the router does.
     pub fn status(&self) -> RouterStatus {
-        RouterStatus {
-            shared: self.reception.shared.clone(),
-        }
+        RouterStatus { shared: self.reception.shared.clone() }
     }
 
     /// Serves until a [`ShutdownHandle`] is used. Then it stops accepting, gives what is queued up to
     /// one second to leave, and closes all connections.
     pub async fn run(self) {
-        let Router {
-            listeners,
-            reception,
-            ping_timeout,
-            stop,
-            ..
-        } = self;
+        let Router { listeners, reception, ping_timeout, stop, .. } = self;
         let reception = Arc::new(reception);
         let shared = reception.shared.clone();
         let mut tasks = JoinSet::new();
@@ -192,9 +178,7 @@ async fn keep_time(shared: Arc<Shared>, ping_timeout: Option<Duration>) {
     let longest = ping_timeout.unwrap_or(IDLE).min(IDLE);
     loop {
         let latest = Instant::now() + longest;
-        let next = shared
-            .tick()
-            .map_or(latest, |deadline| deadline.min(latest));
+        let next = shared.tick().map_or(latest, |deadline| deadline.min(latest));
         tokio::time::sleep_until(next.into()).await;
     }
 }

@@ -48,10 +48,7 @@ impl Shared {
         if slot >= state.peers.len() {
             state.peers.resize_with(slot + 1, || None);
         }
-        state.peers[slot] = Some(Peer {
-            link,
-            framing: None,
-        });
+        state.peers[slot] = Some(Peer { link, framing: None });
         connection
     }
 
@@ -118,11 +115,7 @@ impl Shared {
     ) -> R {
         let result = {
             let mut state = self.state.lock();
-            let State {
-                bus,
-                peers,
-                effects,
-            } = &mut *state;
+            let State { bus, peers, effects } = &mut *state;
             let result = happen(bus, peers, effects);
             // Frames are queued under the lock, so that what one connection sends to another, and what
             // the bus adds to it, keeps its order whichever tasks are at work.

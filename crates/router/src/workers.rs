@@ -59,10 +59,8 @@ impl Workers {
 
 impl Worker {
     fn start(index: usize) -> Result<Worker, BindError> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(BindError::Worker)?;
+        let runtime =
+            Builder::new_current_thread().enable_all().build().map_err(BindError::Worker)?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -72,10 +70,6 @@ impl Worker {
                 let _ = runtime.block_on(stopped);
             })
             .map_err(BindError::Worker)?;
-        Ok(Worker {
-            handle,
-            stop,
-            thread,
-        })
+        Ok(Worker { handle, stop, thread })
     }
 }

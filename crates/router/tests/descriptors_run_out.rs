@@ -12,11 +12,7 @@ async fn connections_go_on_and_accepting_recovers() {
     let path = directory.path().join("gsb.sock");
     let mut command = Command::new("sh");
     command
-        .args([
-            "-c",
-            "ulimit -n 32; exec \"$0\" -l \"$1\"",
-            env!("CARGO_BIN_EXE_router"),
-        ])
+        .args(["-c", "ulimit -n 32; exec \"$0\" -l \"$1\"", env!("CARGO_BIN_EXE_router")])
         .arg(format!("unix:{}", path.display()));
     let router = RouterProcess::start_command(&mut command, &[]).await;
     let address = &router.addresses[0];

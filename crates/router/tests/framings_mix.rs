@@ -44,10 +44,7 @@ async fn events_reach_all_kinds() {
         assert_eq!(sender.expect::<BroadcastReply>().await.code, 0);
         for listener in &mut listeners {
             let event: BroadcastRequest = listener.expect().await;
-            assert_eq!(
-                (event.topic.as_str(), &event.data[..]),
-                ("news/today", &b"text"[..])
-            );
+            assert_eq!((event.topic.as_str(), &event.data[..]), ("news/today", &b"text"[..]));
         }
     }
     router.stop().await;
@@ -59,10 +56,7 @@ async fn the_framing_is_found_byte_by_byte() {
     let router = TestRouter::start().await;
     let packet_ping: &[u8] = &[0, 0, 0, 2, 0x72, 0];
     let classic_ping: &[u8] = &[0, 0, 0, 12, 0, 0, 0, 0];
-    for (framing, ping) in [
-        (Framing::Packet, packet_ping),
-        (Framing::Classic, classic_ping),
-    ] {
+    for (framing, ping) in [(Framing::Packet, packet_ping), (Framing::Classic, classic_ping)] {
         let mut peer = Peer::silent(&router.tcp, framing).await;
         for byte in ping {
             peer.send_bytes(&[*byte]).await;
@@ -93,18 +87,12 @@ async fn batches_and_large_frames_pass() {
         }
         for id in ["1", "2", "3"] {
             let call: CallRequest = service.expect().await;
-            assert_eq!(
-                (call.request_id.as_str(), call.data.len()),
-                (id, data.len())
-            );
+            assert_eq!((call.request_id.as_str(), call.data.len()), (id, data.len()));
             service.reply(id, &data).await;
         }
         for id in ["1", "2", "3"] {
             let reply: CallReply = caller.expect().await;
-            assert_eq!(
-                (reply.request_id.as_str(), reply.data.len()),
-                (id, data.len())
-            );
+            assert_eq!((reply.request_id.as_str(), reply.data.len()), (id, data.len()));
         }
     }
     router.stop().await;

@@ -7,10 +7,7 @@ use gsb_testkit::{Peer, TestRouter, soon};
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_turned_away() {
-    let config = RouterConfig {
-        max_connections: 2,
-        ..Default::default()
-    };
+    let config = RouterConfig { max_connections: 2, ..Default::default() };
     let router = TestRouter::with(config).await;
     let mut first = Peer::connect(&router.unix, Framing::Packet).await;
     let mut second = Peer::connect(&router.tcp, Framing::Packet).await;
@@ -35,25 +32,11 @@ async fn connections_beyond_the_limit_are_turned_away() {
 // Rule LI-1, over a socket.
 #[tokio::test]
 async fn counts_are_limited_per_connection() {
-    let limits = Limits {
-        services: 1,
-        subscriptions: 1,
-        open_calls: 1,
-    };
-    let router = TestRouter::with(RouterConfig {
-        limits,
-        ..Default::default()
-    })
-    .await;
+    let limits = Limits { services: 1, subscriptions: 1, open_calls: 1 };
+    let router = TestRouter::with(RouterConfig { limits, ..Default::default() }).await;
     let mut peer = Peer::connect(&router.unix, Framing::Packet).await;
-    assert_eq!(
-        (peer.register("/a").await, peer.register("/b").await),
-        (0, 400)
-    );
-    assert_eq!(
-        (peer.subscribe("a").await, peer.subscribe("b").await),
-        (0, 400)
-    );
+    assert_eq!((peer.register("/a").await, peer.register("/b").await), (0, 400));
+    assert_eq!((peer.subscribe("a").await, peer.subscribe("b").await), (0, 400));
     let mut caller = Peer::connect(&router.unix, Framing::Packet).await;
     caller.call("/a", "1", "").await;
     caller.call("/a", "2", "").await;
@@ -62,7 +45,7 @@ async fn counts_are_limited_per_connection() {
     router.stop().await;
 }
 
-// A peer that never reads is closed when its outbox is full; its callers are answered, others go on.
+// Rule LI-2: a peer that never reads is closed when its outbox is full; its callers are answered, others go on.
 #[tokio::test]
 async fn one_that_never_reads_is_closed() {
     let router = TestRouter::start().await;

@@ -46,9 +46,7 @@ async fn it_says_where_it_listens_and_stops_cleanly() {
         let arguments = ["-l", &url, "-l", "127.0.0.1:0"];
         let mut router = RouterProcess::start(ROUTER, arguments, &[]).await;
         assert_eq!(router.addresses[0].to_string(), url);
-        let Address::Tcp { port, .. } = &router.addresses[1] else {
-            panic!()
-        };
+        let Address::Tcp { port, .. } = &router.addresses[1] else { panic!() };
         assert_ne!(*port, 0, "the port that was chosen");
         let mut service = Peer::connect(&router.addresses[0], Framing::Packet).await;
         let mut caller = Peer::connect(&router.addresses[1], Framing::Classic).await;
@@ -59,10 +57,7 @@ async fn it_says_where_it_listens_and_stops_cleanly() {
         router.process.signal(signal).await;
         assert_eq!(router.process.wait().await.code(), Some(0), "SIG{signal}");
         assert!(!path.exists(), "the socket is removed");
-        assert_eq!(
-            std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
-            0
-        );
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
         service.expect_close().await;
     }
 }
@@ -82,11 +77,7 @@ async fn the_environment_and_a_file_set_options() {
     let mode = path.metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
     let mut peer = Peer::connect(&router.addresses[0], Framing::Packet).await;
-    let codes = [
-        peer.register("/a").await,
-        peer.register("/b").await,
-        peer.register("/c").await,
-    ];
+    let codes = [peer.register("/a").await, peer.register("/b").await, peer.register("/c").await];
     assert_eq!(codes, [0, 0, 400], "a flag wins over the file");
     peer.call("/a", "1", &"x".repeat(2000)).await;
     peer.expect_close().await;
@@ -115,16 +106,10 @@ async fn a_path_with_a_live_router_is_an_error() {
     let output = run(&["-l", &url]).await;
     assert_eq!(output.status.code(), Some(3));
     let sentence = text(&output.stderr);
-    assert!(
-        sentence.contains(&url) && sentence.contains("in use"),
-        "{sentence}"
-    );
+    assert!(sentence.contains(&url) && sentence.contains("in use"), "{sentence}");
     assert!(text(&output.stdout).is_empty());
     // The first has not noticed.
-    Peer::connect(&router.addresses[0], Framing::Packet)
-        .await
-        .expect_nothing()
-        .await;
+    Peer::connect(&router.addresses[0], Framing::Packet).await.expect_nothing().await;
 }
 
 // Another program's socket, without a lock beside it, is as live.
@@ -151,10 +136,7 @@ async fn a_stale_socket_is_replaced() {
     drop(UnixListener::bind(&path).unwrap());
     assert!(UnixStream::connect(&path).is_err());
     let router = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
-    Peer::connect(&router.addresses[0], Framing::Packet)
-        .await
-        .expect_nothing()
-        .await;
+    Peer::connect(&router.addresses[0], Framing::Packet).await.expect_nothing().await;
 }
 
 // What a router that was killed leaves behind is stale too, its lock included.
@@ -165,10 +147,7 @@ async fn a_killed_router_is_no_obstacle() {
     router.process.kill().await;
     assert!(path.exists());
     let router = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
-    Peer::connect(&router.addresses[0], Framing::Packet)
-        .await
-        .expect_nothing()
-        .await;
+    Peer::connect(&router.addresses[0], Framing::Packet).await.expect_nothing().await;
 }
 
 #[tokio::test]
@@ -179,10 +158,7 @@ async fn any_other_file_is_refused() {
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains("not a socket"));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-    let inside = format!(
-        "unix:{}/no/such/directory/gsb.sock",
-        directory.path().display()
-    );
+    let inside = format!("unix:{}/no/such/directory/gsb.sock", directory.path().display());
     assert_eq!(run(&["-l", &inside]).await.status.code(), Some(3));
 }
 

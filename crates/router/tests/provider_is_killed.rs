@@ -78,10 +78,7 @@ async fn every_waiting_caller_is_answered_at_once() {
             // Exactly one each.
             caller.expect_nothing().await;
         }
-        println!(
-            "all callers were answered {:?} after the kill",
-            killed.elapsed()
-        );
+        println!("all callers were answered {:?} after the kill", killed.elapsed());
         let mut heir = Peer::connect(&router.addresses[0], Framing::Packet).await;
         assert_eq!(heir.register("/provider").await, 0, "the name is free");
     }

@@ -5,10 +5,7 @@ use gsb_proto::messages::*;
 use gsb_testkit::{Peer, TestRouter};
 
 fn hello() -> Hello {
-    Hello {
-        instance_id: vec![7; 16].into(),
-        ..Default::default()
-    }
+    Hello { instance_id: vec![7; 16].into(), ..Default::default() }
 }
 
 #[tokio::test]

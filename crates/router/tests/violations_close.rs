@@ -18,11 +18,7 @@ fn classic(kind: i32, length: u32, body: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn each_violation_closes_its_author_alone() {
-    let router = TestRouter::with(RouterConfig {
-        max_frame: 1 << 20,
-        ..Default::default()
-    })
-    .await;
+    let router = TestRouter::with(RouterConfig { max_frame: 1 << 20, ..Default::default() }).await;
     let mut service = Peer::connect(&router.unix, Framing::Packet).await;
     let mut caller = Peer::connect(&router.tcp, Framing::Classic).await;
     service.register("/a").await;
@@ -32,59 +28,19 @@ async fn each_violation_closes_its_author_alone() {
 
     let too_long = (1u32 << 20) + 1;
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
-        (
-            "TLS",
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
-            "unknown type",
-        ),
-        (
-            "HTTP",
-            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
-            "unknown framing",
-        ),
-        (
-            "neither framing",
-            vec![0, 0, 0, 0, 0x80, 0, 0, 0],
-            "unknown framing",
-        ),
+        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), "unknown type"),
+        ("HTTP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "unknown framing"),
+        ("neither framing", vec![0, 0, 0, 0, 0x80, 0, 0, 0], "unknown framing"),
         ("an unknown type", classic(99, 0, b""), "unknown type"),
         ("a negative type", classic(-1, 0, b""), "unknown type"),
-        (
-            "an empty packet",
-            [packet(&[0x7a, 0]), packet(b"")].concat(),
-            "empty packet",
-        ),
-        (
-            "a packet of unknown fields",
-            packet(&[0x7a, 0, 0x7d]),
-            "malformed message",
-        ),
-        (
-            "a body that does not decode",
-            packet(&[0x12, 2, 0x0a, 9]),
-            "malformed message",
-        ),
-        (
-            "text that is not UTF-8",
-            packet(&[0x12, 3, 0x0a, 1, 0xff]),
-            "malformed message",
-        ),
-        (
-            "an address that is not UTF-8",
-            packet(&[0x32, 3, 0x12, 1, 0xff]),
-            "malformed message",
-        ),
-        (
-            "a long classic frame",
-            classic(4, too_long, b""),
-            "frame too large",
-        ),
+        ("an empty packet", [packet(&[0x7a, 0]), packet(b"")].concat(), "empty packet"),
+        ("a packet of unknown fields", packet(&[0x7a, 0, 0x7d]), "malformed message"),
+        ("a body that does not decode", packet(&[0x12, 2, 0x0a, 9]), "malformed message"),
+        ("text that is not UTF-8", packet(&[0x12, 3, 0x0a, 1, 0xff]), "malformed message"),
+        ("an address that is not UTF-8", packet(&[0x32, 3, 0x12, 1, 0xff]), "malformed message"),
+        ("a long classic frame", classic(4, too_long, b""), "frame too large"),
         ("a router's message", classic(1, 0, b""), "wrong direction"),
-        (
-            "two Hellos",
-            [packet(&[0x0a, 0]), packet(&[0x0a, 0])].concat(),
-            "second hello",
-        ),
+        ("two Hellos", [packet(&[0x0a, 0]), packet(&[0x0a, 0])].concat(), "second hello"),
     ];
     for (name, bytes, reason) in cases {
         let closes = |reason| {
@@ -92,11 +48,7 @@ async fn each_violation_closes_its_author_alone() {
             counters.closes.get(reason).copied().unwrap_or_default()
         };
         let before = closes(reason);
-        let framing = if bytes[4] < 8 {
-            Framing::Classic
-        } else {
-            Framing::Packet
-        };
+        let framing = if bytes[4] < 8 { Framing::Classic } else { Framing::Packet };
         let mut peer = Peer::silent(&router.tcp, framing).await;
         peer.send_bytes(&bytes).await;
         peer.expect_close().await;
@@ -121,11 +73,7 @@ async fn frames_before_a_violation_count() {
     let mut service = Peer::connect(&router.unix, Framing::Packet).await;
     service.register("/a").await;
     let mut peer = Peer::silent(&router.unix, Framing::Classic).await;
-    let call = CallRequest {
-        address: "/a".into(),
-        no_reply: true,
-        ..Default::default()
-    };
+    let call = CallRequest { address: "/a".into(), no_reply: true, ..Default::default() };
     let mut bytes = classic_frame(&call);
     bytes.extend(classic(99, 0, b""));
     peer.send_bytes(&bytes).await;
@@ -137,11 +85,7 @@ async fn frames_before_a_violation_count() {
 fn classic_frame(message: &impl Message) -> Vec<u8> {
     let frame = message.to_frame();
     let body = frame.body.into_bytes();
-    classic(
-        MessageKind::classic_type(frame.kind).unwrap(),
-        body.len() as u32,
-        &body,
-    )
+    classic(MessageKind::classic_type(frame.kind).unwrap(), body.len() as u32, &body)
 }
 
 // The last words of a peer that hangs up are heard.
@@ -153,11 +97,7 @@ async fn what_was_sent_before_hanging_up_arrives() {
     for address in [&router.unix, &router.tcp] {
         let mut peer = Peer::silent(address, Framing::Packet).await;
         for _ in 0..100 {
-            let call = CallRequest {
-                address: "/a".into(),
-                no_reply: true,
-                ..Default::default()
-            };
+            let call = CallRequest { address: "/a".into(), no_reply: true, ..Default::default() };
             peer.send(call).await;
         }
         peer.hang_up().await;

@@ -53,9 +53,7 @@ impl Peer {
             Address::Unix(path) => Box::new(UnixStream::connect(path).await.expect("a connection")),
         };
         let codec = FrameCodec::new(framing, LARGEST_MAX_FRAME);
-        Peer {
-            frames: Framed::new(socket, codec),
-        }
+        Peer { frames: Framed::new(socket, codec) }
     }
 
     /// Connects and exchanges a first message, so that the router knows the framing.
@@ -82,9 +80,7 @@ impl Peer {
 
     /// Sends a frame.
     pub async fn send_frame(&mut self, frame: Frame) {
-        soon("room to send", self.frames.send(frame))
-            .await
-            .expect("the router takes the frame");
+        soon("room to send", self.frames.send(frame)).await.expect("the router takes the frame");
     }
 
     /// Sends bytes as they are. The router may have closed the connection, which is no failure here.
@@ -131,11 +127,7 @@ impl Peer {
     pub async fn expect_close(&mut self) {
         while let Some(frame) = self.next().await {
             let idle = [MessageKind::Hello, MessageKind::Ping, MessageKind::Pong];
-            assert!(
-                idle.contains(&frame.kind),
-                "a {} instead of the end",
-                frame.kind.name()
-            );
+            assert!(idle.contains(&frame.kind), "a {} instead of the end", frame.kind.name());
         }
     }
 
@@ -147,19 +139,13 @@ impl Peer {
 
     /// Registers a service; the code of the reply.
     pub async fn register(&mut self, service_id: &str) -> i32 {
-        self.send(RegisterRequest {
-            service_id: service_id.into(),
-        })
-        .await;
+        self.send(RegisterRequest { service_id: service_id.into() }).await;
         self.expect::<RegisterReply>().await.code
     }
 
     /// Subscribes to a topic; the code of the reply.
     pub async fn subscribe(&mut self, topic: &str) -> i32 {
-        self.send(SubscribeRequest {
-            topic: topic.into(),
-        })
-        .await;
+        self.send(SubscribeRequest { topic: topic.into() }).await;
         self.expect::<SubscribeReply>().await.code
     }
 
@@ -179,35 +165,19 @@ impl Peer {
     pub async fn reply(&mut self, request_id: &str, data: &str) {
         let request_id = request_id.into();
         let data = data.to_owned().into();
-        self.send(CallReply {
-            request_id,
-            data,
-            ..Default::default()
-        })
-        .await;
+        self.send(CallReply { request_id, data, ..Default::default() }).await;
     }
 
     /// Sends a reply of a stream.
     pub async fn part(&mut self, request_id: &str, data: &str) {
         let request_id = request_id.into();
         let data = data.to_owned().into();
-        self.send(CallReply {
-            request_id,
-            data,
-            reply_type: 1,
-            ..Default::default()
-        })
-        .await;
+        self.send(CallReply { request_id, data, reply_type: 1, ..Default::default() }).await;
     }
 
     /// Sends an event; its reply is not awaited.
     pub async fn broadcast(&mut self, topic: &str, data: &str) {
         let data = data.to_owned().into();
-        self.send(BroadcastRequest {
-            caller: "/test".into(),
-            topic: topic.into(),
-            data,
-        })
-        .await;
+        self.send(BroadcastRequest { caller: "/test".into(), topic: topic.into(), data }).await;
     }
 }

@@ -26,10 +26,7 @@ impl Spawned {
             .spawn()
             .expect("the program starts");
         let stdout = child.stdout.take().expect("its output");
-        Spawned {
-            child,
-            lines: BufReader::new(stdout).lines(),
-        }
+        Spawned { child, lines: BufReader::new(stdout).lines() }
     }
 
     /// Waits for a line that contains `text`.
@@ -64,9 +61,7 @@ impl Spawned {
 
     /// Waits for its end.
     pub async fn wait(&mut self) -> ExitStatus {
-        soon("the end of the program", self.child.wait())
-            .await
-            .expect("its status")
+        soon("the end of the program", self.child.wait()).await.expect("its status")
     }
 }
 
@@ -101,10 +96,8 @@ impl RouterProcess {
         let mut process = Spawned::start(command);
         let line = process.line_with("listening on").await;
         let (_, addresses) = line.split_once("listening on ").expect("addresses");
-        let addresses = addresses
-            .split(", ")
-            .map(|address| address.parse().expect("an address"))
-            .collect();
+        let addresses =
+            addresses.split(", ").map(|address| address.parse().expect("an address")).collect();
         RouterProcess { process, addresses }
     }
 }

@@ -29,14 +29,8 @@ impl TestRouter {
     pub async fn with(config: RouterConfig) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let unix = Address::Unix(directory.path().join("gsb.sock"));
-        let tcp = Address::Tcp {
-            host: "127.0.0.1".into(),
-            port: 0,
-        };
-        let config = RouterConfig {
-            listen: vec![unix, tcp],
-            ..config
-        };
+        let tcp = Address::Tcp { host: "127.0.0.1".into(), port: 0 };
+        let config = RouterConfig { listen: vec![unix, tcp], ..config };
         let router = Router::bind(config).await.expect("a router");
         let [unix, tcp] = router.local_addresses() else {
             panic!("not two addresses");

@@ -59,9 +59,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn ready() {
     // The version of the linked crate, told by itself.
-    let version = ClientInfo::new("")
-        .version
-        .map_or_else(String::new, |version| version.to_string());
+    let version =
+        ClientInfo::new("").version.map_or_else(String::new, |version| version.to_string());
     println!("ready ya-service-bus {version}");
 }
 
@@ -153,9 +152,7 @@ fn serve(service: &str) {
         }
         Ok(Echoed { text, caller })
     });
-    let _ = typed::bind_stream(service, |Count { numbers }| {
-        stream::iter((0..numbers).map(Ok))
-    });
+    let _ = typed::bind_stream(service, |Count { numbers }| stream::iter((0..numbers).map(Ok)));
     let noted = Rc::clone(&notes);
     let _ = typed::bind(service, move |Note { text }| {
         println!("noted {text}");
@@ -248,10 +245,7 @@ impl CallRequestHandler for Events {
         if no_reply || !text.contains(' ') {
             return stream::iter([Ok(ResponseChunk::Full(data))]).boxed_local();
         }
-        let parts: Vec<_> = text
-            .split(' ')
-            .map(|part| part.as_bytes().to_vec())
-            .collect();
+        let parts: Vec<_> = text.split(' ').map(|part| part.as_bytes().to_vec()).collect();
         let end = [Ok(ResponseChunk::Full(Vec::new()))];
         stream::iter(parts.into_iter().map(|part| Ok(ResponseChunk::Part(part))))
             .chain(stream::iter(end))

@@ -82,8 +82,7 @@ impl World {
     }
 
     pub fn close(&mut self, connection: ConnId) {
-        self.bus
-            .close(connection, CloseReason::HungUp, &mut self.effects);
+        self.bus.close(connection, CloseReason::HungUp, &mut self.effects);
         self.settle();
     }
 
@@ -98,48 +97,27 @@ impl World {
     }
 
     pub fn framing_known(&mut self, connection: ConnId, framing: Framing) {
-        self.bus
-            .framing_known(connection, framing, &mut self.effects);
+        self.bus.framing_known(connection, framing, &mut self.effects);
         self.settle();
     }
 
     pub fn register(&mut self, peer: ConnId, service_id: &str) -> Vec<Seen> {
-        self.send(
-            peer,
-            RegisterRequest {
-                service_id: service_id.into(),
-            },
-        );
+        self.send(peer, RegisterRequest { service_id: service_id.into() });
         self.take(peer)
     }
 
     pub fn unregister(&mut self, peer: ConnId, service_id: &str) -> Vec<Seen> {
-        self.send(
-            peer,
-            UnregisterRequest {
-                service_id: service_id.into(),
-            },
-        );
+        self.send(peer, UnregisterRequest { service_id: service_id.into() });
         self.take(peer)
     }
 
     pub fn subscribe(&mut self, peer: ConnId, topic: &str) -> Vec<Seen> {
-        self.send(
-            peer,
-            SubscribeRequest {
-                topic: topic.into(),
-            },
-        );
+        self.send(peer, SubscribeRequest { topic: topic.into() });
         self.take(peer)
     }
 
     pub fn unsubscribe(&mut self, peer: ConnId, topic: &str) -> Vec<Seen> {
-        self.send(
-            peer,
-            UnsubscribeRequest {
-                topic: topic.into(),
-            },
-        );
+        self.send(peer, UnsubscribeRequest { topic: topic.into() });
         self.take(peer)
     }
 
@@ -181,8 +159,7 @@ impl World {
                     self.seen.push_back((to, seen));
                 }
                 Effect::Close { connection, reason } => {
-                    self.seen
-                        .push_back((connection, Seen::Closed(reason.reason())));
+                    self.seen.push_back((connection, Seen::Closed(reason.reason())));
                 }
             }
         }
@@ -200,10 +177,7 @@ pub fn call(address: &str, request_id: &str) -> CallRequest {
 }
 
 pub fn push(address: &str, request_id: &str) -> CallRequest {
-    CallRequest {
-        no_reply: true,
-        ..call(address, request_id)
-    }
+    CallRequest { no_reply: true, ..call(address, request_id) }
 }
 
 pub fn full(request_id: &str, data: &str) -> CallReply {
@@ -215,10 +189,7 @@ pub fn full(request_id: &str, data: &str) -> CallReply {
 }
 
 pub fn partial(request_id: &str, data: &str) -> CallReply {
-    CallReply {
-        reply_type: CallReplyType::Partial.into(),
-        ..full(request_id, data)
-    }
+    CallReply { reply_type: CallReplyType::Partial.into(), ..full(request_id, data) }
 }
 
 pub fn broadcast(topic: &str) -> BroadcastRequest {

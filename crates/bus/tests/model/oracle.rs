@@ -48,27 +48,13 @@ pub(super) enum Event {
 impl Say {
     pub(super) fn to_frame(&self, number: u32) -> Frame {
         match self {
-            Say::Hello(instance_id) => Hello {
-                instance_id: (*instance_id).into(),
-                ..Hello::default()
+            Say::Hello(instance_id) => {
+                Hello { instance_id: (*instance_id).into(), ..Hello::default() }.to_frame()
             }
-            .to_frame(),
-            Say::Register(name) => RegisterRequest {
-                service_id: (*name).into(),
-            }
-            .to_frame(),
-            Say::Unregister(name) => UnregisterRequest {
-                service_id: (*name).into(),
-            }
-            .to_frame(),
-            Say::Subscribe(topic) => SubscribeRequest {
-                topic: (*topic).into(),
-            }
-            .to_frame(),
-            Say::Unsubscribe(topic) => UnsubscribeRequest {
-                topic: (*topic).into(),
-            }
-            .to_frame(),
+            Say::Register(name) => RegisterRequest { service_id: (*name).into() }.to_frame(),
+            Say::Unregister(name) => UnregisterRequest { service_id: (*name).into() }.to_frame(),
+            Say::Subscribe(topic) => SubscribeRequest { topic: (*topic).into() }.to_frame(),
+            Say::Unsubscribe(topic) => UnsubscribeRequest { topic: (*topic).into() }.to_frame(),
             Say::Broadcast(topic) => event(topic, number).to_frame(),
             Say::Call(address, id) => request(call(address, id), number).to_frame(),
             Say::Push(address, id) => request(push(address, id), number).to_frame(),
@@ -85,35 +71,20 @@ fn data(number: u32) -> Bytes {
 }
 
 fn request(call: CallRequest, number: u32) -> CallRequest {
-    CallRequest {
-        data: data(number),
-        ..call
-    }
+    CallRequest { data: data(number), ..call }
 }
 
 fn reply(request_id: &str, reply_type: i32, number: u32) -> CallReply {
-    CallReply {
-        reply_type,
-        code: 777,
-        data: data(number),
-        ..full(request_id, "")
-    }
+    CallReply { reply_type, code: 777, data: data(number), ..full(request_id, "") }
 }
 
 fn event(topic: &str, number: u32) -> BroadcastRequest {
-    BroadcastRequest {
-        data: data(number),
-        ..broadcast(topic)
-    }
+    BroadcastRequest { data: data(number), ..broadcast(topic) }
 }
 
 /// A reply of the router itself, without its sentence.
 fn refusal(request_id: &str, code: i32, reason: CallReplyReason) -> Seen {
-    Seen::Reply(CallReply {
-        code,
-        reason: reason.into(),
-        ..full(request_id, "")
-    })
+    Seen::Reply(CallReply { code, reason: reason.into(), ..full(request_id, "") })
 }
 
 fn is_name(text: &str) -> bool {
@@ -263,9 +234,8 @@ impl Oracle {
         self.peers.retain(|peer| peer.id != id);
         self.services.retain(|(owner, _)| *owner != id);
         self.subscriptions.retain(|(owner, _)| *owner != id);
-        let (served, kept) = std::mem::take(&mut self.calls)
-            .into_iter()
-            .partition(|call| call.service == id);
+        let (served, kept) =
+            std::mem::take(&mut self.calls).into_iter().partition(|call| call.service == id);
         self.calls = kept;
         for call in Vec::into_iter(served) {
             if let Some(caller) = call.caller.filter(|caller| *caller != id) {
@@ -379,13 +349,7 @@ impl Oracle {
             });
         }
         let request_id = service_id;
-        self.tell(
-            service,
-            Seen::Call(CallRequest {
-                request_id,
-                ..request
-            }),
-        );
+        self.tell(service, Seen::Call(CallRequest { request_id, ..request }));
         Ok(())
     }
 
@@ -417,11 +381,8 @@ impl Oracle {
         seen: &[(ConnId, Seen)],
     ) -> Result<String, TestCaseError> {
         let calls = &self.calls;
-        let taken = |id: &str| {
-            calls
-                .iter()
-                .any(|call| call.service == service && call.service_id == id)
-        };
+        let taken =
+            |id: &str| calls.iter().any(|call| call.service == service && call.service_id == id);
         if !taken(wanted) {
             return Ok(wanted.to_owned());
         }
@@ -454,13 +415,7 @@ impl Oracle {
         if request_id != reply.request_id {
             self.reached.insert("reply under made-up id");
         }
-        self.tell(
-            caller,
-            Seen::Reply(CallReply {
-                request_id,
-                ..reply
-            }),
-        );
+        self.tell(caller, Seen::Reply(CallReply { request_id, ..reply }));
     }
 
     fn broadcast(&mut self, from: ConnId, event: BroadcastRequest) {
@@ -471,11 +426,7 @@ impl Oracle {
         for at in 0..self.peers.len() {
             let to = self.peers[at].id;
             let meets = |held: &str| topics_meet(held, &event.topic);
-            if self
-                .subscriptions
-                .iter()
-                .any(|(id, held)| *id == to && meets(held))
-            {
+            if self.subscriptions.iter().any(|(id, held)| *id == to && meets(held)) {
                 self.tell(to, Seen::Broadcast(event.clone()));
             }
         }
@@ -489,11 +440,7 @@ impl Oracle {
             subscriptions: self.subscriptions.len(),
             open_calls,
             abandoned_calls: self.calls.len() - open_calls,
-            instances: self
-                .peers
-                .iter()
-                .filter(|peer| !peer.instance.is_empty())
-                .count(),
+            instances: self.peers.iter().filter(|peer| !peer.instance.is_empty()).count(),
             deadlines: self.peers.len(),
         }
     }
@@ -526,8 +473,5 @@ fn remove(held: &mut Held, by: ConnId, name: &'static str) -> i32 {
 }
 
 pub(super) fn router_hello() -> Hello {
-    Hello {
-        name: "router".into(),
-        ..Hello::default()
-    }
+    Hello { name: "router".into(), ..Hello::default() }
 }

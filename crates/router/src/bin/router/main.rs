@@ -44,10 +44,7 @@ struct Failure {
 }
 
 fn fail(code: u8, error: impl std::fmt::Display) -> Failure {
-    Failure {
-        sentence: error.to_string(),
-        code,
-    }
+    Failure { sentence: error.to_string(), code }
 }
 
 fn start(settings: Settings) -> Result<(), Failure> {
@@ -68,10 +65,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     }
     // From here on a signal stops the router cleanly instead of killing it.
     let listen_for = |kind| signal(kind).map_err(|error| fail(EXIT_FAILURE, error));
-    let signals = [
-        listen_for(SignalKind::terminate())?,
-        listen_for(SignalKind::interrupt())?,
-    ];
+    let signals = [listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?];
     let router = Router::bind(config).await.map_err(|error| {
         let code = match error {
             BindError::InUse(_) | BindError::NotASocket(_) | BindError::Io { .. } => EXIT_LISTEN,
@@ -104,19 +98,11 @@ async fn any([terminate, interrupt]: &mut [Signal; 2]) {
 
 /// One line for people and scripts: from now on peers can connect.
 fn announce(router: &Router) {
-    let addresses: Vec<String> = router
-        .local_addresses()
-        .iter()
-        .map(Address::to_string)
-        .collect();
+    let addresses: Vec<String> = router.local_addresses().iter().map(Address::to_string).collect();
     let version = env!("CARGO_PKG_VERSION");
     // Nobody may be reading, which is no reason to stop.
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(
-        out,
-        "router {version} listening on {}",
-        addresses.join(", ")
-    );
+    let _ = writeln!(out, "router {version} listening on {}", addresses.join(", "));
     let _ = out.flush();
 }
 
@@ -131,10 +117,7 @@ fn init_log(level: log::LevelFilter) {
 /// Each connection takes a descriptor, and the usual soft limit is meant for programs without many.
 fn raise_descriptor_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
+    let raised = Rlimit { current: maximum, maximum };
     if current != maximum
         && let Err(error) = setrlimit(Resource::Nofile, raised)
     {

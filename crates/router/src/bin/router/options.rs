@@ -42,12 +42,7 @@ struct Options {
     ping_timeout: Duration,
 
     /// Largest message that is accepted. Bytes, or with a unit as in 16MiB
-    #[arg(
-        long,
-        env = "GSB_MAX_FRAME",
-        value_name = "SIZE",
-        default_value = "64MiB"
-    )]
+    #[arg(long, env = "GSB_MAX_FRAME", value_name = "SIZE", default_value = "64MiB")]
     max_frame: ByteSize,
 
     /// Connections that may be open at the same time
@@ -75,12 +70,7 @@ struct Options {
     workers: NonZeroUsize,
 
     /// What is logged to standard error: off, error, warn, info, debug or trace
-    #[arg(
-        long,
-        env = "GSB_LOG_LEVEL",
-        value_name = "LEVEL",
-        default_value = "info"
-    )]
+    #[arg(long, env = "GSB_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     log_level: log::LevelFilter,
 
     /// A TOML file with any of these options by their long names
@@ -153,9 +143,7 @@ fn read_file(file: &Path, given: &ArgMatches) -> Result<Vec<String>, clap::Error
     let mut arguments = Vec::new();
     for (key, value) in table {
         let Some(id) = option_id(&self::command(), &key) else {
-            return Err(fail(format!(
-                "{key:?} is not an option; see --help for the names"
-            )));
+            return Err(fail(format!("{key:?} is not an option; see --help for the names")));
         };
         if matches!(
             given.value_source(&id),
@@ -198,8 +186,7 @@ fn listen_address(text: &str) -> Result<Address, String> {
     } else {
         text.to_owned()
     };
-    text.parse::<Address>()
-        .map_err(|error| error.problem.to_owned())
+    text.parse::<Address>().map_err(|error| error.problem.to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -233,13 +220,9 @@ mod tests {
 
     #[test]
     fn durations_sizes_and_modes_are_read() {
-        for (text, seconds) in [
-            ("2", 2.0),
-            ("90s", 90.0),
-            ("2m", 120.0),
-            ("500ms", 0.5),
-            ("0", 0.0),
-        ] {
+        for (text, seconds) in
+            [("2", 2.0), ("90s", 90.0), ("2m", 120.0), ("500ms", 0.5), ("0", 0.0)]
+        {
             assert_eq!(duration(text).unwrap().as_secs_f64(), seconds);
         }
         assert!(duration("soon").is_err());
@@ -247,12 +230,7 @@ mod tests {
         assert!(mode("0999").is_err() && mode("7777").is_err());
         let settings = read_all(&["--max-frame", "1MiB", "-l", ":7", "-l", "unix:/x"]).unwrap();
         assert_eq!(settings.router.max_frame, 1 << 20);
-        let listen: Vec<String> = settings
-            .router
-            .listen
-            .iter()
-            .map(Address::to_string)
-            .collect();
+        let listen: Vec<String> = settings.router.listen.iter().map(Address::to_string).collect();
         assert_eq!(listen, ["tcp://0.0.0.0:7", "unix:/x"]);
     }
 

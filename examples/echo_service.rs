@@ -1,0 +1,11 @@
+//! A service: answers each call to `/echo` with what it was sent.
+
+use gsb_client::{Bus, Call, Error};
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let bus = Bus::connect_default().await?;
+    let _echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await?;
+    println!("serving /echo");
+    Err(Error::ConnectionLost(bus.closed().await))
+}

@@ -1,0 +1,16 @@
+//! A listener: prints every event below `weather`.
+
+use futures::StreamExt as _;
+use gsb_client::{Bus, Error};
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let bus = Bus::connect_default().await?;
+    let mut events = bus.subscribe("weather/**").await?;
+    println!("listening to {}", events.topic());
+    while let Some(event) = events.next().await {
+        let event = event?;
+        println!("{}: {}", event.topic, String::from_utf8_lossy(&event.data));
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! The README's examples do what it says, and it prints them as they are.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use gsb_testkit::{Spawned, TestRouter};
+use tokio::process::Command;
+
+/// The program that was built for an example beside this test.
+fn program(example: &str) -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    let profile = this.parent().and_then(Path::parent).unwrap();
+    profile.join("examples").join(example)
+}
+
+fn start(router: &TestRouter, example: &str) -> Spawned {
+    Spawned::start(Command::new(program(example)).env("GSB_URL", router.unix.to_string()))
+}
+
+#[tokio::test]
+async fn echo() {
+    let router = TestRouter::start().await;
+    let mut service = start(&router, "echo_service");
+    service.line_with("serving /echo").await;
+    let mut caller = start(&router, "echo_caller");
+    caller.line_with("hello, bus").await;
+    assert!(caller.wait().await.success());
+    router.stop().await;
+    assert!(!service.wait().await.success(), "a service without a router says so");
+}
+
+#[tokio::test]
+async fn countdown() {
+    let router = TestRouter::start().await;
+    let mut service = start(&router, "countdown_service");
+    service.line_with("serving /countdown").await;
+    let mut caller = start(&router, "countdown_caller");
+    for number in ["5", "4", "3", "2", "1", "0"] {
+        assert_eq!(caller.line_with("").await, number);
+    }
+    assert!(caller.wait().await.success());
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn events() {
+    let router = TestRouter::start().await;
+    let mut listener = start(&router, "event_listener");
+    listener.line_with("listening to weather/**").await;
+    let mut sender = start(&router, "event_sender");
+    sender.line_with("announced").await;
+    listener.line_with("weather/warsaw: sunny").await;
+    router.stop().await;
+}
+
+#[test]
+fn the_readme_prints_the_examples_as_they_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("../README.md")).unwrap();
+    for example in ["echo_service", "echo_caller"] {
+        let code = std::fs::read_to_string(root.join(example).with_extension("rs")).unwrap();
+        let (_, code) = code.split_once("\n\n").unwrap();
+        assert!(readme.contains(code), "the README does not print {example}.rs");
+    }
+    for example in ["countdown_service", "countdown_caller", "event_listener", "event_sender"] {
+        let command = format!("cargo run --example {example}");
+        assert!(readme.contains(&command), "the README does not say {command:?}");
+    }
+}
