@@ -133,11 +133,13 @@ impl Router {
     }
 
     /// Serves until a [`ShutdownHandle`] is used. Then it stops accepting, gives what is queued up to
-    /// one second to leave, and closes all connections.
+    /// one second to leave, and closes all connections. Dropping the future does the same without
+    /// giving anything time.
     pub async fn run(self) {
         let Router { listeners, reception, ping_timeout, stop, .. } = self;
         let reception = Arc::new(reception);
         let shared = reception.shared.clone();
+        let _close = CloseAll(shared.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(keep_time(shared.clone(), ping_timeout));
         for listener in listeners {
@@ -158,9 +160,7 @@ impl Router {
         if tokio::time::timeout(LEAVE_TIME, leave).await.is_err() {
             log::warn!("some connections did not take what was sent to them");
         }
-        for link in links {
-            link.close();
-        }
+        shared.close_links();
         // Every task of a connection gives its place back.
         let all = reception.max_connections.min(Semaphore::MAX_PERMITS);
         let all = u32::try_from(all).unwrap_or(u32::MAX);
@@ -168,6 +168,15 @@ impl Router {
         if let Some(reception) = Arc::into_inner(reception) {
             reception.workers.into_inner().stop().await;
         }
+    }
+}
+
+/// Closes all connections when dropped: also where [`Router::run`] is not let to its end.
+struct CloseAll(Arc<Shared>);
+
+impl Drop for CloseAll {
+    fn drop(&mut self) {
+        self.0.close_links();
     }
 }
 

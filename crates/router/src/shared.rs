@@ -98,6 +98,13 @@ impl Shared {
         peers.map(|peer| peer.link.clone()).collect()
     }
 
+    /// Closes all connections; their tasks tell the bus.
+    pub(crate) fn close_links(&self) {
+        for link in self.links() {
+            link.close();
+        }
+    }
+
     pub(crate) fn counters(&self) -> Counters {
         self.state.lock().bus.counters().clone()
     }

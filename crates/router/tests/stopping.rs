@@ -1,0 +1,91 @@
+//! However a router ends, nothing of it stays: no socket file, no connection, no thread.
+
+#![allow(clippy::unwrap_used)]
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use gsb_proto::messages::*;
+use gsb_proto::{Address, Framing};
+use gsb_router::{Router, RouterConfig};
+use gsb_testkit::{Peer, soon};
+use tempfile::TempDir;
+
+async fn bind(workers: usize) -> (TempDir, PathBuf, Router) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gsb.sock");
+    let listen = vec![Address::Unix(path.clone())];
+    let workers = NonZeroUsize::new(workers);
+    let router = Router::bind(RouterConfig { listen, workers, ..Default::default() });
+    (directory, path, router.await.unwrap())
+}
+
+#[tokio::test]
+async fn a_router_that_is_told_to_stop() {
+    for workers in [0, 1, 2] {
+        let (directory, path, router) = bind(workers).await;
+        let (handle, status) = (router.shutdown_handle(), router.status());
+        let running = tokio::spawn(router.run());
+        let address = Address::Unix(path);
+        let mut peer = Peer::connect(&address, Framing::Packet).await;
+        assert_eq!(peer.register("/a").await, 0);
+        handle.shutdown();
+        soon("the end of the router", running).await.unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        assert_eq!(status.usage(), Default::default());
+        peer.expect_close().await;
+        // Once more does no harm.
+        handle.shutdown();
+    }
+}
+
+#[tokio::test]
+async fn a_router_whose_run_is_given_up() {
+    for workers in [0, 1] {
+        let (directory, path, router) = bind(workers).await;
+        let running = tokio::spawn(router.run());
+        let address = Address::Unix(path);
+        let mut peer = Peer::connect(&address, Framing::Packet).await;
+        running.abort();
+        soon("the end of the router", running).await.unwrap_err();
+        peer.expect_close().await;
+        soon("the end of the socket", async {
+            while std::fs::read_dir(directory.path()).unwrap().count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_router_that_never_ran() {
+    let (directory, _, router) = bind(1).await;
+    drop(router);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+// What was on its way when the router was told to stop still arrives.
+#[tokio::test]
+async fn what_is_queued_leaves() {
+    let (_directory, path, router) = bind(1).await;
+    let handle = router.shutdown_handle();
+    let running = tokio::spawn(router.run());
+    let address = Address::Unix(path);
+    let mut service = Peer::connect(&address, Framing::Packet).await;
+    service.register("/a").await;
+    let mut caller = Peer::connect(&address, Framing::Packet).await;
+    let data = "x".repeat(1 << 20);
+    for id in 0..10 {
+        caller.call("/a", &id.to_string(), &data).await;
+    }
+    // Routed, and more than the socket takes.
+    caller.expect_nothing().await;
+    handle.shutdown();
+    for _ in 0..10 {
+        let call: CallRequest = service.expect().await;
+        assert_eq!(call.data.len(), data.len());
+    }
+    service.expect_close().await;
+    soon("the end of the router", running).await.unwrap();
+}
