@@ -1,11 +1,10 @@
 //! Opening a connection, and the task that reads it.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gsb_net::{Inbox, Link, Stream, Wake};
+use gsb_net::{Inbox, Link, Received, Stream};
 use gsb_proto::frame::LARGEST_MAX_FRAME;
 use gsb_proto::messages::{Hello, Message};
 use gsb_proto::{Address, FrameDecoder, Framing, MessageKind};
@@ -108,18 +107,9 @@ fn receive_all(shared: &Arc<Shared>, inbox: &mut Inbox) -> Result<(), LostReason
 
 /// Waits for bytes.
 async fn fill(shared: &Shared, inbox: &mut Inbox) -> Result<(), LostReason> {
-    loop {
-        if shared.link().wake().await? == Wake::Closed {
-            return Err(LostReason::Closed);
-        }
-        match inbox.fill(shared.link().stream()) {
-            Ok(None) => {}
-            Ok(Some(0)) => return Err(LostReason::HungUp),
-            Ok(Some(_)) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                return Err(LostReason::HungUp);
-            }
-            Err(error) => return Err(error.into()),
-        }
+    match shared.link().receive(inbox).await? {
+        Received::Bytes => Ok(()),
+        Received::End => Err(LostReason::HungUp),
+        Received::Closed => Err(LostReason::Closed),
     }
 }

@@ -7,8 +7,18 @@ use gsb_proto::{Frame, FrameDecoder, Framing, Violation};
 
 use crate::stream::Stream;
 
-/// Least and most room offered to one read, in bytes.
-const CHUNK: std::ops::RangeInclusive<usize> = 4 << 10..=256 << 10;
+/// Least and most room offered to one read, in bytes. What one read brings is routed in one go, so
+/// the most is also how long others wait.
+const CHUNK: std::ops::RangeInclusive<usize> = 4 << 10..=64 << 10;
+
+/// Room offered to a read in the middle of a large frame, in bytes.
+const LARGE_CHUNK: usize = 256 << 10;
+
+/// After reading so much without a pause, a task lets others run. In bytes.
+const CREDIT: usize = 64 << 10;
+
+/// What a read costs of [`CREDIT`] at least, in bytes.
+const LEAST_COST: usize = 2 << 10;
 
 /// Reads from a stream and cuts what came into frames.
 ///
@@ -20,26 +30,30 @@ pub struct Inbox {
     buffer: BytesMut,
     /// Room to offer to the next read: follows how much the last ones brought.
     chunk: usize,
+    /// What is left of [`CREDIT`].
+    credit: usize,
 }
 
 impl Inbox {
     /// An empty inbox.
     pub fn new(decoder: FrameDecoder) -> Self {
-        Inbox { decoder, buffer: BytesMut::new(), chunk: *CHUNK.start() }
+        Inbox { decoder, buffer: BytesMut::new(), chunk: *CHUNK.start(), credit: CREDIT }
     }
 
     /// Reads once: how many bytes came, 0 at the end of the stream, `None` if there are none now.
     ///
     /// # Errors
     /// Those of the socket.
-    pub fn fill(&mut self, stream: &Stream) -> io::Result<Option<usize>> {
-        self.buffer.reserve(self.chunk);
+    pub(crate) fn fill(&mut self, stream: &Stream) -> io::Result<Option<usize>> {
+        let is_large = self.buffer.len() >= *CHUNK.end();
+        self.buffer.reserve(if is_large { LARGE_CHUNK } else { self.chunk });
         let room = self.buffer.capacity() - self.buffer.len();
         let read = match stream.try_read(&mut self.buffer) {
             Ok(read) => Some(read),
             Err(error) if is_transient(&error) => None,
             Err(error) => return Err(error),
         };
+        self.credit = read.map_or(CREDIT, |read| self.credit.saturating_sub(read.max(LEAST_COST)));
         match read {
             Some(read) if read == room => self.chunk = (self.chunk * 2).min(*CHUNK.end()),
             Some(read) if read < self.chunk / 4 => {
@@ -51,6 +65,15 @@ impl Inbox {
             self.buffer = BytesMut::new();
         }
         Ok(read)
+    }
+
+    /// Whether others should run before more is read. Says so once.
+    pub(crate) fn must_pause(&mut self) -> bool {
+        let must_pause = self.credit == 0;
+        if must_pause {
+            self.credit = CREDIT;
+        }
+        must_pause
     }
 
     /// The next whole frame of what has been read; `None` if there is none.

@@ -10,6 +10,6 @@ mod outbox;
 mod stream;
 
 pub use inbox::Inbox;
-pub use link::{Link, Wake};
+pub use link::{Link, Received};
 pub use outbox::OutboxFull;
 pub use stream::{StdStream, Stream};

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use gsb_proto::{Frame, Framing};
 use parking_lot::Mutex;
 use tokio::io::Interest;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
-use crate::inbox::is_transient;
+use crate::inbox::{Inbox, is_transient};
 use crate::outbox::{Outbox, OutboxFull, advance, with_slices};
 use crate::stream::Stream;
 
@@ -18,8 +18,8 @@ use crate::stream::Stream;
 /// takes without waiting, and never holds the outbox's lock meanwhile: whoever finds a flush under way
 /// leaves its frames to it. Frames leave in the order in which they were pushed.
 ///
-/// One task owns the reading side and loops over [`wake`](Link::wake); it also writes what a flush had
-/// to leave behind because the socket was full.
+/// One task drives the link by looping over [`receive`](Link::receive), which also writes what a flush
+/// had to leave behind because the socket was full.
 #[derive(Debug)]
 pub struct Link {
     stream: Stream,
@@ -29,6 +29,8 @@ pub struct Link {
     driver: Notify,
     /// There is room again, or the link was closed.
     room: Notify,
+    /// Whoever waits for room holds it, the others queue for it: first come, first served.
+    turn: Semaphore,
     closed: AtomicBool,
 }
 
@@ -43,11 +45,13 @@ struct State {
     broken: bool,
 }
 
-/// Why the driver of a [`Link`] was woken.
+/// What came of waiting for bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wake {
-    /// There may be something to read.
-    Readable,
+pub enum Received {
+    /// Bytes, whole frames or not.
+    Bytes,
+    /// The end of the stream: the peer is gone, or sends nothing more.
+    End,
     /// The link was closed on this side.
     Closed,
 }
@@ -61,11 +65,12 @@ impl Link {
             limit,
             driver: Notify::new(),
             room: Notify::new(),
+            turn: Semaphore::new(1),
             closed: AtomicBool::new(false),
         }
     }
 
-    /// The socket itself, for reading.
+    /// The socket itself.
     pub fn stream(&self) -> &Stream {
         &self.stream
     }
@@ -109,17 +114,27 @@ impl Link {
         self.push_within(framing, frame, usize::MAX) == Ok(true)
     }
 
-    /// Appends a frame when the limit allows it, and flushes. Returns at once on a closed link.
-    pub async fn send(&self, framing: Framing, frame: &Frame) {
-        let pushed = self.when_room(|| self.push(framing, frame)).await;
-        if pushed {
+    /// Appends a frame when the limit allows it, and flushes. Returns at once on a closed link, with
+    /// `false`.
+    pub async fn send(&self, framing: Framing, frame: &Frame) -> bool {
+        // Somebody who always has something to send must not keep everybody else from running.
+        tokio::task::coop::consume_budget().await;
+        if self.when_room(|| self.push(framing, frame)).await {
             self.flush();
         }
+        !self.is_closed()
     }
 
-    /// Tries something that pushes, now and whenever there may be more room, until it succeeds. Waits
-    /// in no particular order with other waiters.
+    /// Tries something that pushes, now and whenever there may be more room, until it succeeds. Whoever
+    /// waits for room has it before whoever comes later.
     pub async fn when_room<R>(&self, mut attempt: impl FnMut() -> Result<R, OutboxFull>) -> R {
+        if self.turn.available_permits() > 0
+            && let Ok(result) = attempt()
+        {
+            return result;
+        }
+        // The semaphore is never closed.
+        let _turn = self.turn.acquire().await;
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
@@ -159,6 +174,10 @@ impl Link {
             };
             advance(&mut pieces, written);
             let mut state = self.state.lock();
+            if state.broken {
+                // Closed meanwhile; what was taken out is dropped as well.
+                return;
+            }
             state.outbox.put_back(std::mem::take(&mut pieces), written);
             state.full |= stop;
             if stop || state.outbox.is_empty() {
@@ -180,20 +199,45 @@ impl Link {
         }
     }
 
+    /// Drops what is queued and takes nothing more.
     fn break_off(&self) {
-        *self.state.lock() = State { broken: true, ..State::default() };
+        let dropped =
+            std::mem::replace(&mut *self.state.lock(), State { broken: true, ..State::default() });
+        drop(dropped);
         self.room.notify_waiters();
     }
 
-    /// Waits until there is something to read or the link is closed, and meanwhile writes what is
-    /// queued whenever the socket has room. For one task at a time; may be dropped at any time.
+    /// Waits for bytes and reads them once; meanwhile writes what is queued whenever the socket has
+    /// room. Now and then lets other tasks run, however much there is to read. For one task at a time;
+    /// may be dropped at any time.
     ///
     /// # Errors
-    /// Those of waiting on the socket.
-    pub async fn wake(&self) -> io::Result<Wake> {
+    /// Those of the socket.
+    pub async fn receive(&self, inbox: &mut Inbox) -> io::Result<Received> {
+        if inbox.must_pause() {
+            tokio::task::yield_now().await;
+        }
+        loop {
+            if !self.wake().await? {
+                return Ok(Received::Closed);
+            }
+            match inbox.fill(&self.stream) {
+                Ok(None) => {}
+                Ok(Some(0)) => return Ok(Received::End),
+                Ok(Some(_)) => return Ok(Received::Bytes),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Ok(Received::End);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until there may be something to read; `false` if the link is closed.
+    async fn wake(&self) -> io::Result<bool> {
         loop {
             if self.is_closed() {
-                return Ok(Wake::Closed);
+                return Ok(false);
             }
             let interest = if self.state.lock().full {
                 Interest::READABLE | Interest::WRITABLE
@@ -207,7 +251,7 @@ impl Link {
                         self.write(true);
                     }
                     if ready.is_readable() || ready.is_read_closed() || ready.is_error() {
-                        return Ok(Wake::Readable);
+                        return Ok(true);
                     }
                 }
                 () = self.driver.notified() => {}
@@ -215,11 +259,12 @@ impl Link {
         }
     }
 
-    /// Gives up both directions: what is queued is dropped, the driver is woken.
+    /// Ends both directions, for the peer too: what is queued is dropped, the driver is woken.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.break_off();
+        self.stream.shut_down();
         self.driver.notify_one();
-        self.room.notify_waiters();
     }
 
     /// Whether the link was closed on this side.

@@ -27,21 +27,19 @@ async fn read(link: &Link, count: usize) -> Vec<(u32, usize)> {
     let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, 64 << 20));
     let mut numbers = Vec::new();
     while numbers.len() < count {
-        assert_eq!(link.wake().await.unwrap(), Wake::Readable);
-        while let Some(read) = inbox.fill(link.stream()).unwrap() {
-            assert_ne!(read, 0, "the stream ended early");
-            while let Some(frame) = inbox.next_frame().unwrap() {
-                let body = frame.body.into_bytes();
-                let number = u32::from_be_bytes(*body.first_chunk().unwrap());
-                numbers.push((number, body.len()));
-            }
+        assert_eq!(link.receive(&mut inbox).await.unwrap(), Received::Bytes);
+        while let Some(frame) = inbox.next_frame().unwrap() {
+            let body = frame.body.into_bytes();
+            let number = u32::from_be_bytes(*body.first_chunk().unwrap());
+            numbers.push((number, body.len()));
         }
     }
     numbers
 }
 
 async fn drive(link: Arc<Link>) {
-    while link.wake().await.unwrap() != Wake::Closed {}
+    let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, LIMIT));
+    while link.receive(&mut inbox).await.unwrap() == Received::Bytes {}
 }
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -109,6 +107,55 @@ async fn the_limit_holds_but_one_frame_always_fits() {
     assert!(a.queued() > 3 * LIMIT);
     a.close();
     assert_eq!(a.push(Framing::Packet, &frame(2, 4)), Ok(false), "dropped, not refused");
+}
+
+// In the middle of a write, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_while_others_write_is_fine() {
+    for _ in 0..200 {
+        let (a, b) = pair();
+        let reader = tokio::spawn(drive(b));
+        let writer = tokio::spawn({
+            let a = a.clone();
+            async move { while a.send(Framing::Packet, &frame(0, 10_000)).await {} }
+        });
+        tokio::task::yield_now().await;
+        a.close();
+        soon(writer).await.unwrap();
+        soon(reader).await.unwrap();
+        assert_eq!(a.queued(), 0);
+    }
+}
+
+// The peer is told at once, however many still hold the link.
+#[tokio::test]
+async fn closing_ends_the_stream_for_the_peer() {
+    let (a, b) = pair();
+    let _held = a.clone();
+    a.close();
+    let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, LIMIT));
+    assert_eq!(soon(b.receive(&mut inbox)).await.unwrap(), Received::End);
+}
+
+// A large frame that waits for room is not passed for ever by small ones that come later.
+#[tokio::test]
+async fn a_large_frame_gets_its_turn() {
+    let (a, b) = pair();
+    let driver = tokio::spawn(drive(a.clone()));
+    let reader = tokio::spawn(drive(b));
+    let small: Vec<_> = (0..8)
+        .map(|_| {
+            let a = a.clone();
+            tokio::spawn(async move { while a.send(Framing::Packet, &frame(1, 8000)).await {} })
+        })
+        .collect();
+    for _ in 0..5 {
+        assert!(soon(a.send(Framing::Packet, &frame(2, LIMIT - 100))).await);
+    }
+    a.close();
+    for task in small.into_iter().chain([driver, reader]) {
+        soon(task).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! A socket of either kind.
 
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
 
 use bytes::BytesMut;
 use gsb_proto::Address;
+use socket2::SockRef;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -73,6 +74,16 @@ impl Stream {
             StdStream::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
             StdStream::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
         }
+    }
+
+    /// Ends both directions at once, whoever else still holds the stream.
+    pub(crate) fn shut_down(&self) {
+        let socket = match self {
+            Stream::Tcp(stream) => SockRef::from(stream),
+            Stream::Unix(stream) => SockRef::from(stream),
+        };
+        // Fails only where the peer has ended it before.
+        let _ = socket.shutdown(Shutdown::Both);
     }
 
     /// The peer's IP address, on TCP.

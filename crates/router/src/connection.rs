@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gsb_bus::{CloseReason, ConnId, Identity};
-use gsb_net::{Inbox, Link, Stream, Wake};
+use gsb_net::{Inbox, Link, Received, Stream};
 use gsb_proto::{Frame, FrameDecoder};
 
 use crate::config::OUTBOX_LIMIT;
@@ -38,19 +38,11 @@ async fn receive(
     let mut frames = Vec::new();
     let mut flush = Vec::new();
     loop {
-        match link.wake().await {
-            Ok(Wake::Readable) => {}
+        match link.receive(&mut inbox).await {
+            Ok(Received::Bytes) => {}
+            Ok(Received::End) => return CloseReason::HungUp,
             // Whoever closed it on this side has told the bus, or the router stops.
-            Ok(Wake::Closed) => return CloseReason::Shutdown,
-            Err(error) => return CloseReason::Io(error.to_string()),
-        }
-        match inbox.fill(link.stream()) {
-            Ok(None) => continue,
-            Ok(Some(0)) => return CloseReason::HungUp,
-            Ok(Some(_)) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
-                return CloseReason::HungUp;
-            }
+            Ok(Received::Closed) => return CloseReason::Shutdown,
             Err(error) => return CloseReason::Io(error.to_string()),
         }
         let end = collect(&mut inbox, &mut frames);
