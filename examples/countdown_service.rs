@@ -17,5 +17,5 @@ async fn main() -> Result<(), Error> {
     };
     let _countdown = bus.register_stream("/countdown", countdown).await?;
     println!("serving /countdown");
-    Err(Error::ConnectionLost(bus.closed().await))
+    bus.closed().await
 }

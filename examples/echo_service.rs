@@ -7,5 +7,5 @@ async fn main() -> Result<(), Error> {
     let bus = Bus::connect_default().await?;
     let _echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await?;
     println!("serving /echo");
-    Err(Error::ConnectionLost(bus.closed().await))
+    bus.closed().await
 }

@@ -9,8 +9,11 @@ async fn main() -> Result<(), Error> {
     let mut events = bus.subscribe("weather/**").await?;
     println!("listening to {}", events.topic());
     while let Some(event) = events.next().await {
-        let event = event?;
-        println!("{}: {}", event.topic, String::from_utf8_lossy(&event.data));
+        match event {
+            Ok(event) => println!("{}: {}", event.topic, String::from_utf8_lossy(&event.data)),
+            // A gap, because this was too slow, or the last thing before the end.
+            Err(error) => eprintln!("{error}"),
+        }
     }
     Ok(())
 }

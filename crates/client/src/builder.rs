@@ -12,6 +12,18 @@ use crate::error::Error;
 /// How long a call waits for its reply, if not told otherwise.
 pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a request to the router waits for its answer, if not told otherwise.
+pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long connecting may take, if not told otherwise.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many bytes may wait, to be sent or for one consumer, if not told otherwise: 16 MiB.
+pub const DEFAULT_BUFFER_LIMIT: usize = 16 << 20;
+
+/// How many calls one service handles at the same time, if not told otherwise.
+pub const DEFAULT_MAX_RUNNING: usize = 65_536;
+
 /// Options of a [`Bus`]; made by [`Bus::builder`].
 #[derive(Debug, Clone)]
 #[must_use = "call `connect`"]
@@ -19,6 +31,7 @@ pub struct BusBuilder {
     pub(crate) name: String,
     pub(crate) framing: Framing,
     pub(crate) connect_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     pub(crate) call_timeout: Option<Duration>,
     pub(crate) max_frame: usize,
     pub(crate) outbox_limit: usize,
@@ -31,12 +44,13 @@ impl Default for BusBuilder {
         BusBuilder {
             name: env!("CARGO_PKG_NAME").to_owned(),
             framing: Framing::Packet,
-            connect_timeout: Duration::from_secs(10),
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            request_timeout: DEFAULT_REQUEST_TIMEOUT,
             call_timeout: Some(DEFAULT_CALL_TIMEOUT),
             max_frame: DEFAULT_MAX_FRAME,
-            outbox_limit: 16 << 20,
-            buffer_limit: 16 << 20,
-            max_running: 4096,
+            outbox_limit: DEFAULT_BUFFER_LIMIT,
+            buffer_limit: DEFAULT_BUFFER_LIMIT,
+            max_running: DEFAULT_MAX_RUNNING,
         }
     }
 }
@@ -55,9 +69,16 @@ impl BusBuilder {
         self
     }
 
-    /// How long to wait for a connection. 10 seconds by default.
+    /// How long to wait for a connection, the router's Hello included; [`DEFAULT_CONNECT_TIMEOUT`].
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long registering, subscribing, broadcasting and their opposites wait for the router;
+    /// [`DEFAULT_REQUEST_TIMEOUT`].
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
         self
     }
 
@@ -75,21 +96,22 @@ impl BusBuilder {
         self
     }
 
-    /// How many bytes may wait to be sent to the router before senders have to wait. 16 MiB by default.
+    /// How many bytes may wait to be sent to the router before senders have to wait;
+    /// [`DEFAULT_BUFFER_LIMIT`].
     pub fn outbox_limit(mut self, limit: usize) -> Self {
         self.outbox_limit = limit;
         self
     }
 
     /// How many bytes of one stream or subscription may wait for their consumer; see
-    /// [`Error::Overflow`]. 16 MiB by default.
+    /// [`Error::Overflow`]. [`DEFAULT_BUFFER_LIMIT`] by default.
     pub fn buffer_limit(mut self, limit: usize) -> Self {
         self.buffer_limit = limit;
         self
     }
 
     /// How many calls one service handles at the same time. A call beyond that is answered with a
-    /// failure that says so. 4096 by default.
+    /// failure that says so. [`DEFAULT_MAX_RUNNING`] by default.
     pub fn max_running(mut self, limit: usize) -> Self {
         self.max_running = limit;
         self

@@ -1,6 +1,7 @@
 //! The handle that users hold.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _};
@@ -16,16 +17,40 @@ use crate::shared::Shared;
 use crate::subscriptions::Subscription;
 
 /// A connection to a bus. Cheap to clone; all clones share the connection, which is closed when the
-/// last of them and of the [`Registration`]s, [`Subscription`]s and streams made from them is dropped.
-#[derive(Debug, Clone)]
+/// last of them and of the [`Registration`]s, [`Subscription`]s and streams made from them is dropped,
+/// and by [`Bus::close`].
+///
+/// The connection is served by a task of the runtime that it was made on, which needs I/O and time
+/// enabled; when that runtime ends, the connection is lost.
+#[derive(Clone)]
 pub struct Bus {
     handle: Arc<Handle>,
+}
+
+/// A [`Bus`] that does not keep the connection. For a handler that makes calls itself: one that held a
+/// [`Bus`] would keep the connection that keeps the handler.
+#[derive(Debug, Clone)]
+pub struct WeakBus {
+    handle: Weak<Handle>,
 }
 
 /// Ends the connection when the last handle is dropped.
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared().fmt(f)
+    }
+}
+
+impl WeakBus {
+    /// The bus, if anybody still holds it.
+    pub fn upgrade(&self) -> Option<Bus> {
+        self.handle.upgrade().map(|handle| Bus { handle })
+    }
 }
 
 impl Drop for Handle {
@@ -41,6 +66,11 @@ impl Bus {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
+    }
+
+    /// A handle that does not keep the connection.
+    pub fn downgrade(&self) -> WeakBus {
+        WeakBus { handle: Arc::downgrade(&self.handle) }
     }
 
     /// Options for a connection.
@@ -71,12 +101,14 @@ impl Bus {
 
     /// Registers a service that answers each call once.
     ///
-    /// Calls are handled concurrently. A handler that fails or panics answers its caller with a
-    /// failure.
+    /// Calls are handled concurrently, up to [`BusBuilder::max_running`]. A handler that fails or panics
+    /// answers its caller with a failure. When the connection is lost, a call that is being handled
+    /// goes on, a stream ends at its next item. A handler that makes calls itself should hold a
+    /// [`WeakBus`].
     ///
     /// # Errors
-    /// [`Error::Name`], [`Error::AlreadyRegistered`], [`Error::BadRequest`] if the router refuses it, and
-    /// [`Error::ConnectionLost`].
+    /// [`Error::Name`], [`Error::AlreadyRegistered`], [`Error::BadRequest`] if the router refuses it,
+    /// [`Error::Timeout`], [`Error::ConnectionLost`].
     pub async fn register<F, R, B>(
         &self,
         service_id: &str,
@@ -176,15 +208,16 @@ impl Bus {
     /// segment, `**` any number of them. Events that are announced after this returns are received.
     ///
     /// # Errors
-    /// [`Error::Name`], [`Error::BadRequest`] if the router refuses it, [`Error::ConnectionLost`].
+    /// [`Error::Name`], [`Error::BadRequest`] if the router refuses it, [`Error::Timeout`],
+    /// [`Error::ConnectionLost`].
     pub async fn subscribe(&self, topic: &str) -> Result<Subscription, Error> {
         let topic = Topic::new(topic)?;
         let shared = self.shared();
         let queue = Arc::new(Queue::new(shared.options().buffer_limit, WhenFull::Drop));
-        let (key, confirmed) = shared.subscribe(topic.clone(), queue.clone())?;
+        let (key, confirmed) = shared.subscribe(&topic, queue.clone())?;
         // Made before the router has answered: if it refuses, or this future is dropped, the
         // subscription is undone.
-        let subscription = Subscription::new(self.clone(), topic, key, queue);
+        let subscription = Subscription::new(self.clone(), topic.clone(), key, queue);
         confirmed.await?;
         Ok(subscription)
     }
@@ -194,7 +227,7 @@ impl Bus {
     /// arrived.
     ///
     /// # Errors
-    /// [`Error::Name`], [`Error::TooLarge`], [`Error::ConnectionLost`].
+    /// [`Error::Name`], [`Error::TooLarge`], [`Error::Timeout`], [`Error::ConnectionLost`].
     pub async fn broadcast(&self, topic: &str, data: impl Into<Bytes>) -> Result<(), Error> {
         let topic = Topic::new(topic)?;
         let event = BroadcastRequest {
@@ -205,14 +238,23 @@ impl Bus {
         self.shared().broadcast(event).await
     }
 
-    /// Waits until the connection is gone, and says why.
-    pub async fn closed(&self) -> LostReason {
-        self.shared().wait_lost().await
+    /// Waits until the connection is gone: what a program does that only serves.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionLost`], unless it was closed on this side.
+    pub async fn closed(&self) -> Result<(), Error> {
+        match self.shared().wait_lost().await {
+            LostReason::Closed => Ok(()),
+            reason => Err(Error::ConnectionLost(reason)),
+        }
     }
 
-    /// Waits until all that was sent has left, then closes the connection for all handles.
+    /// Waits until all that was sent has left, at most for the time that a request may take, then
+    /// closes the connection for all handles.
     pub async fn close(self) {
-        self.shared().link().drained().await;
+        let after = self.shared().options().request_timeout;
+        // What a router does not read in this time, it never will.
+        let _ = tokio::time::timeout(after, self.shared().link().drained()).await;
         self.shared().lose(LostReason::Closed);
     }
 }

@@ -19,8 +19,9 @@ pub(crate) enum Waiting {
     Stream(Arc<Queue<Bytes>>),
 }
 
+/// A call that waits for a reply.
 #[derive(Debug)]
-struct OpenCall {
+pub(crate) struct Pending {
     address: String,
     waiting: Waiting,
 }
@@ -28,74 +29,95 @@ struct OpenCall {
 /// The open calls of one connection, by request id.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    open: HashMap<String, OpenCall>,
+    open: HashMap<String, Pending>,
 }
 
 impl Calls {
     pub(crate) fn open(&mut self, request_id: String, address: String, waiting: Waiting) {
-        self.open.insert(request_id, OpenCall { address, waiting });
+        self.open.insert(request_id, Pending { address, waiting });
     }
 
     /// Nobody waits for this call any more; its replies are dropped when they come.
-    pub(crate) fn forget(&mut self, request_id: &str) {
-        self.open.remove(request_id);
+    pub(crate) fn forget(&mut self, request_id: &str) -> Option<Pending> {
+        self.open.remove(request_id)
     }
 
-    /// Hands a reply to whoever waits for it.
-    pub(crate) fn reply(&mut self, reply: &CallReply) {
+    /// Whom a reply is for, to be [delivered](Pending::deliver) when no lock is held. Takes the call out
+    /// if the reply ends it; `None` if nobody waits.
+    pub(crate) fn reply(&mut self, reply: &CallReply) -> Option<Pending> {
         let id = reply.request_id.as_str();
         let Some(call) = self.open.get(id) else {
             log::debug!("a reply to the call {id}, for which nobody waits, is dropped");
-            return;
+            return None;
         };
-        let is_last = reply.reply_type != CallReplyType::Partial as i32;
-        let goes_on = match &call.waiting {
-            Waiting::Once(_) => false,
-            Waiting::Stream(queue) => stream_reply(queue, &call.address, reply, is_last),
-        };
-        if goes_on {
-            return;
-        }
-        if let Some(OpenCall { address, waiting: Waiting::Once(waiting) }) = self.open.remove(id) {
-            let result = if is_last || reply.code != CallReplyCode::CallReplyOk as i32 {
-                payload(&address, reply)
-            } else {
-                Err(Error::IsStream { address })
-            };
-            // Nobody may be waiting any more, which is as good.
-            let _ = waiting.send(result);
+        match &call.waiting {
+            Waiting::Stream(queue) if !is_last(reply) => {
+                let waiting = Waiting::Stream(queue.clone());
+                Some(Pending { address: call.address.clone(), waiting })
+            }
+            _ => self.open.remove(id),
         }
     }
 
-    /// The connection is gone: every call ends.
-    pub(crate) fn lost(&mut self, reason: &LostReason) {
-        for (_, call) in self.open.drain() {
-            let error = Error::ConnectionLost(reason.clone());
-            match call.waiting {
-                Waiting::Once(waiting) => drop(waiting.send(Err(error))),
-                Waiting::Stream(queue) => queue.end(Some(error)),
+    /// Every call; none will be answered any more.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Pending> + use<> {
+        std::mem::take(&mut self.open).into_values()
+    }
+}
+
+impl Pending {
+    /// Hands a reply to whoever waits for it; `false` if nothing more is wanted.
+    pub(crate) fn deliver(self, reply: &CallReply) -> bool {
+        let result = payload(&self.address, reply);
+        match self.waiting {
+            Waiting::Once(waiting) => {
+                let result = match result {
+                    Ok(_) if is_partial(reply) => Err(Error::IsStream { address: self.address }),
+                    result => result,
+                };
+                // Nobody may be waiting any more, which is as good.
+                let _ = waiting.send(result);
+                false
             }
+            Waiting::Stream(queue) => {
+                let is_last = is_last(reply);
+                let wanted = match result {
+                    Err(error) => {
+                        queue.end(Some(error));
+                        false
+                    }
+                    // The last reply may bring something, or only the end.
+                    Ok(data) if is_last && data.is_empty() => false,
+                    Ok(data) => {
+                        let length = data.len();
+                        queue.push(data, length)
+                    }
+                };
+                if is_last {
+                    queue.end(None);
+                }
+                wanted && !is_last
+            }
+        }
+    }
+
+    /// The connection is gone.
+    pub(crate) fn lost(self, reason: &LostReason) {
+        let error = Error::ConnectionLost(reason.clone());
+        match self.waiting {
+            Waiting::Once(waiting) => drop(waiting.send(Err(error))),
+            Waiting::Stream(queue) => queue.end(Some(error)),
         }
     }
 }
 
-/// Adds a reply to its stream; `false` if that ends it.
-fn stream_reply(queue: &Queue<Bytes>, address: &str, reply: &CallReply, is_last: bool) -> bool {
-    match payload(address, reply) {
-        Err(error) => {
-            queue.end(Some(error));
-            false
-        }
-        // The last reply may bring something, or only the end.
-        Ok(data) => {
-            let length = data.len();
-            let wanted = (is_last && length == 0) || queue.push(data, length);
-            if is_last {
-                queue.end(None);
-            }
-            wanted && !is_last
-        }
-    }
+fn is_partial(reply: &CallReply) -> bool {
+    reply.reply_type == CallReplyType::Partial as i32
+}
+
+/// Whether a call is over with this reply: it says so, or it is a refusal.
+fn is_last(reply: &CallReply) -> bool {
+    !is_partial(reply) || reply.code != CallReplyCode::CallReplyOk as i32
 }
 
 /// What a reply says: its payload, or the refusal that it is.

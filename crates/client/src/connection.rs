@@ -1,5 +1,6 @@
 //! Opening a connection, and the task that reads it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +19,17 @@ use crate::shared::Shared;
 /// How long what was sent may take to leave when the last handle is dropped.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
+/// Time between attempts to connect to a socket whose queue is full.
+const RETRY_TIME: Duration = Duration::from_millis(10);
+
 /// Connects, introduces itself and starts reading.
 pub(crate) async fn open(options: BusBuilder, address: Address) -> Result<Bus, Error> {
     let timeout = options.connect_timeout;
     let opened = tokio::time::timeout(timeout, introduce(options, &address)).await;
     let problem = match opened {
         Ok(Ok((shared, inbox))) => {
-            tokio::spawn(run(shared.clone(), inbox));
+            // The guard goes along, so that it is there even if the task is never run.
+            tokio::spawn(run(LoseWhenDropped(shared.clone()), inbox));
             return Ok(Bus::new(shared));
         }
         Ok(Err(reason)) => reason.to_string(),
@@ -38,7 +43,7 @@ async fn introduce(
     options: BusBuilder,
     address: &Address,
 ) -> Result<(Arc<Shared>, Inbox), LostReason> {
-    let stream = Stream::connect(address).await?;
+    let stream = connect(address).await?;
     let link = Link::new(stream, options.outbox_limit);
     let framing = options.framing;
     let instance_id = Uuid::new_v4();
@@ -49,7 +54,7 @@ async fn introduce(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         instance_id: Bytes::copy_from_slice(instance_id.as_bytes()),
     };
-    let shared = Arc::new(Shared::new(link, options, instance_id));
+    let shared = Arc::new(Shared::new(address.clone(), link, options, instance_id));
     if framing == Framing::Packet {
         shared.send(&hello.to_frame()).await;
         let first = loop {
@@ -66,15 +71,37 @@ async fn introduce(
     Ok((shared, inbox))
 }
 
+/// Connects. A Unix socket whose queue is full refuses at once what a TCP socket would let wait.
+async fn connect(address: &Address) -> io::Result<Stream> {
+    loop {
+        match Stream::connect(address).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(RETRY_TIME).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whatever ends the task that serves a connection, its runtime's end included, ends the connection.
+struct LoseWhenDropped(Arc<Shared>);
+
+impl Drop for LoseWhenDropped {
+    fn drop(&mut self) {
+        self.0.lose(LostReason::RuntimeEnded);
+    }
+}
+
 /// Serves the connection until it ends, or until nobody holds it any more.
-async fn run(shared: Arc<Shared>, mut inbox: Inbox) {
+async fn run(guard: LoseWhenDropped, mut inbox: Inbox) {
+    let shared = &guard.0;
     let reason = tokio::select! {
-        reason = read(&shared, &mut inbox) => reason,
+        reason = read(shared, &mut inbox) => reason,
         () = shared.finished() => {
             let leave = async {
                 tokio::select! {
                     () = shared.link().drained() => {}
-                    _ = read(&shared, &mut inbox) => {}
+                    _ = read(shared, &mut inbox) => {}
                 }
             };
             // A router that does not read is not waited for any longer.

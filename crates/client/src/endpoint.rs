@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::Stream;
 use gsb_proto::messages::CallRequest;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use crate::bus::Bus;
 use crate::calls::Waiting;
@@ -71,7 +71,7 @@ impl Endpoint {
         };
         within(self.timeout, answered)
             .await
-            .unwrap_or_else(|after| Err(Error::Timeout { address: self.address.clone(), after }))
+            .unwrap_or_else(|after| Err(Error::Timeout { target: self.address.clone(), after }))
     }
 
     /// Calls the service and returns its replies as they come. A service that answers once gives a
@@ -86,7 +86,7 @@ impl Endpoint {
         let opened = self.open(data.into(), Waiting::Stream(queue.clone()));
         let open = within(self.timeout, opened)
             .await
-            .unwrap_or_else(|after| Err(Error::Timeout { address: self.address.clone(), after }))?;
+            .unwrap_or_else(|after| Err(Error::Timeout { target: self.address.clone(), after }))?;
         Ok(ReplyStream {
             queue,
             address: self.address.clone(),
@@ -99,7 +99,8 @@ impl Endpoint {
     }
 
     /// Calls the service without wanting a reply. Returns when the call is queued to be sent; nobody
-    /// tells whether there was a service.
+    /// tells whether there was a service. A program that ends now may end before it has left: see
+    /// [`Bus::close`].
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::ConnectionLost`].
@@ -114,13 +115,13 @@ impl Endpoint {
     }
 
     /// Sends a call and notes who waits for its replies.
-    async fn open(&self, data: Bytes, waiting: Waiting) -> Result<OpenCall, Error> {
+    async fn open(&self, data: Bytes, waiting: Waiting) -> Result<CallGuard, Error> {
         let shared = self.bus.shared();
         let request_id = shared.next_request_id();
         let frame = self.request(request_id.clone(), data).into_frame();
         shared.check_size(&frame)?;
         shared.open_call(request_id.clone(), self.address.clone(), waiting)?;
-        let open = OpenCall { shared: shared.clone(), request_id };
+        let open = CallGuard { shared: shared.clone(), request_id };
         shared.send(&frame).await;
         Ok(open)
     }
@@ -149,12 +150,12 @@ async fn within<T>(
 
 /// Forgets a call when dropped, whether it has ended or not.
 #[derive(Debug)]
-struct OpenCall {
+struct CallGuard {
     shared: Arc<Shared>,
     request_id: String,
 }
 
-impl Drop for OpenCall {
+impl Drop for CallGuard {
     fn drop(&mut self) {
         self.shared.forget_call(&self.request_id);
     }
@@ -174,7 +175,7 @@ pub struct ReplyStream {
     /// Runs while the next reply is waited for.
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
-    _open: OpenCall,
+    _open: CallGuard,
     /// Keeps the connection while the stream is in use.
     _bus: Bus,
 }
@@ -194,14 +195,12 @@ impl Stream for ReplyStream {
         let Some(after) = self.timeout else {
             return Poll::Pending;
         };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + after)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
         if timer.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
         self.ended = true;
-        let address = self.address.clone();
-        Poll::Ready(Some(Err(Error::Timeout { address, after })))
+        let target = self.address.clone();
+        Poll::Ready(Some(Err(Error::Timeout { target, after })))
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use gsb_proto::{Address, AddressError, NameError, Violation};
 
-/// Why something did not work. Displays as a sentence.
-#[derive(Debug, Clone, thiserror::Error)]
+/// Why something did not work. Displays as a sentence, and so does its `Debug`: a program whose `main`
+/// returns it tells its user something.
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The address of the bus is not one.
@@ -26,7 +27,7 @@ pub enum Error {
     #[error(transparent)]
     Name(#[from] NameError),
     /// The service id is registered already, by another connection or by this one.
-    #[error("{service_id:?} is already registered: {message}")]
+    #[error("{}", said(.message, || format!("the service id {service_id:?} is already registered")))]
     AlreadyRegistered {
         /// The service id.
         service_id: String,
@@ -34,7 +35,7 @@ pub enum Error {
         message: String,
     },
     /// Nobody serves the address.
-    #[error("no service at {address:?}: {message}")]
+    #[error("there is no service at {address:?}")]
     NoSuchService {
         /// Where the call went.
         address: String,
@@ -67,11 +68,11 @@ pub enum Error {
         /// What came with it.
         message: String,
     },
-    /// No reply came in time. The service may still be at work.
-    #[error("no reply from {address:?} within {} s", .after.as_secs_f64())]
+    /// No reply came in time. Whoever was asked may still be at work.
+    #[error("no reply from {target:?} within {} s", .after.as_secs_f64())]
     Timeout {
-        /// Where the call went.
-        address: String,
+        /// The address of the call, or the name or topic that the router was asked for.
+        target: String,
         /// How long it was waited for.
         after: Duration,
     },
@@ -103,6 +104,17 @@ pub enum Error {
     ConnectionLost(LostReason),
 }
 
+/// What the other side says, if it says anything.
+fn said(message: &str, otherwise: impl FnOnce() -> String) -> String {
+    if message.is_empty() { otherwise() } else { message.to_owned() }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
@@ -125,6 +137,9 @@ pub enum LostReason {
     /// The router sent a reply that nothing was asked for.
     #[error("the router sent a {0} that was not asked for")]
     UnexpectedReply(&'static str),
+    /// The runtime that it was made on has ended.
+    #[error("the runtime that served it has ended")]
+    RuntimeEnded,
     /// This side closed it.
     #[error("it was closed on this side")]
     Closed,
@@ -164,6 +179,11 @@ impl Failure {
     /// The caller has asked for something impossible; callers see [`Error::BadRequest`].
     pub fn bad_request(message: impl fmt::Display) -> Self {
         Failure { message: message.to_string(), is_bad_request: true }
+    }
+
+    /// What the caller is told.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 }
 

@@ -93,8 +93,11 @@ mod services;
 mod shared;
 mod subscriptions;
 
-pub use builder::{BusBuilder, DEFAULT_CALL_TIMEOUT};
-pub use bus::Bus;
+pub use builder::{
+    BusBuilder, DEFAULT_BUFFER_LIMIT, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_MAX_RUNNING, DEFAULT_REQUEST_TIMEOUT,
+};
+pub use bus::{Bus, WeakBus};
 pub use endpoint::{Endpoint, ReplyStream};
 pub use error::{Error, Failure, LostReason};
 pub use gsb_proto::{Address, AddressError, Framing};

@@ -1,6 +1,7 @@
 //! What has come and is not consumed yet: bounded in bytes, filled without waiting.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ const OVERHEAD: usize = 64;
 
 /// Payloads up to this length are copied, so that they do not keep the buffer alive that they were
 /// read into. In bytes.
-const COPIED: usize = 4 << 10;
+const COPIED: usize = 64 << 10;
 
 /// What happens when the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +26,18 @@ pub(crate) enum WhenFull {
 }
 
 /// A queue between the task that reads a connection and one consumer.
-#[derive(Debug)]
 pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
     limit: usize,
     when_full: WhenFull,
 }
 
-#[derive(Debug)]
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
 struct State<T> {
     items: VecDeque<(T, usize)>,
     bytes: usize,
@@ -100,6 +105,8 @@ impl<T> Queue<T> {
 
     /// The next item; `None` after the end.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        // Dropping a waker may run anything, so what is replaced is dropped when the lock is not held.
+        let _replaced;
         let mut state = self.state.lock();
         if let Some((item, cost)) = state.items.pop_front() {
             state.bytes -= cost;
@@ -111,7 +118,10 @@ impl<T> Queue<T> {
         if state.ended {
             return Poll::Ready(state.error.take().map(Err));
         }
-        state.waker = Some(cx.waker().clone());
+        _replaced = match &state.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => None,
+            _ => state.waker.replace(cx.waker().clone()),
+        };
         Poll::Pending
     }
 

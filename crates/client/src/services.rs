@@ -17,7 +17,7 @@ use crate::error::{Error, Failure};
 use crate::shared::Shared;
 
 /// A call, as a handler gets it.
-#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Call {
     /// Who calls, as the caller states it. Nobody has checked it.
     pub caller: String,
@@ -26,6 +26,16 @@ pub struct Call {
     /// The payload.
     pub data: Bytes,
     pub(crate) no_reply: bool,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("caller", &self.caller)
+            .field("address", &self.address)
+            .field("length", &self.data.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Call {
@@ -65,68 +75,66 @@ impl Service {
     }
 }
 
-/// A registered service; dropping it unregisters the service.
+/// A registered service; dropping it unregisters the service. Calls that are being handled go on.
 #[derive(Debug)]
 #[must_use = "dropping it unregisters the service; see `detach`"]
 pub struct Registration {
     bus: Bus,
-    /// `None` once it is undone or detached.
-    service: Option<Arc<Service>>,
+    service: Arc<Service>,
+    /// Whether dropping it unregisters the service.
+    active: bool,
 }
 
 impl Registration {
     pub(crate) fn new(bus: Bus, service: Arc<Service>) -> Self {
-        Registration { bus, service: Some(service) }
+        Registration { bus, service, active: true }
     }
 
     /// The name under which the service is registered.
     pub fn service_id(&self) -> &str {
-        self.service.as_ref().map_or("", |service| service.id.as_str())
+        self.service.id.as_str()
     }
 
     /// Gives the name back and waits until the router has confirmed it. Calls that are being handled
     /// go on.
     ///
     /// # Errors
-    /// [`Error::ConnectionLost`].
+    /// [`Error::ConnectionLost`], [`Error::Timeout`].
     pub async fn unregister(mut self) -> Result<(), Error> {
-        match self.service.take() {
-            Some(service) => self.bus.shared().unregister(&service).await,
-            None => Ok(()),
-        }
+        self.active = false;
+        self.bus.shared().unregister(&self.service).await
     }
 
     /// Leaves the service registered for as long as the connection lives.
     pub fn detach(mut self) {
-        self.service = None;
+        self.active = false;
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let Some(service) = self.service.take() {
+        if self.active {
             // Nobody waits for the router to confirm it.
-            drop(self.bus.shared().unregister(&service));
+            drop(self.bus.shared().unregister(&self.service));
         }
     }
 }
 
 /// Handles a call that has come for this process; `service` is who serves its address, if anybody.
 pub(crate) fn serve(shared: &Arc<Shared>, service: Option<Arc<Service>>, request: CallRequest) {
-    let answer = Answer {
+    let responder = Responder {
         shared: shared.clone(),
         request_id: request.request_id,
-        no_reply: request.no_reply,
+        finished: request.no_reply,
     };
-    let address = request.address;
     let Some(service) = service else {
         // Unregistered while the call was on its way.
-        let message = format!("the service at {address:?} has been unregistered");
-        return answer.refuse(Failure::bad_request(message), CallReplyReason::ReasonNoSuchService);
+        let failure = Failure::bad_request("the service has been unregistered");
+        return responder.refuse(failure, CallReplyReason::ReasonNoSuchService);
     };
     if !request.no_reply && matches!(service.handler, Handler::Push(_)) {
         let failure = Failure::bad_request("this service only takes pushes; it answers nothing");
-        return answer.refuse(failure, CallReplyReason::ReasonUnspecified);
+        return responder.refuse(failure, CallReplyReason::ReasonUnspecified);
     }
     let Ok(permit) = service.running.clone().try_acquire_owned() else {
         let limit = service.limit;
@@ -134,69 +142,85 @@ pub(crate) fn serve(shared: &Arc<Shared>, service: Option<Arc<Service>>, request
             log::warn!("{}: a push was dropped, {limit} calls are running", service.id);
         }
         let failure = Failure::new(format!("busy: {limit} calls are running; try again later"));
-        return answer.refuse(failure, CallReplyReason::ReasonLimitReached);
+        return responder.refuse(failure, CallReplyReason::ReasonLimitReached);
     };
-    let call =
-        Call { caller: request.caller, address, data: request.data, no_reply: request.no_reply };
-    tokio::spawn(handle(service, call, answer, permit));
+    let call = Call {
+        caller: request.caller,
+        address: request.address,
+        data: request.data,
+        no_reply: request.no_reply,
+    };
+    tokio::spawn(handle(service, call, responder, permit));
 }
 
-async fn handle(service: Arc<Service>, call: Call, answer: Answer, _running: OwnedSemaphorePermit) {
+async fn handle(
+    service: Arc<Service>,
+    call: Call,
+    mut responder: Responder,
+    _running: OwnedSemaphorePermit,
+) {
     // A handler that panics must not leave its caller waiting. What it was working on is dropped
     // with it, so nobody sees anything half done.
-    let outcome = AssertUnwindSafe(run(&service, call, &answer)).catch_unwind().await;
+    let outcome = AssertUnwindSafe(run(&service, call, &mut responder)).catch_unwind().await;
     if outcome.is_err() {
         log::error!("the handler of {} has panicked", service.id);
-        answer.finish(Err(Failure::new("the service's handler has panicked"))).await;
+        responder.finish(Err(Failure::new("the service's handler has panicked"))).await;
     }
 }
 
-async fn run(service: &Service, call: Call, answer: &Answer) {
+async fn run(service: &Service, call: Call, responder: &mut Responder) {
     match &service.handler {
         Handler::Push(handler) => handler(call).await,
         Handler::Reply(handler) => {
             let result = handler(call).await;
-            answer.finish(result).await;
+            responder.finish(result).await;
         }
         Handler::Stream(handler) => {
             let mut replies = handler(call);
             while let Some(reply) = replies.next().await {
                 match reply {
-                    Ok(data) => answer.part(data).await,
-                    Err(failure) => return answer.finish(Err(failure)).await,
+                    Ok(data) => responder.part(data).await,
+                    Err(failure) => responder.finish(Err(failure)).await,
+                }
+                // Nobody wants the rest: it has failed, or the connection is gone.
+                if responder.finished {
+                    return;
                 }
             }
-            answer.finish(Ok(Bytes::new())).await;
+            responder.finish(Ok(Bytes::new())).await;
         }
     }
 }
 
 /// The way back to a caller.
-struct Answer {
+struct Responder {
     shared: Arc<Shared>,
     request_id: String,
-    no_reply: bool,
+    /// The last reply was sent, or none is wanted. What comes after it is dropped: the router may
+    /// have given the request id to another call.
+    finished: bool,
 }
 
-impl Answer {
+impl Responder {
     /// One reply of several.
-    async fn part(&self, data: Bytes) {
+    async fn part(&mut self, data: Bytes) {
         let reply = CallReply { reply_type: CallReplyType::Partial.into(), data, ..self.reply() };
         self.send(reply).await;
     }
 
     /// The last reply.
-    async fn finish(&self, result: Result<Bytes, Failure>) {
+    async fn finish(&mut self, result: Result<Bytes, Failure>) {
         let reply = match result {
             Ok(data) => CallReply { data, ..self.reply() },
             Err(failure) => self.failure(failure),
         };
         self.send(reply).await;
+        self.finished = true;
     }
 
     /// The last reply, without waiting: it is small, and the router limits how many calls come.
-    fn refuse(&self, failure: Failure, reason: CallReplyReason) {
-        if !self.no_reply {
+    fn refuse(self, failure: Failure, reason: CallReplyReason) {
+        if !self.finished {
             let reply = CallReply { reason: reason.into(), ..self.failure(failure) };
             self.shared.send_urgent(&reply.into_frame());
         }
@@ -215,16 +239,19 @@ impl Answer {
         CallReply { code: code.into(), data: failure.message.into(), ..self.reply() }
     }
 
-    async fn send(&self, reply: CallReply) {
-        if self.no_reply {
+    async fn send(&mut self, reply: CallReply) {
+        if self.finished {
             return;
         }
-        let frame = reply.into_frame();
+        let mut frame = reply.into_frame();
         if let Err(error) = self.shared.check_size(&frame) {
             // The caller must hear of it, and the connection must not be lost over it.
             let failure = Failure::new(format!("the reply does not fit: {error}"));
-            return self.shared.send(&self.failure(failure).into_frame()).await;
+            frame = self.failure(failure).into_frame();
+            self.finished = true;
         }
-        self.shared.send(&frame).await;
+        if !self.shared.send(&frame).await {
+            self.finished = true;
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What the handles of a connection and its tasks share.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,25 +9,28 @@ use gsb_proto::messages::{
     BroadcastRequest, CallReply, CallRequest, Message, Pong, RegisterRequest, SubscribeRequest,
     UnregisterRequest, UnsubscribeRequest,
 };
-use gsb_proto::{Frame, MessageKind, PrefixMap, Topic, Violation};
+use gsb_proto::{Address, Frame, MessageKind, PrefixMap, Topic, Violation};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use uuid::Uuid;
 
 use crate::builder::BusBuilder;
 use crate::calls::{Calls, Waiting};
-use crate::control::{self, Answer, Control};
+use crate::control::{Control, Outcome, Request, Then};
 use crate::error::{Error, LostReason};
 use crate::queue::Queue;
 use crate::services::{self, Service};
-use crate::subscriptions::{Broadcast, Subscriptions};
+use crate::subscriptions::{self, Broadcast, Subscriptions};
 
 /// What framing and a router's id of a call may add to a message on its way. In bytes.
 const FRAME_ROOM: usize = 64;
 
 /// A connection to a router: its socket and everything that waits for something from it.
-#[derive(Debug)]
+///
+/// Nothing that others wrote runs while the state is locked: whoever waits is woken afterwards, and
+/// handlers are dropped afterwards. Either may call back.
 pub(crate) struct Shared {
+    address: Address,
     link: Link,
     options: BusBuilder,
     state: Mutex<State>,
@@ -37,6 +41,12 @@ pub(crate) struct Shared {
     /// Makes request ids differ from those of other clients, so that routers need not replace them.
     id_prefix: String,
     next_id: AtomicU64,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bus").field(&self.address.to_string()).finish()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -68,9 +78,15 @@ fn remove_service(state: &mut State, service: &Arc<Service>) -> bool {
 }
 
 impl Shared {
-    pub(crate) fn new(link: Link, options: BusBuilder, instance_id: Uuid) -> Self {
+    pub(crate) fn new(
+        address: Address,
+        link: Link,
+        options: BusBuilder,
+        instance_id: Uuid,
+    ) -> Self {
         let id_prefix = instance_id.simple().to_string()[..8].to_owned();
         Shared {
+            address,
             link,
             options,
             state: Mutex::default(),
@@ -105,9 +121,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Sends a frame, when there is room for it.
-    pub(crate) async fn send(&self, frame: &Frame) {
-        self.link.send(self.options.framing, frame).await;
+    /// Sends a frame, when there is room for it; `false` if the connection is gone.
+    pub(crate) async fn send(&self, frame: &Frame) -> bool {
+        self.link.send(self.options.framing, frame).await
     }
 
     /// Sends a small frame at once.
@@ -147,19 +163,28 @@ impl Shared {
         self.finish.notified().await;
     }
 
-    /// The connection is gone: whatever waits is told so.
+    /// The connection is gone: whatever waits is told so, and the services are let go.
     pub(crate) fn lose(&self, reason: LostReason) {
         let mut state = self.state.lock();
         if state.lost.is_some() {
             return;
         }
+        let State { calls, mut control, services, subscriptions, .. } = std::mem::take(&mut *state);
         state.lost = Some(reason.clone());
-        state.calls.lost(&reason);
-        state.control.lost(&reason);
-        state.subscriptions.lost(&reason);
         drop(state);
         self.link.close();
+        let mut calls = calls;
+        for call in calls.drain() {
+            call.lost(&reason);
+        }
+        for request in control.drain() {
+            if let Then::Tell(waiting) = request.then {
+                let _ = waiting.send(Err(Error::ConnectionLost(reason.clone())));
+            }
+        }
+        subscriptions.lost(&reason);
         self.lost.send_replace(Some(reason));
+        drop(services);
     }
 
     pub(crate) fn open_call(
@@ -175,76 +200,86 @@ impl Shared {
     }
 
     pub(crate) fn forget_call(&self, request_id: &str) {
-        self.state.lock().calls.forget(request_id);
+        let forgotten = self.state.lock().calls.forget(request_id);
+        drop(forgotten);
     }
 
     /// Makes a service known here and to the router. Calls may come before this returns.
-    pub(crate) async fn register(&self, service: &Arc<Service>) -> Result<(), Error> {
-        let id = &service.id;
-        let service_id = id.to_string();
-        let answer = self.ask(id.as_str(), &RegisterRequest { service_id }, |state| match state
-            .services
-            .insert(id.clone(), service.clone())
-        {
-            Ok(()) => Ok(true),
-            Err(_) => Err(Error::AlreadyRegistered {
-                service_id: id.to_string(),
-                message: "by this connection".to_owned(),
-            }),
-        })?;
-        let result = self.answered(answer).await;
-        if result.is_err() {
+    pub(crate) async fn register(&self, service: &Arc<Service>) -> Outcome {
+        let service_id = service.id.to_string();
+        let answer =
+            self.ask(&service_id, &RegisterRequest { service_id: service_id.clone() }, |state| {
+                state.check()?;
+                if state.services.insert(service.id.clone(), service.clone()).is_err() {
+                    let message = format!("this connection has registered {service_id:?} already");
+                    return Err(Error::AlreadyRegistered {
+                        service_id: service_id.clone(),
+                        message,
+                    });
+                }
+                Ok(true)
+            });
+        let outcome = self.answered(answer?, &service_id).await;
+        if outcome.is_err() {
             remove_service(&mut self.state.lock(), service);
         }
-        result
+        outcome
     }
 
     /// Takes a service back, here and at the router. Done when this returns; the future only waits
     /// for the router to confirm it.
-    pub(crate) fn unregister(
-        &self,
-        service: &Arc<Service>,
-    ) -> impl Future<Output = Result<(), Error>> + use<'_> {
+    pub(crate) fn unregister<'a>(
+        &'a self,
+        service: &'a Arc<Service>,
+    ) -> impl Future<Output = Outcome> + use<'a> {
         let service_id = service.id.to_string();
-        let asked = self.ask(service.id.as_str(), &UnregisterRequest { service_id }, |state| {
-            Ok(remove_service(state, service))
+        let answer = self.ask(&service_id.clone(), &UnregisterRequest { service_id }, |state| {
+            let removed = remove_service(state, service);
+            state.check().map(|()| removed)
         });
-        async { self.answered(asked?).await }
+        async { self.answered(answer?, service.id.as_str()).await }
     }
 
     /// Adds a subscription. It is there from now on; the future waits until the router knows of it.
-    pub(crate) fn subscribe(
-        &self,
-        topic: Topic,
+    pub(crate) fn subscribe<'a>(
+        &'a self,
+        topic: &'a Topic,
         queue: Arc<Queue<Broadcast>>,
-    ) -> Result<(u64, impl Future<Output = Result<(), Error>>), Error> {
-        let frame = SubscribeRequest { topic: topic.to_string() }.to_frame();
+    ) -> Result<(u64, impl Future<Output = Outcome> + use<'a>), Error> {
+        let request = SubscribeRequest { topic: topic.to_string() };
+        let frame = request.to_frame();
         let mut state = self.state.lock();
         state.check()?;
-        let added = state.subscriptions.add(&topic, queue);
-        let must_flush = added.must_ask && self.link.push_urgent(self.options.framing, &frame);
+        let added = state.subscriptions.add(topic, queue);
+        let must_flush = added.must_ask.is_some_and(|serial| {
+            let then = Then::TellSubscribers { serial };
+            state.control.asked(frame.kind, Request { target: request.topic, then });
+            self.link.push_urgent(self.options.framing, &frame)
+        });
         drop(state);
         if must_flush {
             self.link.flush();
         }
-        Ok((added.key, self.answered(added.answer)))
+        Ok((added.key, self.answered(added.answer, topic.as_str())))
     }
 
     /// Ends a subscription, here and at the router if it has to be told. Done when this returns; the
     /// future only waits for the router to confirm it.
-    pub(crate) fn unsubscribe(
-        &self,
-        topic: &Topic,
+    pub(crate) fn unsubscribe<'a>(
+        &'a self,
+        topic: &'a Topic,
         key: u64,
-    ) -> impl Future<Output = Result<(), Error>> + use<'_> {
+    ) -> impl Future<Output = Outcome> + use<'a> {
         let request = UnsubscribeRequest { topic: topic.to_string() };
-        let asked =
-            self.ask(topic.as_str(), &request, |state| Ok(state.subscriptions.remove(topic, key)));
-        async { self.answered(asked?).await }
+        let answer = self.ask(topic.as_str(), &request, |state| {
+            let must_ask = state.subscriptions.remove(topic, key);
+            state.check().map(|()| must_ask)
+        });
+        async { self.answered(answer?, topic.as_str()).await }
     }
 
     /// Announces an event and waits for the router to take it.
-    pub(crate) async fn broadcast(&self, event: BroadcastRequest) -> Result<(), Error> {
+    pub(crate) async fn broadcast(&self, event: BroadcastRequest) -> Outcome {
         let topic = event.topic.clone();
         let frame = event.into_frame();
         self.check_size(&frame)?;
@@ -255,13 +290,16 @@ impl Shared {
                 return Ok((Err(lost), false));
             }
             let must_flush = self.link.push(self.options.framing, &frame)?;
-            Ok((Ok(state.control.asked(frame.kind, topic.clone())), must_flush))
+            let (waiting, answer) = oneshot::channel();
+            let request = Request { target: topic.clone(), then: Then::Tell(waiting) };
+            state.control.asked(frame.kind, request);
+            Ok((Ok(answer), must_flush))
         };
-        let (asked, must_flush) = self.link.when_room(attempt).await;
+        let (answer, must_flush) = self.link.when_room(attempt).await;
         if must_flush {
             self.link.flush();
         }
-        self.answered(asked?).await
+        self.answered(answer?, &topic).await
     }
 
     /// Changes something here and asks the router to do the same, if `change` says so. Both happen
@@ -272,14 +310,17 @@ impl Shared {
         target: &str,
         request: &impl Message,
         change: impl FnOnce(&mut State) -> Result<bool, Error>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<oneshot::Receiver<Outcome>, Error> {
         let frame = request.to_frame();
+        let (waiting, answer) = oneshot::channel();
         let mut state = self.state.lock();
-        state.check()?;
         if !change(&mut state)? {
-            return Ok(control::answered_already());
+            drop(state);
+            let _ = waiting.send(Ok(()));
+            return Ok(answer);
         }
-        let answer = state.control.asked(frame.kind, target.to_owned());
+        let request = Request { target: target.to_owned(), then: Then::Tell(waiting) };
+        state.control.asked(frame.kind, request);
         let must_flush = self.link.push_urgent(self.options.framing, &frame);
         drop(state);
         if must_flush {
@@ -288,34 +329,38 @@ impl Shared {
         Ok(answer)
     }
 
-    async fn answered(&self, answer: Answer) -> Result<(), Error> {
-        answer.await.unwrap_or_else(|_| Err(self.lost_error()))
+    /// Waits for the router's answer to a request about `target`.
+    async fn answered(&self, answer: oneshot::Receiver<Outcome>, target: &str) -> Outcome {
+        let after = self.options.request_timeout;
+        match tokio::time::timeout(after, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            // Whoever would have told has gone with the connection.
+            Ok(Err(_)) => Err(self.lost_error()),
+            Err(_) => Err(Error::Timeout { target: target.to_owned(), after }),
+        }
     }
 
     /// A frame has come from the router.
     pub(crate) fn receive(self: &Arc<Self>, frame: &Frame) -> Result<(), LostReason> {
         match frame.kind {
-            MessageKind::CallReply => {
-                let reply: CallReply = frame.decode()?;
-                self.state.lock().calls.reply(&reply);
-            }
+            MessageKind::CallReply => self.take_reply(&frame.decode()?),
             MessageKind::CallRequest => {
                 let request: CallRequest = frame.decode()?;
                 let service = self.state.lock().services.lookup(&request.address).cloned();
                 services::serve(self, service, request);
             }
-            MessageKind::BroadcastRequest => {
-                let event: BroadcastRequest = frame.decode()?;
-                self.state.lock().subscriptions.deliver(event);
-            }
-            MessageKind::SubscribeReply => {
-                self.state.lock().subscriptions.answered(frame.decode()?)?;
-            }
+            MessageKind::BroadcastRequest => self.take_event(frame.decode()?),
             MessageKind::RegisterReply
             | MessageKind::UnregisterReply
+            | MessageKind::SubscribeReply
             | MessageKind::UnsubscribeReply
-            | MessageKind::BroadcastReply => self.state.lock().control.reply(frame)?,
-            MessageKind::Ping => self.send_urgent(&Pong {}.to_frame()),
+            | MessageKind::BroadcastReply => self.take_answer(frame)?,
+            MessageKind::Ping => {
+                // A router that does not read gets no more of them than it can take.
+                if self.link.queued() <= self.options.outbox_limit {
+                    self.send_urgent(&Pong {}.to_frame());
+                }
+            }
             MessageKind::Pong | MessageKind::Hello => {}
             MessageKind::RegisterRequest
             | MessageKind::UnregisterRequest
@@ -323,6 +368,42 @@ impl Shared {
             | MessageKind::UnsubscribeRequest => {
                 return Err(Violation::WrongDirection(frame.kind).into());
             }
+        }
+        Ok(())
+    }
+
+    fn take_reply(&self, reply: &CallReply) {
+        let pending = self.state.lock().calls.reply(reply);
+        if let Some(pending) = pending
+            && !pending.deliver(reply)
+        {
+            self.forget_call(&reply.request_id);
+        }
+    }
+
+    fn take_event(&self, event: BroadcastRequest) {
+        // A router of another make may let through what is no topic; nobody can have subscribed to it.
+        let Ok(topic) = Topic::new(&event.topic) else {
+            log::debug!("a broadcast to {:?}, which is no topic, is dropped", event.topic);
+            return;
+        };
+        let subscribers = self.state.lock().subscriptions.find(&topic);
+        subscriptions::deliver(event, &subscribers);
+    }
+
+    fn take_answer(&self, frame: &Frame) -> Result<(), LostReason> {
+        let mut state = self.state.lock();
+        let (request, outcome) = state.control.reply(frame)?;
+        let waiting = match request.then {
+            Then::Tell(waiting) => vec![waiting],
+            Then::TellSubscribers { serial } => {
+                state.subscriptions.answered(&request.target, serial, outcome.is_ok())
+            }
+        };
+        drop(state);
+        for waiting in waiting {
+            // Whoever asked may not wait any more.
+            let _ = waiting.send(outcome.clone());
         }
         Ok(())
     }

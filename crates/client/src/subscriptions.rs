@@ -1,23 +1,25 @@
 //! Subscriptions of this process, and how broadcasts reach them.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::Stream;
-use gsb_proto::messages::{BroadcastRequest, SubscribeReply, SubscribeReplyCode};
-use gsb_proto::{MessageKind, Topic, TopicMap};
+use gsb_proto::messages::BroadcastRequest;
+use gsb_proto::{Topic, TopicMap};
 use tokio::sync::oneshot;
 
 use crate::bus::Bus;
-use crate::control::Answer;
+use crate::control::Outcome;
 use crate::error::{Error, LostReason};
 use crate::queue::{Queue, detach};
 
 /// An event that was announced.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Broadcast {
     /// The topic it was sent to, which is a pattern if the sender used one.
     pub topic: String,
@@ -27,6 +29,16 @@ pub struct Broadcast {
     pub data: Bytes,
 }
 
+impl fmt::Debug for Broadcast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broadcast")
+            .field("topic", &self.topic)
+            .field("caller", &self.caller)
+            .field("length", &self.data.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// The subscriptions of one connection. The router knows each topic once, however many subscribe to
 /// it here.
 #[derive(Debug, Default)]
@@ -34,9 +46,6 @@ pub(crate) struct Subscriptions {
     topics: TopicMap<u64>,
     queues: HashMap<u64, Arc<Queue<Broadcast>>>,
     states: HashMap<Topic, TopicState>,
-    /// Topics that the router was asked for and has not answered, oldest first, with the serials of
-    /// their states.
-    asked: VecDeque<(Topic, u64)>,
     serial: u64,
     /// Reused by each broadcast.
     found: Vec<u64>,
@@ -51,17 +60,17 @@ struct TopicState {
     keys: HashSet<u64>,
     confirmed: bool,
     /// Who waits for the router's answer.
-    waiting: Vec<oneshot::Sender<Result<(), Error>>>,
+    waiting: Vec<oneshot::Sender<Outcome>>,
 }
 
 /// A subscription that was added.
 #[derive(Debug)]
 pub(crate) struct Added {
     pub(crate) key: u64,
-    /// The router has to be asked, under the same lock.
-    pub(crate) must_ask: bool,
-    /// Its answer, which may be one that another waits for already.
-    pub(crate) answer: Answer,
+    /// The state of its topic, if the router has to be asked for it.
+    pub(crate) must_ask: Option<u64>,
+    /// The router's answer, which may be one that another waits for already.
+    pub(crate) answer: oneshot::Receiver<Outcome>,
 }
 
 impl Subscriptions {
@@ -77,10 +86,7 @@ impl Subscriptions {
             waiting: Vec::new(),
         });
         state.keys.insert(key);
-        let must_ask = state.keys.len() == 1;
-        if must_ask {
-            self.asked.push_back((topic.clone(), state.serial));
-        }
+        let must_ask = (state.keys.len() == 1).then_some(state.serial);
         let (done, answer) = oneshot::channel();
         if state.confirmed {
             let _ = done.send(Ok(()));
@@ -104,71 +110,57 @@ impl Subscriptions {
         was_last
     }
 
-    /// The router has answered the oldest request.
-    pub(crate) fn answered(&mut self, reply: SubscribeReply) -> Result<(), LostReason> {
-        let name = MessageKind::SubscribeReply.name();
-        let (topic, serial) = self.asked.pop_front().ok_or(LostReason::UnexpectedReply(name))?;
-        let Some(state) = self.states.get_mut(&topic) else {
-            return Ok(());
+    /// The router has answered for a state of a topic. Returns who waits for that.
+    pub(crate) fn answered(
+        &mut self,
+        topic: &str,
+        serial: u64,
+        accepted: bool,
+    ) -> Vec<oneshot::Sender<Outcome>> {
+        let Some(state) = self.states.get_mut(topic).filter(|state| state.serial == serial) else {
+            return Vec::new();
         };
-        if state.serial != serial {
-            return Ok(());
-        }
-        state.confirmed = reply.code == SubscribeReplyCode::SubscribedOk as i32;
-        let result = if state.confirmed {
-            Ok(())
-        } else {
-            Err(Error::BadRequest { target: topic.to_string(), message: reply.message })
-        };
-        for waiting in state.waiting.drain(..) {
-            // Whoever asked may not wait any more.
-            let _ = waiting.send(result.clone());
-        }
-        if result.is_err() {
+        state.confirmed = accepted;
+        let waiting = std::mem::take(&mut state.waiting);
+        if !accepted {
             // Whoever comes next asks again.
-            self.states.remove(&topic);
+            self.states.remove(topic);
         }
-        Ok(())
+        waiting
     }
 
-    /// Hands an event to each subscription that meets its topic.
-    pub(crate) fn deliver(&mut self, event: BroadcastRequest) {
-        // A router of another make may let through what is no topic; nobody can have subscribed to it.
-        let Ok(topic) = Topic::new(&event.topic) else {
-            log::debug!("a broadcast to {:?}, which is no topic, is dropped", event.topic);
-            return;
-        };
-        let length = event.data.len();
-        let event =
-            Broadcast { topic: event.topic, caller: event.caller, data: detach(event.data) };
-        self.topics.find(&topic, &mut self.found);
-        for key in &self.found {
-            if let Some(queue) = self.queues.get(key) {
-                queue.push(event.clone(), length);
-            }
-        }
+    /// Whose subscriptions meet the topic of an event. They are to be given it when no lock is held.
+    pub(crate) fn find(&mut self, topic: &Topic) -> Vec<Arc<Queue<Broadcast>>> {
+        self.topics.find(topic, &mut self.found);
+        self.found.iter().filter_map(|key| self.queues.get(key).cloned()).collect()
     }
 
     /// The connection is gone: every subscription ends.
-    pub(crate) fn lost(&mut self, reason: &LostReason) {
+    pub(crate) fn lost(self, reason: &LostReason) {
         let error = || Error::ConnectionLost(reason.clone());
-        for queue in self.queues.values() {
+        for queue in self.queues.into_values() {
             queue.end(Some(error()));
         }
-        for state in self.states.values_mut() {
-            for waiting in state.waiting.drain(..) {
-                let _ = waiting.send(Err(error()));
-            }
+        for waiting in self.states.into_values().flat_map(|state| state.waiting) {
+            let _ = waiting.send(Err(error()));
         }
+    }
+}
+
+/// Gives an event to subscribers.
+pub(crate) fn deliver(event: BroadcastRequest, subscribers: &[Arc<Queue<Broadcast>>]) {
+    let length = event.topic.len() + event.caller.len() + event.data.len();
+    let event = Broadcast { topic: event.topic, caller: event.caller, data: detach(event.data) };
+    for queue in subscribers {
+        queue.push(event.clone(), length);
     }
 }
 
 /// The events of a topic or pattern, as a stream. Dropping it unsubscribes.
 ///
-/// The stream never ends by itself. If the consumer is slower than the events for so long that the
-/// buffer is full, it gets [`Error::Overflow`] with the number of events that are missing, in their
-/// place, and goes on. When the connection is lost it gets [`Error::ConnectionLost`], and that is the
-/// end.
+/// Only `None` is the end, and comes after [`Error::ConnectionLost`]. [`Error::Overflow`] is a gap: the
+/// consumer was slower than the events for so long that the buffer was full. It stands in the place of
+/// the events that are missing, and the stream goes on.
 #[derive(Debug)]
 #[must_use = "dropping it unsubscribes"]
 pub struct Subscription {
@@ -192,7 +184,7 @@ impl Subscription {
     /// Ends the subscription and waits until the router has confirmed it.
     ///
     /// # Errors
-    /// [`Error::ConnectionLost`].
+    /// [`Error::ConnectionLost`], [`Error::Timeout`].
     pub async fn unsubscribe(mut self) -> Result<(), Error> {
         self.active = false;
         self.bus.shared().unsubscribe(&self.topic, self.key).await

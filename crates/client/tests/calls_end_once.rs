@@ -85,8 +85,8 @@ async fn outcomes_are_told_apart() {
     assert!(matches!(failed("/push").await, Error::BadRequest { .. }));
     let short = Duration::from_millis(20);
     match caller.endpoint("/s/never").timeout(short).call("").await.unwrap_err() {
-        Error::Timeout { address, after } => {
-            assert_eq!((address.as_str(), after), ("/s/never", short))
+        Error::Timeout { target, after } => {
+            assert_eq!((target.as_str(), after), ("/s/never", short))
         }
         other => panic!("{other}"),
     }
@@ -233,7 +233,8 @@ async fn a_lost_connection_ends_everything_at_once() {
     // Whether the router's last answer or the end of the connection comes first is the router's choice.
     let error = soon("the end of the call", waiting).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ConnectionLost(_) | Error::ServiceFailure { .. }), "{error}");
-    assert_eq!(soon("the end", caller.closed()).await, LostReason::HungUp);
+    let ended = soon("the end", caller.closed()).await;
+    assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::HungUp))));
     assert!(matches!(caller.call("/s", "").await, Err(Error::ConnectionLost(_))));
     assert!(matches!(caller.push("/s", "").await, Err(Error::ConnectionLost(_))));
     assert!(matches!(caller.subscribe("t").await, Err(Error::ConnectionLost(_))));
@@ -328,7 +329,7 @@ async fn dropping_the_handle_loses_nothing_that_was_sent() {
     caller.push("/log", vec![1; 5]).await.unwrap();
     let other = caller.clone();
     caller.close().await;
-    assert_eq!(soon("the end", other.closed()).await, LostReason::Closed);
+    soon("the end", other.closed()).await.unwrap();
     assert_eq!(soon("the push", received.recv()).await, Some(5));
     router.stop().await;
 }

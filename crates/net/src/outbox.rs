@@ -1,6 +1,7 @@
 //! Frames that wait for their socket.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -24,13 +25,19 @@ pub struct OutboxFull {
 }
 
 /// Encoded frames in the order in which they leave.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Outbox {
     pieces: VecDeque<Bytes>,
     /// What comes behind `pieces`, still growing.
     tail: BytesMut,
     /// All that is queued, in bytes.
     queued: usize,
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("queued", &self.queued).finish_non_exhaustive()
+    }
 }
 
 impl Outbox {

@@ -124,6 +124,14 @@ impl TryFrom<String> for Address {
     }
 }
 
+impl TryFrom<&String> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: &String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
 impl TryFrom<&Address> for Address {
     type Error = AddressError;
 

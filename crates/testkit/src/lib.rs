@@ -8,7 +8,7 @@ mod router;
 
 use std::time::Duration;
 
-pub use peer::{Peer, all_kinds_of_peers};
+pub use peer::{FakeRouter, Peer, all_kinds_of_peers};
 pub use process::{RouterProcess, Spawned};
 pub use router::TestRouter;
 

@@ -12,7 +12,7 @@ use gsb_proto::messages::{
 };
 use gsb_proto::{Address, Frame, Framing, MessageKind};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_util::codec::Framed;
 
 use crate::{TestRouter, soon};
@@ -28,6 +28,34 @@ pub struct Peer {
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Peer")
+    }
+}
+
+/// Something that clients take for a router, and that does what a test wants.
+#[derive(Debug)]
+pub struct FakeRouter {
+    /// Where it listens.
+    pub address: Address,
+    listener: TcpListener,
+}
+
+impl FakeRouter {
+    /// Listens on a free TCP port.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let local = listener.local_addr().expect("an address");
+        let address = Address::Tcp { host: local.ip().to_string(), port: local.port() };
+        FakeRouter { address, listener }
+    }
+
+    /// Takes the next client, of the packet framing, and exchanges Hellos with it.
+    pub async fn accept(&self) -> Peer {
+        let (stream, _) = soon("a client", self.listener.accept()).await.expect("a client");
+        let codec = FrameCodec::new(Framing::Packet, LARGEST_MAX_FRAME);
+        let mut peer = Peer { frames: Framed::new(Box::new(stream), codec) };
+        let Hello { .. } = peer.expect().await;
+        peer.send(Hello { name: "fake".into(), ..Default::default() }).await;
+        peer
     }
 }
 
@@ -135,6 +163,15 @@ impl Peer {
     pub async fn expect_nothing(&mut self) {
         self.send(Ping {}).await;
         let Pong {} = self.expect().await;
+    }
+
+    /// For the router's side: nothing more is on its way from the client.
+    pub async fn expect_nothing_behind(&mut self) {
+        // The client answers a Ping from the task that reads, and a handler that still had something
+        // to send gets its chance before the second one.
+        for _ in 0..2 {
+            self.expect_nothing().await;
+        }
     }
 
     /// Registers a service; the code of the reply.

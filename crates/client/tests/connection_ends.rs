@@ -1,0 +1,195 @@
+//! However a connection ends, both sides know at once, and nothing stays behind.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use gsb_client::{Bus, Call, Error, Failure, LostReason};
+use gsb_proto::messages::*;
+use gsb_testkit::{FakeRouter, TestRouter, soon};
+use tokio::sync::mpsc;
+
+/// Waits until the router holds nothing for the client any more.
+async fn forgotten(router: &TestRouter) {
+    soon("the router to forget", async {
+        while router.status.usage() != Default::default() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn closing_ends_it_for_the_router_whoever_holds_a_handle() {
+    let router = TestRouter::start().await;
+    let bus = Bus::connect(&router.unix).await.unwrap();
+    let registration = bus.register("/s", |_: Call| async { Ok("") }).await.unwrap();
+    let subscription = bus.subscribe("t").await.unwrap();
+    bus.clone().close().await;
+    forgotten(&router).await;
+    assert!(matches!(bus.call("/s", "").await, Err(Error::ConnectionLost(LostReason::Closed))));
+    drop((registration, subscription));
+    router.stop().await;
+}
+
+// A handler that is running keeps the process's side of a call, but not the connection.
+#[tokio::test]
+async fn a_running_handler_does_not_hold_it_open() {
+    let router = TestRouter::start().await;
+    let bus = Bus::connect(&router.unix).await.unwrap();
+    let (entered, mut running) = mpsc::unbounded_channel();
+    let handler = move |_: Call| {
+        entered.send(()).unwrap();
+        std::future::pending::<Result<Bytes, Failure>>()
+    };
+    let registration = bus.register("/s", handler).await.unwrap();
+    let caller = Bus::connect(&router.unix).await.unwrap();
+    let call = tokio::spawn(async move { caller.call("/s", "").await });
+    soon("the call", running.recv()).await.unwrap();
+    drop((registration, bus));
+    let error = soon("the answer", call).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::ServiceFailure { .. }), "{error}");
+    router.stop().await;
+}
+
+/// Notes when it is dropped.
+struct Witness(Arc<AtomicUsize>);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+// Even one that holds the bus it serves on, and calls back from its destructor.
+#[tokio::test]
+async fn handlers_are_let_go() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    for round in 1..=3 {
+        let router = TestRouter::start().await;
+        let bus = Bus::connect(&router.unix).await.unwrap();
+        let (held, witness) = (bus.clone(), Witness(dropped.clone()));
+        let handler = move |_: Call| {
+            let _ = (&held, &witness);
+            async { Ok("") }
+        };
+        let registration = bus.register("/s", handler).await.unwrap();
+        router.stop().await;
+        assert!(soon("the end", bus.closed()).await.is_err());
+        // The service is let go by the registration that the user holds, and by nothing else.
+        drop(registration);
+        soon("the handler to be dropped", async {
+            while dropped.load(Ordering::SeqCst) < round {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_weak_handle_does_not_hold_it_open() {
+    let router = TestRouter::start().await;
+    let bus = Bus::connect(&router.unix).await.unwrap();
+    let weak = bus.downgrade();
+    assert!(weak.upgrade().is_some());
+    drop(bus);
+    assert!(weak.upgrade().is_none());
+    forgotten(&router).await;
+    router.stop().await;
+}
+
+#[test]
+fn the_end_of_its_runtime_is_the_end() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (serving, first, second) = (runtime(), runtime(), runtime());
+    let router = serving.block_on(TestRouter::start());
+    let stop = Arc::new(AtomicBool::new(false));
+    let bus = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            serving.block_on(async {
+                while !stop.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            });
+        });
+        let bus = first.block_on(Bus::connect(&router.unix)).unwrap();
+        stop.store(true, Ordering::SeqCst);
+        bus
+    });
+    drop(first);
+    second.block_on(async {
+        let ended = soon("the end", bus.closed()).await;
+        assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::RuntimeEnded))));
+        assert!(matches!(bus.push("/s", "").await, Err(Error::ConnectionLost(_))));
+        assert!(bus.register("/s", |_: Call| async { Ok("") }).await.is_err());
+    });
+}
+
+// A stream that always has something to send neither keeps others from running, nor goes on when
+// nobody can get it any more.
+#[tokio::test]
+async fn an_endless_stream_ends_with_it() {
+    let router = TestRouter::start().await;
+    let bus = Bus::connect(&router.unix).await.unwrap();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let endless = {
+        let dropped = dropped.clone();
+        move |_: Call| {
+            let witness = Witness(dropped.clone());
+            stream::repeat_with(move || {
+                let _ = &witness;
+                Ok(Bytes::from_static(b"more"))
+            })
+        }
+    };
+    let _endless = bus.register_stream("/endless", endless).await.unwrap();
+    let caller = Bus::connect(&router.unix).await.unwrap();
+    let mut replies = caller.stream("/endless", "").await.unwrap();
+    soon("some of it", replies.next()).await.unwrap().unwrap();
+    bus.close().await;
+    soon("the end of the handler", async {
+        while dropped.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(replies);
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn a_router_that_breaks_the_protocol_is_left() {
+    for wrong in [
+        RegisterReply::default().to_frame(),
+        RegisterRequest::default().to_frame(),
+        gsb_proto::Frame::new(gsb_proto::MessageKind::CallReply, vec![0xff]),
+    ] {
+        let router = FakeRouter::start().await;
+        let (bus, mut peer) = tokio::join!(Bus::connect(&router.address), router.accept());
+        let bus = bus.unwrap();
+        peer.send_frame(wrong).await;
+        assert!(soon("the end", bus.closed()).await.is_err());
+        // The socket too, although the handle is still there.
+        assert!(peer.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_router_that_does_not_answer_is_not_waited_for_for_ever() {
+    let router = FakeRouter::start().await;
+    let builder = Bus::builder().request_timeout(Duration::from_millis(50));
+    let (bus, _peer) = tokio::join!(builder.connect(&router.address), router.accept());
+    let bus = bus.unwrap();
+    let handler = |_: Call| async { Ok("") };
+    assert!(matches!(bus.register("/s", handler).await, Err(Error::Timeout { .. })));
+    assert!(matches!(bus.subscribe("t").await, Err(Error::Timeout { .. })));
+    assert!(matches!(bus.broadcast("t", "").await, Err(Error::Timeout { .. })));
+    // What timed out is undone here: it can be asked for again.
+    assert!(matches!(bus.register("/s", handler).await, Err(Error::Timeout { .. })));
+    soon("the end", bus.close()).await;
+}
