@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::connections::{ConnId, PerConnection};
 
+/// Longest timeout that is counted with: about a century.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// What a connection has to expect for its silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
@@ -32,6 +35,7 @@ pub(crate) struct Liveness {
 impl Liveness {
     /// `timeout` is the silence after which a Ping is due; `None` is patient for ever.
     pub(crate) fn new(timeout: Option<Duration>) -> Self {
+        let timeout = timeout.map(|timeout| timeout.min(LONGEST));
         Liveness { timeout, deadlines: BTreeSet::new(), states: PerConnection::default() }
     }
 

@@ -262,6 +262,15 @@ fn an_unknown_framing_is_not_pinged() {
 }
 
 #[test]
+fn an_endless_timeout_is_no_trouble() {
+    let mut world =
+        World::new(BusConfig { ping_timeout: Some(Duration::MAX), ..Default::default() });
+    let peer = world.peer();
+    world.wait(Duration::from_secs(1_000_000));
+    assert_eq!(world.take(peer), []);
+}
+
+#[test]
 fn without_a_timeout_silence_is_fine() {
     let mut world = World::new(BusConfig { ping_timeout: None, ..Default::default() });
     let peer = world.peer();

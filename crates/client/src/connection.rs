@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gsb_net::{Inbox, Link, Received, Stream};
-use gsb_proto::frame::LARGEST_MAX_FRAME;
+use gsb_proto::frame::LARGEST_FRAME;
 use gsb_proto::messages::{Hello, Message};
 use gsb_proto::{Address, FrameDecoder, Framing, MessageKind};
 use uuid::Uuid;
@@ -48,7 +48,7 @@ async fn introduce(
     let framing = options.framing;
     let instance_id = Uuid::new_v4();
     // A router is trusted with the largest frames there are: it passes on what others may send it.
-    let mut inbox = Inbox::new(FrameDecoder::new(framing, LARGEST_MAX_FRAME));
+    let mut inbox = Inbox::new(FrameDecoder::new(framing, LARGEST_FRAME));
     let hello = Hello {
         name: options.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

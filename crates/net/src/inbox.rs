@@ -40,15 +40,21 @@ impl Inbox {
         Inbox { decoder, buffer: BytesMut::new(), chunk: *CHUNK.start(), credit: CREDIT }
     }
 
-    /// Reads once: how many bytes came, 0 at the end of the stream, `None` if there are none now.
+    /// Reads once: how many bytes came, 0 at the end of the stream, `None` if there are none now, as
+    /// far as the runtime knows or, if `is_ending`, the socket itself.
     ///
     /// # Errors
     /// Those of the socket.
-    pub(crate) fn fill(&mut self, stream: &Stream) -> io::Result<Option<usize>> {
+    pub(crate) fn fill(&mut self, stream: &Stream, is_ending: bool) -> io::Result<Option<usize>> {
         let is_large = self.buffer.len() >= *CHUNK.end();
         self.buffer.reserve(if is_large { LARGE_CHUNK } else { self.chunk });
         let room = self.buffer.capacity() - self.buffer.len();
-        let read = match stream.try_read(&mut self.buffer) {
+        let read = if is_ending {
+            stream.read_now(&mut self.buffer)
+        } else {
+            stream.try_read(&mut self.buffer)
+        };
+        let read = match read {
             Ok(read) => Some(read),
             Err(error) if is_transient(&error) => None,
             Err(error) => return Err(error),
@@ -82,6 +88,11 @@ impl Inbox {
     /// The peer broke the protocol; nothing more can be read.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
         let frame = self.decoder.decode(&mut self.buffer)?;
+        // Behind a large frame others begin in the same memory, and a small one that is kept must not
+        // keep all of it.
+        if frame.as_ref().is_some_and(|frame| frame.body.len() > *CHUNK.end()) {
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
         if self.buffer.is_empty() && frame.is_none() {
             self.buffer = BytesMut::new();
         }
@@ -98,3 +109,7 @@ impl Inbox {
 pub(crate) fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
+
+#[cfg(test)]
+#[path = "inbox_tests.rs"]
+mod tests;

@@ -205,6 +205,8 @@ impl Link {
             std::mem::replace(&mut *self.state.lock(), State { broken: true, ..State::default() });
         drop(dropped);
         self.room.notify_waiters();
+        // To read what is there yet; the end may not come by itself.
+        self.driver.notify_one();
     }
 
     /// Waits for bytes and reads them once; meanwhile writes what is queued whenever the socket has
@@ -221,7 +223,10 @@ impl Link {
             if !self.wake().await? {
                 return Ok(Received::Closed);
             }
-            match inbox.fill(&self.stream) {
+            let is_broken = self.state.lock().broken;
+            match inbox.fill(&self.stream, is_broken) {
+                // All is read that came before the peer stopped taking anything.
+                Ok(None) if is_broken => return Ok(Received::End),
                 Ok(None) => {}
                 Ok(Some(0)) => return Ok(Received::End),
                 Ok(Some(_)) => return Ok(Received::Bytes),
@@ -239,10 +244,10 @@ impl Link {
             if self.is_closed() {
                 return Ok(false);
             }
-            let interest = if self.state.lock().full {
-                Interest::READABLE | Interest::WRITABLE
-            } else {
-                Interest::READABLE
+            let interest = match &*self.state.lock() {
+                State { broken: true, .. } => return Ok(true),
+                State { full: true, .. } => Interest::READABLE | Interest::WRITABLE,
+                _ => Interest::READABLE,
             };
             tokio::select! {
                 ready = self.stream.ready(interest) => {
@@ -264,7 +269,6 @@ impl Link {
         self.closed.store(true, Ordering::Release);
         self.break_off();
         self.stream.shut_down();
-        self.driver.notify_one();
     }
 
     /// Whether the link was closed on this side.

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use gsb_proto::{FrameDecoder, MessageKind};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -52,7 +54,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 async fn frames_leave_in_order_whatever_their_size() {
     let (a, b) = pair();
     let driver = tokio::spawn(drive(a.clone()));
-    let lengths: Vec<usize> = (0..400).map(|n| [5, 4 << 10, 5 << 10, 100_000][n % 4]).collect();
+    let lengths: Vec<usize> = (0..400).map(|n| [5, 16 << 10, 17 << 10, 100_000][n % 4]).collect();
     let sender = async {
         for (number, &length) in lengths.iter().enumerate() {
             a.send(Framing::Packet, &frame(number as u32, length)).await;
@@ -135,6 +137,22 @@ async fn closing_ends_the_stream_for_the_peer() {
     a.close();
     let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, LIMIT));
     assert_eq!(soon(b.receive(&mut inbox)).await.unwrap(), Received::End);
+}
+
+// Rule CO-16: one that ends only what it takes is gone, too; what it sent before is read.
+#[tokio::test]
+async fn a_peer_that_takes_nothing_more_is_gone() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let a = Link::new(Stream::Unix(near), LIMIT);
+    let mut wire = BytesMut::new();
+    assert!(frame(7, 10).encode(Framing::Packet, &mut wire));
+    far.write_all(&wire).await.unwrap();
+    socket2::SockRef::from(&far).shutdown(std::net::Shutdown::Read).unwrap();
+    assert!(a.send(Framing::Packet, &frame(1, 10)).await);
+    let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, LIMIT));
+    assert_eq!(soon(a.receive(&mut inbox)).await.unwrap(), Received::Bytes);
+    assert!(inbox.next_frame().unwrap().is_some());
+    assert_eq!(soon(a.receive(&mut inbox)).await.unwrap(), Received::End);
 }
 
 // A large frame that waits for room is not passed for ever by small ones that come later.

@@ -9,7 +9,7 @@ use gsb_proto::{Frame, Framing};
 
 /// Bodies up to this length are copied together, so that many leave as one piece and none of them
 /// keeps the buffer alive that it was read into. In bytes.
-const COPIED: usize = 4 << 10;
+const COPIED: usize = 16 << 10;
 
 /// How many pieces are handed to one system call.
 const PIECES: usize = 64;

@@ -1,7 +1,8 @@
 //! A socket of either kind.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _};
 use std::net::{IpAddr, Shutdown};
+use std::ops::Deref as _;
 
 use bytes::BytesMut;
 use gsb_proto::Address;
@@ -78,12 +79,8 @@ impl Stream {
 
     /// Ends both directions at once, whoever else still holds the stream.
     pub(crate) fn shut_down(&self) {
-        let socket = match self {
-            Stream::Tcp(stream) => SockRef::from(stream),
-            Stream::Unix(stream) => SockRef::from(stream),
-        };
         // Fails only where the peer has ended it before.
-        let _ = socket.shutdown(Shutdown::Both);
+        let _ = self.socket().shutdown(Shutdown::Both);
     }
 
     /// The peer's IP address, on TCP.
@@ -115,6 +112,23 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.try_read_buf(buffer),
             Stream::Unix(stream) => stream.try_read_buf(buffer),
+        }
+    }
+
+    /// [`try_read`](Stream::try_read) that asks the socket itself, and not what the runtime has last heard
+    /// of it.
+    pub(crate) fn read_now(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        let held = buffer.len();
+        buffer.resize(buffer.capacity(), 0);
+        let read = self.socket().deref().read(&mut buffer[held..]);
+        buffer.truncate(held + *read.as_ref().unwrap_or(&0));
+        read
+    }
+
+    fn socket(&self) -> SockRef<'_> {
+        match self {
+            Stream::Tcp(stream) => SockRef::from(stream),
+            Stream::Unix(stream) => SockRef::from(stream),
         }
     }
 

@@ -19,9 +19,13 @@ use crate::wire::{Records, Value, WireError, read_varint, varint_len};
 /// Default limit of a frame's body, in bytes: 64 MiB.
 pub const DEFAULT_MAX_FRAME: usize = 64 << 20;
 
-/// Largest limit that may be set for a frame's body, in bytes. From 128 MiB up, the length of a
-/// classic frame could be taken for the beginning of a packet frame.
-pub const LARGEST_MAX_FRAME: usize = (128 << 20) - 1;
+/// Largest body of any frame, in bytes. From 128 MiB up, the length of a classic frame could be taken
+/// for the beginning of a packet frame. Who receives from a router should accept as much.
+pub const LARGEST_FRAME: usize = (128 << 20) - 1;
+
+/// Largest limit that a router may set for a frame's body, in bytes: 127 MiB. What it passes on may be
+/// larger than what it received, by another framing and another request id.
+pub const LARGEST_MAX_FRAME: usize = 127 << 20;
 
 /// Largest header [`Frame::header`] writes, in bytes.
 pub const MAX_HEADER: usize = 10;

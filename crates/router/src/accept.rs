@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gsb_net::Stream;
 use parking_lot::Mutex;
@@ -10,15 +10,13 @@ use tokio::sync::Semaphore;
 
 use crate::connection;
 use crate::listener::Listener;
+use crate::quiet::Quiet;
 use crate::shared::Shared;
 use crate::workers::Workers;
 
 /// First and longest pause after accepting failed.
 const BACKOFF: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(1);
-
-/// A trouble that lasts is logged once in this time.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Where accepted connections go.
 #[derive(Debug)]
@@ -88,21 +86,4 @@ fn concerns_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::NotConnected
             | io::ErrorKind::InvalidInput
     )
-}
-
-/// Keeps a log from being filled by one lasting trouble.
-#[derive(Debug, Default)]
-struct Quiet {
-    until: Option<Instant>,
-}
-
-impl Quiet {
-    fn may_log(&mut self) -> bool {
-        let now = Instant::now();
-        let may = self.until.is_none_or(|until| now >= until);
-        if may {
-            self.until = Some(now + LOG_INTERVAL);
-        }
-        may
-    }
 }

@@ -27,7 +27,7 @@ pub struct RouterConfig {
     /// How long a connection may be silent before it gets a Ping; after twice that it is closed. `None`
     /// and zero wait for ever. 60 seconds by default.
     pub ping_timeout: Option<Duration>,
-    /// Largest frame body that is accepted, in bytes; 64 MiB by default, 128 MiB - 1 at most.
+    /// Largest frame body that is accepted, in bytes; 64 MiB by default, 127 MiB at most.
     pub max_frame: usize,
     /// How many connections may be open at the same time; [`DEFAULT_MAX_CONNECTIONS`].
     pub max_connections: usize,

@@ -21,6 +21,14 @@ pub enum BindError {
     /// Another router, or another program, listens there.
     #[error("{0} is in use: another router listens there; stop it or choose another address")]
     InUse(Address),
+    /// Another router, or whoever can write to the directory, holds the lock beside a Unix socket.
+    #[error("{address} is in use: another router holds {}; stop it or choose another address", .lock.display())]
+    Locked {
+        /// Where the router should have listened.
+        address: Address,
+        /// The lock file.
+        lock: PathBuf,
+    },
     /// The path of a Unix socket belongs to something that is not a socket.
     #[error(
         "{} exists and is not a socket; remove it or choose another path", .0.display()

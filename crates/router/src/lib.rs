@@ -33,6 +33,7 @@ mod connection;
 mod error;
 mod listener;
 mod lock_file;
+mod quiet;
 mod router;
 mod shared;
 mod workers;

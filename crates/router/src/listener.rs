@@ -77,8 +77,9 @@ fn bind_unix(address: &Address, path: &Path, mode: u32) -> Result<Listener, Bind
     let io_error = |error| io_error(address, error);
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
-    let Some(lock) = LockFile::try_acquire(Path::new(&lock_path)).map_err(io_error)? else {
-        return Err(BindError::InUse(address.clone()));
+    let lock_path = PathBuf::from(lock_path);
+    let Some(lock) = LockFile::try_acquire(&lock_path).map_err(io_error)? else {
+        return Err(BindError::Locked { address: address.clone(), lock: lock_path });
     };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -1,9 +1,11 @@
 //! A lock that lasts as long as its holder, however that ends.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 /// A locked file, which is removed when dropped. The kernel releases the lock of a process that dies;
 /// the file that stays behind then means nothing.
@@ -17,13 +19,20 @@ pub(crate) struct LockFile {
 impl LockFile {
     /// Takes the lock; `None` if another holds it.
     pub(crate) fn try_acquire(path: &Path) -> io::Result<Option<LockFile>> {
+        // In a directory that others write to, too, somebody may have put something else there.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         loop {
             let file = OpenOptions::new()
+                .read(true)
                 .write(true)
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
+                .custom_flags(flags.bits().cast_signed())
                 .open(path)?;
+            if !file.metadata()?.is_file() {
+                return Err(io::Error::other("the lock file is not a file"));
+            }
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -31,7 +40,7 @@ impl LockFile {
             }
             // The holder before may have removed the file between our opening and our locking it;
             // then this lock keeps nobody out.
-            match std::fs::metadata(path) {
+            match std::fs::symlink_metadata(path) {
                 Ok(there) if is_same(&there, &file.metadata()?) => {
                     return Ok(Some(LockFile { path: path.to_owned(), _file: file }));
                 }
@@ -52,6 +61,6 @@ impl Drop for LockFile {
 }
 
 /// Whether both describe one and the same file.
-pub(crate) fn is_same(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+pub(crate) fn is_same(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }

@@ -21,6 +21,9 @@ use crate::workers::Workers;
 /// How long a router that stops waits for what is queued to leave.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
+/// How long reading may take after the process stood still.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
 /// How long the clock task sleeps at most when no deadline is known.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -151,7 +154,7 @@ impl Router {
         // Ends the accepting, and with the listeners goes the file of each Unix socket.
         tasks.shutdown().await;
 
-        let links = shared.links();
+        let links = shared.stop();
         let leave = async {
             for link in &links {
                 link.drained().await;
@@ -160,7 +163,9 @@ impl Router {
         if tokio::time::timeout(LEAVE_TIME, leave).await.is_err() {
             log::warn!("some connections did not take what was sent to them");
         }
-        shared.close_links();
+        for link in links {
+            link.close();
+        }
         // Every task of a connection gives its place back.
         let all = reception.max_connections.min(Semaphore::MAX_PERMITS);
         let all = u32::try_from(all).unwrap_or(u32::MAX);
@@ -176,7 +181,9 @@ struct CloseAll(Arc<Shared>);
 
 impl Drop for CloseAll {
     fn drop(&mut self) {
-        self.0.close_links();
+        for link in self.0.stop() {
+            link.close();
+        }
     }
 }
 
@@ -185,9 +192,15 @@ async fn keep_time(shared: Arc<Shared>, ping_timeout: Option<Duration>) {
     // Deadlines only ever move away from here, so a connection that comes while this sleeps is due
     // later than one ping timeout from now.
     let longest = ping_timeout.unwrap_or(IDLE).min(IDLE);
+    // Much later than planned means that the whole process, or its machine, stood still.
+    let much = longest / 4;
     loop {
         let latest = Instant::now() + longest;
         let next = shared.tick().map_or(latest, |deadline| deadline.min(latest));
         tokio::time::sleep_until(next.into()).await;
+        if next.elapsed() > much {
+            // What peers sent meanwhile has to be read before anybody is called silent.
+            tokio::time::sleep(much.min(CATCH_UP)).await;
+        }
     }
 }

@@ -227,6 +227,42 @@ async fn gsb_ping_timeout_is_heeded() {
     answering.await.unwrap();
 }
 
+// A process that was stopped, or a machine that slept, has to read first what came meanwhile.
+#[tokio::test]
+async fn who_was_heard_while_the_router_stood_still_stays() {
+    let (_directory, _, url) = place();
+    let router = RouterProcess::start(ROUTER, ["-l", &url], &[("GSB_PING_TIMEOUT", "1")]).await;
+    let mut peers = Vec::new();
+    for _ in 0..20 {
+        peers.push(Peer::connect(&router.addresses[0], Framing::Packet).await);
+    }
+    router.process.signal("STOP").await;
+    for peer in &mut peers {
+        peer.send(Ping {}).await;
+    }
+    // More than twice the timeout: this is about time, so it takes some.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    router.process.signal("CONT").await;
+    for peer in &mut peers {
+        let Pong {} = peer.expect().await;
+    }
+}
+
+// Where others write, too, anything may lie in the place of the lock.
+#[tokio::test]
+async fn a_lock_that_is_no_file_is_an_error() {
+    let (directory, path, url) = place();
+    let lock = directory.path().join("gsb.sock.lock");
+    let made = Command::new("mkfifo").arg(&lock).status().await.unwrap();
+    assert!(made.success());
+    assert_eq!(run(&["-l", &url]).await.status.code(), Some(3));
+    std::fs::remove_file(&lock).unwrap();
+    let target = directory.path().join("target");
+    std::os::unix::fs::symlink(&target, &lock).unwrap();
+    assert_eq!(run(&["-l", &url]).await.status.code(), Some(3));
+    assert!(!target.exists() && !path.exists());
+}
+
 #[tokio::test]
 async fn several_workers_serve_one_set_of_services() {
     let (_directory, _, url) = place();

@@ -65,6 +65,33 @@ async fn a_router_that_never_ran() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
+// Those who connect at the moment it stops are served or turned away, and never left behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_that_stops_while_peers_connect() {
+    for _ in 0..30 {
+        let (_directory, path, router) = bind(0).await;
+        let (handle, status) = (router.shutdown_handle(), router.status());
+        let running = tokio::spawn(router.run());
+        let crowd = tokio::spawn(async move {
+            let mut crowd = Vec::new();
+            while let Ok(stream) = tokio::net::UnixStream::connect(&path).await {
+                crowd.push(stream);
+            }
+            crowd
+        });
+        soon("some of the crowd", async {
+            while status.usage().connections < 5 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        handle.shutdown();
+        soon("the end of the router", running).await.unwrap();
+        assert_eq!(status.usage(), Default::default());
+        soon("the end of the crowd", crowd).await.unwrap();
+    }
+}
+
 // What was on its way when the router was told to stop still arrives.
 #[tokio::test]
 async fn what_is_queued_leaves() {

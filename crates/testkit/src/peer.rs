@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use gsb_proto::codec::{CodecError, FrameCodec};
-use gsb_proto::frame::LARGEST_MAX_FRAME;
+use gsb_proto::frame::LARGEST_FRAME;
 use gsb_proto::messages::{
     BroadcastRequest, CallReply, CallRequest, Hello, Message, Ping, Pong, RegisterReply,
     RegisterRequest, SubscribeReply, SubscribeRequest,
@@ -51,7 +51,7 @@ impl FakeRouter {
     /// Takes the next client, of the packet framing, and exchanges Hellos with it.
     pub async fn accept(&self) -> Peer {
         let (stream, _) = soon("a client", self.listener.accept()).await.expect("a client");
-        let codec = FrameCodec::new(Framing::Packet, LARGEST_MAX_FRAME);
+        let codec = FrameCodec::new(Framing::Packet, LARGEST_FRAME);
         let mut peer = Peer { frames: Framed::new(Box::new(stream), codec) };
         let Hello { .. } = peer.expect().await;
         peer.send(Hello { name: "fake".into(), ..Default::default() }).await;
@@ -80,7 +80,7 @@ impl Peer {
             }
             Address::Unix(path) => Box::new(UnixStream::connect(path).await.expect("a connection")),
         };
-        let codec = FrameCodec::new(framing, LARGEST_MAX_FRAME);
+        let codec = FrameCodec::new(framing, LARGEST_FRAME);
         Peer { frames: Framed::new(socket, codec) }
     }
 

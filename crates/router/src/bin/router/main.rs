@@ -68,8 +68,9 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let signals = [listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?];
     let router = Router::bind(config).await.map_err(|error| {
         let code = match error {
-            BindError::InUse(_) | BindError::NotASocket(_) | BindError::Io { .. } => EXIT_LISTEN,
-            _ => EXIT_USAGE,
+            BindError::NoAddress | BindError::MaxFrameTooLarge(_) => EXIT_USAGE,
+            BindError::Worker(_) => EXIT_FAILURE,
+            _ => EXIT_LISTEN,
         };
         fail(code, error)
     })?;

@@ -158,10 +158,14 @@ fn read_file(file: &Path, given: &ArgMatches) -> Result<Vec<String>, clap::Error
         for value in values {
             let text = match value {
                 toml::Value::String(text) => text,
+                // 0o660 is a number in TOML, which would be written in decimal and read as octal.
+                toml::Value::Integer(_) if key == "unix-mode" => {
+                    return Err(fail(format!("{key} is a number; write text, as in \"0660\"")));
+                }
                 toml::Value::Integer(number) => number.to_string(),
                 other => {
                     let kind = other.type_str();
-                    return Err(fail(format!("{key} is a {kind}; write text or a number")));
+                    return Err(fail(format!("{key} is a {kind}; write text or a whole number")));
                 }
             };
             arguments.push(format!("--{key}={text}"));
@@ -261,6 +265,8 @@ mod tests {
             ("config = \"x\"", "config"),
             ("workers = 0", "workers"),
             ("workers = true", "boolean"),
+            ("unix-mode = 0o660", "0660"),
+            ("unix-mode = 660", "0660"),
             ("workers = ", "router.toml"),
         ] {
             std::fs::write(&file, text).unwrap();

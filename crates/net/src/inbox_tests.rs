@@ -1,0 +1,73 @@
+use gsb_proto::MessageKind;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
+
+use super::*;
+use crate::{Link, Received};
+
+fn frame(length: usize) -> BytesMut {
+    let mut wire = BytesMut::new();
+    let frame = Frame::new(MessageKind::CallRequest, vec![7; length]);
+    assert!(frame.encode(Framing::Packet, &mut wire));
+    wire
+}
+
+/// What an inbox makes of these bytes.
+async fn frames(wire: BytesMut, count: usize) -> (Vec<Frame>, Inbox) {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let link = Link::new(Stream::Unix(near), 1000);
+    let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, 64 << 20));
+    let mut frames = Vec::new();
+    let read = async {
+        while frames.len() < count {
+            assert_eq!(link.receive(&mut inbox).await.unwrap(), Received::Bytes);
+            frames.extend(std::iter::from_fn(|| inbox.next_frame().unwrap()));
+        }
+    };
+    let (written, ()) = tokio::join!(far.write_all(&wire), read);
+    written.unwrap();
+    (frames, inbox)
+}
+
+// A small frame that is kept, behind a large one that is not, must not keep the memory of both.
+#[tokio::test]
+async fn a_frame_does_not_keep_the_memory_of_a_large_one() {
+    let mut wire = frame(5 << 20);
+    wire.extend_from_slice(&frame(20 << 10));
+    let (frames, _) = frames(wire, 2).await;
+    let [large, small] = frames.as_slice() else { panic!("two frames") };
+    let memory = large.body.segments()[0].as_ptr_range();
+    let start = small.body.segments()[0].as_ptr();
+    // Where the large one's memory goes on.
+    let beyond = memory.end as usize..memory.end as usize + (1 << 20);
+    assert!(!beyond.contains(&(start as usize)));
+}
+
+#[tokio::test]
+async fn no_buffer_is_held_while_nothing_is_waiting() {
+    let (_, inbox) = frames(frame(1 << 20), 1).await;
+    assert_eq!(inbox.buffer.capacity(), 0);
+}
+
+// However much there is to read, others get their turn.
+#[tokio::test]
+async fn reading_pauses() {
+    let mut wire = BytesMut::new();
+    while wire.len() < 1 << 20 {
+        wire.extend_from_slice(&frame(100));
+    }
+    let count = wire.len() / frame(100).len();
+    let turns = std::cell::Cell::new(0);
+    let others = async {
+        loop {
+            turns.set(turns.get() + 1);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = frames(wire, count) => {}
+        () = others => {}
+    }
+    assert!(turns.get() >= 8, "only {} turns in 1 MiB", turns.get());
+}
