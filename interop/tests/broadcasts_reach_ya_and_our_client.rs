@@ -85,18 +85,20 @@ async fn between_ya_and_ours(url: &str, framing: Framing) {
         ("our-client", "golem/news", "from ours"),
         ("ya-caller", "golem/news", "from ya"),
     ];
-    let received = |(caller, topic, text): (&str, &str, &str)| gsb_client::Broadcast {
-        caller: caller.to_owned(),
-        topic: topic.to_owned(),
-        data: text.to_owned().into(),
+    let received = |event: gsb_client::Broadcast| {
+        let text = String::from_utf8_lossy(&event.data).into_owned();
+        (event.caller, event.topic, text)
+    };
+    let owned = |(caller, topic, text): (&str, &str, &str)| {
+        (caller.to_owned(), topic.to_owned(), text.to_owned())
     };
     for event in expected {
         let next = within("an event", all.next()).await;
-        assert_eq!(next.unwrap().unwrap(), received(event));
+        assert_eq!(received(next.unwrap().unwrap()), owned(event));
     }
     for event in &expected[2..] {
         let next = within("an event", exact.next()).await;
-        assert_eq!(next.unwrap().unwrap(), received(*event));
+        assert_eq!(received(next.unwrap().unwrap()), owned(*event));
     }
     let with = format!("gsb-client ({}) on gsb-router", framing.name());
     ya.took_part("subscriber, broadcaster", &with);
