@@ -10,7 +10,7 @@ use gsb_testkit::{Peer, TestRouter};
 
 async fn router() -> TestRouter {
     TestRouter::with(RouterConfig {
-        ping_timeout: Some(Duration::from_millis(200)),
+        ping_timeout: Some(Duration::from_millis(500)),
         ..Default::default()
     })
     .await
@@ -32,7 +32,7 @@ async fn a_silent_peer_is_pinged_and_then_closed() {
 async fn one_that_answers_stays() {
     let router = router().await;
     let mut peer = Peer::connect(&router.tcp, Framing::Packet).await;
-    for _ in 0..6 {
+    for _ in 0..3 {
         let Ping {} = peer.expect().await;
         peer.send(Pong {}).await;
     }
