@@ -85,3 +85,16 @@ impl RpcMessage for Hang {
     type Item = ();
     type Error = Refusal;
 }
+
+/// The same messages for our client: the same types at both ends, and two implementations between.
+macro_rules! messages_of_ours {
+    ($($message:ident => $item:ty),* $(,)?) => {
+        $(impl gsb_client::Message for $message {
+            const ID: &'static str = stringify!($message);
+            type Item = $item;
+            type Error = Refusal;
+        })*
+    };
+}
+
+messages_of_ours! { Echo => Echoed, Count => u32, Note => (), Recall => Vec<String>, Hang => () }

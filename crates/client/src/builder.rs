@@ -1,5 +1,6 @@
 //! How a connection is made.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gsb_proto::frame::DEFAULT_MAX_FRAME;
@@ -7,6 +8,7 @@ use gsb_proto::{Address, Framing};
 
 use crate::bus::Bus;
 use crate::connection;
+use crate::encoding::{Encoding, FlexBuffers};
 use crate::error::Error;
 
 /// How long a call waits for its reply, if not told otherwise.
@@ -37,6 +39,7 @@ pub struct BusBuilder {
     pub(crate) outbox_limit: usize,
     pub(crate) buffer_limit: usize,
     pub(crate) max_running: usize,
+    pub(crate) encoding: Arc<dyn Encoding>,
 }
 
 impl Default for BusBuilder {
@@ -51,6 +54,7 @@ impl Default for BusBuilder {
             outbox_limit: DEFAULT_BUFFER_LIMIT,
             buffer_limit: DEFAULT_BUFFER_LIMIT,
             max_running: DEFAULT_MAX_RUNNING,
+            encoding: Arc::new(FlexBuffers),
         }
     }
 }
@@ -114,6 +118,13 @@ impl BusBuilder {
     /// failure that says so. [`DEFAULT_MAX_RUNNING`] by default.
     pub fn max_running(mut self, limit: usize) -> Self {
         self.max_running = limit;
+        self
+    }
+
+    /// How typed messages become bytes. [`FlexBuffers`] by default; whoever is called must use the
+    /// same.
+    pub fn encoding(mut self, encoding: impl Encoding) -> Self {
+        self.encoding = Arc::new(encoding);
         self
     }
 

@@ -12,7 +12,7 @@ use crate::builder::BusBuilder;
 use crate::endpoint::{Endpoint, ReplyStream};
 use crate::error::{Error, Failure, LostReason};
 use crate::queue::{Queue, WhenFull};
-use crate::services::{Call, Handler, Registration, Service};
+use crate::services::{Call, Handler, Registration, ServiceEntry};
 use crate::shared::Shared;
 use crate::subscriptions::Subscription;
 
@@ -164,7 +164,7 @@ impl Bus {
     ) -> Result<Registration, Error> {
         let id = ServiceId::new(service_id)?;
         let limit = self.shared().options().max_running;
-        let service = Arc::new(Service::new(id, handler, limit));
+        let service = Arc::new(ServiceEntry::new(id, handler, limit));
         // Made first: if this future is dropped half way, the registration is undone.
         let registration = Registration::new(self.clone(), service.clone());
         self.shared().register(&service).await?;

@@ -33,6 +33,15 @@ impl Endpoint {
         Endpoint { bus, address, caller, timeout }
     }
 
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// The same options for another address.
+    pub(crate) fn at(&self, address: String) -> Endpoint {
+        Endpoint { address, ..self.clone() }
+    }
+
     /// The address.
     pub fn address(&self) -> &str {
         &self.address

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use gsb_proto::{Address, AddressError, NameError, Violation};
 
+use crate::encoding::EncodingError;
+
 /// Why something did not work. Displays as a sentence, and so does its `Debug`: a program whose `main`
 /// returns it tells its user something.
 #[derive(Clone, thiserror::Error)]
@@ -75,6 +77,23 @@ pub enum Error {
         target: String,
         /// How long it was waited for.
         after: Duration,
+    },
+    /// A value of this program has no form in the encoding of the bus.
+    #[error("{what:?} cannot be encoded: {error}")]
+    Encoding {
+        /// The message's id, or the topic.
+        what: String,
+        /// Why.
+        error: EncodingError,
+    },
+    /// What came is not a value of the type that was expected. Do both sides mean the same type, and
+    /// use the same encoding?
+    #[error("what came from {from:?} does not decode: {error}")]
+    Decoding {
+        /// The address or the topic.
+        from: String,
+        /// Why.
+        error: EncodingError,
     },
     /// A stream of replies came where one was expected.
     #[error("the service at {address:?} answers with a stream; use `stream` to call it")]

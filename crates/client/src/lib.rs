@@ -29,6 +29,41 @@
 //! A service also gets the calls to all addresses below its name, such as `/echo/loud`; the longest
 //! registered name wins.
 //!
+//! # Messages with types
+//!
+//! A [`Message`] names what is sent, what comes back, and the service's own error. Programs of
+//! `ya-service-bus` that know the same message call and serve it too.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let listen = vec!["tcp://127.0.0.1:0".parse()?];
+//! # let router = gsb_router::Router::bind(gsb_router::RouterConfig { listen, ..Default::default() }).await?;
+//! # let address = router.local_addresses()[0].clone();
+//! # tokio::spawn(router.run());
+//! use gsb_client::{Bus, Message};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Divide(f64, f64);
+//!
+//! impl Message for Divide {
+//!     const ID: &'static str = "divide";
+//!     type Item = f64;
+//!     type Error = String;
+//! }
+//!
+//! let bus = Bus::connect(&address).await?;
+//! let _division = bus
+//!     .bind("/math", |Divide(a, b)| async move {
+//!         if b == 0.0 { Err("division by zero".to_owned()) } else { Ok(a / b) }
+//!     })
+//!     .await?;
+//! assert_eq!(bus.service("/math").call(Divide(1.0, 2.0)).await?, Ok(0.5));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Streams
 //!
 //! ```
@@ -86,20 +121,28 @@ mod bus;
 mod calls;
 mod connection;
 mod control;
+mod encoding;
 mod endpoint;
 mod error;
 mod queue;
 mod services;
 mod shared;
 mod subscriptions;
+mod typed;
+mod typed_topic;
 
 pub use builder::{
     BusBuilder, DEFAULT_BUFFER_LIMIT, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_MAX_RUNNING, DEFAULT_REQUEST_TIMEOUT,
 };
 pub use bus::{Bus, WeakBus};
+#[cfg(feature = "json")]
+pub use encoding::Json;
+pub use encoding::{Encoding, EncodingError, FlexBuffers};
 pub use endpoint::{Endpoint, ReplyStream};
 pub use error::{Error, Failure, LostReason};
 pub use gsb_proto::{Address, AddressError, Framing};
 pub use services::{Call, Registration};
 pub use subscriptions::{Broadcast, Subscription};
+pub use typed::{Answer, AnswerStream, Message, Service};
+pub use typed_topic::{Event, TypedSubscription, TypedTopic};

@@ -53,7 +53,7 @@ pub(crate) enum Handler {
 }
 
 /// A registered service.
-pub(crate) struct Service {
+pub(crate) struct ServiceEntry {
     pub(crate) id: ServiceId,
     handler: Handler,
     /// One permit per call that may run.
@@ -61,17 +61,17 @@ pub(crate) struct Service {
     limit: usize,
 }
 
-impl fmt::Debug for Service {
+impl fmt::Debug for ServiceEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("ServiceEntry").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
-impl Service {
+impl ServiceEntry {
     /// `limit` is how many calls may run at the same time.
     pub(crate) fn new(id: ServiceId, handler: Handler, limit: usize) -> Self {
         let limit = limit.min(Semaphore::MAX_PERMITS);
-        Service { id, handler, running: Arc::new(Semaphore::new(limit)), limit }
+        ServiceEntry { id, handler, running: Arc::new(Semaphore::new(limit)), limit }
     }
 }
 
@@ -80,13 +80,13 @@ impl Service {
 #[must_use = "dropping it unregisters the service; see `detach`"]
 pub struct Registration {
     bus: Bus,
-    service: Arc<Service>,
+    service: Arc<ServiceEntry>,
     /// Whether dropping it unregisters the service.
     active: bool,
 }
 
 impl Registration {
-    pub(crate) fn new(bus: Bus, service: Arc<Service>) -> Self {
+    pub(crate) fn new(bus: Bus, service: Arc<ServiceEntry>) -> Self {
         Registration { bus, service, active: true }
     }
 
@@ -121,7 +121,11 @@ impl Drop for Registration {
 }
 
 /// Handles a call that has come for this process; `service` is who serves its address, if anybody.
-pub(crate) fn serve(shared: &Arc<Shared>, service: Option<Arc<Service>>, request: CallRequest) {
+pub(crate) fn serve(
+    shared: &Arc<Shared>,
+    service: Option<Arc<ServiceEntry>>,
+    request: CallRequest,
+) {
     let responder = Responder {
         shared: shared.clone(),
         request_id: request.request_id,
@@ -154,7 +158,7 @@ pub(crate) fn serve(shared: &Arc<Shared>, service: Option<Arc<Service>>, request
 }
 
 async fn handle(
-    service: Arc<Service>,
+    service: Arc<ServiceEntry>,
     call: Call,
     mut responder: Responder,
     _running: OwnedSemaphorePermit,
@@ -168,7 +172,7 @@ async fn handle(
     }
 }
 
-async fn run(service: &Service, call: Call, responder: &mut Responder) {
+async fn run(service: &ServiceEntry, call: Call, responder: &mut Responder) {
     match &service.handler {
         Handler::Push(handler) => handler(call).await,
         Handler::Reply(handler) => {

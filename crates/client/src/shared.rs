@@ -19,7 +19,7 @@ use crate::calls::{Calls, Waiting};
 use crate::control::{Control, Outcome, Request, Then};
 use crate::error::{Error, LostReason};
 use crate::queue::Queue;
-use crate::services::{self, Service};
+use crate::services::{self, ServiceEntry};
 use crate::subscriptions::{self, Broadcast, Subscriptions};
 
 /// What framing and a router's id of a call may add to a message on its way. In bytes.
@@ -54,7 +54,7 @@ struct State {
     lost: Option<LostReason>,
     calls: Calls,
     control: Control,
-    services: PrefixMap<Arc<Service>>,
+    services: PrefixMap<Arc<ServiceEntry>>,
     subscriptions: Subscriptions,
 }
 
@@ -68,7 +68,7 @@ impl State {
 }
 
 /// `false` if it is not there, or another has its name by now.
-fn remove_service(state: &mut State, service: &Arc<Service>) -> bool {
+fn remove_service(state: &mut State, service: &Arc<ServiceEntry>) -> bool {
     let id = service.id.as_str();
     let is_there = state.services.get(id).is_some_and(|found| Arc::ptr_eq(found, service));
     if is_there {
@@ -205,7 +205,7 @@ impl Shared {
     }
 
     /// Makes a service known here and to the router. Calls may come before this returns.
-    pub(crate) async fn register(&self, service: &Arc<Service>) -> Outcome {
+    pub(crate) async fn register(&self, service: &Arc<ServiceEntry>) -> Outcome {
         let service_id = service.id.to_string();
         let answer =
             self.ask(&service_id, &RegisterRequest { service_id: service_id.clone() }, |state| {
@@ -230,7 +230,7 @@ impl Shared {
     /// for the router to confirm it.
     pub(crate) fn unregister<'a>(
         &'a self,
-        service: &'a Arc<Service>,
+        service: &'a Arc<ServiceEntry>,
     ) -> impl Future<Output = Outcome> + use<'a> {
         let service_id = service.id.to_string();
         let answer = self.ask(&service_id.clone(), &UnregisterRequest { service_id }, |state| {

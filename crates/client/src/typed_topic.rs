@@ -1,0 +1,126 @@
+//! Events with types.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::{Stream, StreamExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::bus::Bus;
+use crate::encoding::{decode, encode};
+use crate::error::Error;
+use crate::subscriptions::Subscription;
+
+/// A topic, or a pattern, whose events are of one type. Made by [`Bus::topic`].
+pub struct TypedTopic<T> {
+    bus: Bus,
+    topic: String,
+    body: PhantomData<fn() -> T>,
+}
+
+/// An event of a known type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event<T> {
+    /// The topic it was sent to, which is a pattern if the sender used one.
+    pub topic: String,
+    /// Who announces, as the sender states it. Nobody has checked it.
+    pub caller: String,
+    /// What is announced.
+    pub body: T,
+}
+
+/// The events of a [`TypedTopic`]; see [`Subscription`] for how it ends. An event that does not decode
+/// is [`Error::Decoding`], and not the end.
+#[must_use = "dropping it unsubscribes"]
+pub struct TypedSubscription<T> {
+    subscription: Subscription,
+    bus: Bus,
+    body: PhantomData<fn() -> T>,
+}
+
+impl Bus {
+    /// A topic, or a pattern, whose events are of one type.
+    ///
+    /// ```
+    /// # use futures::StreamExt;
+    /// # use gsb_client::{Bus, Error};
+    /// # async fn example(bus: Bus) -> Result<(), Error> {
+    /// let mut temperatures = bus.topic::<f64>("room/*/temperature").subscribe().await?;
+    /// bus.topic("room/7/temperature").broadcast(&21.5).await?;
+    /// while let Some(event) = temperatures.next().await {
+    ///     let event = event?;
+    ///     println!("{}: {}", event.topic, event.body);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn topic<T>(&self, topic: impl Into<String>) -> TypedTopic<T> {
+        TypedTopic { bus: self.clone(), topic: topic.into(), body: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for TypedTopic<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TypedTopic").field(&self.topic).finish()
+    }
+}
+
+impl<T: Serialize> TypedTopic<T> {
+    /// Announces an event; see [`Bus::broadcast`].
+    ///
+    /// # Errors
+    /// Those of [`Bus::broadcast`], and [`Error::Encoding`].
+    pub async fn broadcast(&self, body: &T) -> Result<(), Error> {
+        let encoding = &self.bus.shared().options().encoding;
+        let data = encode(&**encoding, body)
+            .map_err(|error| Error::Encoding { what: self.topic.clone(), error })?;
+        self.bus.broadcast(&self.topic, data).await
+    }
+}
+
+impl<T: DeserializeOwned> TypedTopic<T> {
+    /// Subscribes to the events; see [`Bus::subscribe`].
+    ///
+    /// # Errors
+    /// Those of [`Bus::subscribe`].
+    pub async fn subscribe(&self) -> Result<TypedSubscription<T>, Error> {
+        let subscription = self.bus.subscribe(&self.topic).await?;
+        Ok(TypedSubscription { subscription, bus: self.bus.clone(), body: PhantomData })
+    }
+}
+
+impl<T> TypedSubscription<T> {
+    /// Ends the subscription; see [`Subscription::unsubscribe`].
+    ///
+    /// # Errors
+    /// Those of [`Subscription::unsubscribe`].
+    pub async fn unsubscribe(self) -> Result<(), Error> {
+        self.subscription.unsubscribe().await
+    }
+}
+
+impl<T> fmt::Debug for TypedSubscription<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TypedSubscription").field(&self.subscription.topic()).finish()
+    }
+}
+
+impl<T: DeserializeOwned> Stream for TypedSubscription<T> {
+    type Item = Result<Event<T>, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let event = std::task::ready!(self.subscription.poll_next_unpin(cx));
+        let encoding = &self.bus.shared().options().encoding;
+        Poll::Ready(event.map(|event| {
+            let event = event?;
+            match decode(&**encoding, &event.data) {
+                Ok(body) => Ok(Event { topic: event.topic, caller: event.caller, body }),
+                Err(error) => Err(Error::Decoding { from: event.topic, error }),
+            }
+        }))
+    }
+}
