@@ -114,8 +114,8 @@ impl BusBuilder {
         self
     }
 
-    /// How many calls one service handles at the same time. A call beyond that is answered with a
-    /// failure that says so. [`DEFAULT_MAX_RUNNING`] by default.
+    /// How many calls one service handles at the same time. A call beyond that is [`Error::Busy`] for its
+    /// caller. [`DEFAULT_MAX_RUNNING`] by default.
     pub fn max_running(mut self, limit: usize) -> Self {
         self.max_running = limit;
         self

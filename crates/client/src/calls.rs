@@ -133,6 +133,7 @@ fn payload(address: &str, reply: &CallReply) -> Result<Bytes, Error> {
         {
             Error::NoSuchService { address, message }
         }
+        Ok(_) if reply.reason() == CallReplyReason::ReasonBusy => Error::Busy { address, message },
         Ok(CallReplyCode::CallReplyBadRequest) => Error::BadRequest { target: address, message },
         Ok(_) => Error::ServiceFailure { address, message },
         Err(_) => Error::UnknownCode { address, code: reply.code, message },

@@ -66,8 +66,8 @@ impl Endpoint {
     /// is not told.
     ///
     /// # Errors
-    /// [`Error::NoSuchService`], [`Error::BadRequest`], [`Error::ServiceFailure`], [`Error::UnknownCode`],
-    /// [`Error::Timeout`], [`Error::IsStream`], [`Error::TooLarge`], [`Error::ConnectionLost`].
+    /// [`Error::NoSuchService`], [`Error::BadRequest`], [`Error::Busy`], [`Error::ServiceFailure`],
+    /// [`Error::UnknownCode`], [`Error::Timeout`], [`Error::IsStream`], [`Error::TooLarge`], [`Error::ConnectionLost`].
     pub async fn call(&self, data: impl Into<Bytes>) -> Result<Bytes, Error> {
         let (waiting, reply) = oneshot::channel();
         let answered = async {

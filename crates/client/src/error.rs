@@ -52,6 +52,14 @@ pub enum Error {
         /// What the other side says.
         message: String,
     },
+    /// The service handles as many calls as it may. The same call may succeed later.
+    #[error("the service at {address:?} is busy: {message}")]
+    Busy {
+        /// Where the call went.
+        address: String,
+        /// What the service says.
+        message: String,
+    },
     /// The service failed, or went away before it had answered.
     #[error("the service at {address:?} failed: {message}")]
     ServiceFailure {

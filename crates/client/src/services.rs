@@ -145,8 +145,8 @@ pub(crate) fn serve(
         if request.no_reply {
             log::warn!("{}: a push was dropped, {limit} calls are running", service.id);
         }
-        let failure = Failure::new(format!("busy: {limit} calls are running; try again later"));
-        return responder.refuse(failure, CallReplyReason::ReasonLimitReached);
+        let failure = Failure::new(format!("{limit} calls are running; try again later"));
+        return responder.refuse(failure, CallReplyReason::ReasonBusy);
     };
     let call = Call {
         caller: request.caller,

@@ -147,7 +147,7 @@ async fn calls_run_concurrently_up_to_a_limit() {
         soon("a running call", running.recv()).await.unwrap();
     }
     match caller.call("/s", "").await.unwrap_err() {
-        Error::ServiceFailure { message, .. } => assert!(message.contains("busy"), "{message}"),
+        Error::Busy { message, .. } => assert!(message.contains("2 calls"), "{message}"),
         other => panic!("{other}"),
     }
     gate.notify_waiters();
