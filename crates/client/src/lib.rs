@@ -128,6 +128,8 @@ mod queue;
 mod services;
 mod shared;
 mod subscriptions;
+#[cfg(feature = "tower")]
+mod tower;
 mod typed;
 mod typed_topic;
 

@@ -1,0 +1,50 @@
+//! A typed service as a [`tower_service::Service`], so that timeouts, retries, limits and load shedding
+//! come from tower.
+
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+
+use crate::error::Error;
+use crate::typed::{Answer, Message, Service};
+
+/// A service takes every message that it serves, and is always ready: how many calls are open is the
+/// affair of the layers around it.
+///
+/// ```
+/// # use gsb_client::{Bus, Message};
+/// # use serde::{Deserialize, Serialize};
+/// use std::time::Duration;
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// # #[derive(Serialize, Deserialize)]
+/// # struct Divide(f64, f64);
+/// # impl Message for Divide {
+/// #     const ID: &'static str = "divide";
+/// #     type Item = f64;
+/// #     type Error = String;
+/// # }
+/// # async fn example(bus: Bus) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let math = ServiceBuilder::new()
+///     .concurrency_limit(10)
+///     .timeout(Duration::from_secs(1))
+///     .service(bus.service("/math"));
+/// let half = math.oneshot(Divide(1.0, 2.0)).await?;
+/// assert_eq!(half, Ok(0.5));
+/// # Ok(())
+/// # }
+/// ```
+impl<M: Message> tower_service::Service<M> for Service {
+    type Response = Answer<M>;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Answer<M>, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, message: M) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { Service::call(&service, message).await })
+    }
+}
