@@ -20,6 +20,9 @@ pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long connecting may take, if not told otherwise.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a router may be silent before it is sent a Ping, if not told otherwise.
+pub const DEFAULT_PING_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How many bytes may wait, to be sent or for one consumer, if not told otherwise: 16 MiB.
 pub const DEFAULT_BUFFER_LIMIT: usize = 16 << 20;
 
@@ -34,6 +37,7 @@ pub struct BusBuilder {
     pub(crate) framing: Framing,
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
+    pub(crate) ping_timeout: Option<Duration>,
     pub(crate) call_timeout: Option<Duration>,
     pub(crate) max_frame: usize,
     pub(crate) outbox_limit: usize,
@@ -49,6 +53,7 @@ impl Default for BusBuilder {
             framing: Framing::Packet,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
+            ping_timeout: Some(DEFAULT_PING_TIMEOUT),
             call_timeout: Some(DEFAULT_CALL_TIMEOUT),
             max_frame: DEFAULT_MAX_FRAME,
             outbox_limit: DEFAULT_BUFFER_LIMIT,
@@ -83,6 +88,13 @@ impl BusBuilder {
     /// [`DEFAULT_REQUEST_TIMEOUT`].
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
+        self
+    }
+
+    /// How long the router may be silent before it is sent a Ping; after twice that the connection is
+    /// lost. `None` waits for ever; [`DEFAULT_PING_TIMEOUT`].
+    pub fn ping_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.ping_timeout = timeout.into();
         self
     }
 

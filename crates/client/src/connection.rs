@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gsb_net::{Inbox, Link, Received, Stream};
 use gsb_proto::frame::LARGEST_FRAME;
-use gsb_proto::messages::{Hello, Message};
+use gsb_proto::messages::{Hello, Message, Ping};
 use gsb_proto::{Address, FrameDecoder, Framing, MessageKind};
 use uuid::Uuid;
 
@@ -113,14 +113,22 @@ async fn run(guard: LoseWhenDropped, mut inbox: Inbox) {
     shared.lose(reason);
 }
 
-/// Reads until the end and hands each frame on.
+/// Reads until the end and hands each frame on. A router that is silent is asked for a sign of life.
 async fn read(shared: &Arc<Shared>, inbox: &mut Inbox) -> LostReason {
+    let patience = shared.options().ping_timeout.unwrap_or(Duration::MAX);
+    let mut is_asked = false;
     loop {
         if let Err(reason) = receive_all(shared, inbox) {
             return reason;
         }
-        if let Err(reason) = fill(shared, inbox).await {
-            return reason;
+        match tokio::time::timeout(patience, fill(shared, inbox)).await {
+            Ok(Ok(())) => is_asked = false,
+            Ok(Err(reason)) => return reason,
+            Err(_) if is_asked => return LostReason::Silent(patience.saturating_mul(2)),
+            Err(_) => {
+                is_asked = true;
+                shared.send_urgent(&Ping {}.to_frame());
+            }
         }
     }
 }

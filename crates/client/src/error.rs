@@ -164,6 +164,9 @@ pub enum LostReason {
     /// The router sent a reply that nothing was asked for.
     #[error("the router sent a {0} that was not asked for")]
     UnexpectedReply(&'static str),
+    /// The router was silent for so long, a Ping notwithstanding.
+    #[error("the router was silent for {} s", .0.as_secs_f64())]
+    Silent(Duration),
     /// The runtime that it was made on has ended.
     #[error("the runtime that served it has ended")]
     RuntimeEnded,

@@ -135,7 +135,7 @@ mod typed_topic;
 
 pub use builder::{
     BusBuilder, DEFAULT_BUFFER_LIMIT, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT,
-    DEFAULT_MAX_RUNNING, DEFAULT_REQUEST_TIMEOUT,
+    DEFAULT_MAX_RUNNING, DEFAULT_PING_TIMEOUT, DEFAULT_REQUEST_TIMEOUT,
 };
 pub use bus::{Bus, WeakBus};
 #[cfg(feature = "json")]

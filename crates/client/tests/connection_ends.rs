@@ -180,6 +180,23 @@ async fn a_router_that_breaks_the_protocol_is_left() {
 }
 
 #[tokio::test]
+async fn a_silent_router_is_asked_and_then_left() {
+    let router = FakeRouter::start().await;
+    let builder = Bus::builder().ping_timeout(Duration::from_millis(300));
+    let (bus, mut peer) = tokio::join!(builder.connect(&router.address), router.accept());
+    let bus = bus.unwrap();
+    // As long as it answers, all is well.
+    for _ in 0..2 {
+        let Ping {} = peer.expect().await;
+        peer.send(Pong {}).await;
+    }
+    let Ping {} = peer.expect().await;
+    let ended = soon("the end", bus.closed()).await;
+    assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::Silent(_)))));
+    assert!(peer.next().await.is_none());
+}
+
+#[tokio::test]
 async fn a_router_that_does_not_answer_is_not_waited_for_for_ever() {
     let router = FakeRouter::start().await;
     let builder = Bus::builder().request_timeout(Duration::from_millis(50));
