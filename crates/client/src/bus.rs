@@ -108,7 +108,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`Error::Name`], [`Error::AlreadyRegistered`], [`Error::BadRequest`] if the router refuses it,
-    /// [`Error::Timeout`], [`Error::ConnectionLost`].
+    /// [`Error::Timeout`], [`Error::NotSent`], [`Error::ConnectionLost`].
     pub async fn register<F, R, B>(
         &self,
         service_id: &str,
@@ -209,7 +209,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`Error::Name`], [`Error::BadRequest`] if the router refuses it, [`Error::Timeout`],
-    /// [`Error::ConnectionLost`].
+    /// [`Error::NotSent`], [`Error::ConnectionLost`].
     pub async fn subscribe(&self, topic: &str) -> Result<Subscription, Error> {
         let topic = Topic::new(topic)?;
         let shared = self.shared();
@@ -227,7 +227,7 @@ impl Bus {
     /// arrived.
     ///
     /// # Errors
-    /// [`Error::Name`], [`Error::TooLarge`], [`Error::Timeout`], [`Error::ConnectionLost`].
+    /// [`Error::Name`], [`Error::TooLarge`], [`Error::Timeout`], [`Error::NotSent`], [`Error::ConnectionLost`].
     pub async fn broadcast(&self, topic: &str, data: impl Into<Bytes>) -> Result<(), Error> {
         let topic = Topic::new(topic)?;
         let event = BroadcastRequest {

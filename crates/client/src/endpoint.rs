@@ -67,7 +67,8 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Error::NoSuchService`], [`Error::BadRequest`], [`Error::Busy`], [`Error::ServiceFailure`],
-    /// [`Error::UnknownCode`], [`Error::Timeout`], [`Error::IsStream`], [`Error::TooLarge`], [`Error::ConnectionLost`].
+    /// [`Error::UnknownCode`], [`Error::Timeout`], [`Error::IsStream`], [`Error::TooLarge`], [`Error::NotSent`],
+    /// [`Error::ConnectionLost`].
     pub async fn call(&self, data: impl Into<Bytes>) -> Result<Bytes, Error> {
         let (waiting, reply) = oneshot::channel();
         let answered = async {
@@ -87,7 +88,7 @@ impl Endpoint {
     /// stream of one. Dropping the stream forgets the call; the service is not told.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::ConnectionLost`]; everything else comes as an item
+    /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::NotSent`]; everything else comes as an item
     /// of the stream.
     pub async fn stream(&self, data: impl Into<Bytes>) -> Result<ReplyStream, Error> {
         let limit = self.bus.shared().options().buffer_limit;
@@ -112,15 +113,18 @@ impl Endpoint {
     /// [`Bus::close`].
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::ConnectionLost`].
+    /// [`Error::TooLarge`], [`Error::NotSent`], [`Error::ConnectionLost`].
     pub async fn push(&self, data: impl Into<Bytes>) -> Result<(), Error> {
         let shared = self.bus.shared();
         let frame =
             CallRequest { no_reply: true, ..self.request(shared.next_request_id(), data.into()) }
                 .into_frame();
         shared.check_size(&frame)?;
-        shared.send(&frame).await;
-        shared.check_connection()
+        shared.check_connection()?;
+        match shared.send(&frame).await {
+            true => Ok(()),
+            false => Err(shared.lost_error()),
+        }
     }
 
     /// Sends a call and notes who waits for its replies.

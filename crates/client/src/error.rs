@@ -126,6 +126,9 @@ pub enum Error {
         /// The limit, see [`BusBuilder::max_frame`](crate::BusBuilder::max_frame).
         limit: usize,
     },
+    /// The connection to the router was gone before the request was sent: nobody has got it.
+    #[error("not sent, because the connection to the router is lost: {0}")]
+    NotSent(LostReason),
     /// The connection to the router is gone. Whether the request has reached anybody is not known.
     #[error("the connection to the router is lost: {0}")]
     ConnectionLost(LostReason),

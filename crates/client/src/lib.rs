@@ -114,7 +114,8 @@
 //!
 //! Every call ends: with a reply, with the service's or the router's refusal, with
 //! [`Error::Timeout`], or with [`Error::ConnectionLost`] as soon as the connection is gone. A handle
-//! whose connection was lost stays lost; connect again for a new one.
+//! whose connection was lost stays lost, and answers everything with [`Error::NotSent`]; connect again
+//! for a new one.
 
 mod builder;
 mod bus;

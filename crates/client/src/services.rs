@@ -99,7 +99,7 @@ impl Registration {
     /// go on.
     ///
     /// # Errors
-    /// [`Error::ConnectionLost`], [`Error::Timeout`].
+    /// [`Error::Timeout`], [`Error::NotSent`], [`Error::ConnectionLost`].
     pub async fn unregister(mut self) -> Result<(), Error> {
         self.active = false;
         self.bus.shared().unregister(&self.service).await

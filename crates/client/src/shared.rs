@@ -62,7 +62,7 @@ impl State {
     fn check(&self) -> Result<(), Error> {
         match &self.lost {
             None => Ok(()),
-            Some(reason) => Err(Error::ConnectionLost(reason.clone())),
+            Some(reason) => Err(Error::NotSent(reason.clone())),
         }
     }
 }

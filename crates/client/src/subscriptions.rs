@@ -184,7 +184,7 @@ impl Subscription {
     /// Ends the subscription and waits until the router has confirmed it.
     ///
     /// # Errors
-    /// [`Error::ConnectionLost`], [`Error::Timeout`].
+    /// [`Error::Timeout`], [`Error::NotSent`], [`Error::ConnectionLost`].
     pub async fn unsubscribe(mut self) -> Result<(), Error> {
         self.active = false;
         self.bus.shared().unsubscribe(&self.topic, self.key).await

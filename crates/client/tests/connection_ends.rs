@@ -31,7 +31,7 @@ async fn closing_ends_it_for_the_router_whoever_holds_a_handle() {
     let subscription = bus.subscribe("t").await.unwrap();
     bus.clone().close().await;
     forgotten(&router).await;
-    assert!(matches!(bus.call("/s", "").await, Err(Error::ConnectionLost(LostReason::Closed))));
+    assert!(matches!(bus.call("/s", "").await, Err(Error::NotSent(LostReason::Closed))));
     drop((registration, subscription));
     router.stop().await;
 }
@@ -125,7 +125,7 @@ fn the_end_of_its_runtime_is_the_end() {
     second.block_on(async {
         let ended = soon("the end", bus.closed()).await;
         assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::RuntimeEnded))));
-        assert!(matches!(bus.push("/s", "").await, Err(Error::ConnectionLost(_))));
+        assert!(matches!(bus.push("/s", "").await, Err(Error::NotSent(_))));
         assert!(bus.register("/s", |_: Call| async { Ok("") }).await.is_err());
     });
 }
