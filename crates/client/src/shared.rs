@@ -169,11 +169,11 @@ impl Shared {
         if state.lost.is_some() {
             return;
         }
-        let State { calls, mut control, services, subscriptions, .. } = std::mem::take(&mut *state);
+        let State { mut calls, mut control, services, subscriptions, .. } =
+            std::mem::take(&mut *state);
         state.lost = Some(reason.clone());
         drop(state);
         self.link.close();
-        let mut calls = calls;
         for call in calls.drain() {
             call.lost(&reason);
         }
@@ -220,7 +220,9 @@ impl Shared {
                 Ok(true)
             });
         let outcome = self.answered(answer?, &service_id).await;
-        if outcome.is_err() {
+        // A router that is only late may still register it: then whoever drops the registration has
+        // to take it back.
+        if !matches!(outcome, Ok(()) | Err(Error::Timeout { .. })) {
             remove_service(&mut self.state.lock(), service);
         }
         outcome
