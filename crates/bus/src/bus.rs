@@ -18,7 +18,7 @@ use crate::counters::{Counters, Usage};
 use crate::effect::{CloseReason, Effect};
 use crate::instances::{Instances, MAX_INSTANCE_ID};
 use crate::liveness::{Due, Liveness};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, quoted};
 use crate::services::Services;
 use crate::subscriptions::Subscriptions;
 
@@ -272,13 +272,13 @@ impl Bus {
     ) {
         let request_id = head.request_id.text;
         let service = self.services.find(head.address);
-        let new_id = if head.no_reply {
+        let (to, new_id) = if head.no_reply {
             let Some(service) = service else {
                 self.counters.pushes_dropped += 1;
                 return;
             };
             self.counters.pushes += 1;
-            self.calls.id_for_service(service, request_id)
+            (service, self.calls.id_for_service(service, request_id))
         } else {
             let service = match self.may_call(from, head, service) {
                 Ok(service) => service,
@@ -288,9 +288,8 @@ impl Bus {
                 }
             };
             self.counters.calls += 1;
-            self.calls.open(from, request_id, service)
+            (service, self.calls.open(from, request_id, service))
         };
-        let Some(to) = service else { return };
         let body = match new_id {
             None => Body::Whole(message.clone()),
             Some(id) => head.with_request_id(message, &id),
@@ -319,7 +318,7 @@ impl Bus {
         if self.calls.made_by(from) >= limit {
             return Err(Refusal::TooManyCalls { limit });
         }
-        service.ok_or_else(|| Refusal::NoSuchService { address: head.address.to_owned() })
+        service.ok_or_else(|| Refusal::NoSuchService { quoted_address: quoted(head.address) })
     }
 
     fn reply(

@@ -1,7 +1,5 @@
 //! Why a request is refused, and the one place where that becomes a reply on the wire.
 
-use std::fmt;
-
 use gsb_proto::messages::{
     BroadcastReply, BroadcastReplyCode, CallReply, CallReplyCode, CallReplyReason, Message,
     RegisterReply, RegisterReplyCode, SubscribeReply, SubscribeReplyCode,
@@ -27,8 +25,8 @@ pub(crate) enum Refusal {
     AlreadySubscribed { topic: Topic },
     #[error("this connection has {limit} subscriptions, which is the limit (--max-subscriptions)")]
     TooManySubscriptions { limit: usize },
-    #[error("no service is registered for the address {}", Quoted(.address))]
-    NoSuchService { address: String },
+    #[error("no service is registered for the address {quoted_address}")]
+    NoSuchService { quoted_address: String },
     #[error("the request id {:?} belongs to a call that is still open", .request_id)]
     RequestIdInUse { request_id: String },
     #[error("a request id of {length} bytes is too long: {MAX_REQUEST_ID} are allowed")]
@@ -44,17 +42,12 @@ fn holder(own: bool) -> &'static str {
 }
 
 /// Text from a peer, cut where it is longer than any sensible one.
-struct Quoted<'a>(&'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0;
-        if text.len() <= MAX_QUOTED {
-            return write!(f, "{text:?}");
-        }
-        let cut = text.floor_char_boundary(MAX_QUOTED);
-        write!(f, "{:?}… ({} bytes)", &text[..cut], text.len())
+pub(crate) fn quoted(text: &str) -> String {
+    if text.len() <= MAX_QUOTED {
+        return format!("{text:?}");
     }
+    let cut = text.floor_char_boundary(MAX_QUOTED);
+    format!("{:?}… ({} bytes)", &text[..cut], text.len())
 }
 
 impl Refusal {

@@ -5,11 +5,16 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// What an [`Encoding`] hands its deserializer to.
+pub type Read<'a> =
+    dyn FnMut(&mut dyn erased_serde::Deserializer<'_>) -> Result<(), erased_serde::Error> + 'a;
+
 /// Writes and reads values of any type. Both ends of a call must use the same one; the bus does not
 /// say which it is.
 ///
 /// ```
-/// use gsb_client::{Encoding, EncodingError};
+/// use gsb_client::erased_serde;
+/// use gsb_client::{Encoding, EncodingError, Read};
 ///
 /// /// JSON, if it were not here already (feature `json`).
 /// #[derive(Debug)]
@@ -23,9 +28,7 @@ use serde::de::DeserializeOwned;
 ///     fn decode(
 ///         &self,
 ///         data: &[u8],
-///         read: &mut dyn FnMut(
-///             &mut dyn erased_serde::Deserializer<'_>,
-///         ) -> Result<(), erased_serde::Error>,
+///         read: &mut Read<'_>,
 ///     ) -> Result<(), EncodingError> {
 ///         let mut deserializer = serde_json::Deserializer::from_slice(data);
 ///         read(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut deserializer))
@@ -44,13 +47,7 @@ pub trait Encoding: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// The data is malformed, or `read` failed.
-    fn decode(
-        &self,
-        data: &[u8],
-        read: &mut dyn FnMut(
-            &mut dyn erased_serde::Deserializer<'_>,
-        ) -> Result<(), erased_serde::Error>,
-    ) -> Result<(), EncodingError>;
+    fn decode(&self, data: &[u8], read: &mut Read<'_>) -> Result<(), EncodingError>;
 }
 
 /// Why a value could not be encoded or decoded.
@@ -74,13 +71,7 @@ impl Encoding for FlexBuffers {
         flexbuffers::to_vec(value).map_err(EncodingError::new)
     }
 
-    fn decode(
-        &self,
-        data: &[u8],
-        read: &mut dyn FnMut(
-            &mut dyn erased_serde::Deserializer<'_>,
-        ) -> Result<(), erased_serde::Error>,
-    ) -> Result<(), EncodingError> {
+    fn decode(&self, data: &[u8], read: &mut Read<'_>) -> Result<(), EncodingError> {
         let root = flexbuffers::Reader::get_root(data).map_err(EncodingError::new)?;
         read(&mut <dyn erased_serde::Deserializer<'_>>::erase(root)).map_err(EncodingError::new)
     }
@@ -97,13 +88,7 @@ impl Encoding for Json {
         serde_json::to_vec(value).map_err(EncodingError::new)
     }
 
-    fn decode(
-        &self,
-        data: &[u8],
-        read: &mut dyn FnMut(
-            &mut dyn erased_serde::Deserializer<'_>,
-        ) -> Result<(), erased_serde::Error>,
-    ) -> Result<(), EncodingError> {
+    fn decode(&self, data: &[u8], read: &mut Read<'_>) -> Result<(), EncodingError> {
         let mut json = serde_json::Deserializer::from_slice(data);
         read(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut json))
             .map_err(EncodingError::new)?;

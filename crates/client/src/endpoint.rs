@@ -79,9 +79,7 @@ impl Endpoint {
                 Err(_) => Err(self.bus.shared().lost_error()),
             }
         };
-        within(self.timeout, answered)
-            .await
-            .unwrap_or_else(|after| Err(Error::Timeout { target: self.address.clone(), after }))
+        self.in_time(answered).await
     }
 
     /// Calls the service and returns its replies as they come. A service that answers once gives a
@@ -93,10 +91,7 @@ impl Endpoint {
     pub async fn stream(&self, data: impl Into<Bytes>) -> Result<ReplyStream, Error> {
         let limit = self.bus.shared().options().buffer_limit;
         let queue = Arc::new(Queue::new(limit, WhenFull::End));
-        let opened = self.open(data.into(), Waiting::Stream(queue.clone()));
-        let open = within(self.timeout, opened)
-            .await
-            .unwrap_or_else(|after| Err(Error::Timeout { target: self.address.clone(), after }))?;
+        let open = self.in_time(self.open(data.into(), Waiting::Stream(queue.clone()))).await?;
         Ok(ReplyStream {
             queue,
             address: self.address.clone(),
@@ -139,6 +134,16 @@ impl Endpoint {
         Ok(open)
     }
 
+    /// Waits for `future`, but no longer than a call may take.
+    async fn in_time<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let Some(after) = self.timeout else {
+            return future.await;
+        };
+        tokio::time::timeout(after, future)
+            .await
+            .unwrap_or_else(|_| Err(Error::Timeout { target: self.address.clone(), after }))
+    }
+
     fn request(&self, request_id: String, data: Bytes) -> CallRequest {
         CallRequest {
             caller: self.caller.clone(),
@@ -147,17 +152,6 @@ impl Endpoint {
             data,
             no_reply: false,
         }
-    }
-}
-
-/// Waits for `future`; the error is the time that was waited in vain.
-async fn within<T>(
-    timeout: Option<Duration>,
-    future: impl Future<Output = T>,
-) -> Result<T, Duration> {
-    match timeout {
-        None => Ok(future.await),
-        Some(after) => tokio::time::timeout(after, future).await.map_err(|_| after),
     }
 }
 

@@ -141,8 +141,10 @@ pub use builder::{
 pub use bus::{Bus, WeakBus};
 #[cfg(feature = "json")]
 pub use encoding::Json;
-pub use encoding::{Encoding, EncodingError, FlexBuffers};
+pub use encoding::{Encoding, EncodingError, FlexBuffers, Read};
 pub use endpoint::{Endpoint, ReplyStream};
+/// What an [`Encoding`] is written with.
+pub use erased_serde;
 pub use error::{Error, Failure, LostReason};
 pub use gsb_proto::{Address, AddressError, Framing};
 pub use services::{Call, Registration};

@@ -176,6 +176,10 @@ impl Subscription {
         Subscription { bus, topic, key, queue, active: true }
     }
 
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
     /// What is subscribed.
     pub fn topic(&self) -> &str {
         self.topic.as_str()

@@ -38,7 +38,6 @@ pub struct Event<T> {
 #[must_use = "dropping it unsubscribes"]
 pub struct TypedSubscription<T> {
     subscription: Subscription,
-    bus: Bus,
     body: PhantomData<fn() -> T>,
 }
 
@@ -89,7 +88,7 @@ impl<T: DeserializeOwned> TypedTopic<T> {
     /// Those of [`Bus::subscribe`].
     pub async fn subscribe(&self) -> Result<TypedSubscription<T>, Error> {
         let subscription = self.bus.subscribe(&self.topic).await?;
-        Ok(TypedSubscription { subscription, bus: self.bus.clone(), body: PhantomData })
+        Ok(TypedSubscription { subscription, body: PhantomData })
     }
 }
 
@@ -114,7 +113,7 @@ impl<T: DeserializeOwned> Stream for TypedSubscription<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let event = std::task::ready!(self.subscription.poll_next_unpin(cx));
-        let encoding = &self.bus.shared().options().encoding;
+        let encoding = &self.subscription.bus().shared().options().encoding;
         Poll::Ready(event.map(|event| {
             let event = event?;
             match decode(&**encoding, &event.data) {

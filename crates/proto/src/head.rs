@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::frame::{Body, MessageKind, Violation};
 use crate::messages::CallReplyType;
-use crate::wire::{Records, WireError, varint_len, write_varint};
+use crate::wire::{Record, Records, WireError, varint_len, write_varint};
 
 /// A string field, and where its record stands in the message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -60,28 +60,23 @@ impl<'a> CallHead<'a> {
     /// # Errors
     /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
-        let read = || {
-            let mut head = CallHead::default();
-            let mut records = Records::new(message);
-            while let Some(record) = records.next()? {
-                let (field, value) = (record.field, record.value);
-                match field {
-                    1 => head.caller = value.text(field)?,
-                    2 => head.address = value.text(field)?,
-                    Self::REQUEST_ID => {
-                        head.request_id = Field {
-                            text: value.text(field)?,
-                            place: Some(record.start..record.end),
-                        }
-                    }
-                    4 => drop(value.bytes(field)?),
-                    5 => head.no_reply = value.varint(field)? != 0,
-                    _ => {}
+        let mut head = CallHead::default();
+        for_each_record(MessageKind::CallRequest, message, |record| {
+            let (field, value) = (record.field, record.value);
+            match field {
+                1 => head.caller = value.text(field)?,
+                2 => head.address = value.text(field)?,
+                Self::REQUEST_ID => {
+                    head.request_id =
+                        Field { text: value.text(field)?, place: Some(record.start..record.end) }
                 }
+                4 => drop(value.bytes(field)?),
+                5 => head.no_reply = value.varint(field)? != 0,
+                _ => {}
             }
-            Ok(head)
-        };
-        read().map_err(|error: WireError| Violation::malformed(MessageKind::CallRequest, error))
+            Ok(())
+        })?;
+        Ok(head)
     }
 
     /// The message this head was read from, with another request id. The payload is not copied.
@@ -99,29 +94,24 @@ impl<'a> ReplyHead<'a> {
     /// # Errors
     /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
-        let read = || {
-            let mut head = ReplyHead { last: true, ..ReplyHead::default() };
-            let mut records = Records::new(message);
-            while let Some(record) = records.next()? {
-                let (field, value) = (record.field, record.value);
-                match field {
-                    Self::REQUEST_ID => {
-                        head.request_id = Field {
-                            text: value.text(field)?,
-                            place: Some(record.start..record.end),
-                        }
-                    }
-                    2 => drop(value.varint(field)?),
-                    // An enum is 32 bits wide; decoders drop what is above.
-                    3 => head.last = value.varint(field)? as i32 != CallReplyType::Partial as i32,
-                    4 => drop(value.bytes(field)?),
-                    100 => drop(value.varint(field)?),
-                    _ => {}
+        let mut head = ReplyHead { last: true, ..ReplyHead::default() };
+        for_each_record(MessageKind::CallReply, message, |record| {
+            let (field, value) = (record.field, record.value);
+            match field {
+                Self::REQUEST_ID => {
+                    head.request_id =
+                        Field { text: value.text(field)?, place: Some(record.start..record.end) }
                 }
+                2 => drop(value.varint(field)?),
+                // An enum is 32 bits wide; decoders drop what is above.
+                3 => head.last = value.varint(field)? as i32 != CallReplyType::Partial as i32,
+                4 => drop(value.bytes(field)?),
+                100 => drop(value.varint(field)?),
+                _ => {}
             }
-            Ok(head)
-        };
-        read().map_err(|error: WireError| Violation::malformed(MessageKind::CallReply, error))
+            Ok(())
+        })?;
+        Ok(head)
     }
 
     /// The message this head was read from, with another request id. The payload is not copied.
@@ -136,23 +126,35 @@ impl<'a> BroadcastHead<'a> {
     /// # Errors
     /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
-        let read = || {
-            let mut head = BroadcastHead::default();
-            let mut records = Records::new(message);
-            while let Some(record) = records.next()? {
-                let (field, value) = (record.field, record.value);
-                match field {
-                    1 => head.caller = value.text(field)?,
-                    2 => drop(value.bytes(field)?),
-                    3 => head.topic = value.text(field)?,
-                    _ => {}
-                }
+        let mut head = BroadcastHead::default();
+        for_each_record(MessageKind::BroadcastRequest, message, |record| {
+            let (field, value) = (record.field, record.value);
+            match field {
+                1 => head.caller = value.text(field)?,
+                2 => drop(value.bytes(field)?),
+                3 => head.topic = value.text(field)?,
+                _ => {}
             }
-            Ok(head)
-        };
-        read()
-            .map_err(|error: WireError| Violation::malformed(MessageKind::BroadcastRequest, error))
+            Ok(())
+        })?;
+        Ok(head)
     }
+}
+
+/// Hands each record of an encoded message to `take`.
+fn for_each_record<'a>(
+    kind: MessageKind,
+    message: &'a [u8],
+    mut take: impl FnMut(Record<'a>) -> Result<(), WireError>,
+) -> Result<(), Violation> {
+    let mut records = Records::new(message);
+    let mut read = || {
+        while let Some(record) = records.next()? {
+            take(record)?;
+        }
+        Ok(())
+    };
+    read().map_err(|error| Violation::malformed(kind, error))
 }
 
 /// Replaces the last record of a string field, which is the one that counts, or appends it.

@@ -1,6 +1,6 @@
 //! Options from flags, environment and file.
 //!
-//! There is one parser: what a file says is put into the command line behind the flags, for options
+//! There is one parser: what a file says is put into the command line as if it were flags, for options
 //! that neither a flag nor a variable has set.
 
 use std::ffi::OsString;
@@ -133,16 +133,16 @@ fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
 
 /// The options that a file sets and nothing else does, as arguments.
 fn read_file(file: &Path, given: &ArgMatches) -> Result<Vec<String>, clap::Error> {
-    let mut command = command();
-    let mut fail = |problem: String| {
+    let known = command();
+    let fail = |problem: String| {
         let sentence = format!("configuration file {}: {problem}", file.display());
-        command.error(ErrorKind::InvalidValue, sentence)
+        command().error(ErrorKind::InvalidValue, sentence)
     };
     let text = std::fs::read_to_string(file).map_err(|error| fail(error.to_string()))?;
     let table: toml::Table = text.parse().map_err(|error| fail(format!("{error}")))?;
     let mut arguments = Vec::new();
     for (key, value) in table {
-        let Some(id) = option_id(&self::command(), &key) else {
+        let Some(id) = option_id(&known, &key) else {
             return Err(fail(format!("{key:?} is not an option; see --help for the names")));
         };
         if matches!(
