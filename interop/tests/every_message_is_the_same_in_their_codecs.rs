@@ -162,8 +162,12 @@ mod packet {
         let name = || "name".to_owned();
         let version = || "1.2.3".to_owned();
         let instance_id = || (1..=16).collect::<Vec<u8>>();
-        let ours =
-            ours::Hello { name: name(), version: version(), instance_id: instance_id().into() };
+        let ours = ours::Hello {
+            name: name(),
+            version: version(),
+            instance_id: instance_id().into(),
+            no_echo: false,
+        };
         let theirs = GsbMessage::Hello(Hello {
             name: name(),
             version: version(),

@@ -243,6 +243,7 @@ impl Bus {
         if std::mem::replace(&mut newcomer.hello_seen, true) {
             return Err(Violation::SecondHello);
         }
+        newcomer.no_echo = hello.no_echo;
         let instance_id = &hello.instance_id;
         if instance_id.len() > MAX_INSTANCE_ID {
             return Err(Violation::InstanceIdTooLong(instance_id.len()));
@@ -358,6 +359,9 @@ impl Bus {
         send(from, BroadcastReply::default().to_frame(), effects);
         self.counters.broadcasts += 1;
         self.subscriptions.find(&topic, &mut self.subscribers);
+        if self.connections.get(from).is_some_and(|sender| sender.no_echo) {
+            self.subscribers.retain(|&to| to != from);
+        }
         self.counters.deliveries += self.subscribers.len() as u64;
         let kind = MessageKind::BroadcastRequest;
         for &to in &self.subscribers {

@@ -15,7 +15,8 @@ pub struct BusConfig {
     pub ping_timeout: Option<Duration>,
     /// What one connection may hold.
     pub limits: Limits,
-    /// The router's own introduction on connections of the packet framing. Empty by default.
+    /// The router's own introduction on connections of the packet framing. Empty by default. The bus
+    /// heeds [`no_echo`](Hello::no_echo); it is for the owner to say so here.
     pub hello: Hello,
 }
 

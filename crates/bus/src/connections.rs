@@ -51,6 +51,8 @@ pub(crate) struct Connection {
     pub(crate) identity: Identity,
     pub(crate) framing: Option<Framing>,
     pub(crate) hello_seen: bool,
+    /// Whether it does not want its own broadcasts.
+    pub(crate) no_echo: bool,
 }
 
 /// The live connections.
@@ -65,7 +67,7 @@ impl Connections {
         self.serial = self.serial.wrapping_add(1);
         let entry = self.slots.vacant_entry();
         let id = ConnId { slot: entry.key() as u32, serial: self.serial };
-        entry.insert(Connection { id, identity, framing: None, hello_seen: false });
+        entry.insert(Connection { id, identity, framing: None, hello_seen: false, no_echo: false });
         id
     }
 

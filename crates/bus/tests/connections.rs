@@ -15,7 +15,8 @@ fn world() -> World {
 }
 
 fn hello(instance_id: &'static [u8]) -> Hello {
-    Hello { name: "test".into(), version: "1".into(), instance_id: Bytes::from_static(instance_id) }
+    let instance_id = Bytes::from_static(instance_id);
+    Hello { name: "test".into(), version: "1".into(), instance_id, no_echo: false }
 }
 
 const INSTANCE: &[u8] = b"0123456789abcdef";
@@ -27,6 +28,7 @@ fn the_router_introduces_itself_on_packet_connections() {
         name: "router".into(),
         version: "1.2".into(),
         instance_id: Bytes::from_static(INSTANCE),
+        no_echo: true,
     };
     let mut world = World::new(BusConfig { hello: own.clone(), ..Default::default() });
     let packet = world.peer_of(Framing::Packet, UID);

@@ -71,7 +71,8 @@ enum Who {
 /// What is to happen; which connections it means shows only when it happens.
 #[derive(Debug, Clone)]
 enum Op {
-    Connect(Identity, Option<Framing>, Option<&'static [u8]>),
+    /// Introduces itself if it is given a Hello.
+    Connect(Identity, Option<Framing>, Option<Say>),
     Detect(Who, Framing),
     Bytes(Who),
     HangUp(Who),
@@ -125,12 +126,12 @@ impl Model {
         let framing = |id| peers.iter().find(|peer| peer.id == id).map(|peer| peer.framing);
         Some(match *op {
             Op::Connect(..) if peers.len() == MAX_PEERS => return None,
-            Op::Connect(ref identity, framing, instance) => {
+            Op::Connect(ref identity, framing, ref hello) => {
                 let id = self.world.bus.connect(identity.clone(), self.world.now);
                 let mut events = vec![Event::Connected(id, identity.clone())];
                 events.extend(framing.map(|framing| Event::Detected(id, framing)));
                 if framing == Some(Framing::Packet) {
-                    let hello = instance.map(Say::Hello);
+                    let hello = hello.clone();
                     events.extend(hello.map(|hello| Event::Said(id, hello, self.events)));
                 }
                 events
@@ -147,7 +148,7 @@ impl Model {
                 let said = Event::Said(id, say.clone(), self.events);
                 match (framing(id), say) {
                     // There is no such frame in this framing.
-                    (Some(Some(Framing::Classic)), Say::Hello(_)) => return None,
+                    (Some(Some(Framing::Classic)), Say::Hello(..)) => return None,
                     // There are no frames without a framing.
                     (Some(None), _) => vec![Event::Detected(id, Framing::Packet), said],
                     _ => vec![said],
@@ -293,13 +294,17 @@ fn one_of(good: &'static [&str], bad: &'static [&str]) -> impl Strategy<Value = 
     prop_oneof![12 => select(good), 1 => select(bad)]
 }
 
+fn hello() -> impl Strategy<Value = Say> {
+    (select(INSTANCES), any::<bool>()).prop_map(|(instance, no_echo)| Say::Hello(instance, no_echo))
+}
+
 fn say() -> impl Strategy<Value = Say> {
     let name = || one_of(NAMES, BAD_NAMES);
     let topic = || one_of(TOPICS, BAD_NAMES);
     let id = || prop_oneof![100 => select(REQUEST_IDS), 1 => Just(LONG)];
     let reply_type = select(REPLY_TYPES);
     prop_oneof![
-        3 => select(INSTANCES).prop_map(Say::Hello),
+        3 => hello(),
         16 => name().prop_map(Say::Register),
         3 => name().prop_map(Say::Unregister),
         10 => topic().prop_map(Say::Subscribe),
@@ -316,7 +321,7 @@ fn say() -> impl Strategy<Value = Say> {
 
 fn op() -> impl Strategy<Value = Op> {
     let identity = prop_oneof![1 => Just(IDENTITIES[0].clone()), 2 => select(IDENTITIES)];
-    let hello = prop_oneof![1 => Just(None), 1 => select(INSTANCES).prop_map(Some)];
+    let hello = prop_oneof![1 => Just(None), 1 => hello().prop_map(Some)];
     let framing = || select(&[Framing::Packet, Framing::Classic][..]);
     let found = prop_oneof![9 => framing().prop_map(Some), 1 => Just(None)];
     let halves = prop_oneof![12 => Just(1), 4 => 2..4u32, 1 => Just(4)];
@@ -343,6 +348,7 @@ const TO_REACH: &[&str] = &[
     "instance id too long",
     "made-up id",
     "malformed message",
+    "no echo",
     "no such service",
     "replaced",
     "reply to abandoned call",

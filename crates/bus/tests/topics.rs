@@ -4,6 +4,7 @@ mod common;
 
 use common::*;
 use gsb_bus::BusConfig;
+use gsb_proto::messages::Hello;
 
 fn world() -> World {
     World::new(BusConfig::default())
@@ -101,4 +102,31 @@ fn services_and_topics_do_not_interact() {
     assert_eq!(world.take(listener), [Seen::Broadcast(broadcast("/x"))]);
     assert_eq!(world.unsubscribe(listener, "/x"), [Seen::Unsubscribed(0)]);
     assert_eq!(world.unregister(service, "/x"), [Seen::Unregistered(0)]);
+}
+
+// Rule TO-9: from its Hello on a sender is spared what it sent itself, and nothing else.
+#[test]
+fn no_echo_spares_a_sender_its_own_broadcasts() {
+    let mut world = world();
+    let (sender, other) = (world.peer(), world.peer());
+    for topic in ["a/b", "a/*"] {
+        world.subscribe(sender, topic);
+    }
+    world.subscribe(other, "**");
+    let event = || Seen::Broadcast(broadcast("a/b"));
+    world.send(other, Hello::default());
+    world.broadcast(sender, "a/b");
+    assert_eq!(world.take(sender), [Seen::Broadcasted(0), event()]);
+    assert_eq!(world.take(other), [event()]);
+    assert_eq!(world.bus.counters().deliveries, 2);
+
+    world.send(sender, Hello { no_echo: true, ..Hello::default() });
+    world.broadcast(sender, "a/b");
+    assert_eq!(world.take(sender), [Seen::Broadcasted(0)]);
+    assert_eq!(world.take(other), [event()]);
+    assert_eq!(world.bus.counters().deliveries, 3);
+
+    world.broadcast(other, "a/b");
+    assert_eq!(world.take(sender), [event()]);
+    assert_eq!(world.take(other), [Seen::Broadcasted(0), event()]);
 }

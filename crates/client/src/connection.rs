@@ -53,6 +53,7 @@ async fn introduce(
         name: options.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         instance_id: Bytes::copy_from_slice(instance_id.as_bytes()),
+        no_echo: false,
     };
     let shared = Arc::new(Shared::new(address.clone(), link, options, instance_id));
     if framing == Framing::Packet {

@@ -21,7 +21,8 @@ fn fields_have_their_numbers() {
     let name = || "n".to_owned();
     let check = |encoded: Vec<u8>, fields: &[Vec<u8>]| assert_eq!(encoded, fields.concat());
     check(
-        Hello { name: name(), version: "v".into(), instance_id: "i".into() }.encode_to_vec(),
+        Hello { name: name(), version: "v".into(), instance_id: "i".into(), no_echo: false }
+            .encode_to_vec(),
         &[text(1, "n"), text(2, "v"), text(3, "i")],
     );
     check(RegisterRequest { service_id: name() }.encode_to_vec(), &[text(1, "n")]);
@@ -53,7 +54,8 @@ fn fields_have_their_numbers() {
         .encode_to_vec(),
         &[text(1, "r"), number(2, 500), number(3, 1), text(4, "d")],
     );
-    // Rule FR-8: ours starts at 100.
+    // Rule FR-8: ours start at 100.
+    check(Hello { no_echo: true, ..Default::default() }.encode_to_vec(), &[vec![0xa0, 0x06, 1]]);
     check(CallReply { reason: 4, ..Default::default() }.encode_to_vec(), &[vec![0xa0, 0x06, 4]]);
     check(SubscribeRequest { topic: "t".into() }.encode_to_vec(), &[text(1, "t")]);
     check(

@@ -100,6 +100,8 @@ impl Router {
             name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance_id: uuid::Uuid::new_v4().into_bytes().to_vec().into(),
+            // The bus heeds it, and a client that asks for it wants to know (TO-9).
+            no_echo: true,
         };
         let shared =
             Arc::new(Shared::new(BusConfig { ping_timeout, limits: config.limits, hello }));

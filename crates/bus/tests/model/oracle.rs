@@ -20,7 +20,8 @@ pub(super) const PARTIAL: i32 = CallReplyType::Partial as i32;
 
 #[derive(Debug, Clone)]
 pub(super) enum Say {
-    Hello(&'static [u8]),
+    /// With an instance id, and whether it wants no echo.
+    Hello(&'static [u8], bool),
     Register(&'static str),
     Unregister(&'static str),
     Subscribe(&'static str),
@@ -48,8 +49,9 @@ pub(super) enum Event {
 impl Say {
     pub(super) fn to_frame(&self, number: u32) -> Frame {
         match self {
-            Say::Hello(instance_id) => {
-                Hello { instance_id: (*instance_id).into(), ..Hello::default() }.to_frame()
+            Say::Hello(instance_id, no_echo) => {
+                let (instance_id, no_echo) = ((*instance_id).into(), *no_echo);
+                Hello { instance_id, no_echo, ..Hello::default() }.to_frame()
             }
             Say::Register(name) => RegisterRequest { service_id: (*name).into() }.to_frame(),
             Say::Unregister(name) => UnregisterRequest { service_id: (*name).into() }.to_frame(),
@@ -121,6 +123,7 @@ pub(super) struct Peer {
     pub(super) framing: Option<Framing>,
     hello: bool,
     instance: &'static [u8],
+    no_echo: bool,
     heard: u32,
     pinged: bool,
 }
@@ -168,6 +171,7 @@ impl Oracle {
                 framing: None,
                 hello: false,
                 instance: b"",
+                no_echo: false,
                 heard: self.now,
                 pinged: false,
             }),
@@ -271,7 +275,7 @@ impl Oracle {
         match *say {
             Say::Pong => {}
             Say::Ping => self.tell(from, Seen::Pong),
-            Say::Hello(instance) => self.hello(from, instance),
+            Say::Hello(instance, no_echo) => self.hello(from, instance, no_echo),
             Say::Bad(_, _, reason) => self.close(from, reason),
             Say::Call(address, id) => self.call(from, request(call(address, id), number), seen)?,
             Say::Push(address, id) => self.call(from, request(push(address, id), number), seen)?,
@@ -299,7 +303,7 @@ impl Oracle {
         Ok(())
     }
 
-    fn hello(&mut self, from: ConnId, instance: &'static [u8]) {
+    fn hello(&mut self, from: ConnId, instance: &'static [u8], no_echo: bool) {
         let newcomer = self.peer(from).unwrap();
         if std::mem::replace(&mut newcomer.hello, true) {
             return self.close(from, "second hello");
@@ -315,7 +319,8 @@ impl Oracle {
             }
             self.close(holder.id, "replaced");
         }
-        self.peer(from).unwrap().instance = instance;
+        let newcomer = self.peer(from).unwrap();
+        (newcomer.instance, newcomer.no_echo) = (instance, no_echo);
     }
 
     fn call(
@@ -426,7 +431,12 @@ impl Oracle {
         for at in 0..self.peers.len() {
             let to = self.peers[at].id;
             let meets = |held: &str| topics_meet(held, &event.topic);
-            if self.subscriptions.iter().any(|(id, held)| *id == to && meets(held)) {
+            if !self.subscriptions.iter().any(|(id, held)| *id == to && meets(held)) {
+                continue;
+            }
+            if to == from && self.peers[at].no_echo {
+                self.reached.insert("no echo");
+            } else {
                 self.tell(to, Seen::Broadcast(event.clone()));
             }
         }
