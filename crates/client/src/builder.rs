@@ -1,15 +1,17 @@
-//! How a connection is made.
+//! How a bus is made.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use gsb_proto::frame::DEFAULT_MAX_FRAME;
-use gsb_proto::{Address, Framing};
+use gsb_proto::{Address, Frame, Framing};
 
 use crate::bus::Bus;
 use crate::connection;
 use crate::encoding::{Encoding, FlexBuffers};
 use crate::error::Error;
+use crate::reconnect::Reconnect;
+use crate::shared::Shared;
 
 /// How long a call waits for its reply, if not told otherwise.
 pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -29,15 +31,20 @@ pub const DEFAULT_BUFFER_LIMIT: usize = 16 << 20;
 /// How many calls one service handles at the same time, if not told otherwise.
 pub const DEFAULT_MAX_RUNNING: usize = 65_536;
 
+/// What framing and a router's id of a call may add to a message on its way. In bytes.
+const FRAME_ROOM: usize = 64;
+
 /// Options of a [`Bus`]; made by [`Bus::builder`].
 #[derive(Debug, Clone)]
-#[must_use = "call `connect`"]
+#[must_use = "call `connect`, `connect_lazy` or `local`"]
 pub struct BusBuilder {
     pub(crate) name: String,
     pub(crate) framing: Framing,
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) ping_timeout: Option<Duration>,
+    pub(crate) reconnect: Option<Reconnect>,
+    pub(crate) wait_for_router: Duration,
     pub(crate) call_timeout: Option<Duration>,
     pub(crate) max_frame: usize,
     pub(crate) outbox_limit: usize,
@@ -54,6 +61,8 @@ impl Default for BusBuilder {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
             ping_timeout: Some(DEFAULT_PING_TIMEOUT),
+            reconnect: Some(Reconnect::default()),
+            wait_for_router: Duration::ZERO,
             call_timeout: Some(DEFAULT_CALL_TIMEOUT),
             max_frame: DEFAULT_MAX_FRAME,
             outbox_limit: DEFAULT_BUFFER_LIMIT,
@@ -98,6 +107,21 @@ impl BusBuilder {
         self
     }
 
+    /// How a connection that was lost is made again: by default with growing pauses, for ever. `None` does
+    /// not: then a loss ends the bus.
+    pub fn reconnect(mut self, reconnect: impl Into<Option<Reconnect>>) -> Self {
+        self.reconnect = reconnect.into();
+        self
+    }
+
+    /// How long calls and broadcasts wait for a connection when there is none. By default they do not, and
+    /// fail at once with [`Error::NotSent`]. What a call waits here counts towards
+    /// [its timeout](BusBuilder::call_timeout).
+    pub fn wait_for_router(mut self, patience: Duration) -> Self {
+        self.wait_for_router = patience;
+        self
+    }
+
     /// How long a call waits for its reply, and a stream for each of its replies. `None` is for ever;
     /// [`DEFAULT_CALL_TIMEOUT`] by default.
     pub fn call_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
@@ -126,8 +150,8 @@ impl BusBuilder {
         self
     }
 
-    /// How many calls one service handles at the same time. A call beyond that is [`Error::Busy`] for its
-    /// caller. [`DEFAULT_MAX_RUNNING`] by default.
+    /// How many calls each service handles at the same time. A call beyond that is [`Error::Busy`] for its
+    /// caller. [`DEFAULT_MAX_RUNNING`] by default; [`Bus::with_max_running`] sets it for single services.
     pub fn max_running(mut self, limit: usize) -> Self {
         self.max_running = limit;
         self
@@ -140,10 +164,11 @@ impl BusBuilder {
         self
     }
 
-    /// Connects to a bus, given as an [`Address`] or as text such as `unix:/run/gsb.sock`.
+    /// Connects to a router, given as an [`Address`] or as text such as `unix:/run/gsb.sock`, and keeps the
+    /// connection up.
     ///
     /// # Errors
-    /// [`Error::Address`] or [`Error::Connect`].
+    /// [`Error::Address`] or [`Error::Connect`], if there is no connection now.
     pub async fn connect<A>(self, address: A) -> Result<Bus, Error>
     where
         A: TryInto<Address>,
@@ -151,5 +176,42 @@ impl BusBuilder {
     {
         let address = address.try_into().map_err(Into::into)?;
         connection::open(self, address).await
+    }
+
+    /// Connects to a router as soon as it is there, and keeps the connection up. Until then the bus works
+    /// within the process.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn connect_lazy<A>(self, address: A) -> Result<Bus, Error>
+    where
+        A: TryInto<Address>,
+        A::Error: Into<Error>,
+    {
+        let address = address.try_into().map_err(Into::into)?;
+        Ok(connection::open_lazily(self, address))
+    }
+
+    /// A bus within the process, without a router.
+    pub fn local(self) -> Bus {
+        Bus::new(Arc::new(Shared::new(self, false)))
+    }
+
+    /// Whether a router of the usual limit accepts the frame.
+    pub(crate) fn check_size(&self, frame: &Frame) -> Result<(), Error> {
+        let length = frame.body.len() + FRAME_ROOM;
+        let limit = self.max_frame;
+        if length > limit {
+            return Err(Error::TooLarge { length, limit });
+        }
+        Ok(())
+    }
+
+    /// How long to wait before the router is asked again for a name that it has refused so often before.
+    pub(crate) fn retry_delay(&self, refusals: u32) -> Duration {
+        self.reconnect.clone().unwrap_or_default().delay(refusals)
     }
 }

@@ -1,11 +1,12 @@
 //! The handle that users hold.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use gsb_proto::messages::BroadcastRequest;
 use gsb_proto::{Address, ServiceId, Topic};
 
 use crate::builder::BusBuilder;
@@ -14,27 +15,45 @@ use crate::error::{Error, Failure, LostReason};
 use crate::queue::{Queue, WhenFull};
 use crate::services::{Call, Handler, Registration, ServiceEntry};
 use crate::shared::Shared;
-use crate::subscriptions::Subscription;
+use crate::status::{Connection, Status, StatusWatch};
+use crate::subscriptions::{Broadcast, Subscription};
 
-/// A connection to a bus. Cheap to clone; all clones share the connection, which is closed when the
-/// last of them and of the [`Registration`]s, [`Subscription`]s and streams made from them is dropped,
-/// and by [`Bus::close`].
+/// A bus: services and callers of this process, and of others if it has a router. Cheap to clone; all
+/// clones are the same bus, which ends when the last of them and of the [`Registration`]s and
+/// [`Subscription`]s made from them is dropped, and by [`Bus::shutdown`] and [`Bus::close`].
 ///
-/// The connection is served by a task of the runtime that it was made on, which needs I/O and time
-/// enabled; when that runtime ends, the connection is lost.
+/// A call goes to the service with the longest matching name in this process. Only when there is none it
+/// goes to the router.
+///
+/// The connection to a router is served by a task of the runtime that the bus was made on, which needs
+/// I/O and time enabled; when that runtime ends, so does the bus.
 #[derive(Clone)]
 pub struct Bus {
     handle: Arc<Handle>,
+    scope: Scope,
+    /// How many calls a service that is registered with this handle handles at the same time.
+    max_running: usize,
 }
 
-/// A [`Bus`] that does not keep the connection. For a handler that makes calls itself: one that held a
-/// [`Bus`] would keep the connection that keeps the handler.
+/// Where something is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// In this process, and at the router if there is one.
+    Everywhere,
+    /// In this process.
+    InProcess,
+}
+
+/// A [`Bus`] that does not keep the bus alive. For a handler that makes calls itself: one that held a
+/// [`Bus`] would keep the bus that keeps the handler.
 #[derive(Debug, Clone)]
 pub struct WeakBus {
     handle: Weak<Handle>,
+    scope: Scope,
+    max_running: usize,
 }
 
-/// Ends the connection when the last handle is dropped.
+/// Ends the bus when the last handle is dropped.
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
@@ -49,7 +68,8 @@ impl fmt::Debug for Bus {
 impl WeakBus {
     /// The bus, if anybody still holds it.
     pub fn upgrade(&self) -> Option<Bus> {
-        self.handle.upgrade().map(|handle| Bus { handle })
+        let WeakBus { scope, max_running, .. } = *self;
+        self.handle.upgrade().map(|handle| Bus { handle, scope, max_running })
     }
 }
 
@@ -61,27 +81,75 @@ impl Drop for Handle {
 
 impl Bus {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Bus { handle: Arc::new(Handle { shared }) }
+        let max_running = shared.options().max_running;
+        Bus { handle: Arc::new(Handle { shared }), scope: Scope::Everywhere, max_running }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 
-    /// A handle that does not keep the connection.
-    pub fn downgrade(&self) -> WeakBus {
-        WeakBus { handle: Arc::downgrade(&self.handle) }
+    pub(crate) fn scope(&self) -> Scope {
+        self.scope
     }
 
-    /// Options for a connection.
+    /// A handle that does not keep the bus alive.
+    pub fn downgrade(&self) -> WeakBus {
+        let handle = Arc::downgrade(&self.handle);
+        WeakBus { handle, scope: self.scope, max_running: self.max_running }
+    }
+
+    /// The same bus, without its router: nothing that is done with this handle leaves the process. What
+    /// it registers is found by callers here, what it broadcasts reaches subscribers here, what it
+    /// subscribes to is announced here, and what it calls is served here.
+    ///
+    /// ```
+    /// # use gsb_client::{Bus, Call, Error};
+    /// # async fn example(bus: Bus) -> Result<(), Error> {
+    /// let _cache = bus.in_process().register("/cache", |call: Call| async { Ok(call.data) }).await?;
+    /// bus.call("/cache", "key").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn in_process(&self) -> Bus {
+        Bus { scope: Scope::InProcess, ..self.clone() }
+    }
+
+    /// The same bus; each service that is registered with this handle handles so many calls at the same
+    /// time. A call beyond that is [`Error::Busy`] for its caller.
+    #[must_use]
+    pub fn with_max_running(&self, limit: usize) -> Bus {
+        Bus { max_running: limit, ..self.clone() }
+    }
+
+    /// Options for a bus.
     pub fn builder() -> BusBuilder {
         BusBuilder::default()
     }
 
-    /// Connects to a bus, given as an [`Address`] or as text such as `unix:/run/gsb.sock`.
+    /// A bus within this process, without a router.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), gsb_client::Error> {
+    /// use gsb_client::{Bus, Call};
+    ///
+    /// let bus = Bus::local();
+    /// let _echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await?;
+    /// assert_eq!(bus.call("/echo", "hello").await?, "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn local() -> Bus {
+        Bus::builder().local()
+    }
+
+    /// Connects to a router, given as an [`Address`] or as text such as `unix:/run/gsb.sock`, and keeps the
+    /// connection up: see [`BusBuilder::reconnect`].
     ///
     /// # Errors
-    /// [`Error::Address`] or [`Error::Connect`].
+    /// [`Error::Address`] or [`Error::Connect`], if there is no connection now.
     pub async fn connect<A>(address: A) -> Result<Bus, Error>
     where
         A: TryInto<Address>,
@@ -90,7 +158,7 @@ impl Bus {
         Bus::builder().connect(address).await
     }
 
-    /// Connects to the bus of this user: where `GSB_URL` says, or where a router listens that is told
+    /// Connects to the router of this user: where `GSB_URL` says, or where a router listens that is told
     /// nothing else (see [`Address::from_environment`]).
     ///
     /// # Errors
@@ -102,13 +170,21 @@ impl Bus {
     /// Registers a service that answers each call once.
     ///
     /// Calls are handled concurrently, up to [`BusBuilder::max_running`]. A handler that fails or panics
-    /// answers its caller with a failure. When the connection is lost, a call that is being handled
-    /// goes on, a stream ends at its next item. A handler that makes calls itself should hold a
-    /// [`WeakBus`].
+    /// answers its caller with a failure. A handler that makes calls itself should hold a [`WeakBus`].
+    ///
+    /// A call from another process is handled by a task of its own; when the connection is lost, it goes
+    /// on, but a stream ends at its next item. A call from this process is handled as a part of the
+    /// caller's future: a caller that is dropped, by a timeout for example, drops the handler where it
+    /// waits. What must be finished is for `tokio::spawn`.
+    ///
+    /// Waits until the router has confirmed the name. Without a connection it does not wait: the service
+    /// is there for callers in this process, and the router is told as soon as it can be. If it refuses
+    /// then, or after a reconnect, it is asked again with growing pauses; see
+    /// [`Registration::announcement`] and [`Bus::watch`].
     ///
     /// # Errors
-    /// [`Error::Name`], [`Error::AlreadyRegistered`], [`Error::BadRequest`] if the router refuses it,
-    /// [`Error::Timeout`], [`Error::NotSent`], [`Error::ConnectionLost`].
+    /// [`Error::Name`], [`Error::AlreadyRegistered`], [`Error::NameRefused`] if the router refuses it,
+    /// [`Error::Timeout`], [`Error::ShutDown`], [`Error::ConnectionLost`].
     pub async fn register<F, R, B>(
         &self,
         service_id: &str,
@@ -120,7 +196,7 @@ impl Bus {
         B: Into<Bytes>,
     {
         let handler = move |call| handler(call).map(|reply| reply.map(Into::into)).boxed();
-        self.register_handler(service_id, Handler::Reply(Box::new(handler))).await
+        self.register_handler(service_id, Handler::Reply(Box::new(handler)), None).await
     }
 
     /// Registers a service that answers each call with a stream. A failure ends the stream.
@@ -137,7 +213,7 @@ impl Bus {
         S: Stream<Item = Result<Bytes, Failure>> + Send + 'static,
     {
         let handler = move |call| handler(call).boxed();
-        self.register_handler(service_id, Handler::Stream(Box::new(handler))).await
+        self.register_handler(service_id, Handler::Stream(Box::new(handler)), None).await
     }
 
     /// Registers a service that takes pushes and answers nothing. A call that wants a reply is refused.
@@ -154,21 +230,30 @@ impl Bus {
         R: Future<Output = ()> + Send + 'static,
     {
         let handler = move |call| handler(call).boxed();
-        self.register_handler(service_id, Handler::Push(Box::new(handler))).await
+        self.register_handler(service_id, Handler::Push(Box::new(handler)), None).await
     }
 
-    async fn register_handler(
+    /// `typed` is what takes messages of one type as they are, if anything does.
+    pub(crate) async fn register_handler(
         &self,
         service_id: &str,
         handler: Handler,
+        typed: Option<Box<dyn Any + Send + Sync>>,
     ) -> Result<Registration, Error> {
         let id = ServiceId::new(service_id)?;
-        let limit = self.shared().options().max_running;
-        let service = Arc::new(ServiceEntry::new(id, handler, limit));
+        let shared = self.shared();
+        let tracker = shared.handling().clone();
+        let service = ServiceEntry::new(id, handler, typed, self.scope, self.max_running, tracker);
+        let service = Arc::new(service);
         // Made first: if this future is dropped half way, the registration is undone.
         let registration = Registration::new(self.clone(), service.clone());
-        self.shared().register(&service).await?;
+        shared.register(&service).await?;
         Ok(registration)
+    }
+
+    /// The service of this process that an address belongs to; `None` if it is for the router to find.
+    pub(crate) fn find(&self, address: &str) -> Result<Option<Arc<ServiceEntry>>, Error> {
+        self.shared().find(address, self.scope)
     }
 
     /// An address to call, with options such as a timeout.
@@ -207,14 +292,17 @@ impl Bus {
     /// Subscribes to a topic, or to all topics that a pattern stands for: the segment `*` is any one
     /// segment, `**` any number of them. Events that are announced after this returns are received.
     ///
+    /// Without a connection it returns at once: events of this process are received, and the router is
+    /// told as soon as it can be.
+    ///
     /// # Errors
-    /// [`Error::Name`], [`Error::BadRequest`] if the router refuses it, [`Error::Timeout`],
-    /// [`Error::NotSent`], [`Error::ConnectionLost`].
+    /// [`Error::Name`], [`Error::NameRefused`] if the router refuses it, [`Error::Timeout`],
+    /// [`Error::ShutDown`], [`Error::ConnectionLost`].
     pub async fn subscribe(&self, topic: &str) -> Result<Subscription, Error> {
         let topic = Topic::new(topic)?;
         let shared = self.shared();
         let queue = Arc::new(Queue::new(shared.options().buffer_limit, WhenFull::Drop));
-        let (key, confirmed) = shared.subscribe(&topic, queue.clone())?;
+        let (key, confirmed) = shared.subscribe(&topic, queue.clone(), self.scope)?;
         // Made before the router has answered: if it refuses, or this future is dropped, the
         // subscription is undone.
         let subscription = Subscription::new(self.clone(), topic.clone(), key, queue);
@@ -222,39 +310,89 @@ impl Bus {
         Ok(subscription)
     }
 
-    /// Announces an event to everyone who subscribed to the topic; a pattern reaches all whose
-    /// subscriptions share a topic with it. Waits until the router has taken it, not until it has
-    /// arrived.
+    /// Announces an event to everyone who subscribed to the topic, in this process and at the router; a
+    /// pattern reaches all whose subscriptions share a topic with it. Waits until the router has taken it,
+    /// not until it has arrived. When it cannot be sent, nobody gets it; see
+    /// [`BusBuilder::wait_for_router`] and [`Bus::in_process`].
     ///
     /// # Errors
-    /// [`Error::Name`], [`Error::TooLarge`], [`Error::Timeout`], [`Error::NotSent`], [`Error::ConnectionLost`].
+    /// [`Error::Name`], [`Error::TooLarge`], [`Error::Timeout`], [`Error::NotSent`], [`Error::ShutDown`],
+    /// [`Error::ConnectionLost`].
     pub async fn broadcast(&self, topic: &str, data: impl Into<Bytes>) -> Result<(), Error> {
         let topic = Topic::new(topic)?;
-        let event = BroadcastRequest {
-            caller: self.shared().options().name.clone(),
-            data: data.into(),
-            topic: topic.to_string(),
-        };
-        self.shared().broadcast(event).await
+        let caller = self.shared().options().name.clone();
+        let event = Broadcast { topic: topic.to_string(), caller, data: data.into() };
+        self.shared().broadcast(&topic, &event, self.scope).await
     }
 
-    /// Waits until the connection is gone: what a program does that only serves.
+    /// How the bus stands with its router now.
+    pub fn status(&self) -> Status {
+        self.shared().status()
+    }
+
+    /// Watches how the bus stands with its router: connecting, connected, lost, and what the router
+    /// refuses. Does not keep the bus alive.
+    ///
+    /// ```
+    /// # use gsb_client::Bus;
+    /// # fn example(bus: Bus) {
+    /// let mut watch = bus.watch();
+    /// tokio::spawn(async move {
+    ///     while let Some(status) = watch.changed().await {
+    ///         println!("{:?}", status.connection);
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    pub fn watch(&self) -> StatusWatch {
+        self.shared().watch()
+    }
+
+    /// Waits until there is a connection to the router, and the router has answered for all that was
+    /// registered and subscribed before. At once if there is no router.
     ///
     /// # Errors
-    /// [`Error::ConnectionLost`], unless it was closed on this side.
-    pub async fn closed(&self) -> Result<(), Error> {
-        match self.shared().wait_lost().await {
-            LostReason::Closed => Ok(()),
-            reason => Err(Error::ConnectionLost(reason)),
+    /// [`Error::ShutDown`] or [`Error::NotSent`] if there will be none any more.
+    pub async fn settled(&self) -> Result<(), Error> {
+        let is_over = |status: &Status| matches!(status.connection, Connection::Closed(_));
+        let status = self.shared().wait_for(|status| status.is_settled || is_over(status)).await;
+        match status.connection {
+            Connection::Closed(LostReason::Closed) => Err(Error::ShutDown),
+            Connection::Closed(reason) => Err(Error::NotSent(reason)),
+            _ => Ok(()),
         }
     }
 
-    /// Waits until all that was sent has left, at most for the time that a request may take, then
-    /// closes the connection for all handles.
+    /// Waits until the bus has ended: what a program does that only serves. A connection that is made
+    /// again is no end.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionLost`], unless it was ended on this side.
+    pub async fn closed(&self) -> Result<(), Error> {
+        let is_over = |status: &Status| matches!(status.connection, Connection::Closed(_));
+        match self.shared().wait_for(is_over).await.connection {
+            Connection::Closed(reason) if reason != LostReason::Closed => {
+                Err(Error::ConnectionLost(reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the bus for all handles, gracefully: gives its names back, lets the calls that are being
+    /// handled finish, and sends what is queued. What is not done within `patience` is left; handlers
+    /// that are still running go on, but nobody hears of them.
+    ///
+    /// Meanwhile calls can be made, but nothing can be registered or subscribed.
+    ///
+    /// # Errors
+    /// [`Error::Unfinished`] if calls were still being handled. The bus has ended all the same.
+    pub async fn shutdown(&self, patience: Duration) -> Result<(), Error> {
+        self.shared().shut_down(patience).await
+    }
+
+    /// Waits until all that was sent has left, at most for the time that a request may take, then ends
+    /// the bus for all handles.
     pub async fn close(self) {
-        let after = self.shared().options().request_timeout;
-        // What a router does not read in this time, it never will.
-        let _ = tokio::time::timeout(after, self.shared().link().drained()).await;
-        self.shared().lose(LostReason::Closed);
+        self.shared().close().await;
     }
 }

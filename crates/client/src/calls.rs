@@ -26,42 +26,40 @@ pub(crate) struct Pending {
     waiting: Waiting,
 }
 
-/// The open calls of one connection, by request id.
+/// The open calls of one connection, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    open: HashMap<String, Pending>,
+    open: HashMap<u64, Pending>,
 }
 
 impl Calls {
-    pub(crate) fn open(&mut self, request_id: String, address: String, waiting: Waiting) {
-        self.open.insert(request_id, Pending { address, waiting });
+    pub(crate) fn open(&mut self, number: u64, address: String, waiting: Waiting) {
+        self.open.insert(number, Pending { address, waiting });
     }
 
     /// Nobody waits for this call any more; its replies are dropped when they come.
-    pub(crate) fn forget(&mut self, request_id: &str) -> Option<Pending> {
-        self.open.remove(request_id)
+    pub(crate) fn forget(&mut self, number: u64) -> Option<Pending> {
+        self.open.remove(&number)
     }
 
     /// Whom a reply is for, to be [delivered](Pending::deliver) when no lock is held. Takes the call out
     /// if the reply ends it; `None` if nobody waits.
-    pub(crate) fn reply(&mut self, reply: &CallReply) -> Option<Pending> {
-        let id = reply.request_id.as_str();
-        let Some(call) = self.open.get(id) else {
-            log::debug!("a reply to the call {id}, for which nobody waits, is dropped");
-            return None;
-        };
+    pub(crate) fn reply(&mut self, number: u64, reply: &CallReply) -> Option<Pending> {
+        let call = self.open.get(&number)?;
         match &call.waiting {
             Waiting::Stream(queue) if !is_last(reply) => {
                 let waiting = Waiting::Stream(queue.clone());
                 Some(Pending { address: call.address.clone(), waiting })
             }
-            _ => self.open.remove(id),
+            _ => self.open.remove(&number),
         }
     }
 
-    /// Every call; none will be answered any more.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Pending> + use<> {
-        std::mem::take(&mut self.open).into_values()
+    /// Every call, oldest first; none will be answered any more.
+    pub(crate) fn into_pending(self) -> impl Iterator<Item = Pending> {
+        let mut open: Vec<_> = self.open.into_iter().collect();
+        open.sort_unstable_by_key(|(number, _)| *number);
+        open.into_iter().map(|(_, pending)| pending)
     }
 }
 

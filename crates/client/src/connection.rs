@@ -1,4 +1,4 @@
-//! Opening a connection, and the task that reads it.
+//! Making connections to the router, and the task that serves them.
 
 use std::io;
 use std::sync::Arc;
@@ -9,12 +9,14 @@ use gsb_net::{Inbox, Link, Received, Stream};
 use gsb_proto::frame::LARGEST_FRAME;
 use gsb_proto::messages::{Hello, Message, Ping};
 use gsb_proto::{Address, FrameDecoder, Framing, MessageKind};
-use uuid::Uuid;
+use tokio::time::Instant;
 
 use crate::builder::BusBuilder;
 use crate::bus::Bus;
 use crate::error::{Error, LostReason};
+use crate::reconnect::{Backoff, Reconnect};
 use crate::shared::Shared;
+use crate::status::RouterInfo;
 
 /// How long what was sent may take to leave when the last handle is dropped.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
@@ -22,58 +24,63 @@ const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// Time between attempts to connect to a socket whose queue is full.
 const RETRY_TIME: Duration = Duration::from_millis(10);
 
-/// Connects, introduces itself and starts reading.
-pub(crate) async fn open(options: BusBuilder, address: Address) -> Result<Bus, Error> {
-    let timeout = options.connect_timeout;
-    let opened = tokio::time::timeout(timeout, introduce(options, &address)).await;
-    let problem = match opened {
-        Ok(Ok((shared, inbox))) => {
-            // The guard goes along, so that it is there even if the task is never run.
-            tokio::spawn(run(LoseWhenDropped(shared.clone()), inbox));
-            return Ok(Bus::new(shared));
-        }
-        Ok(Err(reason)) => reason.to_string(),
-        Err(_) => format!("no answer within {} s", timeout.as_secs_f64()),
-    };
-    Err(Error::Connect { address, problem })
+/// A connection whose router has said hello.
+struct Opened {
+    link: Arc<Link>,
+    inbox: Inbox,
+    router: RouterInfo,
 }
 
-/// In the packet framing a router answers a Hello with its own, which shows that it is one.
-async fn introduce(
-    options: BusBuilder,
-    address: &Address,
-) -> Result<(Arc<Shared>, Inbox), LostReason> {
-    let stream = connect(address).await?;
-    let link = Link::new(stream, options.outbox_limit);
-    let framing = options.framing;
-    let instance_id = Uuid::new_v4();
-    // A router is trusted with the largest frames there are: it passes on what others may send it.
-    let mut inbox = Inbox::new(FrameDecoder::new(framing, LARGEST_FRAME));
-    let hello = Hello {
-        name: options.name.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        instance_id: Bytes::copy_from_slice(instance_id.as_bytes()),
-        no_echo: false,
-    };
-    let shared = Arc::new(Shared::new(address.clone(), link, options, instance_id));
-    if framing == Framing::Packet {
-        shared.send(&hello.to_frame()).await;
-        let first = loop {
-            if let Some(frame) = inbox.next_frame()? {
-                break frame;
-            }
-            fill(&shared, &mut inbox).await?;
-        };
-        if first.kind != MessageKind::Hello {
-            return Err(LostReason::UnexpectedReply(first.kind.name()));
+/// Connects, and keeps the connection up from then on.
+pub(crate) async fn open(options: BusBuilder, address: Address) -> Result<Bus, Error> {
+    let shared = Arc::new(Shared::new(options, true));
+    match introduce(&shared, &address).await {
+        Ok(opened) => {
+            shared.connected(&opened.link, opened.router.clone());
+            Ok(start(shared, address, Some(opened)))
         }
-        let _: Hello = first.decode()?;
+        Err(reason) => Err(Error::Connect { address, problem: reason.to_string() }),
     }
-    Ok((shared, inbox))
+}
+
+/// Connects as soon as that is possible, and keeps the connection up from then on.
+pub(crate) fn open_lazily(options: BusBuilder, address: Address) -> Bus {
+    start(Arc::new(Shared::new(options, true)), address, None)
+}
+
+fn start(shared: Arc<Shared>, address: Address, opened: Option<Opened>) -> Bus {
+    // The guard goes along, so that it is there even if the task is never run.
+    tokio::spawn(run(EndWhenDropped(shared.clone()), address, opened));
+    Bus::new(shared)
+}
+
+/// Connects and introduces itself. In the packet framing a router answers a Hello with its own, which
+/// shows that it is one.
+async fn introduce(shared: &Shared, address: &Address) -> Result<Opened, LostReason> {
+    let options = shared.options();
+    let after = options.connect_timeout;
+    let introduced = async {
+        let link = Arc::new(Link::new(connect(options, address).await?, options.outbox_limit));
+        // A router is trusted with the largest frames there are: it passes on what others may send it.
+        let mut inbox = Inbox::new(FrameDecoder::new(options.framing, LARGEST_FRAME));
+        let mut router = RouterInfo::default();
+        if options.framing == Framing::Packet {
+            let hello = Hello {
+                name: options.name.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                instance_id: Bytes::copy_from_slice(shared.instance_id().as_bytes()),
+                no_echo: true,
+            };
+            link.send(options.framing, &hello.to_frame()).await;
+            router = await_hello(&link, &mut inbox).await?;
+        }
+        Ok(Opened { link, inbox, router })
+    };
+    tokio::time::timeout(after, introduced).await.unwrap_or(Err(LostReason::NoAnswer(after)))
 }
 
 /// Connects. A Unix socket whose queue is full refuses at once what a TCP socket would let wait.
-async fn connect(address: &Address) -> io::Result<Stream> {
+async fn connect(_: &BusBuilder, address: &Address) -> io::Result<Stream> {
     loop {
         match Stream::connect(address).await {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -84,25 +91,85 @@ async fn connect(address: &Address) -> io::Result<Stream> {
     }
 }
 
-/// Whatever ends the task that serves a connection, its runtime's end included, ends the connection.
-struct LoseWhenDropped(Arc<Shared>);
+async fn await_hello(link: &Link, inbox: &mut Inbox) -> Result<RouterInfo, LostReason> {
+    let first = loop {
+        if let Some(frame) = inbox.next_frame()? {
+            break frame;
+        }
+        fill(link, inbox).await?;
+    };
+    if first.kind != MessageKind::Hello {
+        return Err(LostReason::UnexpectedReply(first.kind.name()));
+    }
+    let Hello { name, version, instance_id, no_echo } = first.decode()?;
+    Ok(RouterInfo { name, version, instance_id, heeds_no_echo: no_echo })
+}
 
-impl Drop for LoseWhenDropped {
+/// Whatever ends the task that serves a bus, its runtime's end included, ends the bus.
+struct EndWhenDropped(Arc<Shared>);
+
+impl Drop for EndWhenDropped {
     fn drop(&mut self) {
-        self.0.lose(LostReason::RuntimeEnded);
+        self.0.end(LostReason::RuntimeEnded);
     }
 }
 
-/// Serves the connection until it ends, or until nobody holds it any more.
-async fn run(guard: LoseWhenDropped, mut inbox: Inbox) {
+/// Serves one connection after the other, until nobody holds the bus any more, or no other is to be
+/// made.
+async fn run(guard: EndWhenDropped, address: Address, mut opened: Option<Opened>) {
     let shared = &guard.0;
+    let reconnect = shared.options().reconnect.clone();
+    let mut backoff = Backoff::new(reconnect.unwrap_or_else(|| Reconnect::default().attempts(0)));
+    loop {
+        let reason = match opened.take() {
+            Some(opened) => {
+                let since = Instant::now();
+                let reason = serve(shared, opened).await;
+                backoff.lasted(since.elapsed());
+                log::debug!("the connection to the router is lost: {reason}");
+                reason
+            }
+            None => {
+                shared.connecting(backoff.failures());
+                let introduced = tokio::select! {
+                    introduced = introduce(shared, &address) => introduced,
+                    () = shared.finished() => Err(LostReason::Closed),
+                };
+                match introduced {
+                    Ok(new) if shared.connected(&new.link, new.router.clone()) => {
+                        opened = Some(new);
+                        continue;
+                    }
+                    Ok(_) => LostReason::Closed,
+                    Err(reason) => reason,
+                }
+            }
+        };
+        if reason == LostReason::Closed || shared.has_ended() {
+            return shared.end(LostReason::Closed);
+        }
+        let Some(delay) = backoff.next() else {
+            return shared.end(reason);
+        };
+        shared.disconnected(&reason, delay);
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = shared.finished() => return shared.end(LostReason::Closed),
+        }
+    }
+}
+
+/// Serves a connection until it is lost, or until nobody holds the bus any more.
+async fn serve(shared: &Arc<Shared>, opened: Opened) -> LostReason {
+    let Opened { link, mut inbox, .. } = opened;
     let reason = tokio::select! {
-        reason = read(shared, &mut inbox) => reason,
+        reason = read(shared, &link, &mut inbox) => reason,
+        () = shared.keep_asking() => LostReason::Closed,
         () = shared.finished() => {
             let leave = async {
                 tokio::select! {
-                    () = shared.link().drained() => {}
-                    _ = read(shared, &mut inbox) => {}
+                    () = link.drained() => {}
+                    _ = read(shared, &link, &mut inbox) => {}
                 }
             };
             // A router that does not read is not waited for any longer.
@@ -110,40 +177,44 @@ async fn run(guard: LoseWhenDropped, mut inbox: Inbox) {
             LostReason::Closed
         }
     };
-    log::debug!("the connection to the router is lost: {reason}");
-    shared.lose(reason);
+    link.close();
+    reason
 }
 
 /// Reads until the end and hands each frame on. A router that is silent is asked for a sign of life.
-async fn read(shared: &Arc<Shared>, inbox: &mut Inbox) -> LostReason {
+async fn read(shared: &Arc<Shared>, link: &Arc<Link>, inbox: &mut Inbox) -> LostReason {
     let patience = shared.options().ping_timeout.unwrap_or(Duration::MAX);
     let mut is_asked = false;
     loop {
-        if let Err(reason) = receive_all(shared, inbox) {
+        if let Err(reason) = receive_all(shared, link, inbox) {
             return reason;
         }
-        match tokio::time::timeout(patience, fill(shared, inbox)).await {
+        match tokio::time::timeout(patience, fill(link, inbox)).await {
             Ok(Ok(())) => is_asked = false,
             Ok(Err(reason)) => return reason,
             Err(_) if is_asked => return LostReason::Silent(patience.saturating_mul(2)),
             Err(_) => {
                 is_asked = true;
-                shared.send_urgent(&Ping {}.to_frame());
+                shared.send_urgent(link, &Ping {}.to_frame());
             }
         }
     }
 }
 
-fn receive_all(shared: &Arc<Shared>, inbox: &mut Inbox) -> Result<(), LostReason> {
+fn receive_all(
+    shared: &Arc<Shared>,
+    link: &Arc<Link>,
+    inbox: &mut Inbox,
+) -> Result<(), LostReason> {
     while let Some(frame) = inbox.next_frame()? {
-        shared.receive(&frame)?;
+        shared.receive(link, &frame)?;
     }
     Ok(())
 }
 
 /// Waits for bytes.
-async fn fill(shared: &Shared, inbox: &mut Inbox) -> Result<(), LostReason> {
-    match shared.link().receive(inbox).await? {
+async fn fill(link: &Link, inbox: &mut Inbox) -> Result<(), LostReason> {
+    match link.receive(inbox).await? {
         Received::Bytes => Ok(()),
         Received::End => Err(LostReason::HungUp),
         Received::Closed => Err(LostReason::Closed),

@@ -10,6 +10,7 @@ use gsb_proto::messages::{
 use gsb_proto::{Frame, MessageKind};
 use tokio::sync::oneshot;
 
+use crate::announcements::Ask;
 use crate::error::{Error, LostReason};
 
 /// What comes of a request, for whoever waits for it.
@@ -18,6 +19,7 @@ pub(crate) type Outcome = Result<(), Error>;
 /// A request that waits for its reply.
 #[derive(Debug)]
 pub(crate) struct Request {
+    pub(crate) kind: MessageKind,
     /// The name or topic that it is about.
     pub(crate) target: String,
     pub(crate) then: Then,
@@ -26,11 +28,10 @@ pub(crate) struct Request {
 /// Who is interested in the reply to a request.
 #[derive(Debug)]
 pub(crate) enum Then {
+    /// Whoever waits for it.
     Tell(oneshot::Sender<Outcome>),
-    /// All that wait for this state of the topic, see [`Subscriptions`](crate::subscriptions).
-    TellSubscribers {
-        serial: u64,
-    },
+    /// All that need the name; see [`Announcements`](crate::announcements::Announcements).
+    Announced(Ask),
 }
 
 /// The requests of one connection that wait for their replies, oldest first.
@@ -53,8 +54,8 @@ fn queue_of(kind: MessageKind) -> Option<usize> {
 
 impl Control {
     /// Notes a request. Must happen in the order of sending.
-    pub(crate) fn asked(&mut self, kind: MessageKind, request: Request) {
-        if let Some(queue) = queue_of(kind) {
+    pub(crate) fn asked(&mut self, request: Request) {
+        if let Some(queue) = queue_of(request.kind) {
             self.queues[queue].push_back(request);
         }
     }
@@ -69,8 +70,8 @@ impl Control {
     }
 
     /// Everything that waits; nothing will be answered any more.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Request> + use<> {
-        std::mem::take(&mut self.queues).into_iter().flatten()
+    pub(crate) fn into_requests(self) -> impl Iterator<Item = Request> {
+        self.queues.into_iter().flatten()
     }
 }
 
@@ -108,5 +109,10 @@ fn outcome(frame: &Frame, target: &str) -> Result<Outcome, LostReason> {
     if code == done {
         return Ok(Ok(()));
     }
-    Ok(Err(Error::BadRequest { target: target.to_owned(), message }))
+    Ok(Err(match frame.kind {
+        MessageKind::RegisterReply | MessageKind::SubscribeReply => {
+            Error::NameRefused { name: target.to_owned(), message }
+        }
+        _ => Error::BadRequest { target: target.to_owned(), message },
+    }))
 }

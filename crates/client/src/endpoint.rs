@@ -2,20 +2,22 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use gsb_proto::messages::CallRequest;
 use tokio::sync::oneshot;
-use tokio::time::Sleep;
 
 use crate::bus::Bus;
 use crate::calls::Waiting;
-use crate::error::Error;
+use crate::error::{Error, Failure, LostReason};
+use crate::in_process::{self, Replies};
 use crate::queue::{Queue, WhenFull};
+use crate::services::{Call, ServiceEntry};
 use crate::shared::Shared;
+use crate::timeouts::{Patience, in_time};
 
 /// An address to call, with the options of the calls to it. Made by [`Bus::endpoint`].
 #[derive(Debug, Clone)]
@@ -24,17 +26,23 @@ pub struct Endpoint {
     address: String,
     caller: String,
     timeout: Option<Duration>,
+    wait_for_router: Duration,
 }
 
 impl Endpoint {
     pub(crate) fn new(bus: Bus, address: String) -> Self {
         let options = bus.shared().options();
         let (caller, timeout) = (options.name.clone(), options.call_timeout);
-        Endpoint { bus, address, caller, timeout }
+        let wait_for_router = options.wait_for_router;
+        Endpoint { bus, address, caller, timeout, wait_for_router }
     }
 
     pub(crate) fn bus(&self) -> &Bus {
         &self.bus
+    }
+
+    pub(crate) fn caller_name(&self) -> &str {
+        &self.caller
     }
 
     /// The same options for another address.
@@ -62,95 +70,116 @@ impl Endpoint {
         self
     }
 
-    /// Calls the service and waits for its reply. Dropping the future forgets the call; the service
-    /// is not told.
+    /// How long to wait for a connection to the router if there is none, within the timeout. See
+    /// [`BusBuilder::wait_for_router`](crate::BusBuilder::wait_for_router) for the default.
+    #[must_use]
+    pub fn wait_for_router(mut self, patience: Duration) -> Self {
+        self.wait_for_router = patience;
+        self
+    }
+
+    /// Calls the service and waits for its reply. Dropping the future forgets the call; a service of
+    /// another process is not told, a handler of this process is dropped.
     ///
     /// # Errors
     /// [`Error::NoSuchService`], [`Error::BadRequest`], [`Error::Busy`], [`Error::ServiceFailure`],
-    /// [`Error::UnknownCode`], [`Error::Timeout`], [`Error::IsStream`], [`Error::TooLarge`], [`Error::NotSent`],
-    /// [`Error::ConnectionLost`].
+    /// [`Error::UnknownCode`], [`Error::Timeout`], [`Error::IsStream`], [`Error::TooLarge`],
+    /// [`Error::NotSent`], [`Error::ShutDown`], [`Error::ConnectionLost`].
     pub async fn call(&self, data: impl Into<Bytes>) -> Result<Bytes, Error> {
-        let (waiting, reply) = oneshot::channel();
+        let data = data.into();
         let answered = async {
-            let _open = self.open(data.into(), Waiting::Once(waiting)).await?;
+            if let Some(service) = self.find()? {
+                return in_process::call(service, &self.address, self.in_process(data, false))
+                    .await;
+            }
+            let (waiting, reply) = oneshot::channel();
+            let _open = self.open(data, Waiting::Once(waiting)).await?;
             match reply.await {
                 Ok(result) => result,
                 // The sender is kept until the call ends, so it has ended with the connection.
-                Err(_) => Err(self.bus.shared().lost_error()),
+                Err(_) => Err(Error::ConnectionLost(LostReason::Closed)),
             }
         };
-        self.in_time(answered).await
+        in_time(self.timeout, &self.address, answered).await
     }
 
     /// Calls the service and returns its replies as they come. A service that answers once gives a
-    /// stream of one. Dropping the stream forgets the call; the service is not told.
+    /// stream of one. Dropping the stream forgets the call; a service of another process is not told, a
+    /// handler of this process is dropped.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::NotSent`]; everything else comes as an item
-    /// of the stream.
+    /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::NotSent`], [`Error::ShutDown`]. Everything else
+    /// that keeps the service from answering may come here, or as an item of the stream.
     pub async fn stream(&self, data: impl Into<Bytes>) -> Result<ReplyStream, Error> {
-        let limit = self.bus.shared().options().buffer_limit;
-        let queue = Arc::new(Queue::new(limit, WhenFull::End));
-        let open = self.in_time(self.open(data.into(), Waiting::Stream(queue.clone()))).await?;
+        let data = data.into();
+        let source = match self.find()? {
+            Some(service) => {
+                let call = self.in_process(data, false);
+                Source::InProcess(in_process::stream(&service, &self.address, call)?)
+            }
+            None => {
+                let limit = self.bus.shared().options().buffer_limit;
+                let queue = Arc::new(Queue::new(limit, WhenFull::End));
+                let open = self.open(data, Waiting::Stream(queue.clone()));
+                let open = in_time(self.timeout, &self.address, open).await?;
+                Source::Router { queue, _open: open, _bus: self.bus.clone() }
+            }
+        };
         Ok(ReplyStream {
-            queue,
-            address: self.address.clone(),
-            timeout: self.timeout,
-            timer: None,
+            source,
+            patience: Patience::new(&self.address, self.timeout),
             ended: false,
-            _open: open,
-            _bus: self.bus.clone(),
         })
     }
 
-    /// Calls the service without wanting a reply. Returns when the call is queued to be sent; nobody
-    /// tells whether there was a service. A program that ends now may end before it has left: see
-    /// [`Bus::close`].
+    /// Calls the service without wanting a reply. Returns when the call is queued to be sent, or to be
+    /// handled in this process; beyond this process nobody tells whether there was a service. A program
+    /// that ends now may end before it has left: see [`Bus::close`].
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::NotSent`], [`Error::ConnectionLost`].
+    /// [`Error::TooLarge`], [`Error::NotSent`], [`Error::ShutDown`]; within the process
+    /// [`Error::NoSuchService`] and [`Error::Busy`].
     pub async fn push(&self, data: impl Into<Bytes>) -> Result<(), Error> {
-        let shared = self.bus.shared();
-        let frame =
-            CallRequest { no_reply: true, ..self.request(shared.next_request_id(), data.into()) }
-                .into_frame();
-        shared.check_size(&frame)?;
-        shared.check_connection()?;
-        match shared.send(&frame).await {
-            true => Ok(()),
-            false => Err(shared.lost_error()),
+        match self.find()? {
+            Some(service) => {
+                let call = self.in_process(data.into(), true);
+                in_process::push(service, &self.address, call)
+            }
+            None => {
+                let shared = self.bus.shared();
+                shared.push(self.request(data.into()), self.wait_for_router).await
+            }
         }
     }
 
-    /// Sends a call and notes who waits for its replies.
+    /// The service of this process that is called; `None` if the call is for the router.
+    fn find(&self) -> Result<Option<Arc<ServiceEntry>>, Error> {
+        self.bus.find(&self.address)
+    }
+
+    /// Sends a call to the router and notes who waits for its replies.
     async fn open(&self, data: Bytes, waiting: Waiting) -> Result<CallGuard, Error> {
         let shared = self.bus.shared();
-        let request_id = shared.next_request_id();
-        let frame = self.request(request_id.clone(), data).into_frame();
-        shared.check_size(&frame)?;
-        shared.open_call(request_id.clone(), self.address.clone(), waiting)?;
-        let open = CallGuard { shared: shared.clone(), request_id };
-        shared.send(&frame).await;
-        Ok(open)
+        let number = shared.open_call(self.request(data), waiting, self.wait_for_router).await?;
+        Ok(CallGuard { shared: shared.clone(), number })
     }
 
-    /// Waits for `future`, but no longer than a call may take.
-    async fn in_time<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let Some(after) = self.timeout else {
-            return future.await;
-        };
-        tokio::time::timeout(after, future)
-            .await
-            .unwrap_or_else(|_| Err(Error::Timeout { target: self.address.clone(), after }))
+    /// How long a reply is waited for.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.timeout
     }
 
-    fn request(&self, request_id: String, data: Bytes) -> CallRequest {
+    fn in_process(&self, data: Bytes, no_reply: bool) -> Call {
+        Call { caller: self.caller.clone(), address: self.address.clone(), data, no_reply }
+    }
+
+    /// A call to the router, without an id.
+    fn request(&self, data: Bytes) -> CallRequest {
         CallRequest {
             caller: self.caller.clone(),
             address: self.address.clone(),
-            request_id,
             data,
-            no_reply: false,
+            ..CallRequest::default()
         }
     }
 }
@@ -159,12 +188,12 @@ impl Endpoint {
 #[derive(Debug)]
 struct CallGuard {
     shared: Arc<Shared>,
-    request_id: String,
+    number: u64,
 }
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        self.shared.forget_call(&self.request_id);
+        self.shared.forget_call(self.number);
     }
 }
 
@@ -176,38 +205,42 @@ impl Drop for CallGuard {
 /// for so long that the buffer is full.
 #[derive(Debug)]
 pub struct ReplyStream {
-    queue: Arc<Queue<Bytes>>,
-    address: String,
-    timeout: Option<Duration>,
-    /// Runs while the next reply is waited for.
-    timer: Option<Pin<Box<Sleep>>>,
+    source: Source,
+    patience: Patience,
     ended: bool,
-    _open: CallGuard,
-    /// Keeps the connection while the stream is in use.
-    _bus: Bus,
+}
+
+/// Where replies come from.
+#[derive(Debug)]
+enum Source {
+    Router {
+        queue: Arc<Queue<Bytes>>,
+        _open: CallGuard,
+        /// Keeps the connection while the stream is in use.
+        _bus: Bus,
+    },
+    InProcess(Replies<Result<Bytes, Failure>>),
 }
 
 impl Stream for ReplyStream {
     type Item = Result<Bytes, Error>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.ended {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.ended {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(next) = self.queue.poll_next(cx) {
-            self.timer = None;
-            self.ended = !matches!(next, Some(Ok(_)));
-            return Poll::Ready(next);
-        }
-        let Some(after) = self.timeout else {
-            return Poll::Pending;
+        let polled = match &mut this.source {
+            Source::Router { queue, .. } => queue.poll_next(cx),
+            Source::InProcess(replies) => {
+                let target = this.patience.target();
+                replies.poll_next_unpin(cx).map(|next| {
+                    next.map(|reply| reply?.map_err(|failure| failure.into_error(target)))
+                })
+            }
         };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
-        if timer.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        self.ended = true;
-        let target = self.address.clone();
-        Poll::Ready(Some(Err(Error::Timeout { target, after })))
+        let next = ready!(this.patience.poll(polled, cx));
+        this.ended = !matches!(next, Some(Ok(_)));
+        Poll::Ready(next)
     }
 }

@@ -28,7 +28,15 @@ pub enum Error {
     /// A service id or topic that is malformed.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The service id is registered already, by another connection or by this one.
+    /// The router refuses a service id or topic, because it is malformed or there are too many.
+    #[error("the name {name:?} was refused: {message}")]
+    NameRefused {
+        /// The service id or topic.
+        name: String,
+        /// What the router says.
+        message: String,
+    },
+    /// The service id is registered already, by another program or by this one.
     #[error("{}", said(.message, || format!("the service id {service_id:?} is already registered")))]
     AlreadyRegistered {
         /// The service id.
@@ -126,12 +134,23 @@ pub enum Error {
         /// The limit, see [`BusBuilder::max_frame`](crate::BusBuilder::max_frame).
         limit: usize,
     },
-    /// The connection to the router was gone before the request was sent: nobody has got it.
-    #[error("not sent, because the connection to the router is lost: {0}")]
+    /// There is no connection to the router: nobody has got the request.
+    #[error("not sent, because there is no connection to the router: {0}")]
     NotSent(LostReason),
     /// The connection to the router is gone. Whether the request has reached anybody is not known.
     #[error("the connection to the router is lost: {0}")]
     ConnectionLost(LostReason),
+    /// The bus was shut down or closed on this side; nobody has got the request.
+    #[error("the bus was shut down by this program")]
+    ShutDown,
+    /// A shutdown has ended while calls were still being handled.
+    #[error("{running} calls were still being handled {} s after the shutdown began", .after.as_secs_f64())]
+    Unfinished {
+        /// How many.
+        running: usize,
+        /// How long it was waited.
+        after: Duration,
+    },
 }
 
 /// What the other side says, if it says anything.
@@ -151,10 +170,16 @@ impl From<Infallible> for Error {
     }
 }
 
-/// Why a connection ended.
+/// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LostReason {
+    /// It was not made yet.
+    #[error("it was not made yet")]
+    NotYet,
+    /// It could not be made in time.
+    #[error("no answer within {} s", .0.as_secs_f64())]
+    NoAnswer(Duration),
     /// The router closed it.
     #[error("the router closed it")]
     HungUp,
@@ -217,6 +242,19 @@ impl Failure {
     /// What the caller is told.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    pub(crate) fn panicked() -> Self {
+        Failure::new("the service's handler has panicked")
+    }
+
+    /// What a caller in this process is told.
+    pub(crate) fn into_error(self, address: &str) -> Error {
+        let (address, message) = (address.to_owned(), self.message);
+        match self.is_bad_request {
+            true => Error::BadRequest { target: address, message },
+            false => Error::ServiceFailure { address, message },
+        }
     }
 }
 

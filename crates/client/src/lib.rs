@@ -117,6 +117,7 @@
 //! whose connection was lost stays lost, and answers everything with [`Error::NotSent`]; connect again
 //! for a new one.
 
+mod announcements;
 mod builder;
 mod bus;
 mod calls;
@@ -125,13 +126,21 @@ mod control;
 mod encoding;
 mod endpoint;
 mod error;
+mod in_process;
+mod incoming;
 mod queue;
+mod reconnect;
+mod responder;
 mod services;
 mod shared;
+mod state;
+mod status;
 mod subscriptions;
+mod timeouts;
 #[cfg(feature = "tower")]
 mod tower;
 mod typed;
+mod typed_service;
 mod typed_topic;
 
 pub use builder::{
@@ -147,7 +156,10 @@ pub use endpoint::{Endpoint, ReplyStream};
 pub use erased_serde;
 pub use error::{Error, Failure, LostReason};
 pub use gsb_proto::{Address, AddressError, Framing};
+pub use reconnect::Reconnect;
 pub use services::{Call, Registration};
+pub use status::{Announcement, Connection, NameKind, Refused, RouterInfo, Status, StatusWatch};
 pub use subscriptions::{Broadcast, Subscription};
-pub use typed::{Answer, AnswerStream, Message, Service};
+pub use typed::{Answer, Message};
+pub use typed_service::{AnswerStream, Service};
 pub use typed_topic::{Event, TypedSubscription, TypedTopic};

@@ -39,7 +39,7 @@ impl<T> fmt::Debug for Queue<T> {
 }
 
 struct State<T> {
-    items: VecDeque<(T, usize)>,
+    items: VecDeque<(Result<T, Error>, usize)>,
     bytes: usize,
     missed: u64,
     /// Nothing comes any more; the error is taken by the consumer when it gets there.
@@ -67,9 +67,21 @@ impl<T> Queue<T> {
 
     /// Adds an item with `length` bytes; `false` if nothing more is wanted.
     pub(crate) fn push(&self, item: T, length: usize) -> bool {
+        let (wanted, waker) = self.push_quietly(Ok(item), length);
+        wake(waker);
+        wanted
+    }
+
+    /// Adds an item, or an error that is not the end. Returns whether more is wanted, and whom to wake:
+    /// for whoever holds a lock and must not do so yet.
+    pub(crate) fn push_quietly(
+        &self,
+        item: Result<T, Error>,
+        length: usize,
+    ) -> (bool, Option<Waker>) {
         let mut state = self.state.lock();
         if state.ended {
-            return false;
+            return (false, None);
         }
         let cost = length + OVERHEAD;
         let fits = state.items.is_empty() || state.bytes + cost <= self.limit;
@@ -85,10 +97,7 @@ impl<T> Queue<T> {
                 state.error = Some(error);
             }
         }
-        let (wanted, waker) = (!state.ended, state.waker.take());
-        drop(state);
-        wake(waker);
-        wanted
+        (!state.ended, state.waker.take())
     }
 
     /// Nothing comes any more; the consumer gets `error` after what is there.
@@ -110,7 +119,7 @@ impl<T> Queue<T> {
         let mut state = self.state.lock();
         if let Some((item, cost)) = state.items.pop_front() {
             state.bytes -= cost;
-            return Poll::Ready(Some(Ok(item)));
+            return Poll::Ready(Some(item));
         }
         if state.missed > 0 {
             return Poll::Ready(Some(Err(self.overflow(&mut state))));
@@ -130,6 +139,7 @@ impl<T> Queue<T> {
     }
 }
 
+/// Must not be called under a lock: wakers are not ours.
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();

@@ -1,20 +1,21 @@
-//! Services of this process: their handlers, and how calls reach them.
+//! Services of this process: what serves a name, and for how many at a time.
 
+use std::any::Any;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use gsb_proto::ServiceId;
-use gsb_proto::messages::{CallReply, CallReplyCode, CallReplyReason, CallReplyType, CallRequest};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::bus::Bus;
+use crate::bus::{Bus, Scope};
 use crate::error::{Error, Failure};
-use crate::shared::Shared;
+use crate::status::{Announcement, NameKind};
 
 /// A call, as a handler gets it.
 #[non_exhaustive]
@@ -52,13 +53,55 @@ pub(crate) enum Handler {
     Push(Box<dyn Fn(Call) -> BoxFuture<'static, ()> + Send + Sync>),
 }
 
-/// A registered service.
+impl Handler {
+    /// Takes a call that wants no reply, whatever the handler would reply.
+    pub(crate) async fn push(&self, call: Call) {
+        match self {
+            Handler::Push(handler) => handler(call).await,
+            Handler::Reply(handler) => drop(handler(call).await),
+            Handler::Stream(handler) => {
+                let mut replies = handler(call);
+                while let Some(Ok(_)) = replies.next().await {}
+            }
+        }
+    }
+
+    /// The replies to a call, as a stream: one, if the handler answers once, or none, if what it answers
+    /// is empty, as it would be behind a router.
+    pub(crate) fn replies(
+        &self,
+        call: Call,
+    ) -> Result<impl Stream<Item = Result<Bytes, Failure>> + Send + use<>, Failure> {
+        match self {
+            Handler::Push(_) => Err(only_pushes()),
+            Handler::Stream(handler) => Ok(handler(call)),
+            Handler::Reply(handler) => {
+                let is_something = |reply: &Result<Bytes, Failure>| {
+                    std::future::ready(!matches!(reply, Ok(data) if data.is_empty()))
+                };
+                Ok(stream::once(handler(call)).filter(is_something).boxed())
+            }
+        }
+    }
+}
+
+/// The answer to a call of a service that answers nothing.
+pub(crate) fn only_pushes() -> Failure {
+    Failure::bad_request("this service only takes pushes; it answers nothing")
+}
+
+/// A service that is registered, or on the way.
 pub(crate) struct ServiceEntry {
     pub(crate) id: ServiceId,
-    handler: Handler,
-    /// One permit per call that may run.
-    running: Arc<Semaphore>,
+    pub(crate) handler: Handler,
+    /// What takes messages of one type as they are, and is of a type that only they know.
+    typed: Option<Box<dyn Any + Send + Sync>>,
+    pub(crate) scope: Scope,
+    /// Calls that are being handled.
+    running: AtomicUsize,
     limit: usize,
+    /// Counts what all services of a bus are handling.
+    tracker: TaskTracker,
 }
 
 impl fmt::Debug for ServiceEntry {
@@ -69,9 +112,56 @@ impl fmt::Debug for ServiceEntry {
 
 impl ServiceEntry {
     /// `limit` is how many calls may run at the same time.
-    pub(crate) fn new(id: ServiceId, handler: Handler, limit: usize) -> Self {
-        let limit = limit.min(Semaphore::MAX_PERMITS);
-        ServiceEntry { id, handler, running: Arc::new(Semaphore::new(limit)), limit }
+    pub(crate) fn new(
+        id: ServiceId,
+        handler: Handler,
+        typed: Option<Box<dyn Any + Send + Sync>>,
+        scope: Scope,
+        limit: usize,
+        tracker: TaskTracker,
+    ) -> Self {
+        ServiceEntry { id, handler, typed, scope, running: AtomicUsize::new(0), limit, tracker }
+    }
+
+    /// What takes messages of one type, if the service was bound to `T`.
+    pub(crate) fn typed<T: 'static>(&self) -> Option<&T> {
+        self.typed.as_ref()?.downcast_ref()
+    }
+
+    /// How many calls may run at the same time.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// A call begins; it has ended when what this returns is dropped. `None` if too many are running.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Running> {
+        let enter = |running| (running < self.limit).then_some(running + 1);
+        self.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).ok()?;
+        Some(Running { service: self.clone(), _token: self.tracker.token() })
+    }
+
+    /// What a call is told for which there is no room.
+    pub(crate) fn busy_message(&self) -> String {
+        format!("{} calls are running; try again later", self.limit)
+    }
+}
+
+/// A call that is being handled.
+#[derive(Debug)]
+pub(crate) struct Running {
+    service: Arc<ServiceEntry>,
+    _token: TaskTrackerToken,
+}
+
+impl Running {
+    pub(crate) fn service(&self) -> &Arc<ServiceEntry> {
+        &self.service
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.service.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -95,17 +185,27 @@ impl Registration {
         self.service.id.as_str()
     }
 
-    /// Gives the name back and waits until the router has confirmed it. Calls that are being handled
-    /// go on.
+    /// Whether the router knows of it. Within this process it is served in any case.
+    pub fn announcement(&self) -> Announcement {
+        match self.service.scope {
+            Scope::InProcess => Announcement::InProcess,
+            Scope::Everywhere => {
+                self.bus.shared().announcement(NameKind::Service, self.service_id())
+            }
+        }
+    }
+
+    /// Gives the name back and waits until the router has confirmed it, if it has to be told. Calls
+    /// that are being handled go on.
     ///
     /// # Errors
-    /// [`Error::Timeout`], [`Error::NotSent`], [`Error::ConnectionLost`].
+    /// [`Error::Timeout`], [`Error::ConnectionLost`].
     pub async fn unregister(mut self) -> Result<(), Error> {
         self.active = false;
         self.bus.shared().unregister(&self.service).await
     }
 
-    /// Leaves the service registered for as long as the connection lives.
+    /// Leaves the service registered for as long as the bus lives.
     pub fn detach(mut self) {
         self.active = false;
     }
@@ -116,146 +216,6 @@ impl Drop for Registration {
         if self.active {
             // Nobody waits for the router to confirm it.
             drop(self.bus.shared().unregister(&self.service));
-        }
-    }
-}
-
-/// Handles a call that has come for this process; `service` is who serves its address, if anybody.
-pub(crate) fn serve(
-    shared: &Arc<Shared>,
-    service: Option<Arc<ServiceEntry>>,
-    request: CallRequest,
-) {
-    let responder = Responder {
-        shared: shared.clone(),
-        request_id: request.request_id,
-        finished: request.no_reply,
-    };
-    let Some(service) = service else {
-        // Unregistered while the call was on its way.
-        let failure = Failure::bad_request("the service has been unregistered");
-        return responder.refuse(failure, CallReplyReason::ReasonNoSuchService);
-    };
-    if !request.no_reply && matches!(service.handler, Handler::Push(_)) {
-        let failure = Failure::bad_request("this service only takes pushes; it answers nothing");
-        return responder.refuse(failure, CallReplyReason::ReasonUnspecified);
-    }
-    let Ok(permit) = service.running.clone().try_acquire_owned() else {
-        let limit = service.limit;
-        if request.no_reply {
-            log::warn!("{}: a push was dropped, {limit} calls are running", service.id);
-        }
-        let failure = Failure::new(format!("{limit} calls are running; try again later"));
-        return responder.refuse(failure, CallReplyReason::ReasonBusy);
-    };
-    let call = Call {
-        caller: request.caller,
-        address: request.address,
-        data: request.data,
-        no_reply: request.no_reply,
-    };
-    tokio::spawn(handle(service, call, responder, permit));
-}
-
-async fn handle(
-    service: Arc<ServiceEntry>,
-    call: Call,
-    mut responder: Responder,
-    _running: OwnedSemaphorePermit,
-) {
-    // A handler that panics must not leave its caller waiting. What it was working on is dropped
-    // with it, so nobody sees anything half done.
-    let outcome = AssertUnwindSafe(run(&service, call, &mut responder)).catch_unwind().await;
-    if outcome.is_err() {
-        log::error!("the handler of {} has panicked", service.id);
-        responder.finish(Err(Failure::new("the service's handler has panicked"))).await;
-    }
-}
-
-async fn run(service: &ServiceEntry, call: Call, responder: &mut Responder) {
-    match &service.handler {
-        Handler::Push(handler) => handler(call).await,
-        Handler::Reply(handler) => {
-            let result = handler(call).await;
-            responder.finish(result).await;
-        }
-        Handler::Stream(handler) => {
-            let mut replies = handler(call);
-            while let Some(reply) = replies.next().await {
-                match reply {
-                    Ok(data) => responder.part(data).await,
-                    Err(failure) => responder.finish(Err(failure)).await,
-                }
-                // Nobody wants the rest: it has failed, or the connection is gone.
-                if responder.finished {
-                    return;
-                }
-            }
-            responder.finish(Ok(Bytes::new())).await;
-        }
-    }
-}
-
-/// The way back to a caller.
-struct Responder {
-    shared: Arc<Shared>,
-    request_id: String,
-    /// The last reply was sent, or none is wanted. What comes after it is dropped: the router may
-    /// have given the request id to another call.
-    finished: bool,
-}
-
-impl Responder {
-    /// One reply of several.
-    async fn part(&mut self, data: Bytes) {
-        let reply = CallReply { reply_type: CallReplyType::Partial.into(), data, ..self.reply() };
-        self.send(reply).await;
-    }
-
-    /// The last reply.
-    async fn finish(&mut self, result: Result<Bytes, Failure>) {
-        let reply = match result {
-            Ok(data) => CallReply { data, ..self.reply() },
-            Err(failure) => self.failure(failure),
-        };
-        self.send(reply).await;
-        self.finished = true;
-    }
-
-    /// The last reply, without waiting: it is small, and the router limits how many calls come.
-    fn refuse(self, failure: Failure, reason: CallReplyReason) {
-        if !self.finished {
-            let reply = CallReply { reason: reason.into(), ..self.failure(failure) };
-            self.shared.send_urgent(&reply.into_frame());
-        }
-    }
-
-    fn reply(&self) -> CallReply {
-        CallReply { request_id: self.request_id.clone(), ..CallReply::default() }
-    }
-
-    fn failure(&self, failure: Failure) -> CallReply {
-        let code = if failure.is_bad_request {
-            CallReplyCode::CallReplyBadRequest
-        } else {
-            CallReplyCode::ServiceFailure
-        };
-        CallReply { code: code.into(), data: failure.message.into(), ..self.reply() }
-    }
-
-    async fn send(&mut self, reply: CallReply) {
-        if self.finished {
-            return;
-        }
-        let mut frame = reply.into_frame();
-        if let Err(error) = self.shared.check_size(&frame) {
-            // The caller must hear of it, and the connection must not be lost over it.
-            let failure = Failure::new(format!("the reply does not fit: {error}"));
-            frame = self.failure(failure).into_frame();
-            self.finished = true;
-        }
-        if !self.shared.send(&frame).await {
-            self.finished = true;
         }
     }
 }

@@ -1,229 +1,240 @@
-//! What the handles of a connection and its tasks share.
+//! What the handles of a bus and its tasks share.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use gsb_net::Link;
-use gsb_proto::messages::{
-    BroadcastRequest, CallReply, CallRequest, Message, Pong, RegisterRequest, SubscribeRequest,
-    UnregisterRequest, UnsubscribeRequest,
-};
-use gsb_proto::{Address, Frame, MessageKind, PrefixMap, Topic, Violation};
+use gsb_proto::messages::{BroadcastRequest, CallRequest};
+use gsb_proto::{Frame, Topic};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::builder::BusBuilder;
-use crate::calls::{Calls, Waiting};
-use crate::control::{Control, Outcome, Request, Then};
+use crate::bus::Scope;
+use crate::calls::Waiting;
+use crate::control::{Outcome, Request, Then};
 use crate::error::{Error, LostReason};
 use crate::queue::Queue;
-use crate::services::{self, ServiceEntry};
-use crate::subscriptions::{self, Broadcast, Subscriptions};
+use crate::services::ServiceEntry;
+use crate::state::{Afterwards, Phase, Session, State, unsent};
+use crate::status::{
+    Announcement, Connection, NameKind, Numbered, RouterInfo, Status, StatusWatch,
+};
+use crate::subscriptions::{Broadcast, Origin};
 
-/// What framing and a router's id of a call may add to a message on its way. In bytes.
-const FRAME_ROOM: usize = 64;
-
-/// A connection to a router: its socket and everything that waits for something from it.
+/// A bus: what this process serves and listens to, and its connection to the router, if it has one.
 ///
 /// Nothing that others wrote runs while the state is locked: whoever waits is woken afterwards, and
 /// handlers are dropped afterwards. Either may call back.
 pub(crate) struct Shared {
-    address: Address,
-    link: Link,
     options: BusBuilder,
-    state: Mutex<State>,
-    /// The last handle was dropped; what was sent may still leave.
-    finish: Notify,
-    /// Set once, when the connection is gone.
-    lost: watch::Sender<Option<LostReason>>,
+    has_router: bool,
+    instance_id: Uuid,
     /// Makes request ids differ from those of other clients, so that routers need not replace them.
     id_prefix: String,
-    next_id: AtomicU64,
+    last_call: AtomicU64,
+    pub(crate) state: Mutex<State>,
+    status: watch::Sender<Numbered>,
+    /// The last handle was dropped, or the bus has ended.
+    finish: Notify,
+    /// There is something new to be asked for again later.
+    pub(crate) retry: Notify,
+    /// Counts the calls that are being handled.
+    handling: TaskTracker,
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Bus").field(&self.address.to_string()).finish()
+        f.debug_tuple("Bus").field(&self.status().connection).finish()
     }
-}
-
-#[derive(Debug, Default)]
-struct State {
-    lost: Option<LostReason>,
-    calls: Calls,
-    control: Control,
-    services: PrefixMap<Arc<ServiceEntry>>,
-    subscriptions: Subscriptions,
-}
-
-impl State {
-    fn check(&self) -> Result<(), Error> {
-        match &self.lost {
-            None => Ok(()),
-            Some(reason) => Err(Error::NotSent(reason.clone())),
-        }
-    }
-}
-
-/// `false` if it is not there, or another has its name by now.
-fn remove_service(state: &mut State, service: &Arc<ServiceEntry>) -> bool {
-    let id = service.id.as_str();
-    let is_there = state.services.get(id).is_some_and(|found| Arc::ptr_eq(found, service));
-    if is_there {
-        state.services.remove(id);
-    }
-    is_there
 }
 
 impl Shared {
-    pub(crate) fn new(
-        address: Address,
-        link: Link,
-        options: BusBuilder,
-        instance_id: Uuid,
-    ) -> Self {
+    /// A bus that is not connected yet, or has no router at all.
+    pub(crate) fn new(options: BusBuilder, has_router: bool) -> Self {
+        let instance_id = Uuid::new_v4();
         let id_prefix = instance_id.simple().to_string()[..8].to_owned();
+        let state = State::new(has_router);
         Shared {
-            address,
-            link,
             options,
-            state: Mutex::default(),
-            finish: Notify::new(),
-            lost: watch::Sender::new(None),
+            has_router,
+            instance_id,
             id_prefix,
-            next_id: AtomicU64::new(0),
+            last_call: AtomicU64::new(0),
+            status: watch::Sender::new(Numbered { version: 0, status: state.status() }),
+            state: Mutex::new(state),
+            finish: Notify::new(),
+            retry: Notify::new(),
+            handling: TaskTracker::new(),
         }
-    }
-
-    pub(crate) fn link(&self) -> &Link {
-        &self.link
     }
 
     pub(crate) fn options(&self) -> &BusBuilder {
         &self.options
     }
 
-    /// An id that no other call has.
-    pub(crate) fn next_request_id(&self) -> String {
-        let number = self.next_id.fetch_add(1, Ordering::Relaxed);
-        format!("{}-{number:x}", self.id_prefix)
+    pub(crate) fn instance_id(&self) -> &Uuid {
+        &self.instance_id
     }
 
-    /// Whether a router of the usual limit accepts the frame.
-    pub(crate) fn check_size(&self, frame: &Frame) -> Result<(), Error> {
-        let length = frame.body.len() + FRAME_ROOM;
-        let limit = self.options.max_frame;
-        if length > limit {
-            return Err(Error::TooLarge { length, limit });
+    /// What counts the calls that are being handled.
+    pub(crate) fn handling(&self) -> &TaskTracker {
+        &self.handling
+    }
+
+    /// Changes the state, and does what follows from it after the lock is released.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut State, &mut Afterwards) -> R) -> R {
+        let mut after = Afterwards::default();
+        let mut state = self.state.lock();
+        let result = change(&mut state, &mut after);
+        let published = after.status_changed.then(|| {
+            state.version += 1;
+            Numbered { version: state.version, status: state.status() }
+        });
+        drop(state);
+        after.run();
+        if let Some(published) = published {
+            self.publish(published);
         }
-        Ok(())
+        result
     }
 
-    /// Sends a frame, when there is room for it; `false` if the connection is gone.
-    pub(crate) async fn send(&self, frame: &Frame) -> bool {
-        self.link.send(self.options.framing, frame).await
+    fn publish(&self, new: Numbered) {
+        self.status.send_if_modified(|known| {
+            let is_newer = new.version > known.version;
+            let is_different = !new.status.is_same(&known.status);
+            if is_newer {
+                *known = new;
+            }
+            is_newer && is_different
+        });
     }
 
-    /// Sends a small frame at once.
-    pub(crate) fn send_urgent(&self, frame: &Frame) {
-        if self.link.push_urgent(self.options.framing, frame) {
-            self.link.flush();
-        }
+    /// How the bus stands with its router.
+    pub(crate) fn status(&self) -> Status {
+        self.status.borrow().status.clone()
     }
 
-    pub(crate) fn check_connection(&self) -> Result<(), Error> {
-        self.state.lock().check()
-    }
-
-    /// The error of everything on a connection that is gone.
-    pub(crate) fn lost_error(&self) -> Error {
-        let reason = self.state.lock().lost.clone();
-        Error::ConnectionLost(reason.unwrap_or(LostReason::Closed))
-    }
-
-    /// Waits until the connection is gone.
-    pub(crate) async fn wait_lost(&self) -> LostReason {
-        let mut lost = self.lost.subscribe();
+    /// Waits until `is_it` says so of the status.
+    pub(crate) async fn wait_for(&self, mut is_it: impl FnMut(&Status) -> bool) -> Status {
+        let mut status = self.status.subscribe();
+        let found = status.wait_for(|known| is_it(&known.status)).await;
         // The sender lives as long as `self`.
-        match lost.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or(LostReason::Closed),
-            Err(_) => LostReason::Closed,
-        }
+        found.map_or_else(|_| self.status(), |known| known.status.clone())
     }
 
-    /// Nobody holds the connection any more. What was sent has some time to leave.
+    /// The changes of the status, for who does not hold the bus.
+    pub(crate) fn watch(&self) -> StatusWatch {
+        StatusWatch::new(self.status.subscribe())
+    }
+
+    /// The link of the connection, when there is one; waits for it no longer than `patience`.
+    async fn link(&self, patience: Duration) -> Result<Arc<Link>, Error> {
+        let link = || match &self.state.lock().phase {
+            Phase::Up(session) => Ok(session.link.clone()),
+            Phase::Down(reason) | Phase::Ended(reason) => Err(unsent(reason)),
+            Phase::InProcess => Err(unsent(&LostReason::NotYet)),
+        };
+        let found = link();
+        if found.is_ok() || patience.is_zero() {
+            return found;
+        }
+        let decided = self.wait_for(|status| {
+            matches!(status.connection, Connection::Connected(_) | Connection::Closed(_))
+        });
+        // Whatever came of it is told below.
+        let _ = tokio::time::timeout(patience, decided).await;
+        link()
+    }
+
+    /// Nobody holds the bus any more. What was sent has some time to leave.
     pub(crate) fn finish(&self) {
         self.finish.notify_one();
     }
 
-    /// Waits for [`finish`](Shared::finish).
+    /// Waits until the bus is [finished](Shared::finish), or has ended.
     pub(crate) async fn finished(&self) {
         self.finish.notified().await;
     }
 
-    /// The connection is gone: whatever waits is told so, and the services are let go.
-    pub(crate) fn lose(&self, reason: LostReason) {
-        let mut state = self.state.lock();
-        if state.lost.is_some() {
-            return;
-        }
-        let State { mut calls, mut control, services, subscriptions, .. } =
-            std::mem::take(&mut *state);
-        state.lost = Some(reason.clone());
-        drop(state);
-        self.link.close();
-        for call in calls.drain() {
-            call.lost(&reason);
-        }
-        for request in control.drain() {
-            if let Then::Tell(waiting) = request.then {
-                let _ = waiting.send(Err(Error::ConnectionLost(reason.clone())));
-            }
-        }
-        subscriptions.lost(&reason);
-        self.lost.send_replace(Some(reason));
-        drop(services);
+    /// Whether the bus has ended for good.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Ended(_))
     }
 
-    pub(crate) fn open_call(
+    // The connection comes and goes.
+
+    /// A connection is being made.
+    pub(crate) fn connecting(&self, failures: u32) {
+        self.change(|state, after| state.connecting(failures, after));
+    }
+
+    /// There is a connection. `false` if the bus has ended.
+    pub(crate) fn connected(&self, link: &Arc<Link>, router: RouterInfo) -> bool {
+        let session = Session::new(link.clone(), self.options.framing, &router);
+        self.change(|state, after| state.connected(session, router, after))
+    }
+
+    /// The connection is lost, or could not be made, and is tried again.
+    pub(crate) fn disconnected(&self, reason: &LostReason, retry_in: Duration) {
+        self.change(|state, after| state.disconnected(reason, retry_in, after));
+    }
+
+    /// The bus has ended.
+    pub(crate) fn end(&self, reason: LostReason) {
+        self.change(|state, after| state.end(&reason, after));
+        self.finish();
+    }
+
+    // Services and subscriptions.
+
+    /// The service of this process that an address belongs to; `None` if it is for the router to find.
+    pub(crate) fn find(
         &self,
-        request_id: String,
-        address: String,
-        waiting: Waiting,
-    ) -> Result<(), Error> {
-        let mut state = self.state.lock();
+        address: &str,
+        scope: Scope,
+    ) -> Result<Option<Arc<ServiceEntry>>, Error> {
+        let state = self.state.lock();
+        if let Some(service) = state.services.lookup(address) {
+            return Ok(Some(service.clone()));
+        }
         state.check()?;
-        state.calls.open(request_id, address, waiting);
-        Ok(())
+        if scope == Scope::Everywhere && !matches!(state.phase, Phase::InProcess) {
+            return Ok(None);
+        }
+        let message = "nobody in this process serves it".to_owned();
+        Err(Error::NoSuchService { address: address.to_owned(), message })
     }
 
-    pub(crate) fn forget_call(&self, request_id: &str) {
-        let forgotten = self.state.lock().calls.forget(request_id);
-        drop(forgotten);
-    }
-
-    /// Makes a service known here and to the router. Calls may come before this returns.
+    /// Makes a service known here and to the router. Calls may come before this returns. Without a
+    /// connection it returns at once; the router is told later.
     pub(crate) async fn register(&self, service: &Arc<ServiceEntry>) -> Outcome {
-        let service_id = service.id.to_string();
-        let answer =
-            self.ask(&service_id, &RegisterRequest { service_id: service_id.clone() }, |state| {
-                state.check()?;
-                if state.services.insert(service.id.clone(), service.clone()).is_err() {
-                    let message = format!("this connection has registered {service_id:?} already");
-                    return Err(Error::AlreadyRegistered {
-                        service_id: service_id.clone(),
-                        message,
-                    });
-                }
-                Ok(true)
-            });
-        let outcome = self.answered(answer?, &service_id).await;
+        let service_id = service.id.as_str();
+        let answer = self.change(|state, after| {
+            state.check_new()?;
+            if state.services.insert(service.id.clone(), service.clone()).is_err() {
+                let message = format!("this process has registered {service_id:?} already");
+                let service_id = service_id.to_owned();
+                return Err(Error::AlreadyRegistered { service_id, message });
+            }
+            Ok(match (service.scope, &state.phase) {
+                (Scope::InProcess, _) | (_, Phase::InProcess) => None,
+                _ => Some(state.add_name(NameKind::Service, service_id, after)),
+            })
+        });
+        let Some(answer) = answer? else {
+            return Ok(());
+        };
+        let outcome = self.answered(answer, service_id).await;
         // A router that is only late may still register it: then whoever drops the registration has
         // to take it back.
         if !matches!(outcome, Ok(()) | Err(Error::Timeout { .. })) {
-            remove_service(&mut self.state.lock(), service);
+            self.change(|state, after| state.remove_service(service, after));
         }
         outcome
     }
@@ -234,35 +245,53 @@ impl Shared {
         &'a self,
         service: &'a Arc<ServiceEntry>,
     ) -> impl Future<Output = Outcome> + use<'a> {
-        let service_id = service.id.to_string();
-        let answer = self.ask(&service_id.clone(), &UnregisterRequest { service_id }, |state| {
-            let removed = remove_service(state, service);
-            state.check().map(|()| removed)
+        let id = service.id.as_str();
+        let answer = self.change(|state, after| {
+            let must_tell =
+                state.remove_service(service, after) && service.scope == Scope::Everywhere;
+            must_tell.then(|| state.remove_name(NameKind::Service, id, after))
         });
-        async { self.answered(answer?, service.id.as_str()).await }
+        async move {
+            match answer {
+                Some(answer) => self.answered(answer, id).await,
+                None => Ok(()),
+            }
+        }
     }
 
-    /// Adds a subscription. It is there from now on; the future waits until the router knows of it.
+    /// Whether the router knows a name.
+    pub(crate) fn announcement(&self, kind: NameKind, name: &str) -> Announcement {
+        let state = self.state.lock();
+        match state.phase {
+            Phase::InProcess => Announcement::InProcess,
+            _ => state.announcements.announcement(kind, name),
+        }
+    }
+
+    /// Adds a subscription. It is there from now on; the future waits until the router knows of it, if
+    /// there is a connection.
     pub(crate) fn subscribe<'a>(
         &'a self,
         topic: &'a Topic,
         queue: Arc<Queue<Broadcast>>,
+        scope: Scope,
     ) -> Result<(u64, impl Future<Output = Outcome> + use<'a>), Error> {
-        let request = SubscribeRequest { topic: topic.to_string() };
-        let frame = request.to_frame();
-        let mut state = self.state.lock();
-        state.check()?;
-        let added = state.subscriptions.add(topic, queue);
-        let must_flush = added.must_ask.is_some_and(|serial| {
-            let then = Then::TellSubscribers { serial };
-            state.control.asked(frame.kind, Request { target: request.topic, then });
-            self.link.push_urgent(self.options.framing, &frame)
-        });
-        drop(state);
-        if must_flush {
-            self.link.flush();
-        }
-        Ok((added.key, self.answered(added.answer, topic.as_str())))
+        let (key, answer) = self.change(|state, after| {
+            state.check_new()?;
+            let key = state.subscriptions.add(topic, queue, scope);
+            let answer = match (scope, &state.phase) {
+                (Scope::InProcess, _) | (_, Phase::InProcess) => None,
+                _ => Some(state.add_name(NameKind::Topic, topic.as_str(), after)),
+            };
+            Ok::<_, Error>((key, answer))
+        })?;
+        let confirmed = async move {
+            match answer {
+                Some(answer) => self.answered(answer, topic.as_str()).await,
+                None => Ok(()),
+            }
+        };
+        Ok((key, confirmed))
     }
 
     /// Ends a subscription, here and at the router if it has to be told. Done when this returns; the
@@ -272,63 +301,169 @@ impl Shared {
         topic: &'a Topic,
         key: u64,
     ) -> impl Future<Output = Outcome> + use<'a> {
-        let request = UnsubscribeRequest { topic: topic.to_string() };
-        let answer = self.ask(topic.as_str(), &request, |state| {
-            let must_ask = state.subscriptions.remove(topic, key);
-            state.check().map(|()| must_ask)
+        let answer = self.change(|state, after| {
+            let was_last = state.subscriptions.remove(topic, key);
+            was_last.then(|| state.remove_name(NameKind::Topic, topic.as_str(), after))
         });
-        async { self.answered(answer?, topic.as_str()).await }
-    }
-
-    /// Announces an event and waits for the router to take it.
-    pub(crate) async fn broadcast(&self, event: BroadcastRequest) -> Outcome {
-        let topic = event.topic.clone();
-        let frame = event.into_frame();
-        self.check_size(&frame)?;
-        // The order of sending is the order of the answers, so both happen under one lock.
-        let attempt = || {
-            let mut state = self.state.lock();
-            if let Err(lost) = state.check() {
-                return Ok((Err(lost), false));
+        async move {
+            match answer {
+                Some(answer) => self.answered(answer, topic.as_str()).await,
+                None => Ok(()),
             }
-            let must_flush = self.link.push(self.options.framing, &frame)?;
-            let (waiting, answer) = oneshot::channel();
-            let request = Request { target: topic.clone(), then: Then::Tell(waiting) };
-            state.control.asked(frame.kind, request);
-            Ok((Ok(answer), must_flush))
-        };
-        let (answer, must_flush) = self.link.when_room(attempt).await;
-        if must_flush {
-            self.link.flush();
         }
-        self.answered(answer?, &topic).await
     }
 
-    /// Changes something here and asks the router to do the same, if `change` says so. Both happen
-    /// under one lock: two tasks that undo and redo the same thing must reach the router in the order
-    /// in which they changed it here. Therefore it does not wait for room either.
-    fn ask(
+    /// Asks again for what was refused, as far as it is time. Returns when there is more.
+    fn ask_again(&self) -> Option<Instant> {
+        self.change(|state, after| {
+            let due = state.announcements.due(Instant::now());
+            after.status_changed |= !due.is_empty();
+            for ask in due {
+                state.announce(ask, after);
+            }
+            state.announcements.next_retry()
+        })
+    }
+
+    /// Asks again for what was refused, whenever it is time, for as long as it is polled.
+    pub(crate) async fn keep_asking(&self) {
+        loop {
+            let changed = self.retry.notified();
+            match self.ask_again() {
+                Some(next) => {
+                    let _ = tokio::time::timeout_at(next, changed).await;
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    // Calls.
+
+    /// An id that no other call has.
+    fn request_id(&self, number: u64) -> String {
+        format!("{}-{number:x}", self.id_prefix)
+    }
+
+    /// The number that [`request_id`](Shared::request_id) was made of.
+    pub(crate) fn number(&self, request_id: &str) -> Option<u64> {
+        let number = request_id.strip_prefix(&self.id_prefix)?.strip_prefix('-')?;
+        u64::from_str_radix(number, 16).ok()
+    }
+
+    fn next_call(&self) -> u64 {
+        self.last_call.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Sends a call to the router and notes who waits for its replies. Returns its number.
+    pub(crate) async fn open_call(
         &self,
-        target: &str,
-        request: &impl Message,
-        change: impl FnOnce(&mut State) -> Result<bool, Error>,
-    ) -> Result<oneshot::Receiver<Outcome>, Error> {
-        let frame = request.to_frame();
-        let (waiting, answer) = oneshot::channel();
+        request: CallRequest,
+        waiting: Waiting,
+        patience: Duration,
+    ) -> Result<u64, Error> {
+        let number = self.next_call();
+        let mut opened = Some((request.address.clone(), waiting));
+        let frame = CallRequest { request_id: self.request_id(number), ..request }.into_frame();
+        let mut note = |session: &mut Session| {
+            if let Some((address, waiting)) = opened.take() {
+                session.calls.open(number, address, waiting);
+            }
+        };
+        self.send(&frame, patience, |state, _| state.with_session(&mut note)).await?;
+        Ok(number)
+    }
+
+    /// Sends a call to the router that nobody waits for.
+    pub(crate) async fn push(&self, request: CallRequest, patience: Duration) -> Result<(), Error> {
+        let request_id = self.request_id(self.next_call());
+        let frame = CallRequest { request_id, no_reply: true, ..request }.into_frame();
+        self.send(&frame, patience, |_, _| ()).await
+    }
+
+    /// Sends a frame to the router when there is room for it, and lets `sent` note what follows, before
+    /// any answer can come.
+    async fn send<R>(
+        &self,
+        frame: &Frame,
+        patience: Duration,
+        mut sent: impl FnMut(&mut State, &mut Afterwards) -> R,
+    ) -> Result<R, Error> {
+        self.options.check_size(frame)?;
+        // Somebody who always has something to send must not keep everybody else from running.
+        tokio::task::coop::consume_budget().await;
+        let mut link = self.link(patience).await?;
+        loop {
+            let attempt = || {
+                self.change(|state, after| {
+                    let current = match &state.phase {
+                        Phase::Up(session) => &session.link,
+                        Phase::Down(reason) | Phase::Ended(reason) => {
+                            return Ok(Attempt::Failed(unsent(reason)));
+                        }
+                        Phase::InProcess => {
+                            return Ok(Attempt::Failed(unsent(&LostReason::NotYet)));
+                        }
+                    };
+                    if !Arc::ptr_eq(current, &link) {
+                        return Ok(Attempt::Elsewhere(current.clone()));
+                    }
+                    if link.push(self.options.framing, frame)? {
+                        after.flush = Some(link.clone());
+                    }
+                    Ok(Attempt::Sent(sent(state, after)))
+                })
+            };
+            match link.when_room(attempt).await {
+                Attempt::Sent(result) => return Ok(result),
+                Attempt::Failed(error) => return Err(error),
+                Attempt::Elsewhere(newer) => link = newer,
+            }
+        }
+    }
+
+    pub(crate) fn forget_call(&self, number: u64) {
         let mut state = self.state.lock();
-        if !change(&mut state)? {
-            drop(state);
-            let _ = waiting.send(Ok(()));
-            return Ok(answer);
-        }
-        let request = Request { target: target.to_owned(), then: Then::Tell(waiting) };
-        state.control.asked(frame.kind, request);
-        let must_flush = self.link.push_urgent(self.options.framing, &frame);
+        let forgotten = match &mut state.phase {
+            Phase::Up(session) => session.calls.forget(number),
+            _ => None,
+        };
         drop(state);
-        if must_flush {
-            self.link.flush();
+        drop(forgotten);
+    }
+    /// Announces an event here and to the router, and waits for the router to take it. One publisher's
+    /// events have one order for all subscribers, because both happen under one lock.
+    pub(crate) async fn broadcast(
+        &self,
+        topic: &Topic,
+        event: &Broadcast,
+        scope: Scope,
+    ) -> Outcome {
+        if scope == Scope::InProcess || !self.has_router {
+            tokio::task::coop::consume_budget().await;
+            return self.change(|state, after| {
+                state.check()?;
+                state.deliver(event, topic, Origin::Here, after);
+                Ok(())
+            });
         }
-        Ok(answer)
+        let Broadcast { topic: name, caller, data } = event.clone();
+        let frame = BroadcastRequest { caller, data, topic: name }.into_frame();
+        let sent = |state: &mut State, after: &mut Afterwards| {
+            let (waiting, answer) = oneshot::channel();
+            let mut origin = Origin::Here;
+            state.with_session(|session| {
+                let (target, then) = (topic.to_string(), Then::Tell(waiting));
+                session.control.asked(Request { kind: frame.kind, target, then });
+                if session.echoes {
+                    origin = Origin::HereAndRouter;
+                }
+            });
+            state.deliver(event, topic, origin, after);
+            answer
+        };
+        let answer = self.send(&frame, self.options.wait_for_router, sent).await?;
+        self.answered(answer, topic.as_str()).await
     }
 
     /// Waits for the router's answer to a request about `target`.
@@ -336,77 +471,67 @@ impl Shared {
         let after = self.options.request_timeout;
         match tokio::time::timeout(after, answer).await {
             Ok(Ok(outcome)) => outcome,
-            // Whoever would have told has gone with the connection.
-            Ok(Err(_)) => Err(self.lost_error()),
+            // Whoever would have told was dropped with the request, which was taken back.
+            Ok(Err(_)) => Err(Error::ConnectionLost(LostReason::Closed)),
             Err(_) => Err(Error::Timeout { target: target.to_owned(), after }),
         }
     }
 
-    /// A frame has come from the router.
-    pub(crate) fn receive(self: &Arc<Self>, frame: &Frame) -> Result<(), LostReason> {
-        match frame.kind {
-            MessageKind::CallReply => self.take_reply(&frame.decode()?),
-            MessageKind::CallRequest => {
-                let request: CallRequest = frame.decode()?;
-                let service = self.state.lock().services.lookup(&request.address).cloned();
-                services::serve(self, service, request);
-            }
-            MessageKind::BroadcastRequest => self.take_event(frame.decode()?),
-            MessageKind::RegisterReply
-            | MessageKind::UnregisterReply
-            | MessageKind::SubscribeReply
-            | MessageKind::UnsubscribeReply
-            | MessageKind::BroadcastReply => self.take_answer(frame)?,
-            MessageKind::Ping => {
-                // A router that does not read gets no more of them than it can take.
-                if self.link.queued() <= self.options.outbox_limit {
-                    self.send_urgent(&Pong {}.to_frame());
-                }
-            }
-            MessageKind::Pong | MessageKind::Hello => {}
-            MessageKind::RegisterRequest
-            | MessageKind::UnregisterRequest
-            | MessageKind::SubscribeRequest
-            | MessageKind::UnsubscribeRequest => {
-                return Err(Violation::WrongDirection(frame.kind).into());
-            }
-        }
-        Ok(())
-    }
-
-    fn take_reply(&self, reply: &CallReply) {
-        let pending = self.state.lock().calls.reply(reply);
-        if let Some(pending) = pending
-            && !pending.deliver(reply)
-        {
-            self.forget_call(&reply.request_id);
+    /// Sends a small frame over a connection at once.
+    pub(crate) fn send_urgent(&self, link: &Link, frame: &Frame) {
+        if link.push_urgent(self.options.framing, frame) {
+            link.flush();
         }
     }
 
-    fn take_event(&self, event: BroadcastRequest) {
-        // A router of another make may let through what is no topic; nobody can have subscribed to it.
-        let Ok(topic) = Topic::new(&event.topic) else {
-            log::debug!("a broadcast to {:?}, which is no topic, is dropped", event.topic);
-            return;
-        };
-        let subscribers = self.state.lock().subscriptions.find(&topic);
-        subscriptions::deliver(event, &subscribers);
-    }
+    // The end.
 
-    fn take_answer(&self, frame: &Frame) -> Result<(), LostReason> {
-        let mut state = self.state.lock();
-        let (request, outcome) = state.control.reply(frame)?;
-        let waiting = match request.then {
-            Then::Tell(waiting) => vec![waiting],
-            Then::TellSubscribers { serial } => {
-                state.subscriptions.answered(&request.target, serial, outcome.is_ok())
+    /// Gives all names back, lets what is being handled finish, and sends what is queued, all of it no
+    /// longer than until the deadline; then ends the bus.
+    pub(crate) async fn shut_down(&self, patience: Duration) -> Outcome {
+        let work = async {
+            // Until the router has confirmed it, calls may come that it has accepted: they are served.
+            let answers = self.change(|state, after| {
+                state.is_stopping = true;
+                let names = state.announcements.names(NameKind::Service);
+                let names = names.iter();
+                let back = names.map(|id| state.remove_name(NameKind::Service, id, after));
+                back.collect::<Vec<_>>()
+            });
+            for answer in answers {
+                // Whatever the router says, more calls do not come.
+                let _ = answer.await;
+            }
+            self.handling.close();
+            self.handling.wait().await;
+            if let Ok(link) = self.link(Duration::ZERO).await {
+                link.drained().await;
             }
         };
-        drop(state);
-        for waiting in waiting {
-            // Whoever asked may not wait any more.
-            let _ = waiting.send(outcome.clone());
+        let is_done = tokio::time::timeout(patience, work).await.is_ok();
+        let running = self.handling.len();
+        self.end(LostReason::Closed);
+        match running {
+            0 => Ok(()),
+            _ if is_done => Ok(()),
+            running => Err(Error::Unfinished { running, after: patience }),
         }
-        Ok(())
     }
+
+    /// Waits until what was sent has left, but no longer than a request may take; then ends the bus.
+    pub(crate) async fn close(&self) {
+        if let Ok(link) = self.link(Duration::ZERO).await {
+            // What a router does not read in this time, it never will.
+            let _ = tokio::time::timeout(self.options.request_timeout, link.drained()).await;
+        }
+        self.end(LostReason::Closed);
+    }
+}
+
+/// What came of an attempt to send a frame.
+enum Attempt<R> {
+    Sent(R),
+    Failed(Error),
+    /// There is another connection meanwhile.
+    Elsewhere(Arc<Link>),
 }

@@ -1,7 +1,8 @@
 //! Subscriptions of this process, and how broadcasts reach them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,12 +11,11 @@ use bytes::Bytes;
 use futures::Stream;
 use gsb_proto::messages::BroadcastRequest;
 use gsb_proto::{Topic, TopicMap};
-use tokio::sync::oneshot;
 
-use crate::bus::Bus;
-use crate::control::Outcome;
-use crate::error::{Error, LostReason};
-use crate::queue::{Queue, detach};
+use crate::bus::{Bus, Scope};
+use crate::error::Error;
+use crate::queue::Queue;
+use crate::status::{Announcement, NameKind};
 
 /// An event that was announced.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,128 +39,120 @@ impl fmt::Debug for Broadcast {
     }
 }
 
-/// The subscriptions of one connection. The router knows each topic once, however many subscribe to
-/// it here.
+/// The subscriptions of one bus.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     topics: TopicMap<u64>,
-    queues: HashMap<u64, Arc<Queue<Broadcast>>>,
-    states: HashMap<Topic, TopicState>,
-    serial: u64,
+    /// Ordered, so that what happens to all of them happens in the same order each time.
+    subscribers: BTreeMap<u64, Subscriber>,
+    /// How many subscribe to a topic that the router is to know: it is told of each topic once.
+    announced: HashMap<Topic, usize>,
+    last_key: u64,
     /// Reused by each broadcast.
     found: Vec<u64>,
 }
 
-/// A topic with at least one subscription here.
 #[derive(Debug)]
-struct TopicState {
-    /// Tells it from states that the same topic had before.
-    serial: u64,
-    /// Whose topic it is.
-    keys: HashSet<u64>,
-    confirmed: bool,
-    /// Who waits for the router's answer.
-    waiting: Vec<oneshot::Sender<Outcome>>,
+struct Subscriber {
+    queue: Arc<Queue<Broadcast>>,
+    scope: Scope,
 }
 
-/// A subscription that was added.
-#[derive(Debug)]
-pub(crate) struct Added {
-    pub(crate) key: u64,
-    /// The state of its topic, if the router has to be asked for it.
-    pub(crate) must_ask: Option<u64>,
-    /// The router's answer, which may be one that another waits for already.
-    pub(crate) answer: oneshot::Receiver<Outcome>,
+/// Where an event comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The router.
+    Router,
+    /// This bus.
+    Here,
+    /// This bus, and it comes back from the router for those whose topics the router knows.
+    HereAndRouter,
 }
 
 impl Subscriptions {
-    pub(crate) fn add(&mut self, topic: &Topic, queue: Arc<Queue<Broadcast>>) -> Added {
-        self.serial += 1;
-        let key = self.serial;
-        self.queues.insert(key, queue);
+    /// Adds one; returns its key.
+    pub(crate) fn add(&mut self, topic: &Topic, queue: Arc<Queue<Broadcast>>, scope: Scope) -> u64 {
+        self.last_key += 1;
+        let key = self.last_key;
+        self.subscribers.insert(key, Subscriber { queue, scope });
         self.topics.subscribe(topic.clone(), key);
-        let state = self.states.entry(topic.clone()).or_insert_with(|| TopicState {
-            serial: key,
-            keys: HashSet::new(),
-            confirmed: false,
-            waiting: Vec::new(),
-        });
-        state.keys.insert(key);
-        let must_ask = (state.keys.len() == 1).then_some(state.serial);
-        let (done, answer) = oneshot::channel();
-        if state.confirmed {
-            let _ = done.send(Ok(()));
-        } else {
-            state.waiting.push(done);
+        if scope == Scope::Everywhere {
+            *self.announced.entry(topic.clone()).or_default() += 1;
         }
-        Added { key, must_ask, answer }
+        key
     }
 
-    /// Removes one; `true` if the router has to be told.
+    /// Removes one; `true` if it was the last that the router had to know its topic for.
     pub(crate) fn remove(&mut self, topic: &Topic, key: u64) -> bool {
-        self.queues.remove(&key);
         self.topics.unsubscribe(topic.as_str(), key);
-        let Some(state) = self.states.get_mut(topic) else {
+        let subscriber = self.subscribers.remove(&key);
+        if subscriber.is_none_or(|subscriber| subscriber.scope == Scope::InProcess) {
+            return false;
+        }
+        let Some(count) = self.announced.get_mut(topic) else {
             return false;
         };
-        let was_last = state.keys.remove(&key) && state.keys.is_empty();
+        *count -= 1;
+        let was_last = *count == 0;
         if was_last {
-            self.states.remove(topic);
+            self.announced.remove(topic);
         }
         was_last
     }
 
-    /// The router has answered for a state of a topic. Returns who waits for that.
-    pub(crate) fn answered(
+    /// Whose subscriptions meet the topic of an event.
+    pub(crate) fn find(
         &mut self,
-        topic: &str,
-        serial: u64,
-        accepted: bool,
-    ) -> Vec<oneshot::Sender<Outcome>> {
-        let Some(state) = self.states.get_mut(topic).filter(|state| state.serial == serial) else {
-            return Vec::new();
-        };
-        state.confirmed = accepted;
-        let waiting = std::mem::take(&mut state.waiting);
-        if !accepted {
-            // Whoever comes next asks again.
-            self.states.remove(topic);
-        }
-        waiting
-    }
-
-    /// Whose subscriptions meet the topic of an event. They are to be given it when no lock is held.
-    pub(crate) fn find(&mut self, topic: &Topic) -> Vec<Arc<Queue<Broadcast>>> {
+        topic: &Topic,
+        origin: Origin,
+    ) -> impl Iterator<Item = &Arc<Queue<Broadcast>>> {
         self.topics.find(topic, &mut self.found);
-        self.found.iter().filter_map(|key| self.queues.get(key).cloned()).collect()
+        let subscribers = self.found.iter().filter_map(|key| self.subscribers.get(key));
+        subscribers.filter(move |subscriber| subscriber.hears(origin)).map(|found| &found.queue)
     }
 
-    /// The connection is gone: every subscription ends.
-    pub(crate) fn lost(self, reason: &LostReason) {
-        let error = || Error::ConnectionLost(reason.clone());
-        for queue in self.queues.into_values() {
-            queue.end(Some(error()));
-        }
-        for waiting in self.states.into_values().flat_map(|state| state.waiting) {
-            let _ = waiting.send(Err(error()));
+    /// Those whose topics the router is to know.
+    pub(crate) fn announced(&self) -> impl Iterator<Item = &Arc<Queue<Broadcast>>> {
+        let subscribers = self.subscribers.values();
+        subscribers.filter(|found| found.scope == Scope::Everywhere).map(|found| &found.queue)
+    }
+
+    /// All of them, for the last time.
+    pub(crate) fn into_queues(self) -> impl Iterator<Item = Arc<Queue<Broadcast>>> {
+        self.subscribers.into_values().map(|subscriber| subscriber.queue)
+    }
+}
+
+impl Subscriber {
+    fn hears(&self, origin: Origin) -> bool {
+        match origin {
+            Origin::Here => true,
+            Origin::Router => self.scope == Scope::Everywhere,
+            Origin::HereAndRouter => self.scope == Scope::InProcess,
         }
     }
 }
 
-/// Gives an event to subscribers.
-pub(crate) fn deliver(event: BroadcastRequest, subscribers: &[Arc<Queue<Broadcast>>]) {
-    let length = event.topic.len() + event.caller.len() + event.data.len();
-    let event = Broadcast { topic: event.topic, caller: event.caller, data: detach(event.data) };
-    for queue in subscribers {
-        queue.push(event.clone(), length);
+impl Broadcast {
+    /// What it costs a queue, in bytes.
+    pub(crate) fn length(&self) -> usize {
+        self.topic.len() + self.caller.len() + self.data.len()
+    }
+}
+
+impl From<BroadcastRequest> for Broadcast {
+    fn from(event: BroadcastRequest) -> Self {
+        let BroadcastRequest { topic, caller, data, .. } = event;
+        Broadcast { topic, caller, data }
     }
 }
 
 /// The events of a topic or pattern, as a stream. Dropping it unsubscribes.
 ///
-/// Only `None` is the end, and comes after [`Error::ConnectionLost`]. [`Error::Overflow`] is a gap: the
-/// consumer was slower than the events for so long that the buffer was full. It stands in the place of
-/// the events that are missing, and the stream goes on.
+/// Only `None` is the end, and comes after the bus has ended. An error is a gap, and stands in the place
+/// of the events that are missing: [`Error::Overflow`] where the consumer was slower than the events
+/// for so long that the buffer was full, [`Error::ConnectionLost`] where the connection to the router was
+/// lost. The stream goes on when it is made again.
 #[derive(Debug)]
 #[must_use = "dropping it unsubscribes"]
 pub struct Subscription {
@@ -185,13 +177,40 @@ impl Subscription {
         self.topic.as_str()
     }
 
-    /// Ends the subscription and waits until the router has confirmed it.
+    /// Whether the router knows of it.
+    pub fn announcement(&self) -> Announcement {
+        match self.bus.scope() {
+            Scope::InProcess => Announcement::InProcess,
+            Scope::Everywhere => self.bus.shared().announcement(NameKind::Topic, self.topic()),
+        }
+    }
+
+    /// Ends the subscription and waits until the router has confirmed it, if it has to be told.
     ///
     /// # Errors
-    /// [`Error::Timeout`], [`Error::NotSent`], [`Error::ConnectionLost`].
+    /// [`Error::Timeout`], [`Error::ConnectionLost`].
     pub async fn unsubscribe(mut self) -> Result<(), Error> {
         self.active = false;
         self.bus.shared().unsubscribe(&self.topic, self.key).await
+    }
+
+    /// Hands each event to `handler`, one after the other, for as long as the bus lives, and without
+    /// keeping it. The task that does so belongs to the current runtime.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn detach<F, R>(mut self, mut handler: F)
+    where
+        F: FnMut(Result<Broadcast, Error>) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        self.active = false;
+        let queue = self.queue.clone();
+        tokio::spawn(async move {
+            while let Some(event) = poll_fn(|cx| queue.poll_next(cx)).await {
+                handler(event).await;
+            }
+        });
     }
 }
 

@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 
 use crate::error::Error;
-use crate::typed::{Answer, Message, Service};
+use crate::typed::{Answer, Message};
+use crate::typed_service::Service;
 
 /// A service takes every message that it serves, and is always ready: how many calls are open is the
 /// affair of the layers around it.

@@ -10,9 +10,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bus::Bus;
-use crate::encoding::{decode, encode};
+use crate::encoding::{Encoding, decode, encode};
 use crate::error::Error;
-use crate::subscriptions::Subscription;
+use crate::subscriptions::{Broadcast, Subscription};
 
 /// A topic, or a pattern, whose events are of one type. Made by [`Bus::topic`].
 pub struct TypedTopic<T> {
@@ -93,6 +93,20 @@ impl<T: DeserializeOwned> TypedTopic<T> {
 }
 
 impl<T> TypedSubscription<T> {
+    /// Hands each event to `handler`; see [`Subscription::detach`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn detach<F, R>(self, mut handler: F)
+    where
+        T: DeserializeOwned,
+        F: FnMut(Result<Event<T>, Error>) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let encoding = self.subscription.bus().shared().options().encoding.clone();
+        self.subscription.detach(move |event| handler(read(&*encoding, event)));
+    }
+
     /// Ends the subscription; see [`Subscription::unsubscribe`].
     ///
     /// # Errors
@@ -114,12 +128,18 @@ impl<T: DeserializeOwned> Stream for TypedSubscription<T> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let event = std::task::ready!(self.subscription.poll_next_unpin(cx));
         let encoding = &self.subscription.bus().shared().options().encoding;
-        Poll::Ready(event.map(|event| {
-            let event = event?;
-            match decode(&**encoding, &event.data) {
-                Ok(body) => Ok(Event { topic: event.topic, caller: event.caller, body }),
-                Err(error) => Err(Error::Decoding { from: event.topic, error }),
-            }
-        }))
+        Poll::Ready(event.map(|event| read(&**encoding, event)))
+    }
+}
+
+/// An event, decoded.
+fn read<T: DeserializeOwned>(
+    encoding: &dyn Encoding,
+    event: Result<Broadcast, Error>,
+) -> Result<Event<T>, Error> {
+    let Broadcast { topic, caller, data } = event?;
+    match decode(encoding, &data) {
+        Ok(body) => Ok(Event { topic, caller, body }),
+        Err(error) => Err(Error::Decoding { from: topic, error }),
     }
 }

@@ -217,7 +217,8 @@ async fn pushes_arrive_and_are_not_answered() {
 #[tokio::test]
 async fn a_lost_connection_ends_everything_at_once() {
     let router = TestRouter::start().await;
-    let (service, caller) = pair(&router).await;
+    let service = Bus::connect(&router.unix).await.unwrap();
+    let caller = Bus::builder().reconnect(None).connect(&router.unix).await.unwrap();
     let (entered, mut running) = mpsc::unbounded_channel();
     let handler = move |_: Call| {
         entered.send(()).unwrap();

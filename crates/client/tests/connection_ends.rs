@@ -31,7 +31,7 @@ async fn closing_ends_it_for_the_router_whoever_holds_a_handle() {
     let subscription = bus.subscribe("t").await.unwrap();
     bus.clone().close().await;
     forgotten(&router).await;
-    assert!(matches!(bus.call("/s", "").await, Err(Error::NotSent(LostReason::Closed))));
+    assert!(matches!(bus.call("/s", "").await, Err(Error::ShutDown)));
     drop((registration, subscription));
     router.stop().await;
 }
@@ -71,7 +71,7 @@ async fn handlers_are_let_go() {
     let dropped = Arc::new(AtomicUsize::new(0));
     for round in 1..=3 {
         let router = TestRouter::start().await;
-        let bus = Bus::connect(&router.unix).await.unwrap();
+        let bus = Bus::builder().reconnect(None).connect(&router.unix).await.unwrap();
         let (held, witness) = (bus.clone(), Witness(dropped.clone()));
         let handler = move |_: Call| {
             let _ = (&held, &witness);
@@ -170,7 +170,8 @@ async fn a_router_that_breaks_the_protocol_is_left() {
         gsb_proto::Frame::new(gsb_proto::MessageKind::CallReply, vec![0xff]),
     ] {
         let router = FakeRouter::start().await;
-        let (bus, mut peer) = tokio::join!(Bus::connect(&router.address), router.accept());
+        let (bus, mut peer) =
+            tokio::join!(Bus::builder().reconnect(None).connect(&router.address), router.accept());
         let bus = bus.unwrap();
         peer.send_frame(wrong).await;
         assert!(soon("the end", bus.closed()).await.is_err());
@@ -182,7 +183,7 @@ async fn a_router_that_breaks_the_protocol_is_left() {
 #[tokio::test]
 async fn a_silent_router_is_asked_and_then_left() {
     let router = FakeRouter::start().await;
-    let builder = Bus::builder().ping_timeout(Duration::from_millis(300));
+    let builder = Bus::builder().reconnect(None).ping_timeout(Duration::from_millis(300));
     let (bus, mut peer) = tokio::join!(builder.connect(&router.address), router.accept());
     let bus = bus.unwrap();
     // As long as it answers, all is well.

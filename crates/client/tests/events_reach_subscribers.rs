@@ -77,7 +77,7 @@ async fn refusals_are_errors_and_leave_nothing_behind() {
     for refused in [x, y] {
         let error = refused.unwrap_err();
         assert!(
-            matches!(&error, Error::BadRequest { message, .. } if message.contains("--max-subscriptions"))
+            matches!(&error, Error::NameRefused { message, .. } if message.contains("--max-subscriptions"))
         );
     }
     first.unsubscribe().await.unwrap();
@@ -116,7 +116,7 @@ async fn a_slow_subscriber_is_told_what_it_missed() {
 #[tokio::test]
 async fn a_lost_connection_ends_the_stream_of_events() {
     let router = TestRouter::start().await;
-    let bus = Bus::connect(&router.unix).await.unwrap();
+    let bus = Bus::builder().reconnect(None).connect(&router.unix).await.unwrap();
     let mut events = bus.subscribe("t").await.unwrap();
     router.stop().await;
     let error = soon("the end", events.next()).await.unwrap().unwrap_err();

@@ -23,7 +23,7 @@ async fn of_two_tasks_on_two_threads() {
                     Ok(registration) => registration.unregister().await.unwrap(),
                     // The other one has it, and has not given it back.
                     Err(Error::AlreadyRegistered { message, .. }) => {
-                        assert!(message.starts_with("this connection"), "{message}");
+                        assert!(message.starts_with("this process"), "{message}");
                     }
                     Err(error) => panic!("{error}"),
                 }

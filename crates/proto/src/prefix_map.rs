@@ -91,9 +91,14 @@ impl<V> PrefixMap<V> {
 
     /// The value of the longest id that equals `address` or is followed in it by `/`.
     pub fn lookup(&self, address: &str) -> Option<&V> {
+        self.lookup_where(address, |_| true)
+    }
+
+    /// [`lookup`](PrefixMap::lookup) among the ids whose values `counts` accepts.
+    pub fn lookup_where(&self, address: &str, counts: impl Fn(&V) -> bool) -> Option<&V> {
         let mut found = None;
         for_each_prefix(&self.hasher, address, |prefix, hash| {
-            if let Some(value) = self.find(hash, prefix) {
+            if let Some(value) = self.find(hash, prefix).filter(|value| counts(value)) {
                 found = Some(value);
             }
         });

@@ -1,0 +1,142 @@
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+use crate::error::LostReason;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn heard(outcome: &mut oneshot::Receiver<Outcome>) -> Option<Outcome> {
+    let mut cx = Context::from_waker(Waker::noop());
+    match std::pin::Pin::new(outcome).poll(&mut cx) {
+        Poll::Pending => None,
+        Poll::Ready(outcome) => Some(outcome.expect("it is told")),
+    }
+}
+
+/// Answers, and tells whoever waits.
+fn answer(names: &mut Announcements, ask: &Ask, outcome: Outcome, now: Instant) -> bool {
+    let answered = names.answered(ask, &outcome, now, |refusals| SECOND * (refusals + 1));
+    for waiting in answered.waiting {
+        let _ = waiting.send(outcome.clone());
+    }
+    answered.is_retried
+}
+
+fn refusal() -> Outcome {
+    Err(Error::AlreadyRegistered { service_id: "/a".into(), message: "taken".into() })
+}
+
+const KIND: NameKind = NameKind::Service;
+
+fn state(names: &Announcements) -> &'static str {
+    match names.announcement(KIND, "/a") {
+        Announcement::Pending => "pending",
+        Announcement::Confirmed => "confirmed",
+        Announcement::Refused(_) => "refused",
+        Announcement::Ended => "ended",
+        Announcement::InProcess => "in process",
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_asked_for_once_and_all_hear_of_it() {
+    let mut names = Announcements::default();
+    let (ask, mut first) = names.add(KIND, "/a", true);
+    let ask = ask.expect("it is asked for");
+    let (again, mut second) = names.add(KIND, "/a", true);
+    assert_eq!(again, None);
+    assert!(heard(&mut first).is_none() && !names.is_settled());
+    assert!(!answer(&mut names, &ask, Ok(()), Instant::now()));
+    assert!(matches!(heard(&mut first), Some(Ok(()))));
+    assert!(matches!(heard(&mut second), Some(Ok(()))));
+    assert!(matches!(heard(&mut names.add(KIND, "/a", true).1), Some(Ok(()))));
+    assert!(names.is_settled());
+    assert!(names.remove(KIND, "/a"), "the router has to be told");
+    assert!(!names.remove(KIND, "/a"));
+    assert_eq!(state(&names), "ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_name_that_is_refused_is_forgotten() {
+    let mut names = Announcements::default();
+    let (ask, mut outcome) = names.add(KIND, "/a", true);
+    let ask = ask.expect("it is asked for");
+    assert!(!answer(&mut names, &ask, refusal(), Instant::now()));
+    assert!(matches!(heard(&mut outcome), Some(Err(Error::AlreadyRegistered { .. }))));
+    assert_eq!(state(&names), "ended");
+    assert!(names.is_settled() && names.next_retry().is_none());
+    assert!(names.add(KIND, "/a", true).0.is_some(), "it can be asked for again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_answer_says_nothing_about_a_new_request() {
+    let mut names = Announcements::default();
+    let old = names.add(KIND, "/a", true).0.expect("it is asked for");
+    assert!(names.remove(KIND, "/a"));
+    let (new, mut outcome) = names.add(KIND, "/a", true);
+    answer(&mut names, &old, refusal(), Instant::now());
+    assert!(heard(&mut outcome).is_none());
+    answer(&mut names, &new.expect("it is asked for"), Ok(()), Instant::now());
+    assert!(matches!(heard(&mut outcome), Some(Ok(()))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_here_is_restored_and_retried_with_growing_pauses() {
+    let mut names = Announcements::default();
+    let (ask, mut outcome) = names.add(KIND, "/a", false);
+    assert_eq!(ask, None);
+    assert!(matches!(heard(&mut outcome), Some(Ok(()))), "nobody can be asked");
+    assert_eq!(state(&names), "pending");
+
+    let mut now = Instant::now();
+    let asks = names.connected();
+    assert_eq!(asks.len(), 1);
+    for refusals in 1..=3 {
+        let ask = if refusals == 1 { asks[0].clone() } else { names.due(now)[0].clone() };
+        assert!(answer(&mut names, &ask, refusal(), now));
+        assert_eq!(state(&names), "refused");
+        let refused = names.refused();
+        assert_eq!((refused[0].refusals, refused[0].retry_in), (refusals, SECOND * refusals));
+        assert!(names.is_settled(), "there is an answer");
+        assert!(names.due(now).is_empty());
+        now += SECOND * refusals;
+        assert_eq!(names.next_retry(), Some(now));
+    }
+    let ask = names.due(now)[0].clone();
+    assert!(!names.is_settled());
+    answer(&mut names, &ask, Ok(()), now);
+    assert_eq!(state(&names), "confirmed");
+    assert!(names.refused().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_keeps_all_that_was_asked_for() {
+    let mut names = Announcements::default();
+    let (_, mut asked) = names.add(KIND, "/asked", true);
+    let (ask, _) = names.add(KIND, "/confirmed", true);
+    answer(&mut names, &ask.expect("it is asked for"), Ok(()), Instant::now());
+    for waiting in names.disconnected() {
+        let _ = waiting.send(Ok(()));
+    }
+    assert!(matches!(heard(&mut asked), Some(Ok(()))));
+    assert!(!names.remove(KIND, "/confirmed"), "nobody is to be told");
+    let names_again: Vec<_> = names.connected().into_iter().map(|ask| ask.name).collect();
+    assert_eq!(names_again, ["/asked"]);
+    let (_, mut waits) = names.add(NameKind::Topic, "t", true);
+    for waiting in names.end() {
+        let _ = waiting.send(Err(Error::NotSent(LostReason::Closed)));
+    }
+    assert!(heard(&mut waits).is_some_and(|outcome| outcome.is_err()));
+    assert!(names.is_settled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_name_that_is_taken_back_is_not_asked_for_again() {
+    let mut names = Announcements::default();
+    let _ = names.add(KIND, "/a", false);
+    let ask = names.connected()[0].clone();
+    answer(&mut names, &ask, refusal(), Instant::now());
+    assert!(!names.remove(KIND, "/a"));
+    assert!(names.next_retry().is_none());
+    assert!(names.due(Instant::now() + SECOND * 9).is_empty());
+}

@@ -1,0 +1,350 @@
+//! The state of a bus: what it serves and listens to, where it stands with its router, and what follows
+//! when that changes.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use gsb_net::Link;
+use gsb_proto::messages::{
+    Message, RegisterRequest, SubscribeRequest, UnregisterRequest, UnsubscribeRequest,
+};
+use gsb_proto::{Frame, Framing, MessageKind, PrefixMap, Topic};
+use tokio::sync::oneshot;
+
+use crate::announcements::{Announcements, Ask};
+use crate::calls::{Calls, Pending};
+use crate::control::{Control, Outcome, Request, Then};
+use crate::error::{Error, LostReason};
+use crate::queue::Queue;
+use crate::services::ServiceEntry;
+use crate::status::{Connection, NameKind, RouterInfo, Status};
+use crate::subscriptions::{Broadcast, Origin, Subscriptions};
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) phase: Phase,
+    pub(crate) services: PrefixMap<Arc<ServiceEntry>>,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) announcements: Announcements,
+    /// Nothing new is registered or subscribed.
+    pub(crate) is_stopping: bool,
+    pub(crate) connection: Connection,
+    /// Counts what was published of the state.
+    pub(crate) version: u64,
+}
+
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// There is no router.
+    InProcess,
+    /// There is no connection to the router, for now.
+    Down(LostReason),
+    Up(Session),
+    /// Nothing works any more.
+    Ended(LostReason),
+}
+
+/// A connection, and who waits for something from it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) link: Arc<Link>,
+    framing: Framing,
+    pub(crate) calls: Calls,
+    pub(crate) control: Control,
+    /// Whether the router sends this bus its own broadcasts, too.
+    pub(crate) echoes: bool,
+}
+
+/// What is to be done when the state is not locked any more: it may take its time, or run what others
+/// wrote.
+#[derive(Debug, Default)]
+pub(crate) struct Afterwards {
+    pub(crate) flush: Option<Arc<Link>>,
+    pub(crate) close: Option<Arc<Link>>,
+    pub(crate) tell: Vec<(oneshot::Sender<Outcome>, Outcome)>,
+    pub(crate) wake: Vec<Waker>,
+    pub(crate) lost_calls: Vec<(Pending, LostReason)>,
+    pub(crate) ended_queues: Vec<(Arc<Queue<Broadcast>>, Option<Error>)>,
+    pub(crate) dropped: Vec<Arc<ServiceEntry>>,
+    pub(crate) status_changed: bool,
+}
+
+impl Afterwards {
+    pub(crate) fn run(self) {
+        if let Some(link) = self.flush {
+            link.flush();
+        }
+        if let Some(link) = self.close {
+            link.close();
+        }
+        for (waiting, outcome) in self.tell {
+            // Whoever asked may not wait any more.
+            let _ = waiting.send(outcome);
+        }
+        for waker in self.wake {
+            waker.wake();
+        }
+        for (call, reason) in self.lost_calls {
+            call.lost(&reason);
+        }
+        for (queue, error) in self.ended_queues {
+            queue.end(error);
+        }
+        drop(self.dropped);
+    }
+}
+
+impl Session {
+    pub(crate) fn new(link: Arc<Link>, framing: Framing, router: &RouterInfo) -> Self {
+        let echoes = !router.heeds_no_echo;
+        Session { link, framing, calls: Calls::default(), control: Control::default(), echoes }
+    }
+}
+
+impl State {
+    /// Of a bus that is not connected yet, or has no router at all.
+    pub(crate) fn new(has_router: bool) -> Self {
+        let (phase, connection) = match has_router {
+            true => (Phase::Down(LostReason::NotYet), Connection::Connecting { failures: 0 }),
+            false => (Phase::InProcess, Connection::InProcess),
+        };
+        State {
+            phase,
+            services: PrefixMap::new(),
+            subscriptions: Subscriptions::default(),
+            announcements: Announcements::default(),
+            is_stopping: false,
+            connection,
+            version: 0,
+        }
+    }
+
+    /// Whether requests may be made at all.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match &self.phase {
+            Phase::Ended(reason) => Err(unsent(reason)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether names may be registered or subscribed.
+    pub(crate) fn check_new(&self) -> Result<(), Error> {
+        self.check()?;
+        if self.is_stopping { Err(Error::ShutDown) } else { Ok(()) }
+    }
+
+    /// Does something with the connection, if there is one.
+    pub(crate) fn with_session(&mut self, act: impl FnOnce(&mut Session)) {
+        if let Phase::Up(session) = &mut self.phase {
+            act(session);
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Up(_))
+    }
+
+    /// Sends a small request whatever the limit says, and notes who waits for the answer; `false` if there
+    /// is no connection. The order of sending is the order of the answers, so both happen under one lock.
+    /// Two tasks that undo and redo the same thing reach the router in the order in which they changed it
+    /// here, because that happens under the same lock, too. Therefore it does not wait for room.
+    pub(crate) fn ask(&mut self, frame: &Frame, target: &str, then: Then, after: &mut Afterwards) {
+        if let Phase::Up(session) = &mut self.phase {
+            session.control.asked(Request { kind: frame.kind, target: target.to_owned(), then });
+            if session.link.push_urgent(session.framing, frame) {
+                after.flush = Some(session.link.clone());
+            }
+        }
+    }
+
+    /// Asks the router for a name.
+    pub(crate) fn announce(&mut self, ask: Ask, after: &mut Afterwards) {
+        let name = ask.name.clone();
+        let frame = match ask.kind {
+            NameKind::Service => RegisterRequest { service_id: name.clone() }.to_frame(),
+            NameKind::Topic => SubscribeRequest { topic: name.clone() }.to_frame(),
+        };
+        self.ask(&frame, &name, Then::Announced(ask), after);
+    }
+
+    /// A name is to be known at the router. Returns what comes of it.
+    pub(crate) fn add_name(
+        &mut self,
+        kind: NameKind,
+        name: &str,
+        after: &mut Afterwards,
+    ) -> oneshot::Receiver<Outcome> {
+        let (ask, outcome) = self.announcements.add(kind, name, self.is_connected());
+        if let Some(ask) = ask {
+            self.announce(ask, after);
+        }
+        after.status_changed = true;
+        outcome
+    }
+
+    /// A name is not to be known at the router any more. Returns what the router says, if it has to be told.
+    pub(crate) fn remove_name(
+        &mut self,
+        kind: NameKind,
+        name: &str,
+        after: &mut Afterwards,
+    ) -> oneshot::Receiver<Outcome> {
+        let (waiting, outcome) = oneshot::channel();
+        after.status_changed = true;
+        if self.announcements.remove(kind, name) && self.is_connected() {
+            let frame = match kind {
+                NameKind::Service => UnregisterRequest { service_id: name.to_owned() }.to_frame(),
+                NameKind::Topic => UnsubscribeRequest { topic: name.to_owned() }.to_frame(),
+            };
+            self.ask(&frame, name, Then::Tell(waiting), after);
+        } else {
+            after.tell.push((waiting, Ok(())));
+        }
+        outcome
+    }
+
+    /// `false` if it is not there, or another has its name by now.
+    pub(crate) fn remove_service(
+        &mut self,
+        service: &Arc<ServiceEntry>,
+        after: &mut Afterwards,
+    ) -> bool {
+        let id = service.id.as_str();
+        let is_there = self.services.get(id).is_some_and(|found| Arc::ptr_eq(found, service));
+        if is_there {
+            after.dropped.extend(self.services.remove(id));
+        }
+        is_there
+    }
+
+    /// Gives an event to the subscribers here.
+    pub(crate) fn deliver(
+        &mut self,
+        event: &Broadcast,
+        topic: &Topic,
+        origin: Origin,
+        after: &mut Afterwards,
+    ) {
+        for queue in self.subscriptions.find(topic, origin) {
+            let (_, waker) = queue.push_quietly(Ok(event.clone()), event.length());
+            after.wake.extend(waker);
+        }
+    }
+
+    /// A connection is being made.
+    pub(crate) fn connecting(&mut self, failures: u32, after: &mut Afterwards) {
+        if let Phase::Down(_) = self.phase {
+            self.connection = Connection::Connecting { failures };
+            after.status_changed = true;
+        }
+    }
+
+    /// There is a connection: the router is asked for all that it is to know. `false` if the bus has ended.
+    pub(crate) fn connected(
+        &mut self,
+        session: Session,
+        router: RouterInfo,
+        after: &mut Afterwards,
+    ) -> bool {
+        if !matches!(self.phase, Phase::Down(_)) {
+            return false;
+        }
+        self.phase = Phase::Up(session);
+        self.connection = Connection::Connected(router);
+        after.status_changed = true;
+        for ask in self.announcements.connected() {
+            self.announce(ask, after);
+        }
+        true
+    }
+
+    /// The connection is lost, or could not be made, and is tried again.
+    pub(crate) fn disconnected(
+        &mut self,
+        reason: &LostReason,
+        retry_in: Duration,
+        after: &mut Afterwards,
+    ) {
+        if let Phase::Ended(_) | Phase::InProcess = self.phase {
+            return;
+        }
+        self.connection = Connection::Lost { reason: reason.clone(), retry_in };
+        after.status_changed = true;
+        let Some(control) = self.hang_up(Phase::Down(reason.clone()), after) else {
+            return;
+        };
+        let kept = self.announcements.disconnected();
+        after.tell.extend(kept.into_iter().map(|waiting| (waiting, Ok(()))));
+        for request in control.into_requests() {
+            if let Then::Tell(waiting) = request.then {
+                let outcome = match request.kind {
+                    MessageKind::BroadcastRequest => Err(Error::ConnectionLost(reason.clone())),
+                    // What was to be undone is undone with the connection.
+                    _ => Ok(()),
+                };
+                after.tell.push((waiting, outcome));
+            }
+        }
+        for queue in self.subscriptions.announced() {
+            let gap = Error::ConnectionLost(reason.clone());
+            after.wake.extend(queue.push_quietly(Err(gap), 0).1);
+        }
+    }
+
+    /// The bus has ended: whatever waits is told so, and the services are let go.
+    pub(crate) fn end(&mut self, reason: &LostReason, after: &mut Afterwards) {
+        if let Phase::Ended(_) = self.phase {
+            return;
+        }
+        let had_router = !matches!(self.phase, Phase::InProcess);
+        let lost = || Error::ConnectionLost(reason.clone());
+        let control = self.hang_up(Phase::Ended(reason.clone()), after);
+        self.connection = Connection::Closed(reason.clone());
+        after.status_changed = true;
+        for request in control.into_iter().flat_map(Control::into_requests) {
+            if let Then::Tell(waiting) = request.then {
+                after.tell.push((waiting, Err(lost())));
+            }
+        }
+        let waiting = self.announcements.end();
+        after.tell.extend(waiting.into_iter().map(|waiting| (waiting, Err(lost()))));
+        let queues = std::mem::take(&mut self.subscriptions).into_queues();
+        after.ended_queues.extend(queues.map(|queue| (queue, had_router.then(lost))));
+        let services = std::mem::take(&mut self.services);
+        after.dropped.extend(services.iter().map(|(_, service)| service.clone()));
+    }
+
+    /// Goes on to the next phase. If that ends a connection, the calls over it are over; returns what
+    /// else waits for it.
+    fn hang_up(&mut self, next: Phase, after: &mut Afterwards) -> Option<Control> {
+        let reason = match &next {
+            Phase::Down(reason) | Phase::Ended(reason) => reason.clone(),
+            Phase::InProcess | Phase::Up(_) => LostReason::Closed,
+        };
+        let Phase::Up(session) = std::mem::replace(&mut self.phase, next) else {
+            return None;
+        };
+        after.close = Some(session.link);
+        let lost_calls = session.calls.into_pending().map(|call| (call, reason.clone()));
+        after.lost_calls.extend(lost_calls);
+        Some(session.control)
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let is_connected = self.is_connected() || matches!(self.phase, Phase::InProcess);
+        Status {
+            connection: self.connection.clone(),
+            is_settled: is_connected && self.announcements.is_settled(),
+            refused: self.announcements.refused(),
+        }
+    }
+}
+
+/// The error of a request that cannot be sent.
+pub(crate) fn unsent(reason: &LostReason) -> Error {
+    match reason {
+        LostReason::Closed => Error::ShutDown,
+        reason => Error::NotSent(reason.clone()),
+    }
+}
