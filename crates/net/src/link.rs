@@ -249,7 +249,10 @@ impl Link {
                 State { full: true, .. } => Interest::READABLE | Interest::WRITABLE,
                 _ => Interest::READABLE,
             };
+            // In this order, not in a random one, so that what a simulation does can be repeated. What the
+            // driver is told stands in the state, which is looked at before either.
             tokio::select! {
+                biased;
                 ready = self.stream.ready(interest) => {
                     let ready = ready?;
                     if ready.is_writable() {
