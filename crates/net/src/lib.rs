@@ -6,6 +6,8 @@
 
 mod inbox;
 mod link;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod outbox;
 mod stream;
 

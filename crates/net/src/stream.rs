@@ -10,6 +10,9 @@ use socket2::SockRef;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
+#[cfg(feature = "memory")]
+use crate::memory::MemoryStream;
+
 /// A connected TCP or Unix socket. All its operations take `&self`, from any thread.
 #[derive(Debug)]
 pub enum Stream {
@@ -17,6 +20,9 @@ pub enum Stream {
     Tcp(TcpStream),
     /// On this host.
     Unix(UnixStream),
+    /// Inside this process, without a socket.
+    #[cfg(feature = "memory")]
+    Memory(MemoryStream),
 }
 
 /// A [`Stream`] between two runtimes: not registered with any.
@@ -26,6 +32,9 @@ pub enum StdStream {
     Tcp(std::net::TcpStream),
     /// On this host.
     Unix(std::os::unix::net::UnixStream),
+    /// Inside this process; belongs to no runtime anyway.
+    #[cfg(feature = "memory")]
+    Memory(MemoryStream),
 }
 
 impl Stream {
@@ -60,6 +69,8 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.into_std().map(StdStream::Tcp),
             Stream::Unix(stream) => stream.into_std().map(StdStream::Unix),
+            #[cfg(feature = "memory")]
+            Stream::Memory(stream) => Ok(StdStream::Memory(stream)),
         }
     }
 
@@ -74,13 +85,23 @@ impl Stream {
         match stream {
             StdStream::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
             StdStream::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+            #[cfg(feature = "memory")]
+            StdStream::Memory(stream) => Ok(Stream::Memory(stream)),
         }
     }
 
     /// Ends both directions at once, whoever else still holds the stream.
     pub(crate) fn shut_down(&self) {
         // Fails only where the peer has ended it before.
-        let _ = self.socket().shutdown(Shutdown::Both);
+        let _ = match self {
+            Stream::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
+            Stream::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
+            #[cfg(feature = "memory")]
+            Stream::Memory(stream) => {
+                stream.shut_down();
+                Ok(())
+            }
+        };
     }
 
     /// The peer's IP address, on TCP.
@@ -88,14 +109,18 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.peer_addr().ok().map(|peer| peer.ip().to_canonical()),
             Stream::Unix(_) => None,
+            #[cfg(feature = "memory")]
+            Stream::Memory(_) => None,
         }
     }
 
-    /// The peer's user id, on Unix sockets.
+    /// The peer's user id, on Unix sockets and inside the process.
     pub fn peer_uid(&self) -> Option<u32> {
         match self {
             Stream::Tcp(_) => None,
             Stream::Unix(stream) => stream.peer_cred().ok().map(|credentials| credentials.uid()),
+            #[cfg(feature = "memory")]
+            Stream::Memory(_) => Some(MemoryStream::UID),
         }
     }
 
@@ -104,6 +129,8 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.ready(interest).await,
             Stream::Unix(stream) => stream.ready(interest).await,
+            #[cfg(feature = "memory")]
+            Stream::Memory(stream) => stream.ready(interest).await,
         }
     }
 
@@ -112,24 +139,25 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.try_read_buf(buffer),
             Stream::Unix(stream) => stream.try_read_buf(buffer),
+            #[cfg(feature = "memory")]
+            Stream::Memory(stream) => stream.try_read(buffer),
         }
     }
 
     /// [`try_read`](Stream::try_read) that asks the socket itself, and not what the runtime has last heard
     /// of it.
     pub(crate) fn read_now(&self, buffer: &mut BytesMut) -> io::Result<usize> {
-        let held = buffer.len();
-        buffer.resize(buffer.capacity(), 0);
-        let read = self.socket().deref().read(&mut buffer[held..]);
-        buffer.truncate(held + *read.as_ref().unwrap_or(&0));
-        read
-    }
-
-    fn socket(&self) -> SockRef<'_> {
-        match self {
+        let socket = match self {
             Stream::Tcp(stream) => SockRef::from(stream),
             Stream::Unix(stream) => SockRef::from(stream),
-        }
+            #[cfg(feature = "memory")]
+            Stream::Memory(stream) => return stream.try_read(buffer),
+        };
+        let held = buffer.len();
+        buffer.resize(buffer.capacity(), 0);
+        let read = socket.deref().read(&mut buffer[held..]);
+        buffer.truncate(held + *read.as_ref().unwrap_or(&0));
+        read
     }
 
     /// Writes as much as the socket takes at once.
@@ -137,6 +165,8 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.try_write_vectored(pieces),
             Stream::Unix(stream) => stream.try_write_vectored(pieces),
+            #[cfg(feature = "memory")]
+            Stream::Memory(stream) => stream.try_write_vectored(pieces),
         }
     }
 }

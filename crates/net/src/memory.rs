@@ -1,0 +1,426 @@
+//! A network inside the process, for tests that simulate one.
+//!
+//! Its time is tokio's, its chance comes from a seed: on one runtime of one thread, with the clock
+//! paused, the same seed brings the same delays, cuts and partial reads and writes.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use fastrand::Rng;
+use parking_lot::Mutex;
+use tokio::io::{Interest, Ready};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// What a [`Network`] does to what is sent over it.
+#[derive(Debug, Clone)]
+pub struct Conditions {
+    /// How long a write takes to arrive, the end of a stream too, and a connection to be made. Each time
+    /// a whole number of milliseconds is drawn, as tokio's timers know nothing shorter. What was
+    /// written first arrives first all the same. 0 to 5 ms by default.
+    pub delay: RangeInclusive<Duration>,
+    /// How many bytes may be on their way in one direction of a connection, those included that have
+    /// arrived and not been read. 64 KiB by default; 0 is taken for 1.
+    pub capacity: usize,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Conditions { delay: Duration::ZERO..=Duration::from_millis(5), capacity: 64 << 10 }
+    }
+}
+
+impl Conditions {
+    fn draw_delay(&self, rng: &mut Rng) -> Duration {
+        let millis = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (least, most) = (millis(self.delay.start()), millis(self.delay.end()));
+        Duration::from_millis(rng.u64(least..=most.max(least)))
+    }
+}
+
+/// A network with one address, at which one [`MemoryListener`] at a time may listen. Cheap to clone; all
+/// clones are the same network.
+#[derive(Debug, Clone)]
+pub struct Network {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    conditions: Conditions,
+    state: Mutex<NetworkState>,
+    /// A connection waits to be accepted.
+    arrived: Notify,
+}
+
+#[derive(Debug)]
+struct NetworkState {
+    rng: Rng,
+    /// Connections that wait to be accepted; `None` if nobody listens.
+    waiting: Option<VecDeque<MemoryStream>>,
+    /// In the order in which they were made; some are closed.
+    pipes: Vec<Weak<Pipe>>,
+}
+
+impl NetworkState {
+    fn open_pipes(&mut self) -> Vec<Arc<Pipe>> {
+        let open: Vec<_> =
+            self.pipes.iter().filter_map(Weak::upgrade).filter(|pipe| pipe.is_open()).collect();
+        self.pipes = open.iter().map(Arc::downgrade).collect();
+        open
+    }
+}
+
+impl Network {
+    /// A network on which nobody listens.
+    pub fn new(seed: u64, conditions: Conditions) -> Self {
+        let state = NetworkState { rng: Rng::with_seed(seed), waiting: None, pipes: Vec::new() };
+        let arrived = Notify::new();
+        Network { inner: Arc::new(Inner { conditions, state: Mutex::new(state), arrived }) }
+    }
+
+    /// Listens until the listener is dropped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AddrInUse`] while there is another listener.
+    pub fn listen(&self) -> io::Result<MemoryListener> {
+        let mut state = self.inner.state.lock();
+        if state.waiting.is_some() {
+            return Err(ErrorKind::AddrInUse.into());
+        }
+        state.waiting = Some(VecDeque::new());
+        Ok(MemoryListener { inner: self.inner.clone() })
+    }
+
+    /// Connects to whoever listens when the connection arrives, which takes a delay.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ConnectionRefused`] if nobody listens then.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with time enabled.
+    pub async fn connect(&self) -> io::Result<MemoryStream> {
+        let delay = self.inner.conditions.draw_delay(&mut self.inner.state.lock().rng);
+        sleep(delay).await;
+        let mut state = self.inner.state.lock();
+        let NetworkState { rng, waiting: Some(waiting), pipes } = &mut *state else {
+            return Err(ErrorKind::ConnectionRefused.into());
+        };
+        let (near, far) = pair(&self.inner.conditions, rng.fork());
+        waiting.push_back(far);
+        pipes.retain(|pipe| pipe.strong_count() > 0);
+        pipes.push(Arc::downgrade(&near.pipe));
+        drop(state);
+        self.inner.arrived.notify_one();
+        Ok(near)
+    }
+
+    /// How many connections are open: made, accepted or not, and neither cut nor shut down by either
+    /// end.
+    pub fn connections(&self) -> usize {
+        self.inner.state.lock().open_pipes().len()
+    }
+
+    /// Breaks every open connection: what is on its way is lost, and both ends see
+    /// [`ErrorKind::ConnectionReset`] at once.
+    pub fn cut_all(&self) {
+        let open = self.inner.state.lock().open_pipes();
+        for pipe in open {
+            pipe.cut();
+        }
+    }
+
+    /// Breaks one of the open connections; `false` if there is none.
+    pub fn cut_one(&self) -> bool {
+        let mut state = self.inner.state.lock();
+        let open = state.open_pipes();
+        let chosen = state.rng.choice(&open);
+        drop(state);
+        chosen.inspect(|pipe| pipe.cut()).is_some()
+    }
+}
+
+/// Accepts what connects to a [`Network`]. When it is dropped, connecting is refused, and what was not
+/// accepted is closed.
+#[derive(Debug)]
+pub struct MemoryListener {
+    inner: Arc<Inner>,
+}
+
+impl MemoryListener {
+    /// Waits for the next connection. For one task at a time; may be dropped at any time.
+    pub async fn accept(&self) -> MemoryStream {
+        loop {
+            let next = self.inner.state.lock().waiting.as_mut().and_then(VecDeque::pop_front);
+            if let Some(stream) = next {
+                return stream;
+            }
+            self.inner.arrived.notified().await;
+        }
+    }
+}
+
+impl Drop for MemoryListener {
+    fn drop(&mut self) {
+        let waiting = self.inner.state.lock().waiting.take();
+        drop(waiting);
+    }
+}
+
+/// One end of a connection over a [`Network`]. Dropping it shuts it down.
+#[derive(Debug)]
+pub struct MemoryStream {
+    pipe: Arc<Pipe>,
+    /// 0 or 1; the other end's is `1 - side`.
+    side: usize,
+}
+
+#[derive(Debug)]
+struct Pipe {
+    conditions: Conditions,
+    state: Mutex<PipeState>,
+    /// Something has changed for whoever waits at this side.
+    changed: [Notify; 2],
+}
+
+#[derive(Debug)]
+struct PipeState {
+    /// Of its own, so that what one connection draws does not depend on the others.
+    rng: Rng,
+    is_cut: bool,
+    /// What each side reads.
+    flows: [Flow; 2],
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Flow {
+    /// Each with the time of its arrival, none of them empty.
+    chunks: VecDeque<(Instant, Bytes)>,
+    /// All bytes of `chunks`.
+    length: usize,
+    /// When the last of what was sent arrives.
+    latest: Option<Instant>,
+    /// The sender has shut down; the end arrives then.
+    end: Option<Instant>,
+    /// The receiver has shut down.
+    is_abandoned: bool,
+}
+
+impl Flow {
+    /// When something arrives that is sent now.
+    fn arrival(&mut self, delay: Duration) -> Instant {
+        let arrival = Instant::now() + delay;
+        // Nothing overtakes.
+        let arrival = self.latest.map_or(arrival, |latest| latest.max(arrival));
+        self.latest = Some(arrival);
+        arrival
+    }
+
+    /// When there is next something to read, if anything is on its way.
+    fn next(&self) -> Option<Instant> {
+        self.chunks.front().map(|(arrival, _)| *arrival).or(self.end)
+    }
+
+    fn has_ended(&self, now: Instant) -> bool {
+        self.end.is_some_and(|end| end <= now)
+    }
+
+    fn clear(&mut self) {
+        self.chunks.clear();
+        self.length = 0;
+    }
+}
+
+/// The two ends of a connection.
+fn pair(conditions: &Conditions, rng: Rng) -> (MemoryStream, MemoryStream) {
+    let pipe = Arc::new(Pipe {
+        conditions: conditions.clone(),
+        state: Mutex::new(PipeState { rng, is_cut: false, flows: Default::default() }),
+        changed: Default::default(),
+    });
+    let far = MemoryStream { pipe: pipe.clone(), side: 1 };
+    (MemoryStream { pipe, side: 0 }, far)
+}
+
+impl Pipe {
+    /// Neither end has shut down, which would abandon what it reads.
+    fn is_open(&self) -> bool {
+        let state = self.state.lock();
+        !state.is_cut && !state.flows.iter().any(|flow| flow.is_abandoned)
+    }
+
+    fn cut(&self) {
+        let mut state = self.state.lock();
+        state.is_cut = true;
+        state.flows.iter_mut().for_each(Flow::clear);
+        drop(state);
+        self.changed.iter().for_each(Notify::notify_waiters);
+    }
+}
+
+impl PipeState {
+    /// What `side` is ready for, and when to look again if that is nothing.
+    fn readiness(
+        &self,
+        side: usize,
+        interest: Interest,
+        capacity: usize,
+    ) -> (Ready, Option<Instant>) {
+        let now = Instant::now();
+        let (incoming, outgoing) = (&self.flows[side], &self.flows[1 - side]);
+        let is_over = self.is_cut || incoming.is_abandoned;
+        let mut ready = Ready::EMPTY;
+        let mut look_again = None;
+        if interest.is_readable() {
+            match incoming.next() {
+                _ if is_over => ready |= Ready::READABLE | Ready::READ_CLOSED,
+                Some(next) if next <= now => ready |= Ready::READABLE,
+                next => look_again = next,
+            }
+        }
+        if interest.is_writable() {
+            if is_over {
+                ready |= Ready::WRITABLE | Ready::WRITE_CLOSED;
+            } else if outgoing.length < capacity {
+                ready |= Ready::WRITABLE;
+            }
+        }
+        (ready, look_again)
+    }
+
+    fn read(&mut self, side: usize, buffer: &mut BytesMut) -> io::Result<usize> {
+        let now = Instant::now();
+        let PipeState { rng, is_cut, flows } = self;
+        let flow = &mut flows[side];
+        if *is_cut {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        let arrived = flow.chunks.iter().take_while(|(arrival, _)| *arrival <= now);
+        let arrived: usize = arrived.map(|(_, chunk)| chunk.len()).sum();
+        let has_ended = flow.is_abandoned || (flow.chunks.is_empty() && flow.has_ended(now));
+        if arrived == 0 && !has_ended {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let read = part(rng, arrived.min(buffer.capacity() - buffer.len()));
+        let mut left = read;
+        while let Some((_, chunk)) = flow.chunks.front_mut().filter(|_| left > 0) {
+            let taken = chunk.split_to(left.min(chunk.len()));
+            buffer.extend_from_slice(&taken);
+            left -= taken.len();
+            if !chunk.has_remaining() {
+                flow.chunks.pop_front();
+            }
+        }
+        flow.length -= read;
+        Ok(read)
+    }
+
+    fn write(
+        &mut self,
+        side: usize,
+        pieces: &[IoSlice<'_>],
+        conditions: &Conditions,
+    ) -> io::Result<usize> {
+        let PipeState { rng, is_cut, flows } = self;
+        if *is_cut {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        let incoming = &flows[side];
+        // Who writes learns of the end when it arrives, and until then writes in vain.
+        if incoming.is_abandoned || incoming.has_ended(Instant::now()) {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let flow = &mut flows[1 - side];
+        let wanted = pieces.iter().map(|piece| piece.len()).sum();
+        let room = conditions.capacity.max(1) - flow.length;
+        if room == 0 && wanted > 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let written = part(rng, room.min(wanted));
+        if written == 0 || flow.is_abandoned {
+            return Ok(written);
+        }
+        let mut chunk = BytesMut::with_capacity(written);
+        for piece in pieces {
+            let left = written - chunk.len();
+            chunk.extend_from_slice(&piece[..left.min(piece.len())]);
+        }
+        let arrival = flow.arrival(conditions.draw_delay(rng));
+        flow.chunks.push_back((arrival, chunk.freeze()));
+        flow.length += written;
+        Ok(written)
+    }
+}
+
+/// How much of `most` is done at once: half of the time all of it, so that large frames get through;
+/// otherwise less, and often very little, so that the headers of frames are cut, too.
+fn part(rng: &mut Rng, most: usize) -> usize {
+    match rng.u8(0..4) {
+        _ if most == 0 => 0,
+        0 => rng.usize(1..=most.min(16)),
+        1 => rng.usize(1..=most),
+        _ => most,
+    }
+}
+
+impl MemoryStream {
+    /// The user id that is taken for the peer's, at both ends of every connection.
+    pub(crate) const UID: u32 = 1000;
+
+    pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        loop {
+            // Made before looking, so that no change is missed.
+            let changed = self.pipe.changed[self.side].notified();
+            let capacity = self.pipe.conditions.capacity.max(1);
+            let (ready, look_again) =
+                self.pipe.state.lock().readiness(self.side, interest, capacity);
+            match look_again {
+                _ if !ready.is_empty() => return Ok(ready),
+                None => changed.await,
+                // Either it has changed or the time has come.
+                Some(time) => drop(timeout_at(time, changed).await),
+            }
+        }
+    }
+
+    pub(crate) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        let read = self.pipe.state.lock().read(self.side, buffer)?;
+        self.pipe.changed[1 - self.side].notify_waiters();
+        Ok(read)
+    }
+
+    pub(crate) fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = self.pipe.state.lock().write(self.side, pieces, &self.pipe.conditions)?;
+        self.pipe.changed[1 - self.side].notify_waiters();
+        Ok(written)
+    }
+
+    pub(crate) fn shut_down(&self) {
+        let mut state = self.pipe.state.lock();
+        let PipeState { rng, flows, .. } = &mut *state;
+        let incoming = &mut flows[self.side];
+        if std::mem::replace(&mut incoming.is_abandoned, true) {
+            return;
+        }
+        incoming.clear();
+        let outgoing = &mut flows[1 - self.side];
+        outgoing.end = Some(outgoing.arrival(self.pipe.conditions.draw_delay(rng)));
+        drop(state);
+        self.pipe.changed.iter().for_each(Notify::notify_waiters);
+    }
+}
+
+impl Drop for MemoryStream {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;
