@@ -28,6 +28,7 @@
 //! each destination itself (see `ARCHITECTURE.md`).
 
 mod accept;
+mod clock;
 mod config;
 mod connection;
 mod error;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock;
+
 /// A trouble that lasts is logged once in this time.
 const INTERVAL: Duration = Duration::from_secs(60);
 
@@ -14,7 +16,7 @@ pub(crate) struct Quiet {
 impl Quiet {
     /// Whether it is time to say it again. If so, not for a while from now.
     pub(crate) fn may_log(&mut self) -> bool {
-        let now = Instant::now();
+        let now = clock::now();
         let may = self.until.is_none_or(|until| now >= until);
         if may {
             self.until = Some(now + INTERVAL);

@@ -1,7 +1,7 @@
 //! A router as a whole: from its configuration to its end.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gsb_bus::{BusConfig, Counters, Usage};
 use gsb_proto::Address;
@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::accept::Reception;
+use crate::clock;
 use crate::config::RouterConfig;
 use crate::error::BindError;
 use crate::listener::Listener;
@@ -197,10 +198,10 @@ async fn keep_time(shared: Arc<Shared>, ping_timeout: Option<Duration>) {
     // Much later than planned means that the whole process, or its machine, stood still.
     let much = longest / 4;
     loop {
-        let latest = Instant::now() + longest;
+        let latest = clock::now() + longest;
         let next = shared.tick().map_or(latest, |deadline| deadline.min(latest));
         tokio::time::sleep_until(next.into()).await;
-        if next.elapsed() > much {
+        if clock::now().saturating_duration_since(next) > much {
             // What peers sent meanwhile has to be read before anybody is called silent.
             tokio::time::sleep(much.min(CATCH_UP)).await;
         }

@@ -10,6 +10,7 @@ use gsb_proto::{Frame, Framing};
 use log::Level;
 use parking_lot::Mutex;
 
+use crate::clock;
 use crate::quiet::Quiet;
 
 /// Scratch room of more elements than this is not kept while there is nothing to do.
@@ -84,7 +85,7 @@ impl Shared {
         if state.is_stopping {
             return None;
         }
-        let id = state.bus.connect(identity, Instant::now());
+        let id = state.bus.connect(identity, clock::now());
         let slot = id.slot();
         if slot >= state.peers.len() {
             state.peers.resize_with(slot + 1, || None);
@@ -103,7 +104,7 @@ impl Shared {
         afterwards: &mut Afterwards,
     ) {
         self.with_state(afterwards, |state, afterwards| {
-            state.bus.heard(from, Instant::now());
+            state.bus.heard(from, clock::now());
             if let Some(framing) = framing {
                 state.framing_known(from, framing, afterwards);
             }
@@ -126,7 +127,7 @@ impl Shared {
     /// Time has passed. Returns when to call again; `None` is for never, as far as is known now.
     pub(crate) fn tick(&self) -> Option<Instant> {
         self.with_state(&mut Afterwards::default(), |state, afterwards| {
-            state.bus.tick(Instant::now(), &mut state.effects);
+            state.bus.tick(clock::now(), &mut state.effects);
             state.carry_out(afterwards);
             state.bus.next_deadline()
         })
