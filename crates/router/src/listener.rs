@@ -6,6 +6,8 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use gsb_net::Stream;
+#[cfg(feature = "memory")]
+use gsb_net::memory::MemoryListener;
 use gsb_proto::Address;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
@@ -21,6 +23,8 @@ const BACKLOG: i32 = 1024;
 pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, Box<SocketFile>),
+    #[cfg(feature = "memory")]
+    Memory(MemoryListener),
 }
 
 /// The file of a Unix socket. Removed when dropped, if it is still the one that was made.
@@ -55,6 +59,8 @@ impl Listener {
                 Address::Tcp { host: local.ip().to_string(), port: local.port() }
             }
             Listener::Unix(_, file) => Address::Unix(file.path.clone()),
+            #[cfg(feature = "memory")]
+            Listener::Memory(_) => return Err(io::ErrorKind::AddrNotAvailable.into()),
         })
     }
 
@@ -63,6 +69,8 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => Stream::tcp(listener.accept().await?.0),
             Listener::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+            #[cfg(feature = "memory")]
+            Listener::Memory(listener) => Ok(Stream::Memory(listener.accept().await)),
         }
     }
 }

@@ -82,11 +82,7 @@ impl Router {
         if config.listen.is_empty() {
             return Err(BindError::NoAddress);
         }
-        if config.max_frame > LARGEST_MAX_FRAME {
-            return Err(BindError::MaxFrameTooLarge(config.max_frame));
-        }
-        // No patience at all would disconnect everybody; it is taken for its opposite.
-        let ping_timeout = config.ping_timeout.filter(|timeout| !timeout.is_zero());
+        check(&config)?;
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for address in &config.listen {
@@ -97,6 +93,31 @@ impl Router {
             addresses.push(local);
             listeners.push(listener);
         }
+        Router::new(&config, listeners, addresses)
+    }
+
+    /// A router on a simulated network, and on nothing else: `config.listen` is not looked at. A router
+    /// without [workers](RouterConfig::workers) runs on the current runtime alone and keeps to its
+    /// clock, which may be paused. For tests.
+    ///
+    /// # Errors
+    /// A [`BindError`] for a configuration that is none, or if a worker cannot be started.
+    #[cfg(feature = "memory")]
+    pub fn bind_memory(
+        config: RouterConfig,
+        listener: gsb_net::memory::MemoryListener,
+    ) -> Result<Router, BindError> {
+        check(&config)?;
+        Router::new(&config, vec![Listener::Memory(listener)], Vec::new())
+    }
+
+    fn new(
+        config: &RouterConfig,
+        listeners: Vec<Listener>,
+        addresses: Vec<Address>,
+    ) -> Result<Router, BindError> {
+        // No patience at all would disconnect everybody; it is taken for its opposite.
+        let ping_timeout = config.ping_timeout.filter(|timeout| !timeout.is_zero());
         let hello = Hello {
             name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -177,6 +198,14 @@ impl Router {
             reception.workers.into_inner().stop().await;
         }
     }
+}
+
+/// What is looked at before anything is listened on.
+fn check(config: &RouterConfig) -> Result<(), BindError> {
+    if config.max_frame > LARGEST_MAX_FRAME {
+        return Err(BindError::MaxFrameTooLarge(config.max_frame));
+    }
+    Ok(())
 }
 
 /// Closes all connections when dropped: also where [`Router::run`] is not let to its end.
