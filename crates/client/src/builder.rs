@@ -51,6 +51,8 @@ pub struct BusBuilder {
     pub(crate) buffer_limit: usize,
     pub(crate) max_running: usize,
     pub(crate) encoding: Arc<dyn Encoding>,
+    #[cfg(feature = "memory")]
+    pub(crate) network: Option<gsb_net::memory::Network>,
 }
 
 impl Default for BusBuilder {
@@ -69,6 +71,8 @@ impl Default for BusBuilder {
             buffer_limit: DEFAULT_BUFFER_LIMIT,
             max_running: DEFAULT_MAX_RUNNING,
             encoding: Arc::new(FlexBuffers),
+            #[cfg(feature = "memory")]
+            network: None,
         }
     }
 }
@@ -161,6 +165,14 @@ impl BusBuilder {
     /// same.
     pub fn encoding(mut self, encoding: impl Encoding) -> Self {
         self.encoding = Arc::new(encoding);
+        self
+    }
+
+    /// Connects over this network inside the process, for tests that simulate one. The address that is
+    /// connected to is a mere label then.
+    #[cfg(feature = "memory")]
+    pub fn network(mut self, network: gsb_net::memory::Network) -> Self {
+        self.network = Some(network);
         self
     }
 

@@ -80,7 +80,14 @@ async fn introduce(shared: &Shared, address: &Address) -> Result<Opened, LostRea
 }
 
 /// Connects. A Unix socket whose queue is full refuses at once what a TCP socket would let wait.
-async fn connect(_: &BusBuilder, address: &Address) -> io::Result<Stream> {
+async fn connect(
+    #[cfg_attr(not(feature = "memory"), expect(unused_variables))] options: &BusBuilder,
+    address: &Address,
+) -> io::Result<Stream> {
+    #[cfg(feature = "memory")]
+    if let Some(network) = &options.network {
+        return network.connect().await.map(Stream::Memory);
+    }
     loop {
         match Stream::connect(address).await {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -115,7 +122,7 @@ impl Drop for EndWhenDropped {
 }
 
 /// Serves one connection after the other, until nobody holds the bus any more, or no other is to be
-/// made.
+/// made. All choices here are biased, so that a simulation repeats itself.
 async fn run(guard: EndWhenDropped, address: Address, mut opened: Option<Opened>) {
     let shared = &guard.0;
     let reconnect = shared.options().reconnect.clone();
@@ -132,8 +139,9 @@ async fn run(guard: EndWhenDropped, address: Address, mut opened: Option<Opened>
             None => {
                 shared.connecting(backoff.failures());
                 let introduced = tokio::select! {
-                    introduced = introduce(shared, &address) => introduced,
+                    biased;
                     () = shared.finished() => Err(LostReason::Closed),
+                    introduced = introduce(shared, &address) => introduced,
                 };
                 match introduced {
                     Ok(new) if shared.connected(&new.link, new.router.clone()) => {
@@ -153,8 +161,9 @@ async fn run(guard: EndWhenDropped, address: Address, mut opened: Option<Opened>
         };
         shared.disconnected(&reason, delay);
         tokio::select! {
-            () = tokio::time::sleep(delay) => {}
+            biased;
             () = shared.finished() => return shared.end(LostReason::Closed),
+            () = tokio::time::sleep(delay) => {}
         }
     }
 }
@@ -163,11 +172,11 @@ async fn run(guard: EndWhenDropped, address: Address, mut opened: Option<Opened>
 async fn serve(shared: &Arc<Shared>, opened: Opened) -> LostReason {
     let Opened { link, mut inbox, .. } = opened;
     let reason = tokio::select! {
-        reason = read(shared, &link, &mut inbox) => reason,
-        () = shared.keep_asking() => LostReason::Closed,
+        biased;
         () = shared.finished() => {
             let leave = async {
                 tokio::select! {
+                    biased;
                     () = link.drained() => {}
                     _ = read(shared, &link, &mut inbox) => {}
                 }
@@ -176,6 +185,8 @@ async fn serve(shared: &Arc<Shared>, opened: Opened) -> LostReason {
             let _ = tokio::time::timeout(LEAVE_TIME, leave).await;
             LostReason::Closed
         }
+        () = shared.keep_asking() => LostReason::Closed,
+        reason = read(shared, &link, &mut inbox) => reason,
     };
     link.close();
     reason
