@@ -25,7 +25,7 @@ fn start_router(network: &Network) -> (JoinHandle<()>, RouterStatus) {
 }
 
 async fn connect(network: &Network) -> Result<Bus, Error> {
-    Bus::builder().network(network.clone()).connect(ADDRESS).await
+    Bus::builder().reconnect(None).network(network.clone()).connect(ADDRESS).await
 }
 
 /// Runs on a runtime of its own, which need not know of any socket.
