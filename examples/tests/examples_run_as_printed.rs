@@ -27,7 +27,15 @@ async fn echo() {
     caller.line_with("hello, bus").await;
     assert!(caller.wait().await.success());
     router.stop().await;
-    assert!(!service.wait().await.success(), "a service without a router says so");
+}
+
+#[tokio::test]
+async fn a_caller_without_a_router_says_so() {
+    let router = TestRouter::start().await;
+    let address = router.unix.to_string();
+    router.stop().await;
+    let mut caller = Spawned::start(Command::new(program("echo_caller")).env("GSB_URL", address));
+    assert!(!caller.wait().await.success());
 }
 
 #[tokio::test]

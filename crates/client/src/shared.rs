@@ -154,7 +154,10 @@ impl Shared {
 
     /// Nobody holds the bus any more. What was sent has some time to leave.
     pub(crate) fn finish(&self) {
-        self.finish.notify_one();
+        match self.has_router {
+            true => self.finish.notify_one(),
+            false => self.end(LostReason::Closed),
+        }
     }
 
     /// Waits until the bus is [finished](Shared::finish), or has ended.
@@ -188,7 +191,7 @@ impl Shared {
     /// The bus has ended.
     pub(crate) fn end(&self, reason: LostReason) {
         self.change(|state, after| state.end(&reason, after));
-        self.finish();
+        self.finish.notify_one();
     }
 
     // Services and subscriptions.

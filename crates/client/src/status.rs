@@ -152,7 +152,13 @@ impl StatusWatch {
 
     /// Waits until the status is as wanted, which it may be now; `None` when the bus is gone first.
     pub async fn wait_for(&mut self, mut is_it: impl FnMut(&Status) -> bool) -> Option<Status> {
-        let found = self.receiver.wait_for(|known| is_it(&known.status)).await;
-        found.ok().map(|known| known.status.clone())
+        loop {
+            // A copy, because `is_it` may do something with the bus that changes the status.
+            let status = self.receiver.borrow_and_update().status.clone();
+            if is_it(&status) {
+                return Some(status);
+            }
+            self.receiver.changed().await.ok()?;
+        }
     }
 }
