@@ -1,8 +1,35 @@
-//! Services and callers on a Golem Service Bus.
+//! Services and callers that find each other by name: within a process, and over a Golem Service Bus.
 //!
-//! A [`Bus`] is a handle to a connection with a router. Any number of tasks share it by cloning it.
+//! A [`Bus`] is a handle that any number of tasks share by cloning it. What is called through it is
+//! looked for in this process first, and only then at the router that the bus is connected to, if it is.
 //!
 //! # A service and a caller
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use gsb_client::{Bus, Call};
+//!
+//! let bus = Bus::local();
+//! let echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await?;
+//!
+//! let reply = bus.call("/echo", "hello").await?;
+//! assert_eq!(reply, "hello");
+//!
+//! echo.unregister().await?;
+//! assert!(matches!(bus.call("/echo", "hello").await, Err(gsb_client::Error::NoSuchService { .. })));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A service also gets the calls to all addresses below its name, such as `/echo/loud`; the longest
+//! registered name wins. What [`Bus::register`] returns keeps the service registered: dropping it
+//! unregisters, [`detach`](Registration::detach) leaves it for as long as the bus lives.
+//!
+//! # Over a router
+//!
+//! The same with [`Bus::connect`], and callers in other processes find the service, too. `Bus::local()` in
+//! a test and `Bus::connect_default()` in the program is all the difference there is.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -13,47 +40,36 @@
 //! # tokio::spawn(router.run());
 //! use gsb_client::{Bus, Call};
 //!
+//! // In one process.
 //! let bus = Bus::connect(&address).await?;
-//! let echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await?;
+//! let _echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await?;
 //!
+//! // In another one.
 //! let caller = Bus::connect(&address).await?;
-//! let reply = caller.call("/echo", "hello").await?;
-//! assert_eq!(reply, "hello");
-//!
-//! echo.unregister().await?;
-//! assert!(matches!(caller.call("/echo", "hello").await, Err(gsb_client::Error::NoSuchService { .. })));
+//! assert_eq!(caller.call("/echo", "hello").await?, "hello");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A service also gets the calls to all addresses below its name, such as `/echo/loud`; the longest
-//! registered name wins.
+//! What is to stay within the process is done with [`Bus::in_process`].
 //!
 //! # Messages with types
 //!
-//! A [`Message`] names what is sent, what comes back, and the service's own error. Programs of
-//! `ya-service-bus` that know the same message call and serve it too.
+//! A [`Message`] names what is sent, what comes back, and the service's own error. Within a process both
+//! are handed over as they are; over a router they are encoded, so that programs of `ya-service-bus` which
+//! know the same message call and serve it too.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let listen = vec!["tcp://127.0.0.1:0".parse()?];
-//! # let router = gsb_router::Router::bind(gsb_router::RouterConfig { listen, ..Default::default() }).await?;
-//! # let address = router.local_addresses()[0].clone();
-//! # tokio::spawn(router.run());
 //! use gsb_client::{Bus, Message};
 //! use serde::{Deserialize, Serialize};
 //!
-//! #[derive(Serialize, Deserialize)]
+//! #[derive(Serialize, Deserialize, Message)]
+//! #[message(id = "divide", item = f64, error = String)]
 //! struct Divide(f64, f64);
 //!
-//! impl Message for Divide {
-//!     const ID: &'static str = "divide";
-//!     type Item = f64;
-//!     type Error = String;
-//! }
-//!
-//! let bus = Bus::connect(&address).await?;
+//! let bus = Bus::local();
 //! let _division = bus
 //!     .bind("/math", |Divide(a, b)| async move {
 //!         if b == 0.0 { Err("division by zero".to_owned()) } else { Ok(a / b) }
@@ -69,14 +85,10 @@
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let listen = vec!["tcp://127.0.0.1:0".parse()?];
-//! # let router = gsb_router::Router::bind(gsb_router::RouterConfig { listen, ..Default::default() }).await?;
-//! # let address = router.local_addresses()[0].clone();
-//! # tokio::spawn(router.run());
 //! use futures::{StreamExt, stream};
 //! use gsb_client::{Bus, Call};
 //!
-//! let bus = Bus::connect(&address).await?;
+//! let bus = Bus::local();
 //! let _count = bus
 //!     .register_stream("/count", |_: Call| stream::iter((1..=3).map(|n| Ok(n.to_string().into()))))
 //!     .await?;
@@ -89,19 +101,19 @@
 //! # }
 //! ```
 //!
+//! Only `None` is the end of a complete stream; one that is cut ends with an error before. Within the
+//! process a stream is made as it is read. Over a router, what is not read yet waits in a buffer of bounded
+//! size, and a reader that is too slow for it gets [`Error::Overflow`].
+//!
 //! # Events
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let listen = vec!["tcp://127.0.0.1:0".parse()?];
-//! # let router = gsb_router::Router::bind(gsb_router::RouterConfig { listen, ..Default::default() }).await?;
-//! # let address = router.local_addresses()[0].clone();
-//! # tokio::spawn(router.run());
 //! use futures::StreamExt;
 //! use gsb_client::Bus;
 //!
-//! let bus = Bus::connect(&address).await?;
+//! let bus = Bus::local();
 //! let mut events = bus.subscribe("node/*/status").await?;
 //! bus.broadcast("node/7/status", "up").await?;
 //! let event = events.next().await.unwrap()?;
@@ -110,12 +122,60 @@
 //! # }
 //! ```
 //!
+//! # A service that outlives its router
+//!
+//! A connection that is lost is made again, with growing random pauses (see [`Reconnect`]), and all that
+//! was registered and subscribed is restored. [`BusBuilder::connect_lazy`] does not even need a router to
+//! begin with.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let listen = vec!["tcp://127.0.0.1:0".parse()?];
+//! # let router = gsb_router::Router::bind(gsb_router::RouterConfig { listen, ..Default::default() }).await?;
+//! # let address = router.local_addresses()[0].clone();
+//! # tokio::spawn(router.run());
+//! use std::time::Duration;
+//! use gsb_client::{Bus, Call, Connection};
+//!
+//! let bus = Bus::builder().name("clock").connect_lazy(&address)?;
+//! let _clock = bus.register("/clock", |_: Call| async { Ok("12:00") }).await?;
+//!
+//! let mut watch = bus.watch();
+//! tokio::spawn(async move {
+//!     while let Some(status) = watch.changed().await {
+//!         match &status.connection {
+//!             Connection::Connected(router) => println!("connected to {router:?}"),
+//!             Connection::Lost { reason, retry_in } => println!("{reason}; again in {retry_in:?}"),
+//!             _ => {}
+//!         }
+//!         for refused in &status.refused {
+//!             println!("{}: {}", refused.name, refused.error);
+//!         }
+//!     }
+//! });
+//!
+//! // Until the router knows all of it. A program that only serves awaits `bus.closed()` instead.
+//! bus.settled().await?;
+//! # let caller = Bus::connect(&address).await?;
+//! # assert_eq!(caller.call("/clock", "").await?, "12:00");
+//! // Gives the names back, and lets the calls finish that are being handled.
+//! bus.shutdown(Duration::from_secs(5)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # When things go wrong
 //!
-//! Every call ends: with a reply, with the service's or the router's refusal, with
-//! [`Error::Timeout`], or with [`Error::ConnectionLost`] as soon as the connection is gone. A handle
-//! whose connection was lost stays lost, and answers everything with [`Error::NotSent`]; connect again
-//! for a new one.
+//! Every call ends, once:
+//!
+//! - with a reply, or with what the service says instead: [`Error::ServiceFailure`], [`Error::BadRequest`];
+//! - without having been handled: [`Error::NoSuchService`], [`Error::Busy`], [`Error::NotSent`] if there is
+//!   no connection (or, with [`BusBuilder::wait_for_router`], none in time), [`Error::ShutDown`];
+//! - with [`Error::ConnectionLost`] as soon as the connection is gone: it may have been handled or not;
+//! - with [`Error::Timeout`].
+//!
+//! A handler that panics answers its caller with [`Error::ServiceFailure`], and the bus lives on.
 
 mod announcements;
 mod builder;
@@ -155,6 +215,34 @@ pub use endpoint::{Endpoint, ReplyStream};
 /// What an [`Encoding`] is written with.
 pub use erased_serde;
 pub use error::{Error, Failure, LostReason};
+/// Derives [`Message`] (feature `derive`, which is on by default).
+///
+/// ```
+/// use gsb_client::Message;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Message)]
+/// #[message(id = "divide", item = f64, error = String)]
+/// struct Divide(f64, f64);
+///
+/// /// The item is `()` and the error `String` where nothing else is said.
+/// #[derive(Serialize, Deserialize, Message)]
+/// #[message(id = "forget")]
+/// struct Forget;
+///
+/// assert_eq!((Divide::ID, Forget::ID), ("divide", "forget"));
+/// ```
+///
+/// A message needs an id:
+///
+/// ```compile_fail
+/// # use gsb_client::Message;
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Serialize, Deserialize, Message)]
+/// struct Nameless;
+/// ```
+#[cfg(feature = "derive")]
+pub use gsb_derive::Message;
 pub use gsb_proto::{Address, AddressError, Framing};
 pub use reconnect::Reconnect;
 pub use services::{Call, Registration};

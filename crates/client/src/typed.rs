@@ -18,7 +18,8 @@ use crate::encoding::{Encoding, decode, encode};
 use crate::error::{Error, Failure};
 use crate::services::{Call, Handler, Registration};
 
-/// What may be sent to a service, and what comes back.
+/// What may be sent to a service, and what comes back. There is a
+/// [derive macro](derive@crate::Message) for it, too.
 ///
 /// ```
 /// use gsb_client::Message;
