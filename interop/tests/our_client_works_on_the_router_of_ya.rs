@@ -125,6 +125,6 @@ async fn with_peers_of_ya() {
 }
 
 async fn connect(router: &YaRouter) -> Bus {
-    let builder = Bus::builder().name("our-client");
+    let builder = Bus::builder().name("our-client").reconnect(None);
     builder.connect(router.url.as_str()).await.unwrap()
 }

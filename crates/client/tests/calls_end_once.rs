@@ -24,16 +24,17 @@ async fn both_framings_on_both_sockets() {
     for address in [&router.unix, &router.tcp] {
         for framing in [Framing::Packet, Framing::Classic] {
             let builder = Bus::builder().framing(framing).name("/tester");
-            let bus = builder.connect(address).await.unwrap();
+            let service = builder.clone().connect(address).await.unwrap();
+            let caller = builder.connect(address).await.unwrap();
             let echo = |call: Call| async move {
                 let text = format!("{} {} {:?}", call.caller, call.address, call.data);
                 Ok(text)
             };
-            let registration = bus.register("/echo", echo).await.unwrap();
+            let registration = service.register("/echo", echo).await.unwrap();
             assert_eq!(registration.service_id(), "/echo");
-            let reply = bus.call("/echo/loud", "hello").await.unwrap();
+            let reply = caller.call("/echo/loud", "hello").await.unwrap();
             assert_eq!(reply, "/tester /echo/loud b\"hello\"");
-            let endpoint = bus.endpoint("/echo").caller("/me");
+            let endpoint = caller.endpoint("/echo").caller("/me");
             assert_eq!(endpoint.call("").await.unwrap(), "/me /echo b\"\"");
         }
     }

@@ -32,13 +32,13 @@ async fn collect(stream: ReplyStream) -> (Vec<Bytes>, Option<Error>) {
 #[tokio::test]
 async fn all_items_come_in_order() {
     let router = TestRouter::start().await;
-    let bus = connect(&router).await;
+    let (service, bus) = (connect(&router).await, connect(&router).await);
     let count = |call: Call| {
         let count: u32 = String::from_utf8_lossy(&call.data).parse().unwrap_or(0);
         stream::iter((0..count).map(|number| Ok(Bytes::from(number.to_string()))))
     };
-    let _count = bus.register_stream("/count", count).await.unwrap();
-    let _once = bus.register("/once", |_: Call| async { Ok("only") }).await.unwrap();
+    let _count = service.register_stream("/count", count).await.unwrap();
+    let _once = service.register("/once", |_: Call| async { Ok("only") }).await.unwrap();
     for count in [0, 1, 5000] {
         let replies = bus.stream("/count", count.to_string()).await.unwrap();
         let (items, error) = collect(replies).await;
@@ -73,10 +73,10 @@ async fn empty_items_and_a_last_item_with_data_count() {
 #[tokio::test]
 async fn a_failure_is_the_last_item() {
     let router = TestRouter::start().await;
-    let bus = connect(&router).await;
+    let (service, bus) = (connect(&router).await, connect(&router).await);
     let fails =
         |_: Call| stream::iter([Ok(Bytes::from_static(b"one")), Err(Failure::new("broke"))]);
-    let _fails = bus.register_stream("/fails", fails).await.unwrap();
+    let _fails = service.register_stream("/fails", fails).await.unwrap();
     let (items, error) = collect(bus.stream("/fails", "").await.unwrap()).await;
     assert_eq!(items, ["one"]);
     assert!(matches!(error, Some(Error::ServiceFailure { message, .. }) if message == "broke"));
@@ -117,11 +117,11 @@ async fn a_cut_stream_ends_with_an_error() {
 #[tokio::test]
 async fn a_stream_that_pauses_too_long_times_out() {
     let router = TestRouter::start().await;
-    let bus = connect(&router).await;
+    let (service, bus) = (connect(&router).await, connect(&router).await);
     let pauses = |_: Call| {
         stream::iter([Ok(Bytes::from_static(b"one"))]).chain(stream::once(std::future::pending()))
     };
-    let _pauses = bus.register_stream("/pauses", pauses).await.unwrap();
+    let _pauses = service.register_stream("/pauses", pauses).await.unwrap();
     let endpoint = bus.endpoint("/pauses").timeout(Duration::from_millis(50));
     let (items, error) = collect(endpoint.stream("").await.unwrap()).await;
     assert_eq!(items, ["one"]);
@@ -163,7 +163,8 @@ async fn a_dropped_stream_is_forgotten() {
     drop(stream);
     service.part(&call.request_id, "two").await;
     service.send(CallReply { request_id: call.request_id, ..Default::default() }).await;
-    let _echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await.unwrap();
+    let other = connect(&router).await;
+    let _echo = other.register("/echo", |call: Call| async move { Ok(call.data) }).await.unwrap();
     assert_eq!(bus.call("/echo", "fine").await.unwrap(), "fine");
     router.stop().await;
 }

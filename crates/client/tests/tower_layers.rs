@@ -47,6 +47,7 @@ impl Policy<Sleep, Answer<Sleep>, Error> for Again {
 #[tokio::test]
 async fn timeouts_and_retries_come_from_tower() {
     let router = TestRouter::start().await;
+    let server = Bus::connect(&router.unix).await.unwrap();
     let bus = Bus::connect(&router.unix).await.unwrap();
     let calls = Arc::new(AtomicU32::new(0));
     let handler = {
@@ -60,7 +61,7 @@ async fn timeouts_and_retries_come_from_tower() {
             }
         }
     };
-    let _sleep = bus.bind("/bed", handler).await.unwrap();
+    let _sleep = server.bind("/bed", handler).await.unwrap();
     let service = ServiceBuilder::new().retry(Again).service(bus.service("/bed"));
     assert_eq!(service.oneshot(Sleep { milliseconds: 0 }).await.unwrap(), Ok(()));
     assert_eq!(calls.load(Ordering::SeqCst), 3);
