@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::shared::FOREVER;
+
 /// How a lost connection is made again: after a random time between nothing and a limit that doubles
 /// with each failure, so that clients which lost the same router do not all come back at once.
 ///
@@ -59,7 +61,7 @@ impl Reconnect {
     /// The longest time before an attempt that comes after so many failures.
     fn ceiling(&self, failures: u32) -> Duration {
         let factor = 2_u32.checked_pow(failures).unwrap_or(u32::MAX);
-        self.first_delay.saturating_mul(factor).min(self.longest_delay)
+        self.first_delay.saturating_mul(factor).min(self.longest_delay).min(FOREVER)
     }
 
     /// How long to wait after so many failures.
@@ -120,7 +122,7 @@ mod tests {
         }
         assert_eq!(options.ceiling(u32::MAX), 30 * SECOND);
         let endless = options.first_delay(Duration::MAX).longest_delay(Duration::MAX);
-        assert_eq!(endless.ceiling(5), Duration::MAX);
+        assert_eq!(endless.ceiling(5), FOREVER);
     }
 
     #[test]

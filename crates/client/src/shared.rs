@@ -27,6 +27,9 @@ use crate::status::{
 };
 use crate::subscriptions::{Broadcast, Origin};
 
+/// As good as for ever, and small enough to be added to any time.
+pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// A bus: what this process serves and listens to, and its connection to the router, if it has one.
 ///
 /// Nothing that others wrote runs while the state is locked: whoever waits is woken afterwards, and
@@ -133,23 +136,27 @@ impl Shared {
         StatusWatch::new(self.status.subscribe())
     }
 
-    /// The link of the connection, when there is one; waits for it no longer than `patience`.
-    async fn link(&self, patience: Duration) -> Result<Arc<Link>, Error> {
-        let link = || match &self.state.lock().phase {
-            Phase::Up(session) => Ok(session.link.clone()),
-            Phase::Down(reason) | Phase::Ended(reason) => Err(unsent(reason)),
-            Phase::InProcess => Err(unsent(&LostReason::NotYet)),
-        };
-        let found = link();
-        if found.is_ok() || patience.is_zero() {
-            return found;
+    /// The link of the connection, when there is one; waits for it no longer than until `deadline`.
+    async fn link(&self, deadline: Option<Instant>) -> Result<Arc<Link>, Error> {
+        loop {
+            let (error, has_ended) = match &self.state.lock().phase {
+                Phase::Up(session) => return Ok(session.link.clone()),
+                Phase::Down(reason) => (unsent(reason), false),
+                Phase::Ended(reason) => (unsent(reason), true),
+                Phase::InProcess => (unsent(&LostReason::NotYet), true),
+            };
+            let Some(deadline) = deadline.filter(|_| !has_ended) else {
+                return Err(error);
+            };
+            let decided = self.wait_for(|status| {
+                matches!(status.connection, Connection::Connected(_) | Connection::Closed(_))
+            });
+            if tokio::time::timeout_at(deadline, decided).await.is_err() {
+                return Err(error);
+            }
+            // The status is published a little later than the state changes.
+            tokio::task::yield_now().await;
         }
-        let decided = self.wait_for(|status| {
-            matches!(status.connection, Connection::Connected(_) | Connection::Closed(_))
-        });
-        // Whatever came of it is told below.
-        let _ = tokio::time::timeout(patience, decided).await;
-        link()
     }
 
     /// Nobody holds the bus any more. What was sent has some time to leave.
@@ -395,32 +402,23 @@ impl Shared {
         self.options.check_size(frame)?;
         // Somebody who always has something to send must not keep everybody else from running.
         tokio::task::coop::consume_budget().await;
-        let mut link = self.link(patience).await?;
+        let deadline = (!patience.is_zero()).then(|| Instant::now() + patience.min(FOREVER));
         loop {
+            let link = self.link(deadline).await?;
             let attempt = || {
                 self.change(|state, after| {
-                    let current = match &state.phase {
-                        Phase::Up(session) => &session.link,
-                        Phase::Down(reason) | Phase::Ended(reason) => {
-                            return Ok(Attempt::Failed(unsent(reason)));
-                        }
-                        Phase::InProcess => {
-                            return Ok(Attempt::Failed(unsent(&LostReason::NotYet)));
-                        }
-                    };
-                    if !Arc::ptr_eq(current, &link) {
-                        return Ok(Attempt::Elsewhere(current.clone()));
+                    // The connection may have been lost, and made again, while there was no room.
+                    if !state.is_connected_over(&link) {
+                        return Ok(None);
                     }
                     if link.push(self.options.framing, frame)? {
                         after.flush = Some(link.clone());
                     }
-                    Ok(Attempt::Sent(sent(state, after)))
+                    Ok(Some(sent(state, after)))
                 })
             };
-            match link.when_room(attempt).await {
-                Attempt::Sent(result) => return Ok(result),
-                Attempt::Failed(error) => return Err(error),
-                Attempt::Elsewhere(newer) => link = newer,
+            if let Some(result) = link.when_room(attempt).await {
+                return Ok(result);
             }
         }
     }
@@ -507,7 +505,7 @@ impl Shared {
             }
             self.handling.close();
             self.handling.wait().await;
-            if let Ok(link) = self.link(Duration::ZERO).await {
+            if let Ok(link) = self.link(None).await {
                 link.drained().await;
             }
         };
@@ -523,18 +521,10 @@ impl Shared {
 
     /// Waits until what was sent has left, but no longer than a request may take; then ends the bus.
     pub(crate) async fn close(&self) {
-        if let Ok(link) = self.link(Duration::ZERO).await {
+        if let Ok(link) = self.link(None).await {
             // What a router does not read in this time, it never will.
             let _ = tokio::time::timeout(self.options.request_timeout, link.drained()).await;
         }
         self.end(LostReason::Closed);
     }
-}
-
-/// What came of an attempt to send a frame.
-enum Attempt<R> {
-    Sent(R),
-    Failed(Error),
-    /// There is another connection meanwhile.
-    Elsewhere(Arc<Link>),
 }

@@ -134,6 +134,10 @@ impl State {
         if self.is_stopping { Err(Error::ShutDown) } else { Ok(()) }
     }
 
+    pub(crate) fn is_connected_over(&self, link: &Arc<Link>) -> bool {
+        matches!(&self.phase, Phase::Up(session) if Arc::ptr_eq(&session.link, link))
+    }
+
     /// Does something with the connection, if there is one.
     pub(crate) fn with_session(&mut self, act: impl FnOnce(&mut Session)) {
         if let Phase::Up(session) = &mut self.phase {
