@@ -242,8 +242,8 @@ impl Bus {
     ) -> Result<Registration, Error> {
         let id = ServiceId::new(service_id)?;
         let shared = self.shared();
-        let tracker = shared.handling().clone();
-        let service = ServiceEntry::new(id, handler, typed, self.scope, self.max_running, tracker);
+        let handling = shared.handling().clone();
+        let service = ServiceEntry::new(id, handler, typed, self.scope, self.max_running, handling);
         let service = Arc::new(service);
         // Made first: if this future is dropped half way, the registration is undone.
         let registration = Registration::new(self.clone(), service.clone());

@@ -24,7 +24,8 @@ use crate::timeouts::{Patience, in_time};
 pub struct Endpoint {
     bus: Bus,
     address: String,
-    caller: String,
+    /// Who calls, if not the bus itself.
+    caller: Option<String>,
     timeout: Option<Duration>,
     wait_for_router: Duration,
 }
@@ -32,9 +33,8 @@ pub struct Endpoint {
 impl Endpoint {
     pub(crate) fn new(bus: Bus, address: String) -> Self {
         let options = bus.shared().options();
-        let (caller, timeout) = (options.name.clone(), options.call_timeout);
-        let wait_for_router = options.wait_for_router;
-        Endpoint { bus, address, caller, timeout, wait_for_router }
+        let (timeout, wait_for_router) = (options.call_timeout, options.wait_for_router);
+        Endpoint { bus, address, caller: None, timeout, wait_for_router }
     }
 
     pub(crate) fn bus(&self) -> &Bus {
@@ -42,7 +42,7 @@ impl Endpoint {
     }
 
     pub(crate) fn caller_name(&self) -> &str {
-        &self.caller
+        self.caller.as_deref().unwrap_or(&self.bus.shared().options().name)
     }
 
     /// The same options for another address.
@@ -58,7 +58,7 @@ impl Endpoint {
     /// Who calls, for the service to read. The name of the [`Bus`] by default.
     #[must_use]
     pub fn caller(mut self, caller: impl Into<String>) -> Self {
-        self.caller = caller.into();
+        self.caller = Some(caller.into());
         self
     }
 
@@ -87,12 +87,20 @@ impl Endpoint {
     /// [`Error::NotSent`], [`Error::ShutDown`], [`Error::ConnectionLost`].
     pub async fn call(&self, data: impl Into<Bytes>) -> Result<Bytes, Error> {
         let data = data.into();
-        let answered = async {
-            if let Some(service) = self.find()? {
-                return in_process::call(service, &self.address, self.in_process(data, false))
-                    .await;
+        match self.find()? {
+            Some(service) => {
+                let call = self.in_process(data, false);
+                in_process::call(service, &self.address, self.timeout, call).await
             }
-            let (waiting, reply) = oneshot::channel();
+            // Boxed, so that calls within the process stay small.
+            None => Box::pin(self.call_router(data)).await,
+        }
+    }
+
+    /// Calls a service that is not in this process.
+    pub(crate) async fn call_router(&self, data: Bytes) -> Result<Bytes, Error> {
+        let (waiting, reply) = oneshot::channel();
+        let answered = async {
             let _open = self.open(data, Waiting::Once(waiting)).await?;
             match reply.await {
                 Ok(result) => result,
@@ -115,7 +123,7 @@ impl Endpoint {
         let source = match self.find()? {
             Some(service) => {
                 let call = self.in_process(data, false);
-                Source::InProcess(in_process::stream(&service, &self.address, call)?)
+                Source::InProcess(in_process::stream(service, &self.address, call)?)
             }
             None => {
                 let limit = self.bus.shared().options().buffer_limit;
@@ -170,13 +178,18 @@ impl Endpoint {
     }
 
     fn in_process(&self, data: Bytes, no_reply: bool) -> Call {
-        Call { caller: self.caller.clone(), address: self.address.clone(), data, no_reply }
+        Call {
+            caller: self.caller_name().to_owned(),
+            address: self.address.clone(),
+            data,
+            no_reply,
+        }
     }
 
     /// A call to the router, without an id.
     fn request(&self, data: Bytes) -> CallRequest {
         CallRequest {
-            caller: self.caller.clone(),
+            caller: self.caller_name().to_owned(),
             address: self.address.clone(),
             data,
             ..CallRequest::default()

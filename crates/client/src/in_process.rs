@@ -3,20 +3,23 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::channel::mpsc;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _};
+use tokio::time::Sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::{Error, Failure};
 use crate::services::{Call, Handler, Running, ServiceEntry, only_pushes};
+use crate::typed::Message;
 
 /// How many handlers may call each other in one task. One that is called more deeply gets a task of
 /// its own: whoever sends the calls must not be able to use up the stack.
@@ -47,102 +50,170 @@ fn is_deep() -> bool {
     DEPTH.get() >= MAX_DEPTH
 }
 
-/// The handler has panicked.
-struct Panicked;
+/// What is called; becomes an address when somebody wants to read it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    address: &'a str,
+    /// The last segment of the address, if it is not in there.
+    message: Option<&'static str>,
+}
 
-impl Panicked {
-    /// The error of a call to `address`.
-    fn into_error(self, service: &ServiceEntry, address: &str) -> Error {
-        log::error!("the handler of {} has panicked", service.id);
-        Failure::panicked().into_error(address)
+impl<'a> Target<'a> {
+    /// A message to a service.
+    pub(crate) fn message<M: Message>(service_id: &'a str) -> Self {
+        Target { address: service_id, message: Some(M::ID) }
     }
 }
 
-/// Begins a call to `address`.
-pub(crate) fn enter(service: &Arc<ServiceEntry>, address: &str) -> Result<Running, Error> {
-    service
-        .enter()
-        .ok_or_else(|| Error::Busy { address: address.to_owned(), message: service.busy_message() })
+impl<'a> From<&'a str> for Target<'a> {
+    fn from(address: &'a str) -> Self {
+        Target { address, message: None }
+    }
 }
 
-/// Lets a handler begin with a call to `address`.
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.address)?;
+        match self.message {
+            None => Ok(()),
+            Some(message) => write!(f, "/{message}"),
+        }
+    }
+}
+
+/// The handler has panicked. What it was working on is dropped with it, so nobody sees anything half
+/// done.
+struct Panicked;
+
+impl Panicked {
+    /// The error of a call to `target`.
+    fn into_error(self, service: &ServiceEntry, target: impl ToString) -> Error {
+        log::error!("the handler of {} has panicked", service.id);
+        Failure::panicked().into_error(&target.to_string())
+    }
+}
+
+/// Begins a call to `target`.
+pub(crate) fn enter(service: Arc<ServiceEntry>, target: Target<'_>) -> Result<Running, Error> {
+    service.enter().map_err(|service| Error::Busy {
+        address: target.to_string(),
+        message: service.busy_message(),
+    })
+}
+
+/// Lets a handler begin with a call to `target`.
 pub(crate) fn begin<T>(
     running: &Running,
-    address: &str,
+    target: Target<'_>,
     handler: impl FnOnce() -> T,
 ) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(handler))
-        .map_err(|_| Panicked.into_error(running.service(), address))
+        .map_err(|_| Panicked.into_error(running.service(), target))
 }
 
-/// Waits for what a handler does for a call to `address`.
-pub(crate) async fn run<F>(running: Running, address: &str, handled: F) -> Result<F::Output, Error>
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    let outcome = match is_deep() {
-        false => guard(handled).await,
-        true => match AbortOnDropHandle::new(tokio::spawn(guard(handled))).await {
-            Ok(outcome) => outcome,
-            // Nobody else has the handle, so its runtime is shutting down.
-            Err(_) => Err(Panicked),
-        },
-    };
-    outcome.map_err(|panicked| panicked.into_error(running.service(), address))
+/// Waits for what a handler does, but no longer than a call may take. It is one flat future, because
+/// it is all that there is between a caller and a handler.
+pub(crate) struct Handled<'a, T> {
+    handler: BoxFuture<'static, T>,
+    running: Running,
+    target: Target<'a>,
+    timeout: Option<Duration>,
+    /// Made when the handler has to wait.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-async fn guard<F: Future>(future: F) -> Result<F::Output, Panicked> {
-    // What the handler was working on is dropped with it, so nobody sees anything half done.
-    let mut future = pin!(AssertUnwindSafe(future).catch_unwind());
-    poll_fn(|cx| {
-        let _deeper = Deeper::enter();
-        future.as_mut().poll(cx)
-    })
-    .await
-    .map_err(|_| Panicked)
+impl<'a, T: Send + 'static> Handled<'a, T> {
+    pub(crate) fn new(
+        running: Running,
+        target: Target<'a>,
+        timeout: Option<Duration>,
+        handler: BoxFuture<'static, T>,
+    ) -> Self {
+        let handler = if is_deep() { elsewhere(handler).boxed() } else { handler };
+        Handled { handler, running, target, timeout, timer: None }
+    }
+}
+
+/// Lets a task of its own do it. It ends with this future.
+async fn elsewhere<T: Send + 'static>(future: BoxFuture<'static, T>) -> T {
+    match AbortOnDropHandle::new(tokio::spawn(future)).await {
+        Ok(result) => result,
+        // A panic is passed on; and if its runtime shuts down, it will not have a result either.
+        Err(error) => resume_unwind(error.try_into_panic().unwrap_or_else(|error| Box::new(error))),
+    }
+}
+
+impl<T> Future for Handled<'_, T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let polled = {
+            let _deeper = Deeper::enter();
+            catch_unwind(AssertUnwindSafe(|| this.handler.poll_unpin(cx)))
+        };
+        match polled {
+            Ok(Poll::Ready(result)) => return Poll::Ready(Ok(result)),
+            Ok(Poll::Pending) => {}
+            Err(_) => {
+                return Poll::Ready(Err(Panicked.into_error(this.running.service(), this.target)));
+            }
+        }
+        let Some(after) = this.timeout else {
+            return Poll::Pending;
+        };
+        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(Error::Timeout { target: this.target.to_string(), after }))
+    }
 }
 
 /// Calls a service of bytes and waits for its reply.
 pub(crate) async fn call(
     service: Arc<ServiceEntry>,
     address: &str,
+    timeout: Option<Duration>,
     call: Call,
 ) -> Result<Bytes, Error> {
-    let running = enter(&service, address)?;
-    let handled = async move {
-        match &service.handler {
-            Handler::Reply(handler) => handler(call).await.map(Some),
-            Handler::Push(_) => Err(only_pushes()),
-            Handler::Stream(handler) => match handler(call).next().await {
-                Some(Ok(_)) => Ok(None),
+    let target = Target::from(address);
+    let running = enter(service, target)?;
+    let reply = match &running.service().handler {
+        Handler::Reply(handler) => {
+            let handled = begin(&running, target, || handler(call))?;
+            Handled::new(running, target, timeout, handled).await?
+        }
+        Handler::Push(_) => Err(only_pushes()),
+        Handler::Stream(handler) => {
+            let mut replies = begin(&running, target, || handler(call))?;
+            let first = async move { replies.next().await }.boxed();
+            match Handled::new(running, target, timeout, first).await? {
+                Some(Ok(_)) => return Err(Error::IsStream { address: address.to_owned() }),
                 Some(Err(failure)) => Err(failure),
-                None => Ok(Some(Bytes::new())),
-            },
+                None => Ok(Bytes::new()),
+            }
         }
     };
-    match run(running, address, handled).await? {
-        Ok(Some(reply)) => Ok(reply),
-        Ok(None) => Err(Error::IsStream { address: address.to_owned() }),
-        Err(failure) => Err(failure.into_error(address)),
-    }
+    reply.map_err(|failure| failure.into_error(address))
 }
 
 /// Calls a service of bytes for a stream of replies.
 pub(crate) fn stream(
-    service: &Arc<ServiceEntry>,
+    service: Arc<ServiceEntry>,
     address: &str,
     call: Call,
 ) -> Result<Replies<Result<Bytes, Failure>>, Error> {
-    let running = enter(service, address)?;
-    match begin(&running, address, || service.handler.replies(call))? {
-        Ok(replies) => Ok(Replies::new(running, address, replies)),
+    let target = Target::from(address);
+    let running = enter(service, target)?;
+    match begin(&running, target, || running.service().handler.replies(call))? {
+        Ok(replies) => Ok(Replies::new(running, target, replies)),
         Err(failure) => Err(failure.into_error(address)),
     }
 }
 
 /// Hands a call that wants no reply to a task of its own.
 pub(crate) fn push(service: Arc<ServiceEntry>, address: &str, call: Call) -> Result<(), Error> {
-    let running = enter(&service, address)?;
+    let running = enter(service, Target::from(address))?;
+    let service = running.service().clone();
     spawn_push(running, async move { service.handler.push(call).await });
     Ok(())
 }
@@ -150,7 +221,7 @@ pub(crate) fn push(service: Arc<ServiceEntry>, address: &str, call: Call) -> Res
 /// Lets a task of its own do what follows from a push.
 pub(crate) fn spawn_push(running: Running, handled: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(async move {
-        if guard(handled).await.is_err() {
+        if AssertUnwindSafe(handled).catch_unwind().await.is_err() {
             log::error!("the handler of {} has panicked", running.service().id);
         }
     });
@@ -174,7 +245,7 @@ impl<T> fmt::Debug for Replies<T> {
 impl<T: Send + 'static> Replies<T> {
     pub(crate) fn new(
         running: Running,
-        address: &str,
+        target: Target<'_>,
         items: impl Stream<Item = T> + Send + 'static,
     ) -> Self {
         let guarded = Guarded(Some(AssertUnwindSafe(items).catch_unwind().boxed()));
@@ -190,7 +261,7 @@ impl<T: Send + 'static> Replies<T> {
                 (receiver.boxed(), Some(AbortOnDropHandle::new(tokio::spawn(forward))))
             }
         };
-        Replies { items, running: Some(running), address: address.to_owned(), _task: task }
+        Replies { items, running: Some(running), address: target.to_string(), _task: task }
     }
 }
 

@@ -8,16 +8,18 @@ use super::*;
 
 #[tokio::test]
 async fn depth_is_counted_while_a_handler_is_polled_only() {
-    assert_eq!(DEPTH.get(), 0);
-    let inner = guard(async {
+    let bus = Bus::local();
+    let handler = |call: Call| async move {
         assert_eq!(DEPTH.get(), 1);
         tokio::task::yield_now().await;
         assert_eq!(DEPTH.get(), 1);
-        let _ = guard(async { assert_eq!(DEPTH.get(), 2) }).await;
-    });
-    assert!(inner.await.is_ok());
+        if call.data.is_empty() { Ok("") } else { panic!("on purpose") }
+    };
+    let _service = bus.register("/s", handler).await.expect("a service");
     assert_eq!(DEPTH.get(), 0);
-    assert!(guard(async { panic!("on purpose") }).await.is_err());
+    bus.call("/s", "").await.expect("a reply");
+    assert_eq!(DEPTH.get(), 0);
+    assert!(matches!(bus.call("/s", "panic").await, Err(Error::ServiceFailure { .. })));
     assert_eq!(DEPTH.get(), 0);
 }
 

@@ -33,12 +33,15 @@ pub(crate) fn serve(
     if !request.no_reply && matches!(service.handler, Handler::Push(_)) {
         return responder.refuse(only_pushes(), CallReplyReason::ReasonUnspecified);
     }
-    let Some(running) = service.enter() else {
-        if request.no_reply {
-            log::warn!("{}: a push was dropped, {} calls are running", service.id, service.limit());
+    let running = match service.enter() {
+        Ok(running) => running,
+        Err(service) => {
+            let failure = Failure::new(service.busy_message());
+            if request.no_reply {
+                log::warn!("{}: a push was dropped: {failure}", service.id);
+            }
+            return responder.refuse(failure, CallReplyReason::ReasonBusy);
         }
-        let failure = Failure::new(service.busy_message());
-        return responder.refuse(failure, CallReplyReason::ReasonBusy);
     };
     let call = Call {
         caller: request.caller,

@@ -2,16 +2,16 @@
 
 use std::any::Any;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _, stream};
 use gsb_proto::ServiceId;
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio::sync::Notify;
 
 use crate::bus::{Bus, Scope};
 use crate::error::{Error, Failure};
@@ -100,8 +100,7 @@ pub(crate) struct ServiceEntry {
     /// Calls that are being handled.
     running: AtomicUsize,
     limit: usize,
-    /// Counts what all services of a bus are handling.
-    tracker: TaskTracker,
+    handling: Arc<Handling>,
 }
 
 impl fmt::Debug for ServiceEntry {
@@ -118,9 +117,9 @@ impl ServiceEntry {
         typed: Option<Box<dyn Any + Send + Sync>>,
         scope: Scope,
         limit: usize,
-        tracker: TaskTracker,
+        handling: Arc<Handling>,
     ) -> Self {
-        ServiceEntry { id, handler, typed, scope, running: AtomicUsize::new(0), limit, tracker }
+        ServiceEntry { id, handler, typed, scope, running: AtomicUsize::new(0), limit, handling }
     }
 
     /// What takes messages of one type, if the service was bound to `T`.
@@ -128,16 +127,15 @@ impl ServiceEntry {
         self.typed.as_ref()?.downcast_ref()
     }
 
-    /// How many calls may run at the same time.
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// A call begins; it has ended when what this returns is dropped. `None` if too many are running.
-    pub(crate) fn enter(self: &Arc<Self>) -> Option<Running> {
+    /// A call begins; it has ended when what this returns is dropped. Gives the service back if too many
+    /// are running.
+    pub(crate) fn enter(self: Arc<Self>) -> Result<Running, Arc<Self>> {
         let enter = |running| (running < self.limit).then_some(running + 1);
-        self.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).ok()?;
-        Some(Running { service: self.clone(), _token: self.tracker.token() })
+        if self.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_err() {
+            return Err(self);
+        }
+        self.handling.begin();
+        Ok(Running { service: self })
     }
 
     /// What a call is told for which there is no room.
@@ -150,7 +148,6 @@ impl ServiceEntry {
 #[derive(Debug)]
 pub(crate) struct Running {
     service: Arc<ServiceEntry>,
-    _token: TaskTrackerToken,
 }
 
 impl Running {
@@ -162,6 +159,48 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.service.running.fetch_sub(1, Ordering::Relaxed);
+        self.service.handling.end();
+    }
+}
+
+/// Counts what all services of a bus are handling.
+#[derive(Debug, Default)]
+pub(crate) struct Handling {
+    running: AtomicUsize,
+    /// Somebody waits for the end of all of it. Who ends something and who waits for it must not both
+    /// miss what the other does, hence the one order of all these operations.
+    is_awaited: AtomicBool,
+    ended: Notify,
+}
+
+impl Handling {
+    fn begin(&self) {
+        self.running.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn end(&self) {
+        let running = self.running.fetch_sub(1, Ordering::SeqCst) - 1;
+        if running == 0 && self.is_awaited.load(Ordering::SeqCst) {
+            self.ended.notify_waiters();
+        }
+    }
+
+    /// How many calls are being handled.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// Waits until nothing is being handled.
+    pub(crate) async fn wait(&self) {
+        self.is_awaited.store(true, Ordering::SeqCst);
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            ended.as_mut().enable();
+            if self.running() == 0 {
+                return;
+            }
+            ended.await;
+        }
     }
 }
 

@@ -11,7 +11,6 @@ use gsb_proto::{Frame, Topic};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::builder::BusBuilder;
@@ -20,7 +19,7 @@ use crate::calls::Waiting;
 use crate::control::{Outcome, Request, Then};
 use crate::error::{Error, LostReason};
 use crate::queue::Queue;
-use crate::services::ServiceEntry;
+use crate::services::{Handling, ServiceEntry};
 use crate::state::{Afterwards, Phase, Session, State, unsent};
 use crate::status::{
     Announcement, Connection, NameKind, Numbered, RouterInfo, Status, StatusWatch,
@@ -48,7 +47,7 @@ pub(crate) struct Shared {
     /// There is something new to be asked for again later.
     pub(crate) retry: Notify,
     /// Counts the calls that are being handled.
-    handling: TaskTracker,
+    handling: Arc<Handling>,
 }
 
 impl fmt::Debug for Shared {
@@ -73,7 +72,7 @@ impl Shared {
             state: Mutex::new(state),
             finish: Notify::new(),
             retry: Notify::new(),
-            handling: TaskTracker::new(),
+            handling: Arc::default(),
         }
     }
 
@@ -86,7 +85,7 @@ impl Shared {
     }
 
     /// What counts the calls that are being handled.
-    pub(crate) fn handling(&self) -> &TaskTracker {
+    pub(crate) fn handling(&self) -> &Arc<Handling> {
         &self.handling
     }
 
@@ -503,14 +502,13 @@ impl Shared {
                 // Whatever the router says, more calls do not come.
                 let _ = answer.await;
             }
-            self.handling.close();
             self.handling.wait().await;
             if let Ok(link) = self.link(None).await {
                 link.drained().await;
             }
         };
         let is_done = tokio::time::timeout(patience, work).await.is_ok();
-        let running = self.handling.len();
+        let running = self.handling.running();
         self.end(LostReason::Closed);
         match running {
             0 => Ok(()),

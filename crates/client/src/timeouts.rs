@@ -38,8 +38,8 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    pub(crate) fn new(target: &str, timeout: Option<Duration>) -> Self {
-        Patience { target: target.to_owned(), timeout, timer: None }
+    pub(crate) fn new(target: impl ToString, timeout: Option<Duration>) -> Self {
+        Patience { target: target.to_string(), timeout, timer: None }
     }
 
     pub(crate) fn target(&self) -> &str {

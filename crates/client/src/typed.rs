@@ -185,7 +185,7 @@ impl Bus {
 
 /// Where a message goes.
 pub(crate) fn address<M: Message>(service_id: &str) -> String {
-    format!("{service_id}/{}", M::ID)
+    [service_id, "/", M::ID].concat()
 }
 
 /// The message of a call.

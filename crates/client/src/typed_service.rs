@@ -1,5 +1,6 @@
 //! Calling services with typed messages.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::future::ready as done;
 use std::pin::Pin;
@@ -7,15 +8,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 
 use crate::bus::Bus;
 use crate::encoding::{Encoding, decode, encode};
 use crate::endpoint::{Endpoint, ReplyStream};
 use crate::error::Error;
-use crate::in_process::{self, Replies};
+use crate::in_process::{self, Handled, Replies, Target};
 use crate::services::ServiceEntry;
-use crate::timeouts::{Patience, in_time};
+use crate::timeouts::Patience;
 use crate::typed::{Answer, Message, ReplyHandler, StreamHandler, address};
 
 /// A service to send typed messages to. Made by [`Bus::service`].
@@ -62,20 +63,25 @@ impl Service {
     /// Those of [`Endpoint::call`], [`Error::Encoding`], [`Error::Decoding`]. What the service itself
     /// answers, its own errors included, is the inner result.
     pub async fn call<M: Message>(&self, message: M) -> Result<Answer<M>, Error> {
-        let address = address::<M>(self.service_id());
-        let service = self.find(&address)?;
-        if let Some((service, handler)) = typed::<ReplyHandler<M>>(service.as_ref()) {
+        let target = Target::message::<M>(self.service_id());
+        let service = self.find::<M>()?;
+        if let Some(service) = &service
+            && let Some(Typed::Reply(handler)) = typed::<M>(service)
+        {
             let caller = self.endpoint.caller_name();
-            let answered = async {
-                let running = in_process::enter(service, &address)?;
-                let answer = in_process::begin(&running, &address, || handler(caller, message))?;
-                in_process::run(running, &address, answer).await
-            };
-            return in_time(self.endpoint.patience(), &address, answered).await;
+            let running = in_process::enter(service.clone(), target)?;
+            let answer = in_process::begin(&running, target, || handler(caller, message))?;
+            return Handled::new(running, target, self.endpoint.patience(), answer).await;
         }
+        // Boxed, so that calls within the process stay small.
+        Box::pin(self.call_encoded(message)).await
+    }
+
+    /// A call that crosses the border of the process, or a service of bytes.
+    async fn call_encoded<M: Message>(&self, message: M) -> Result<Answer<M>, Error> {
         let data = self.encoded(&message)?;
         drop(message);
-        let reply = self.endpoint.at(address).call(data).await?;
+        let reply = self.endpoint.at(address::<M>(self.service_id())).call(data).await?;
         self.decoded::<M>(&reply)
     }
 
@@ -97,25 +103,24 @@ impl Service {
     /// # Errors
     /// Those of [`Endpoint::stream`], and [`Error::Encoding`].
     pub async fn stream<M: Message>(&self, message: M) -> Result<AnswerStream<M>, Error> {
-        let address = address::<M>(self.service_id());
-        let service = self.find(&address)?;
-        let patience = Patience::new(&address, self.endpoint.patience());
-        let caller = self.endpoint.caller_name();
-        if let Some((service, handler)) = typed::<StreamHandler<M>>(service.as_ref()) {
-            let running = in_process::enter(service, &address)?;
-            let items = in_process::begin(&running, &address, || handler(caller, message))?;
-            let answers = Replies::new(running, &address, items);
-            return Ok(AnswerStream { source: Source::InProcess(answers, patience, false) });
-        }
-        if let Some((service, handler)) = typed::<ReplyHandler<M>>(service.as_ref()) {
-            let running = in_process::enter(service, &address)?;
-            let answer = in_process::begin(&running, &address, || handler(caller, message))?;
-            let answers = Replies::new(running, &address, stream::once(answer));
+        let target = Target::message::<M>(self.service_id());
+        let service = self.find::<M>()?;
+        if let Some(service) = &service
+            && let Some(typed) = typed::<M>(service)
+        {
+            let caller = self.endpoint.caller_name();
+            let running = in_process::enter(service.clone(), target)?;
+            let answers = in_process::begin(&running, target, || match typed {
+                Typed::Reply(handler) => stream::once(handler(caller, message)).boxed(),
+                Typed::Stream(handler) => handler(caller, message),
+            })?;
+            let answers = Replies::new(running, target, answers);
+            let patience = Patience::new(target, self.endpoint.patience());
             return Ok(AnswerStream { source: Source::InProcess(answers, patience, false) });
         }
         let data = self.encoded(&message)?;
         drop(message);
-        let replies = self.endpoint.at(address).stream(data).await?;
+        let replies = self.endpoint.at(address::<M>(self.service_id())).stream(data).await?;
         Ok(AnswerStream { source: Source::Encoded(replies, self.clone()) })
     }
 
@@ -124,28 +129,45 @@ impl Service {
     /// # Errors
     /// Those of [`Endpoint::push`], and [`Error::Encoding`].
     pub async fn push<M: Message>(&self, message: M) -> Result<(), Error> {
-        let address = address::<M>(self.service_id());
-        let service = self.find(&address)?;
-        let caller = self.endpoint.caller_name().to_owned();
-        if let Some((service, handler)) = typed::<ReplyHandler<M>>(service.as_ref()) {
-            let (running, handler) = (in_process::enter(service, &address)?, handler.clone());
-            in_process::spawn_push(running, async move { drop(handler(&caller, message).await) });
-            return Ok(());
-        }
-        if let Some((service, handler)) = typed::<StreamHandler<M>>(service.as_ref()) {
-            let (running, handler) = (in_process::enter(service, &address)?, handler.clone());
-            let drain = async move { handler(&caller, message).for_each(|_| done(())).await };
-            in_process::spawn_push(running, drain);
+        let target = Target::message::<M>(self.service_id());
+        let service = self.find::<M>()?;
+        if let Some(service) = &service
+            && let Some(typed) = typed::<M>(service)
+        {
+            let running = in_process::enter(service.clone(), target)?;
+            let caller = self.endpoint.caller_name();
+            match typed {
+                Typed::Reply(handler) => {
+                    let answer = in_process::begin(&running, target, || handler(caller, message));
+                    let answer = answer?.map(drop);
+                    in_process::spawn_push(running, answer);
+                }
+                Typed::Stream(handler) => {
+                    let items = in_process::begin(&running, target, || handler(caller, message));
+                    let items = items?.for_each(|_| done(()));
+                    in_process::spawn_push(running, items);
+                }
+            }
             return Ok(());
         }
         let data = self.encoded(&message)?;
         drop(message);
-        self.endpoint.at(address).push(data).await
+        self.endpoint.at(address::<M>(self.service_id())).push(data).await
     }
 
     /// The service of this process that is called; `None` if the call is for the router.
-    fn find(&self, address: &str) -> Result<Option<Arc<ServiceEntry>>, Error> {
-        self.endpoint.bus().find(address)
+    fn find<M: Message>(&self) -> Result<Option<Arc<ServiceEntry>>, Error> {
+        thread_local! {
+            /// Where addresses are put together to be looked up. Kept for its room.
+            static ADDRESS: RefCell<String> = const { RefCell::new(String::new()) };
+        }
+        ADDRESS.with_borrow_mut(|address| {
+            address.clear();
+            address.push_str(self.service_id());
+            address.push('/');
+            address.push_str(M::ID);
+            self.endpoint.bus().find(address)
+        })
     }
 
     fn encoding(&self) -> &Arc<dyn Encoding> {
@@ -163,10 +185,15 @@ impl Service {
     }
 }
 
-/// A service of this process, and its handler, if that is an `H`.
-fn typed<H: 'static>(service: Option<&Arc<ServiceEntry>>) -> Option<(&Arc<ServiceEntry>, &H)> {
-    let service = service?;
-    Some((service, service.typed()?))
+/// A handler of this very message.
+enum Typed<'a, M: Message> {
+    Reply(&'a ReplyHandler<M>),
+    Stream(&'a StreamHandler<M>),
+}
+
+fn typed<M: Message>(service: &ServiceEntry) -> Option<Typed<'_, M>> {
+    let reply = service.typed().map(Typed::Reply);
+    reply.or_else(|| service.typed().map(Typed::Stream))
 }
 
 /// The items that answer a message, in order; see [`ReplyStream`] for how it ends. An item that does
