@@ -24,7 +24,7 @@ type Key = (NameKind, String);
 pub(crate) struct Announcements {
     items: BTreeMap<Key, Item>,
     retries: BTreeSet<(Instant, Key)>,
-    /// How many are waiting or asked for.
+    /// How many there is no answer for.
     open: usize,
     serial: u64,
 }
@@ -44,8 +44,17 @@ struct Item {
     state: State,
     /// Whoever asked for it was told that it is there.
     is_kept: bool,
-    refusals: u32,
+    /// What the router said last, if that was no. It stands while the router is asked again.
+    refusal: Option<Refusal>,
     waiting: Vec<Waiter>,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    error: Error,
+    /// How many there were in a row.
+    count: u32,
+    retry_in: Duration,
 }
 
 #[derive(Debug)]
@@ -55,16 +64,16 @@ enum State {
     /// The router has not answered yet.
     Asked,
     Confirmed,
+    /// To be asked for again.
     Refused {
-        error: Error,
-        retry_in: Duration,
         retry_at: Instant,
     },
 }
 
-impl State {
+impl Item {
+    /// Whether there is no answer yet.
     fn is_open(&self) -> bool {
-        matches!(self, State::Waiting | State::Asked)
+        matches!(self.state, State::Waiting | State::Asked) && self.refusal.is_none()
     }
 }
 
@@ -88,10 +97,10 @@ impl Announcements {
         let (waiter, outcome) = oneshot::channel();
         let key = (kind, name.to_owned());
         if let Some(item) = self.items.get_mut(&key) {
-            match &item.state {
-                State::Asked if !item.is_kept => item.waiting.push(waiter),
-                State::Refused { error, .. } => drop(waiter.send(Err(error.clone()))),
-                _ => drop(waiter.send(Ok(()))),
+            match &item.refusal {
+                Some(refusal) => drop(waiter.send(Err(refusal.error.clone()))),
+                None if item.is_kept => drop(waiter.send(Ok(()))),
+                None => item.waiting.push(waiter),
             }
             return (None, outcome);
         }
@@ -100,7 +109,7 @@ impl Announcements {
         let serial = self.serial;
         let state = if is_connected { State::Asked } else { State::Waiting };
         let mut item =
-            Item { serial, state, is_kept: !is_connected, refusals: 0, waiting: Vec::new() };
+            Item { serial, state, is_kept: !is_connected, refusal: None, waiting: Vec::new() };
         match is_connected {
             true => item.waiting.push(waiter),
             false => drop(waiter.send(Ok(()))),
@@ -117,11 +126,11 @@ impl Announcements {
         let Some(item) = self.items.remove(&key) else {
             return false;
         };
-        self.open -= usize::from(item.state.is_open());
+        self.open -= usize::from(item.is_open());
         match item.state {
             State::Asked | State::Confirmed => true,
             State::Waiting => false,
-            State::Refused { retry_at, .. } => {
+            State::Refused { retry_at } => {
                 self.retries.remove(&(retry_at, key));
                 false
             }
@@ -139,23 +148,25 @@ impl Announcements {
         let key = (asked.kind, asked.name.clone());
         let found = self.items.get_mut(&key);
         // It may have been taken back meanwhile, and asked for anew.
-        let Some(item) = found.filter(|item| item.serial == asked.serial && item.state.is_open())
+        let Some(item) =
+            found.filter(|item| item.serial == asked.serial && matches!(item.state, State::Asked))
         else {
             return Answered::default();
         };
-        self.open -= 1;
+        self.open -= usize::from(item.is_open());
         let waiting = std::mem::take(&mut item.waiting);
         match outcome {
             Ok(()) => {
                 item.state = State::Confirmed;
                 item.is_kept = true;
-                item.refusals = 0;
+                item.refusal = None;
             }
             Err(error) if item.is_kept => {
-                let retry_in = delay(item.refusals);
+                let before = item.refusal.take().map_or(0, |refusal| refusal.count);
+                let (count, retry_in) = (before.saturating_add(1), delay(before));
                 let retry_at = now + retry_in;
-                item.refusals = item.refusals.saturating_add(1);
-                item.state = State::Refused { error: error.clone(), retry_in, retry_at };
+                item.state = State::Refused { retry_at };
+                item.refusal = Some(Refusal { error: error.clone(), count, retry_in });
                 self.retries.insert((retry_at, key));
                 return Answered { waiting, is_retried: true };
             }
@@ -184,7 +195,7 @@ impl Announcements {
         for item in self.items.values_mut() {
             item.state = State::Waiting;
             item.is_kept = true;
-            item.refusals = 0;
+            item.refusal = None;
             waiting.append(&mut item.waiting);
         }
         waiting
@@ -207,7 +218,6 @@ impl Announcements {
                 continue;
             };
             item.state = State::Asked;
-            self.open += 1;
             let (kind, name) = key;
             due.push(Ask { kind, name, serial: item.serial });
         }
@@ -226,17 +236,18 @@ impl Announcements {
 
     /// What is refused now.
     pub(crate) fn refused(&self) -> Vec<Refused> {
-        let items = self.retries.iter().filter_map(|(_, key)| self.items.get_key_value(key));
-        items.filter_map(|((kind, name), item)| item.refused(*kind, name)).collect()
+        self.items.iter().filter_map(|((kind, name), item)| item.refused(*kind, name)).collect()
     }
 
     /// Whether the router knows a name.
     pub(crate) fn announcement(&self, kind: NameKind, name: &str) -> Announcement {
-        match self.items.get(&(kind, name.to_owned())).map(|item| &item.state) {
+        match self.items.get(&(kind, name.to_owned())) {
             None => Announcement::Ended,
-            Some(State::Waiting | State::Asked) => Announcement::Pending,
-            Some(State::Confirmed) => Announcement::Confirmed,
-            Some(State::Refused { error, .. }) => Announcement::Refused(error.clone()),
+            Some(Item { refusal: Some(refusal), .. }) => {
+                Announcement::Refused(refusal.error.clone())
+            }
+            Some(Item { state: State::Confirmed, .. }) => Announcement::Confirmed,
+            Some(_) => Announcement::Pending,
         }
     }
 
@@ -248,16 +259,9 @@ impl Announcements {
 
 impl Item {
     fn refused(&self, kind: NameKind, name: &str) -> Option<Refused> {
-        match &self.state {
-            State::Refused { error, retry_in, .. } => Some(Refused {
-                kind,
-                name: name.to_owned(),
-                error: error.clone(),
-                refusals: self.refusals,
-                retry_in: *retry_in,
-            }),
-            _ => None,
-        }
+        let Refusal { error, count, retry_in } = self.refusal.as_ref()?;
+        let (name, error) = (name.to_owned(), error.clone());
+        Some(Refused { kind, name, error, refusals: *count, retry_in: *retry_in })
     }
 }
 

@@ -26,7 +26,8 @@ use crate::subscriptions::{Broadcast, Subscription};
 /// goes to the router.
 ///
 /// The connection to a router is served by a task of the runtime that the bus was made on, which needs
-/// I/O and time enabled; when that runtime ends, so does the bus.
+/// I/O and time enabled; when that runtime ends, so does the bus. Without a router no tokio runtime is
+/// needed, except for pushes and for calls that have to wait and have a timeout.
 #[derive(Clone)]
 pub struct Bus {
     handle: Arc<Handle>,
@@ -385,7 +386,8 @@ impl Bus {
     /// Meanwhile calls can be made, but nothing can be registered or subscribed.
     ///
     /// # Errors
-    /// [`Error::Unfinished`] if calls were still being handled. The bus has ended all the same.
+    /// [`Error::Unfinished`] if calls were still being handled, or replies were not sent. The bus has ended
+    /// all the same.
     pub async fn shutdown(&self, patience: Duration) -> Result<(), Error> {
         self.shared().shut_down(patience).await
     }

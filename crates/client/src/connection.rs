@@ -126,13 +126,17 @@ impl Drop for EndWhenDropped {
 async fn run(guard: EndWhenDropped, address: Address, mut opened: Option<Opened>) {
     let shared = &guard.0;
     let reconnect = shared.options().reconnect.clone();
+    // The router of the last connection.
+    let mut known = Bytes::new();
     let mut backoff = Backoff::new(reconnect.unwrap_or_else(|| Reconnect::default().attempts(0)));
     loop {
         let reason = match opened.take() {
             Some(opened) => {
+                let router = opened.router.instance_id.clone();
                 let since = Instant::now();
                 let reason = serve(shared, opened).await;
-                backoff.lasted(since.elapsed());
+                backoff.lasted(since.elapsed(), router != known);
+                known = router;
                 log::debug!("the connection to the router is lost: {reason}");
                 reason
             }

@@ -147,6 +147,9 @@ impl Endpoint {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::NotSent`], [`Error::ShutDown`]; within the process
     /// [`Error::NoSuchService`] and [`Error::Busy`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub async fn push(&self, data: impl Into<Bytes>) -> Result<(), Error> {
         match self.find()? {
             Some(service) => {

@@ -143,10 +143,14 @@ pub enum Error {
     /// The bus was shut down or closed on this side; nobody has got the request.
     #[error("the bus was shut down by this program")]
     ShutDown,
-    /// A shutdown has ended while calls were still being handled.
-    #[error("{running} calls were still being handled {} s after the shutdown began", .after.as_secs_f64())]
+    /// A shutdown has ended before all was done.
+    #[error(
+        "the shutdown was not finished within {} s: {}",
+        .after.as_secs_f64(),
+        unfinished(*.running)
+    )]
     Unfinished {
-        /// How many.
+        /// How many calls were still being handled. If none, the router has not taken all replies.
         running: usize,
         /// How long it was waited.
         after: Duration,
@@ -156,6 +160,14 @@ pub enum Error {
 /// What the other side says, if it says anything.
 fn said(message: &str, otherwise: impl FnOnce() -> String) -> String {
     if message.is_empty() { otherwise() } else { message.to_owned() }
+}
+
+fn unfinished(running: usize) -> String {
+    match running {
+        0 => "the router has not taken, or not confirmed, all that was sent".to_owned(),
+        1 => "a call was still being handled".to_owned(),
+        running => format!("{running} calls were still being handled"),
+    }
 }
 
 impl fmt::Debug for Error {

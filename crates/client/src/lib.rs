@@ -175,6 +175,9 @@
 //! - with [`Error::ConnectionLost`] as soon as the connection is gone: it may have been handled or not;
 //! - with [`Error::Timeout`].
 //!
+//! After a restart of the router a caller may be back before a service is, and get
+//! [`Error::NoSuchService`]: the router does not know who is still to come.
+//!
 //! A handler that panics answers its caller with [`Error::ServiceFailure`], and the bus lives on.
 
 mod announcements;

@@ -70,6 +70,9 @@ impl Reconnect {
     }
 }
 
+/// A connection that has lasted so long was a good one.
+const GOOD: Duration = Duration::from_secs(1);
+
 /// Where the attempts to connect stand.
 #[derive(Debug)]
 pub(crate) struct Backoff {
@@ -98,10 +101,11 @@ impl Backoff {
         Some(delay)
     }
 
-    /// A connection that was made has lasted so long. One that is lost at once is as good as none: a
-    /// router that turns everybody away must not be asked without a pause.
-    pub(crate) fn lasted(&mut self, time: Duration) {
-        if time >= self.options.ceiling(self.failures) {
+    /// A connection that was made has lasted so long. One that is lost at once is as good as none, as a
+    /// router that turns everybody away must not be asked without a pause; but a router that was
+    /// restarted since the last one has turned nobody away.
+    pub(crate) fn lasted(&mut self, time: Duration, is_new_router: bool) {
+        if is_new_router || time >= self.options.ceiling(self.failures).min(GOOD) {
             self.failures = 0;
         }
     }
@@ -144,7 +148,7 @@ mod tests {
         assert!(backoff.next().is_some());
         assert!(backoff.next().is_some());
         assert_eq!(backoff.next(), None);
-        backoff.lasted(SECOND);
+        backoff.lasted(SECOND, false);
         assert!(backoff.next().is_some());
         assert_eq!(Backoff::new(Reconnect::default().attempts(0)).next(), None);
     }
@@ -154,10 +158,13 @@ mod tests {
         let mut backoff = Backoff::new(Reconnect::default());
         for failures in 1..=6 {
             backoff.next();
-            backoff.lasted(Duration::from_millis(50));
+            backoff.lasted(Duration::from_millis(50), false);
             assert_eq!(backoff.failures(), failures);
         }
-        backoff.lasted(7 * SECOND);
+        backoff.lasted(SECOND, false);
         assert_eq!(backoff.failures(), 0);
+        backoff.next();
+        backoff.lasted(Duration::ZERO, true);
+        assert_eq!(backoff.failures(), 0, "it is another router");
     }
 }

@@ -25,6 +25,7 @@ use crate::status::{
     Announcement, Connection, NameKind, Numbered, RouterInfo, Status, StatusWatch,
 };
 use crate::subscriptions::{Broadcast, Origin};
+use crate::timeouts::in_time;
 
 /// As good as for ever, and small enough to be added to any time.
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -468,13 +469,11 @@ impl Shared {
 
     /// Waits for the router's answer to a request about `target`.
     async fn answered(&self, answer: oneshot::Receiver<Outcome>, target: &str) -> Outcome {
-        let after = self.options.request_timeout;
-        match tokio::time::timeout(after, answer).await {
-            Ok(Ok(outcome)) => outcome,
+        let outcome = async {
             // Whoever would have told was dropped with the request, which was taken back.
-            Ok(Err(_)) => Err(Error::ConnectionLost(LostReason::Closed)),
-            Err(_) => Err(Error::Timeout { target: target.to_owned(), after }),
-        }
+            answer.await.unwrap_or(Err(Error::ConnectionLost(LostReason::Closed)))
+        };
+        in_time(Some(self.options.request_timeout), target, outcome).await
     }
 
     /// Sends a small frame over a connection at once.
@@ -506,15 +505,12 @@ impl Shared {
             if let Ok(link) = self.link(None).await {
                 link.drained().await;
             }
+            Ok(())
         };
-        let is_done = tokio::time::timeout(patience, work).await.is_ok();
+        let is_done = in_time(Some(patience), "", work).await.is_ok();
         let running = self.handling.running();
         self.end(LostReason::Closed);
-        match running {
-            0 => Ok(()),
-            _ if is_done => Ok(()),
-            running => Err(Error::Unfinished { running, after: patience }),
-        }
+        if is_done { Ok(()) } else { Err(Error::Unfinished { running, after: patience }) }
     }
 
     /// Waits until what was sent has left, but no longer than a request may take; then ends the bus.

@@ -301,7 +301,8 @@ impl State {
         if let Phase::Ended(_) = self.phase {
             return;
         }
-        let had_router = !matches!(self.phase, Phase::InProcess);
+        // What this side has ended is no gap.
+        let is_gap = *reason != LostReason::Closed;
         let lost = || Error::ConnectionLost(reason.clone());
         let control = self.hang_up(Phase::Ended(reason.clone()), after);
         self.connection = Connection::Closed(reason.clone());
@@ -314,7 +315,7 @@ impl State {
         let waiting = self.announcements.end();
         after.tell.extend(waiting.into_iter().map(|waiting| (waiting, Err(lost()))));
         let queues = std::mem::take(&mut self.subscriptions).into_queues();
-        after.ended_queues.extend(queues.map(|queue| (queue, had_router.then(lost))));
+        after.ended_queues.extend(queues.map(|queue| (queue, is_gap.then(lost))));
         let services = std::mem::take(&mut self.services);
         after.dropped.extend(services.iter().map(|(_, service)| service.clone()));
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub use peer::{FakeRouter, Peer, all_kinds_of_peers};
 pub use process::{RouterProcess, Spawned};
-pub use router::TestRouter;
+pub use router::{RouterPlace, TestRouter};
 
 /// How long a test waits for what must come. Only a broken test ever waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(20);

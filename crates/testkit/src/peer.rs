@@ -11,7 +11,7 @@ use gsb_proto::messages::{
     RegisterRequest, SubscribeReply, SubscribeRequest,
 };
 use gsb_proto::{Address, Frame, Framing, MessageKind};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_util::codec::Framed;
 
@@ -48,11 +48,16 @@ impl FakeRouter {
         FakeRouter { address, listener }
     }
 
-    /// Takes the next client, of the packet framing, and exchanges Hellos with it.
-    pub async fn accept(&self) -> Peer {
+    /// Takes the next client, of the packet framing, and says nothing yet.
+    pub async fn accept_silently(&self) -> Peer {
         let (stream, _) = soon("a client", self.listener.accept()).await.expect("a client");
         let codec = FrameCodec::new(Framing::Packet, LARGEST_FRAME);
-        let mut peer = Peer { frames: Framed::new(Box::new(stream), codec) };
+        Peer { frames: Framed::new(Box::new(stream), codec) }
+    }
+
+    /// Takes the next client, of the packet framing, and exchanges Hellos with it.
+    pub async fn accept(&self) -> Peer {
+        let mut peer = self.accept_silently().await;
         let Hello { .. } = peer.expect().await;
         peer.send(Hello { name: "fake".into(), ..Default::default() }).await;
         peer
@@ -114,6 +119,14 @@ impl Peer {
     /// Sends bytes as they are. The router may have closed the connection, which is no failure here.
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
         let _ = soon("room to send", self.frames.get_mut().write_all(bytes)).await;
+    }
+
+    /// Reads bytes as they are, whole frames or not, before anything else is read.
+    pub async fn read_bytes(&mut self, count: usize) -> Vec<u8> {
+        assert!(self.frames.read_buffer().is_empty(), "nothing was read yet");
+        let mut bytes = vec![0; count];
+        soon("bytes", self.frames.get_mut().read_exact(&mut bytes)).await.expect("bytes");
+        bytes
     }
 
     /// Says that nothing more comes, without closing the other direction.

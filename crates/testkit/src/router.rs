@@ -1,5 +1,7 @@
 //! A router in the process of the test.
 
+use std::sync::Arc;
+
 use gsb_proto::Address;
 use gsb_router::{Router, RouterConfig, RouterStatus, ShutdownHandle};
 use tempfile::TempDir;
@@ -16,7 +18,29 @@ pub struct TestRouter {
     pub status: RouterStatus,
     handle: ShutdownHandle,
     running: JoinHandle<()>,
-    _directory: TempDir,
+    _place: RouterPlace,
+}
+
+/// A Unix socket of their own for routers that run one after the other.
+#[derive(Debug, Clone)]
+pub struct RouterPlace {
+    /// Where clients connect.
+    pub unix: Address,
+    _directory: Arc<TempDir>,
+}
+
+impl RouterPlace {
+    /// A place where nobody listens yet.
+    pub fn empty() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let unix = Address::Unix(directory.path().join("gsb.sock"));
+        RouterPlace { unix, _directory: Arc::new(directory) }
+    }
+
+    /// Starts a router here, with the defaults.
+    pub async fn start(&self) -> TestRouter {
+        TestRouter::at(self.clone(), RouterConfig::default()).await
+    }
 }
 
 impl TestRouter {
@@ -27,10 +51,12 @@ impl TestRouter {
 
     /// Starts a router; `config.listen` is replaced.
     pub async fn with(config: RouterConfig) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let unix = Address::Unix(directory.path().join("gsb.sock"));
+        TestRouter::at(RouterPlace::empty(), config).await
+    }
+
+    async fn at(place: RouterPlace, config: RouterConfig) -> Self {
         let tcp = Address::Tcp { host: "127.0.0.1".into(), port: 0 };
-        let config = RouterConfig { listen: vec![unix, tcp], ..config };
+        let config = RouterConfig { listen: vec![place.unix.clone(), tcp], ..config };
         let router = Router::bind(config).await.expect("a router");
         let [unix, tcp] = router.local_addresses() else {
             panic!("not two addresses");
@@ -41,7 +67,7 @@ impl TestRouter {
             status: router.status(),
             handle: router.shutdown_handle(),
             running: tokio::spawn(router.run()),
-            _directory: directory,
+            _place: place,
         }
     }
 
@@ -49,5 +75,11 @@ impl TestRouter {
     pub async fn stop(self) {
         self.handle.shutdown();
         self.running.await.expect("the router has panicked");
+    }
+
+    /// Ends it without letting it say anything more, and waits for its end.
+    pub async fn kill(self) {
+        self.running.abort();
+        let _ = self.running.await;
     }
 }

@@ -1,0 +1,249 @@
+//! A name that somebody else has taken meanwhile is asked for again and again, with growing pauses, and
+//! disturbs none of the others.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use gsb_client::{
+    Announcement, Bus, Call, Error, Failure, NameKind, Reconnect, Refused, Registration,
+};
+use gsb_net::memory::{Conditions, Network};
+use gsb_proto::messages::*;
+use gsb_router::{Router, RouterConfig, RouterStatus};
+use gsb_testkit::{FakeRouter, Peer, TestRouter, soon};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// A first pause that is long enough for a refusal to be seen, with what makes it the same each time.
+const FIRST: Duration = Duration::from_secs(1);
+const SEED: u64 = 4;
+
+async fn echo(call: Call) -> Result<Bytes, Failure> {
+    Ok(call.data)
+}
+
+/// A router on a network inside the process: what happens while it is away does not depend on chance.
+fn start_router(network: &Network) -> (JoinHandle<()>, RouterStatus) {
+    let listener = network.listen().unwrap();
+    let router = Router::bind_memory(RouterConfig::default(), listener).unwrap();
+    let status = router.status();
+    (tokio::spawn(router.run()), status)
+}
+
+async fn connect(network: &Network, reconnect: Reconnect) -> Bus {
+    let builder = Bus::builder().network(network.clone()).reconnect(reconnect);
+    builder.connect("tcp://127.0.0.1:1").await.unwrap()
+}
+
+/// Runs under a paused clock.
+fn simulate<T>(future: impl Future<Output = T>) -> T {
+    fastrand::seed(SEED);
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().unwrap().block_on(future)
+}
+
+/// Two services that are restored, and one that a rival has taken, which it keeps.
+async fn conflict(network: &Network) -> (Bus, Bus, [Registration; 3], Registration) {
+    let (router, _) = start_router(network);
+    // Slow enough for the rival to be there first.
+    let slow = Reconnect::default().first_delay(Duration::from_secs(10));
+    let bus = connect(network, slow).await;
+    let registrations = [
+        bus.register("/a", echo).await.unwrap(),
+        bus.register("/b", echo).await.unwrap(),
+        bus.register("/c", echo).await.unwrap(),
+    ];
+    router.abort();
+    let _ = router.await;
+    start_router(network);
+    let rival = connect(network, Reconnect::default()).await;
+    let taken = rival.register("/b", |_: Call| async { Ok("rival") }).await.unwrap();
+    bus.settled().await.unwrap();
+    (bus, rival, registrations, taken)
+}
+
+#[test]
+fn one_name_of_three_is_taken() {
+    simulate(async {
+        let network = Network::new(1, Conditions::default());
+        let (bus, rival, registrations, taken) = conflict(&network).await;
+        let [a, b, c] = &registrations;
+        let status = bus.status();
+        let [refused] = &status.refused[..] else {
+            panic!("{:?}", status.refused);
+        };
+        assert_eq!((refused.kind, refused.name.as_str()), (NameKind::Service, "/b"));
+        assert!(matches!(&refused.error, Error::AlreadyRegistered { service_id, .. }
+            if service_id == "/b"));
+        assert_eq!(refused.refusals, 1);
+        assert!(matches!(b.announcement(), Announcement::Refused(Error::AlreadyRegistered { .. })));
+        for restored in [a, c] {
+            assert!(matches!(restored.announcement(), Announcement::Confirmed));
+            assert_eq!(rival.call(restored.service_id(), "hello").await.unwrap(), "hello");
+        }
+        // Each process has the one of its own.
+        assert_eq!(bus.call("/b", "hello").await.unwrap(), "hello");
+        assert_eq!(rival.call("/b", "hello").await.unwrap(), "rival");
+
+        // Ten minutes of refusals, and no more of them than there should be.
+        let mut watch = bus.watch();
+        let mut refusals = 1;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(600) {
+            let Ok(status) = tokio::time::timeout(Duration::from_secs(60), watch.changed()).await
+            else {
+                panic!("no attempt in a minute");
+            };
+            for Refused { refusals: now, retry_in, .. } in status.unwrap().refused {
+                assert!(now >= refusals, "{now} after {refusals}");
+                assert!(retry_in <= Duration::from_secs(30));
+                refusals = now;
+            }
+        }
+        assert!((20..150).contains(&refusals), "{refusals} refusals in ten minutes");
+        println!("{refusals} refusals in ten minutes");
+
+        // When it is free, it is taken.
+        taken.unregister().await.unwrap();
+        let taken_back = watch.wait_for(|status| status.is_settled && status.refused.is_empty());
+        tokio::time::timeout(Duration::from_secs(31), taken_back).await.unwrap().unwrap();
+        assert!(matches!(b.announcement(), Announcement::Confirmed));
+        assert_eq!(rival.call("/b", "hello").await.unwrap(), "hello");
+    });
+}
+
+#[test]
+fn what_is_refused_can_be_given_up() {
+    simulate(async {
+        let network = Network::new(1, Conditions::default());
+        let (bus, rival, [_a, b, _c], taken) = conflict(&network).await;
+        b.unregister().await.unwrap();
+        assert!(bus.status().refused.is_empty());
+        // Neither asked for again nor taken from whoever has it.
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(bus.call("/b", "").await.unwrap(), "rival");
+        taken.unregister().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert!(matches!(rival.call("/b", "").await, Err(Error::NoSuchService { .. })));
+        assert_eq!(rival.call("/a", "hello").await.unwrap(), "hello");
+    });
+}
+
+#[tokio::test]
+async fn a_fresh_name_that_is_taken_is_an_error_and_leaves_nothing() {
+    let router = TestRouter::start().await;
+    let rival = Bus::connect(&router.unix).await.unwrap();
+    let taken = rival.register("/a", |_: Call| async { Ok("rival") }).await.unwrap();
+    let bus = Bus::connect(&router.unix).await.unwrap();
+    let error = bus.register("/a", echo).await.unwrap_err();
+    assert!(matches!(&error, Error::AlreadyRegistered { service_id, .. } if service_id == "/a"));
+    let status = bus.status();
+    assert!(status.is_settled && status.refused.is_empty());
+    assert_eq!(bus.call("/a", "").await.unwrap(), "rival", "nobody serves it here");
+    taken.unregister().await.unwrap();
+    assert!(matches!(bus.call("/a", "").await, Err(Error::NoSuchService { .. })));
+    let registration = bus.register("/a", echo).await.unwrap();
+    assert_eq!(rival.call("/a", "hello").await.unwrap(), "hello");
+    drop(registration);
+    // In this process as well.
+    let inside = bus.in_process().register("/a", echo).await.unwrap();
+    let error = bus.register("/a", echo).await.unwrap_err();
+    assert!(matches!(error, Error::AlreadyRegistered { .. }));
+    assert!(matches!(rival.call("/a", "").await, Err(Error::NoSuchService { .. })));
+    drop(inside);
+    router.stop().await;
+}
+
+async fn refuse(peer: &mut Peer) {
+    peer.send(RegisterReply { code: 409, message: "not now".into() }).await;
+}
+
+#[tokio::test]
+async fn the_pauses_grow() {
+    let router = FakeRouter::start().await;
+    let first = Duration::from_millis(10);
+    let longest = Duration::from_millis(200);
+    let reconnect = Reconnect::default().first_delay(first).longest_delay(longest);
+    let bus = Bus::builder().reconnect(reconnect).connect_lazy(&router.address).unwrap();
+    let registration = bus.register("/s", echo).await.unwrap();
+    let mut peer = router.accept().await;
+    assert_eq!(peer.expect::<RegisterRequest>().await.service_id, "/s");
+    let mut ceiling = first;
+    let mut seen = 0;
+    for time in 1..=12 {
+        let begun = Instant::now();
+        refuse(&mut peer).await;
+        let mut watch = bus.watch();
+        let told =
+            watch.wait_for(|status| status.refused.iter().any(|refused| refused.refusals == time));
+        // The pause may be too short to be seen.
+        let status = tokio::select! {
+            biased;
+            status = told => Some(status.unwrap()),
+            RegisterRequest { .. } = peer.expect() => None,
+        };
+        if let Some(status) = status {
+            seen += 1;
+            let retry_in = status.refused[0].retry_in;
+            assert!(retry_in <= ceiling, "{retry_in:?} after {time} refusals");
+            assert!(status.refused[0].error.to_string().contains("not now"));
+            // The next request is on its way at last, but not before its time.
+            let RegisterRequest { .. } = peer.expect().await;
+            assert!(begun.elapsed() >= retry_in, "{:?} for {retry_in:?}", begun.elapsed());
+        }
+        ceiling = longest.min(2 * ceiling);
+    }
+    assert!(seen > 0);
+    peer.send(RegisterReply::default()).await;
+    let mut watch = bus.watch();
+    let is_taken = watch.wait_for(|status| status.is_settled && status.refused.is_empty());
+    soon("the name", is_taken).await.unwrap();
+    assert!(matches!(registration.announcement(), Announcement::Confirmed));
+    peer.expect_nothing_behind().await;
+}
+
+// A topic that a router refuses is no different; events of this process come all the same.
+#[tokio::test]
+async fn topics_are_asked_for_again_too() {
+    let router = FakeRouter::start().await;
+    fastrand::seed(SEED);
+    let reconnect = Reconnect::default().first_delay(FIRST);
+    let bus = Bus::builder().reconnect(reconnect).connect_lazy(&router.address).unwrap();
+    let mut events = bus.subscribe("t").await.unwrap();
+    let _other = bus.subscribe("other").await.unwrap();
+    let mut peer = router.accept().await;
+    for (topic, code) in [("other", 0), ("t", 400)] {
+        assert_eq!(peer.expect::<SubscribeRequest>().await.topic, topic);
+        peer.send(SubscribeReply { code, message: "no".into() }).await;
+    }
+    let mut watch = bus.watch();
+    let refused = watch.wait_for(|status| !status.refused.is_empty());
+    let status = soon("the refusal", refused).await.unwrap();
+    assert_eq!((status.refused[0].kind, status.refused[0].name.as_str()), (NameKind::Topic, "t"));
+    bus.in_process().broadcast("t", "event").await.unwrap();
+    assert_eq!(soon("the event", events.next()).await.unwrap().unwrap().data, "event");
+    assert_eq!(peer.expect::<SubscribeRequest>().await.topic, "t");
+    peer.send(SubscribeReply::default()).await;
+    let mut watch = bus.watch();
+    soon("the topic", watch.wait_for(|status| status.refused.is_empty())).await.unwrap();
+    assert!(matches!(events.announcement(), Announcement::Confirmed));
+}
+
+#[tokio::test]
+async fn what_is_asked_for_again_is_still_refused() {
+    let router = FakeRouter::start().await;
+    fastrand::seed(SEED);
+    let reconnect = Reconnect::default().first_delay(FIRST);
+    let bus = Bus::builder().reconnect(reconnect).connect_lazy(&router.address).unwrap();
+    let registration = bus.register("/s", echo).await.unwrap();
+    let mut peer = router.accept().await;
+    let RegisterRequest { .. } = peer.expect().await;
+    refuse(&mut peer).await;
+    let RegisterRequest { .. } = peer.expect().await;
+    // The last that is known of it.
+    assert_eq!(bus.status().refused.len(), 1);
+    assert!(matches!(registration.announcement(), Announcement::Refused(_)));
+}

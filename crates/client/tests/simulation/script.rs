@@ -1,0 +1,546 @@
+//! What happens in a run, step by step. All of it is decided by the seed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use gsb_client::{Bus, Connection, Reconnect};
+use gsb_net::memory::{Conditions, Network};
+use gsb_proto::Framing;
+use gsb_router::{Router, RouterConfig, RouterStatus, ShutdownHandle};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::calls::{self, End, Mode, Order, Served};
+use crate::events::{self, Publish, Stop};
+use crate::world::{Kind, Millis, SLACK, World, kind_of, pause};
+
+pub(crate) const NAMES: &[&str] = &["/a", "/a/b", "/a/b/c", "/c", "/d"];
+pub(crate) const ADDRESSES: &[&str] =
+    &["/a", "/a/b", "/a/b/c", "/c", "/c/x", "/a/x", "/a/b/x", "/d", "/ab"];
+pub(crate) const TOPICS: &[&str] = &["t", "t/u", "t/v", "u/v", "t/u/v"];
+const PATTERNS: &[&str] = &["t", "t/u", "t/*", "**", "t/**", "*/v", "u/v"];
+
+/// A network has one address, which is called so.
+pub(crate) const LABEL: &str = "tcp://127.0.0.1:1";
+
+/// Longer than any handler takes, in ms.
+const PATIENT: Millis = 200_000;
+
+/// More clients would only dilute the collisions.
+const MOST_CLIENTS: usize = 5;
+
+/// How much goes wrong in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weather {
+    /// No connection is lost.
+    Calm,
+    Rough,
+}
+
+pub(crate) struct Simulation {
+    pub(crate) rng: Rng,
+    pub(crate) world: Arc<World>,
+    pub(crate) network: Network,
+    pub(crate) clients: Vec<Arc<Client>>,
+    /// What is under way.
+    pub(crate) tasks: Vec<Task>,
+    /// Subscriptions, which end when they are told to.
+    pub(crate) listeners: Vec<JoinHandle<()>>,
+    router: Option<RunningRouter>,
+    /// What the routers of this run say of themselves.
+    pub(crate) routers: Vec<RouterStatus>,
+    weather: Weather,
+    /// Whether anybody waits for the router.
+    waits: bool,
+    next_client: usize,
+}
+
+pub(crate) struct Task {
+    pub(crate) what: String,
+    pub(crate) handle: JoinHandle<()>,
+    /// Whether it may be dropped half way. Whoever serves a client may not.
+    may_be_dropped: bool,
+}
+
+pub(crate) struct RunningRouter {
+    stop: ShutdownHandle,
+    task: JoinHandle<()>,
+}
+
+/// A client; what is kept for it is dropped with the last of its tasks.
+pub(crate) struct Client {
+    pub(crate) id: usize,
+    /// Whether its own events come back to it from the router.
+    pub(crate) echoes: bool,
+    /// Whether it reconnects for ever.
+    pub(crate) lasts: bool,
+    pub(crate) kept: Mutex<Kept>,
+}
+
+/// What is kept for a client.
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// `None` if the client has left.
+    pub(crate) bus: Option<Bus>,
+    pub(crate) services: Vec<Served>,
+    /// Whoever listens ends with it.
+    pub(crate) subscriptions: Vec<oneshot::Sender<Stop>>,
+    publisher: Option<mpsc::UnboundedSender<Publish>>,
+}
+
+impl Client {
+    pub(crate) fn bus(&self) -> Option<Bus> {
+        self.kept.lock().bus.clone()
+    }
+
+    /// The bus if it has not ended.
+    pub(crate) fn live_bus(&self) -> Option<Bus> {
+        let is_live = |bus: &Bus| !matches!(bus.status().connection, Connection::Closed(_));
+        self.bus().filter(is_live)
+    }
+
+    /// Lets go of all that is kept.
+    pub(crate) fn leave(&self) -> Option<Bus> {
+        let mut kept = std::mem::take(&mut *self.kept.lock());
+        kept.bus.take()
+    }
+}
+
+impl Simulation {
+    /// `waits` is whether calls and broadcasts may wait for the router.
+    pub(crate) fn new(seed: u64, world: &Arc<World>, waits: bool) -> Self {
+        // Clients draw their pauses from this one.
+        fastrand::seed(seed);
+        let mut rng = Rng::with_seed(seed);
+        let longest = choose(&mut rng, &[0, 5, 5, 20]);
+        let capacity = choose(&mut rng, &[64 << 10, 1000, 200]);
+        let delay = Duration::ZERO..=Duration::from_millis(longest);
+        let network = Network::new(seed, Conditions { delay, capacity });
+        let weather = choose(&mut rng, &[Weather::Calm, Weather::Rough, Weather::Rough]);
+        world.log(format_args!("{weather:?}, up to {longest} ms, {capacity} bytes"));
+        world.facts().calm_but = (weather == Weather::Calm).then(BTreeSet::new);
+        Simulation {
+            rng,
+            world: world.clone(),
+            network,
+            clients: Vec::new(),
+            tasks: Vec::new(),
+            listeners: Vec::new(),
+            router: None,
+            routers: Vec::new(),
+            weather,
+            waits,
+            next_client: 0,
+        }
+    }
+
+    /// Lets it all happen. What is under way at the end goes on.
+    pub(crate) async fn play(&mut self) {
+        if self.weather == Weather::Calm || self.rng.u8(0..4) > 0 {
+            self.start_router();
+        }
+        for _ in 0..self.rng.usize(2..=4) {
+            self.add_client().await;
+        }
+        for _ in 0..self.rng.usize(0..12) {
+            self.register();
+        }
+        for _ in 0..self.rng.usize(30..=120) {
+            self.step().await;
+            let (rng, world) = (&mut self.rng, &self.world);
+            let time = match rng.u8(0..20) {
+                0..10 => 0,
+                10..16 => rng.u64(1..=20),
+                16..19 => rng.u64(1..=200),
+                _ => rng.u64(1..=3000),
+            };
+            pause(time).await;
+            if !world.facts().problems.is_empty() {
+                return;
+            }
+        }
+    }
+
+    async fn step(&mut self) {
+        self.tasks.retain(|task| !task.handle.is_finished());
+        let wild = self.weather == Weather::Rough;
+        // Without a router little happens.
+        if self.router.is_none() && self.rng.u8(0..8) == 0 {
+            self.start_router();
+        }
+        match self.rng.u32(0..100) {
+            0..14 => self.register(),
+            14..19 => self.unregister(),
+            19..49 => self.call(),
+            49..57 => self.subscribe(),
+            57..60 => self.unsubscribe(),
+            60..78 => self.broadcast(),
+            78..83 => self.drop_something(),
+            83..86 if wild => {
+                let is_cut = self.network.cut_one();
+                self.world.log(format_args!("a connection is cut: {is_cut}"));
+            }
+            86 if wild => {
+                self.world.log("all connections are cut");
+                self.network.cut_all();
+            }
+            87..91 if wild => self.start_or_stop_router().await,
+            91..93 if wild => self.leave(),
+            93 => self.shut_down(),
+            94..96 if self.clients.len() < MOST_CLIENTS => self.add_client().await,
+            _ => self.call(),
+        }
+    }
+
+    // The router.
+
+    fn start_router(&mut self) {
+        // Another may not have let go yet.
+        let Ok(listener) = self.network.listen() else {
+            return;
+        };
+        match Router::bind_memory(RouterConfig::default(), listener) {
+            Ok(router) => {
+                self.world.log("a router starts");
+                self.routers.push(router.status());
+                let stop = router.shutdown_handle();
+                let task = tokio::spawn(router.run());
+                self.router = Some(RunningRouter { stop, task });
+            }
+            Err(error) => self.world.problem(format_args!("no router starts: {error}")),
+        }
+    }
+
+    async fn start_or_stop_router(&mut self) {
+        let Some(router) = self.router.take() else {
+            return self.start_router();
+        };
+        let is_graceful = self.rng.bool();
+        self.world.log(format_args!("the router is stopped, gracefully: {is_graceful}"));
+        match is_graceful {
+            true => router.stop.shutdown(),
+            false => router.task.abort(),
+        }
+        self.world.facts().stopping += 1;
+        let world = self.world.clone();
+        self.serve("the router that stops".to_owned(), async move {
+            drop(router.task.await);
+            world.facts().stopping -= 1;
+        });
+        match self.rng.u8(0..3) {
+            // Another one at once, perhaps while the first lets go.
+            0 => {
+                pause(self.rng.u64(0..10)).await;
+                self.start_router();
+            }
+            1 => {
+                pause(self.rng.u64(0..3000)).await;
+                self.start_router();
+            }
+            _ => {}
+        }
+    }
+
+    /// There is a router from now on.
+    pub(crate) async fn ensure_router(&mut self) {
+        while self.router.is_none() {
+            self.start_router();
+            pause(10).await;
+        }
+    }
+
+    pub(crate) async fn stop_router(&mut self) {
+        if let Some(router) = self.router.take() {
+            router.stop.shutdown();
+            let stopped = tokio::time::timeout(Duration::from_secs(5), router.task).await;
+            self.world.expect(matches!(stopped, Ok(Ok(()))), || "the router does not stop".into());
+        }
+    }
+
+    // Clients.
+
+    pub(crate) async fn add_client(&mut self) {
+        let (rng, waits) = (&mut self.rng, self.waits);
+        let millis = Duration::from_millis;
+        let lasting = Reconnect::default()
+            .first_delay(millis(rng.u64(1..=200)))
+            .longest_delay(millis(rng.u64(1000..=8000)));
+        let reconnect = match rng.u8(0..10) {
+            0 => None,
+            1 => Some(lasting.attempts(rng.u32(0..4))),
+            2 => Some(Reconnect::default()),
+            _ => Some(lasting),
+        };
+        let lasts = reconnect.as_ref().is_some_and(|it| *it == it.clone().attempts(None));
+        let echoes = rng.u8(0..8) == 0;
+        let buffer_limit = choose(rng, &[16 << 20, 16 << 20, 600]);
+        let outbox_limit = choose(rng, &[16 << 20, 16 << 20, 300]);
+        // On a narrow connection so impatient a client may take its router for dead.
+        let is_patient = self.weather == Weather::Calm || rng.u8(0..4) > 0;
+        let ping_timeout = if is_patient { 30_000 } else { 2000 };
+        let builder = Bus::builder()
+            .network(self.network.clone())
+            .framing(if echoes { Framing::Classic } else { Framing::Packet })
+            .max_running(choose(rng, &[1000, 1000, 1000, 2]))
+            .buffer_limit(buffer_limit)
+            .outbox_limit(outbox_limit)
+            .request_timeout(millis(choose(rng, &[10_000, 10_000, 10_000, 100])))
+            .ping_timeout(millis(ping_timeout))
+            .wait_for_router(millis(if waits { choose(rng, &[0, 50, 3000]) } else { 0 }))
+            .reconnect(reconnect.clone());
+        // Not to be connected to at once is what the other is for.
+        let connected = match rng.bool() {
+            true => builder.clone().connect(LABEL).await.ok(),
+            false => None,
+        };
+        let Some(bus) = connected.or_else(|| builder.connect_lazy(LABEL).ok()) else {
+            return self.world.problem("a label is no address");
+        };
+        if self.weather == Weather::Calm {
+            let settled = bus.settled().await;
+            self.world.expect(settled.is_ok(), || format!("no connection: {settled:?}"));
+        }
+        let id = self.next_id();
+        self.world.log(format_args!("client {id}: echoes: {echoes}, {reconnect:?}"));
+        let (publisher, orders) = mpsc::unbounded_channel();
+        let publishing = events::publish(self.world.clone(), id, echoes, bus.clone(), orders);
+        let kept = Kept { bus: Some(bus), publisher: Some(publisher), ..Kept::default() };
+        self.clients.push(Arc::new(Client { id, echoes, lasts, kept: Mutex::new(kept) }));
+        self.serve(format!("the publisher of client {id}"), publishing);
+    }
+
+    pub(crate) fn next_id(&mut self) -> usize {
+        self.next_client += 1;
+        self.next_client - 1
+    }
+
+    fn client(&mut self) -> Option<(Arc<Client>, Bus)> {
+        let client = self.rng.choice(&self.clients)?.clone();
+        let bus = client.bus()?;
+        Some((client, bus))
+    }
+
+    fn leave(&mut self) {
+        if self.clients.len() <= 2 {
+            return;
+        }
+        let client = self.clients.swap_remove(self.rng.usize(0..self.clients.len()));
+        let how = self.rng.bool();
+        self.world.log(format_args!("client {} leaves, closing: {how}", client.id));
+        let bus = client.leave().filter(|_| how);
+        if let Some(bus) = bus {
+            self.serve(format!("closing of client {}", client.id), bus.close());
+        }
+    }
+
+    fn shut_down(&mut self) {
+        // Where nothing is lost, there is time for all that was accepted to be served.
+        let is_calm = self.weather == Weather::Calm;
+        let patience = if is_calm { PATIENT } else { self.rng.u64(0..3000) };
+        let Some((client, bus)) = self.client() else {
+            return;
+        };
+        if let Some(calm_but) = &mut self.world.facts().calm_but
+            && !calm_but.insert(client.id)
+            && !calls::SHUTDOWN_WAITS_FOR_OTHERS
+        {
+            return;
+        }
+        let (world, id) = (self.world.clone(), client.id);
+        let shutting_down = async move {
+            let started = world.now();
+            world.log(format_args!("client {id} shuts down in {patience} ms"));
+            let result = bus.shutdown(Duration::from_millis(patience)).await;
+            world.log(format_args!("client {id} is shut down: {result:?}"));
+            if let Err(error) = &result {
+                world.reach(format_args!("shutdown: {}", kind_of(error)));
+                world.expect(!is_calm, || format!("client {id} was given enough time"));
+            }
+            let after = world.now() - started;
+            world.expect(after <= patience + SLACK, || "a shutdown has taken too long".into());
+            let has_ended = bus.settled().await.is_err();
+            world.expect(has_ended, || "a bus works after its shutdown".into());
+        };
+        self.serve(format!("shutdown of client {id}"), shutting_down);
+    }
+
+    // What clients do.
+
+    /// Does something that may not be dropped half way.
+    fn serve(&mut self, what: String, future: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.push(Task { what, handle: tokio::spawn(future), may_be_dropped: false });
+    }
+
+    fn spawn(&mut self, what: String, future: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.push(Task { what, handle: tokio::spawn(future), may_be_dropped: true });
+    }
+
+    fn drop_something(&mut self) {
+        let droppable = self.tasks.iter().filter(|task| task.may_be_dropped).collect::<Vec<_>>();
+        if let Some(task) = self.rng.choice(&droppable) {
+            self.world.log(format_args!("{} is dropped", task.what));
+            task.handle.abort();
+        }
+    }
+
+    fn register(&mut self) {
+        let name = choose(&mut self.rng, NAMES);
+        let kinds = [Kind::Reply, Kind::Reply, Kind::Stream, Kind::Push];
+        let kind = choose(&mut self.rng, &kinds);
+        let in_process = self.rng.u8(0..6) == 0;
+        let Some((client, bus)) = self.client() else {
+            return;
+        };
+        let world = self.world.clone();
+        let what = format!("registering {name} by client {}", client.id);
+        self.spawn(what, async move {
+            let served = Served::register(&world, client.id, &bus, name, kind, in_process).await;
+            if let Ok(served) = served {
+                let mut kept = client.kept.lock();
+                if kept.bus.is_some() {
+                    kept.services.push(served);
+                } else {
+                    // Dropping it may run anything.
+                    drop(kept);
+                    drop(served);
+                }
+            }
+        });
+    }
+
+    fn unregister(&mut self) {
+        let Some((client, _)) = self.client() else {
+            return;
+        };
+        let served = {
+            let mut kept = client.kept.lock();
+            let count = kept.services.len();
+            (count > 0).then(|| kept.services.swap_remove(self.rng.usize(0..count)))
+        };
+        let Some(served) = served else {
+            return;
+        };
+        let service = served.service();
+        if self.rng.bool() {
+            self.world.log(format_args!("service {service} is dropped"));
+            return drop(served);
+        }
+        let world = self.world.clone();
+        self.spawn(format!("unregistering service {service}"), async move {
+            let result = served.unregister().await;
+            world.log(format_args!("service {service} is unregistered: {result:?}"));
+        });
+    }
+
+    /// Makes an order up; `depth` is how many may be nested in it.
+    fn order(&mut self, depth: usize) -> usize {
+        let rng = &mut self.rng;
+        let modes = [Mode::Call, Mode::Call, Mode::Stream, Mode::Push];
+        let mut order = Order::new(choose(rng, &modes), choose(rng, ADDRESSES));
+        order.in_process = rng.u8(0..8) == 0;
+        order.padding = choose(rng, &[0, 0, 10, 100, 3000]);
+        order.timeout = match rng.u8(0..10) {
+            // Only such a call shows that nobody ends it.
+            0..3 => None,
+            3..5 => Some(rng.u64(0..100)),
+            5..7 => Some(rng.u64(0..2000)),
+            _ => Some(10_000),
+        };
+        if self.waits {
+            order.wait_for_router = choose(rng, &[0, 0, 100, 5000]);
+        }
+        order.delay = choose(rng, &[0, 0, 1, 20, 400, 2000]);
+        order.items = rng.usize(0..8);
+        order.end = match rng.u8(0..20) {
+            0..2 => End::Fail,
+            2 => End::Refuse,
+            3 => End::Panic,
+            _ => End::Good,
+        };
+        order.pause = choose(rng, &[0, 0, 10, 200]);
+        order.wanted = if rng.u8(0..6) == 0 { rng.usize(0..5) } else { usize::MAX };
+        if depth > 0 && rng.u8(0..5) == 0 {
+            order.nested = Some(self.order(depth - 1));
+        }
+        let mut facts = self.world.facts();
+        facts.orders.push(order);
+        facts.orders.len() - 1
+    }
+
+    /// Several at once, so that some are under way when something happens.
+    fn call(&mut self) {
+        for _ in 0..self.rng.usize(1..=3) {
+            self.call_once();
+        }
+    }
+
+    fn call_once(&mut self) {
+        let Some((client, bus)) = self.client() else {
+            return;
+        };
+        let id = self.order(2);
+        let (mode, address) = {
+            let facts = self.world.facts();
+            (facts.orders[id].mode, facts.orders[id].address.clone())
+        };
+        self.world.log(format_args!("call {id}: {mode:?} by client {} to {address}", client.id));
+        let calling = calls::perform(self.world.clone(), client.id, bus, id);
+        self.spawn(format!("call {id}"), calling);
+    }
+
+    fn subscribe(&mut self) {
+        let topic = choose(&mut self.rng, PATTERNS);
+        let in_process = self.rng.u8(0..6) == 0;
+        let slowness = choose(&mut self.rng, &[0, 0, 0, 5, 50]);
+        let Some((client, bus)) = self.client() else {
+            return;
+        };
+        let bus = if in_process { bus.in_process() } else { bus };
+        let (stop, stopped) = oneshot::channel();
+        client.kept.lock().subscriptions.push(stop);
+        let (world, id, echoes) = (self.world.clone(), client.id, client.echoes);
+        let listening = events::subscribe(world, id, echoes, bus, topic, slowness, stopped);
+        self.listeners.push(tokio::spawn(listening));
+    }
+
+    fn unsubscribe(&mut self) {
+        let Some((client, _)) = self.client() else {
+            return;
+        };
+        let mut kept = client.kept.lock();
+        let count = kept.subscriptions.len();
+        if count > 0 {
+            let stop = kept.subscriptions.swap_remove(self.rng.usize(0..count));
+            let _ = stop.send(choose(&mut self.rng, &[Stop::Unsubscribe, Stop::Drop]));
+        }
+    }
+
+    fn broadcast(&mut self) {
+        let topics = if self.rng.u8(0..8) == 0 { PATTERNS } else { TOPICS };
+        let topic = choose(&mut self.rng, topics);
+        let in_process = self.rng.u8(0..6) == 0;
+        let patience = (self.rng.u8(0..8) == 0).then(|| self.rng.u64(0..20));
+        let Some((client, _)) = self.client() else {
+            return;
+        };
+        if let Some(publisher) = &client.kept.lock().publisher {
+            for _ in 0..self.rng.usize(1..4) {
+                let _ = publisher.send(Publish { topic, in_process, patience });
+            }
+        }
+    }
+
+    /// Lets go of all publishers, so that their tasks end with what they have still to do.
+    pub(crate) fn stop_publishing(&mut self) {
+        for client in &self.clients {
+            client.kept.lock().publisher = None;
+        }
+    }
+}
+
+pub(crate) fn choose<T: Clone>(rng: &mut Rng, all: &[T]) -> T {
+    all[rng.usize(0..all.len())].clone()
+}

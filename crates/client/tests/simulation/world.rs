@@ -1,0 +1,132 @@
+//! What a run knows of itself: what was done, what came of it, and what should not have.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gsb_client::Error;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::time::Instant;
+
+use crate::calls::Order;
+use crate::events::{EventFacts, SubscriptionFacts};
+
+/// How much later than promised something may be, in ms: timers are that coarse.
+pub(crate) const SLACK: u64 = 5;
+
+/// In ms since the run began.
+pub(crate) type Millis = u64;
+
+pub(crate) struct World {
+    start: Instant,
+    facts: Mutex<Facts>,
+}
+
+#[derive(Default)]
+pub(crate) struct Facts {
+    pub(crate) trace: Vec<String>,
+    /// Broken promises.
+    pub(crate) problems: Vec<String>,
+    /// What has come up at least once; runs in which little does prove little.
+    pub(crate) reached: BTreeSet<String>,
+    /// No connection is lost in this run but those of these clients, which were shut down.
+    pub(crate) calm_but: Option<BTreeSet<usize>>,
+    /// Routers that stop: until they have, they serve those who are connected, and another may be there.
+    pub(crate) stopping: usize,
+    pub(crate) services: Vec<ServiceFacts>,
+    pub(crate) orders: Vec<Order>,
+    pub(crate) events: Vec<EventFacts>,
+    pub(crate) subscriptions: Vec<SubscriptionFacts>,
+    /// Handlers that somebody keeps, and calls that they are at.
+    pub(crate) witnesses: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Reply,
+    Stream,
+    Push,
+}
+
+/// A service that was to be registered at least.
+#[derive(Debug, Clone)]
+pub(crate) struct ServiceFacts {
+    /// The client.
+    pub(crate) owner: usize,
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) in_process: bool,
+    /// When it was taken back; whoever calls later must not get there.
+    pub(crate) gone: Option<Millis>,
+}
+
+impl World {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(World { start: Instant::now(), facts: Mutex::default() })
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        millis(self.start.elapsed())
+    }
+
+    pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock()
+    }
+
+    pub(crate) fn log(&self, line: impl Display) {
+        let line = format!("{:>7} {line}", self.now());
+        self.facts().trace.push(line);
+    }
+
+    /// Something was promised and is not so.
+    pub(crate) fn problem(&self, line: impl Display) {
+        self.log(format_args!("!!! {line}"));
+        self.facts().problems.push(line.to_string());
+    }
+
+    pub(crate) fn reach(&self, what: impl Display) {
+        self.facts().reached.insert(what.to_string());
+    }
+
+    pub(crate) fn expect(&self, is_so: bool, line: impl FnOnce() -> String) {
+        if !is_so {
+            self.problem(line());
+        }
+    }
+}
+
+pub(crate) fn millis(time: Duration) -> Millis {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Waits; not even for other tasks if there is nothing to wait for.
+pub(crate) async fn pause(time: Millis) {
+    if time > 0 {
+        tokio::time::sleep(Duration::from_millis(time)).await;
+    }
+}
+
+/// Whether a service of this name gets the calls to an address.
+pub(crate) fn serves(name: &str, address: &str) -> bool {
+    address.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What kind of an error it is, in a word.
+pub(crate) fn kind_of(error: &Error) -> &'static str {
+    match error {
+        Error::AlreadyRegistered { .. } => "already registered",
+        Error::NoSuchService { .. } => "no such service",
+        Error::BadRequest { .. } => "bad request",
+        Error::Busy { .. } => "busy",
+        Error::ServiceFailure { .. } => "service failure",
+        Error::Timeout { .. } => "timeout",
+        Error::IsStream { .. } => "is a stream",
+        Error::Overflow { .. } => "overflow",
+        Error::NotSent(_) => "not sent",
+        Error::ConnectionLost(_) => "connection lost",
+        Error::ShutDown => "shut down",
+        Error::Unfinished { .. } => "unfinished",
+        _ => "another error",
+    }
+}
