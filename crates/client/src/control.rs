@@ -69,6 +69,11 @@ impl Control {
         Ok((request, outcome))
     }
 
+    /// Whether a request waits for a reply of this kind.
+    pub(crate) fn waits_for(&self, kind: MessageKind) -> bool {
+        queue_of(kind).is_some_and(|queue| !self.queues[queue].is_empty())
+    }
+
     /// Everything that waits; nothing will be answered any more.
     pub(crate) fn into_requests(self) -> impl Iterator<Item = Request> {
         self.queues.into_iter().flatten()

@@ -96,6 +96,7 @@ impl Shared {
             let asked = match request.then {
                 Then::Tell(waiting) => {
                     after.tell.push((waiting, outcome));
+                    after.status_changed |= frame.kind == MessageKind::UnregisterReply;
                     return Ok(false);
                 }
                 Then::Announced(asked) => asked,

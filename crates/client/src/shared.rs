@@ -1,6 +1,7 @@
 //! What the handles of a bus and its tasks share.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,10 +21,8 @@ use crate::control::{Outcome, Request, Then};
 use crate::error::{Error, LostReason};
 use crate::queue::Queue;
 use crate::services::{Handling, ServiceEntry};
-use crate::state::{Afterwards, Phase, Session, State, unsent};
-use crate::status::{
-    Announcement, Connection, NameKind, Numbered, RouterInfo, Status, StatusWatch,
-};
+use crate::state::{Afterwards, Phase, Session, State};
+use crate::status::{Announcement, NameKind, Numbered, RouterInfo, Status, StatusWatch};
 use crate::subscriptions::{Broadcast, Origin};
 use crate::timeouts::in_time;
 
@@ -43,6 +42,8 @@ pub(crate) struct Shared {
     last_call: AtomicU64,
     pub(crate) state: Mutex<State>,
     status: watch::Sender<Numbered>,
+    /// The status may have changed.
+    changed: Notify,
     /// The last handle was dropped, or the bus has ended.
     finish: Notify,
     /// There is something new to be asked for again later.
@@ -71,6 +72,7 @@ impl Shared {
             last_call: AtomicU64::new(0),
             status: watch::Sender::new(Numbered { version: 0, status: state.status() }),
             state: Mutex::new(state),
+            changed: Notify::new(),
             finish: Notify::new(),
             retry: Notify::new(),
             handling: Arc::default(),
@@ -103,6 +105,7 @@ impl Shared {
         after.run();
         if let Some(published) = published {
             self.publish(published);
+            self.changed.notify_waiters();
         }
         result
     }
@@ -123,12 +126,22 @@ impl Shared {
         self.status.borrow().status.clone()
     }
 
+    /// Waits until `look` finds something in the state. Those who wait are woken in the order in which
+    /// they came.
+    async fn when<R>(&self, mut look: impl FnMut(&State) -> Option<R>) -> R {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(found) = look(&self.state.lock()) {
+                return found;
+            }
+            changed.await;
+        }
+    }
+
     /// Waits until `is_it` says so of the status.
-    pub(crate) async fn wait_for(&self, mut is_it: impl FnMut(&Status) -> bool) -> Status {
-        let mut status = self.status.subscribe();
-        let found = status.wait_for(|known| is_it(&known.status)).await;
-        // The sender lives as long as `self`.
-        found.map_or_else(|_| self.status(), |known| known.status.clone())
+    pub(crate) async fn wait_for(&self, is_it: impl Fn(&Status) -> bool) -> Status {
+        self.when(|state| Some(state.status()).filter(|status| is_it(status))).await
     }
 
     /// The changes of the status, for who does not hold the bus.
@@ -138,25 +151,15 @@ impl Shared {
 
     /// The link of the connection, when there is one; waits for it no longer than until `deadline`.
     async fn link(&self, deadline: Option<Instant>) -> Result<Arc<Link>, Error> {
-        loop {
-            let (error, has_ended) = match &self.state.lock().phase {
-                Phase::Up(session) => return Ok(session.link.clone()),
-                Phase::Down(reason) => (unsent(reason), false),
-                Phase::Ended(reason) => (unsent(reason), true),
-                Phase::InProcess => (unsent(&LostReason::NotYet), true),
-            };
-            let Some(deadline) = deadline.filter(|_| !has_ended) else {
-                return Err(error);
-            };
-            let decided = self.wait_for(|status| {
-                matches!(status.connection, Connection::Connected(_) | Connection::Closed(_))
-            });
-            if tokio::time::timeout_at(deadline, decided).await.is_err() {
-                return Err(error);
-            }
-            // The status is published a little later than the state changes.
-            tokio::task::yield_now().await;
-        }
+        let Some(deadline) = deadline else {
+            return self.state.lock().link();
+        };
+        let decided = self.when(|state| match state.phase {
+            Phase::Down(_) => None,
+            _ => Some(state.link()),
+        });
+        let decided = tokio::time::timeout_at(deadline, decided).await;
+        decided.unwrap_or_else(|_| self.state.lock().link())
     }
 
     /// Nobody holds the bus any more. What was sent has some time to leave.
@@ -489,18 +492,16 @@ impl Shared {
     /// longer than until the deadline; then ends the bus.
     pub(crate) async fn shut_down(&self, patience: Duration) -> Outcome {
         let work = async {
-            // Until the router has confirmed it, calls may come that it has accepted: they are served.
-            let answers = self.change(|state, after| {
+            self.change(|state, after| {
                 state.is_stopping = true;
-                let names = state.announcements.names(NameKind::Service);
-                let names = names.iter();
-                let back = names.map(|id| state.remove_name(NameKind::Service, id, after));
-                back.collect::<Vec<_>>()
+                for id in state.announcements.names(NameKind::Service) {
+                    drop(state.remove_name(NameKind::Service, &id, after));
+                }
             });
-            for answer in answers {
-                // Whatever the router says, more calls do not come.
-                let _ = answer.await;
-            }
+            // Until the router has confirmed it, calls may come that it has accepted: they are served.
+            // That goes for names that others have given back, too.
+            let is_unknown = |state: &State| (!state.is_unregistering()).then_some(());
+            self.when(is_unknown).await;
             self.handling.wait().await;
             if let Ok(link) = self.link(None).await {
                 link.drained().await;

@@ -128,10 +128,25 @@ impl State {
         }
     }
 
+    /// The link of the connection, if there is one.
+    pub(crate) fn link(&self) -> Result<Arc<Link>, Error> {
+        match &self.phase {
+            Phase::Up(session) => Ok(session.link.clone()),
+            Phase::Down(reason) | Phase::Ended(reason) => Err(unsent(reason)),
+            Phase::InProcess => Err(unsent(&LostReason::NotYet)),
+        }
+    }
+
     /// Whether names may be registered or subscribed.
     pub(crate) fn check_new(&self) -> Result<(), Error> {
         self.check()?;
         if self.is_stopping { Err(Error::ShutDown) } else { Ok(()) }
+    }
+
+    /// Whether the router may still send calls for names that were given back.
+    pub(crate) fn is_unregistering(&self) -> bool {
+        let waits = |session: &Session| session.control.waits_for(MessageKind::UnregisterReply);
+        matches!(&self.phase, Phase::Up(session) if waits(session))
     }
 
     pub(crate) fn is_connected_over(&self, link: &Arc<Link>) -> bool {

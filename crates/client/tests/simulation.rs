@@ -79,12 +79,12 @@ struct Run {
     reached: BTreeSet<String>,
 }
 
-fn run(seed: u64, waits: bool) -> Run {
+fn run(seed: u64) -> Run {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().unwrap();
     let world = runtime.block_on(async {
         let world = World::new();
-        Simulation::new(seed, &world, waits).run().await;
+        Simulation::new(seed, &world).run().await;
         world
     });
     drop(runtime);
@@ -112,7 +112,7 @@ fn run_all(first: u64, runs: u64) -> (Vec<Run>, BTreeSet<String>) {
             }
             let seed = first.wrapping_add(at);
             *current.lock() = Some((seed, Instant::now()));
-            let mut run = run(seed, true);
+            let mut run = run(seed);
             reached.lock().append(&mut run.reached);
             if !run.problems.is_empty() {
                 failed.lock().push(run);
@@ -159,16 +159,12 @@ fn whatever_happens_the_promises_hold() {
     panic!("the seed {} breaks a promise: {}", first.seed, first.problems[0]);
 }
 
-/// Whether those who wait for the router go on in the same order each time. While they are woken by a
-/// `tokio::sync::watch`, which chooses at random, they do not.
-const WAITING_REPEATS_ITSELF: bool = false;
-
 #[test]
 fn a_run_repeats_itself() {
     let first = setting("GSB_SIM_SEED").unwrap_or_else(|| RandomState::new().hash_one(()));
     println!("GSB_SIM_SEED={first}");
     for seed in (0..20).map(|at| first.wrapping_add(at)) {
-        let (once, again) = (run(seed, WAITING_REPEATS_ITSELF), run(seed, WAITING_REPEATS_ITSELF));
+        let (once, again) = (run(seed), run(seed));
         let different = once.trace.iter().zip(&again.trace).find(|(one, other)| one != other);
         assert_eq!(different, None, "seed {seed}");
         assert_eq!(once.trace.len(), again.trace.len(), "seed {seed}");

@@ -11,9 +11,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use gsb_client::{Bus, Call, Endpoint, Error, Failure, Registration, WeakBus};
 
-use crate::world::{
-    Facts, Kind, Millis, SLACK, ServiceFacts, World, kind_of, millis, pause, serves,
-};
+use crate::world::{Kind, Millis, SLACK, ServiceFacts, World, kind_of, millis, pause, serves};
 
 /// How long anything that has no timeout of its own may take: it waits for handlers and for room.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -577,18 +575,6 @@ fn is_disturbance(error: &Error) -> bool {
     }
 }
 
-/// Whether a shutdown waits until the router has confirmed what was given back before it, or by another
-/// shutdown: until then calls may come that the router has accepted. While it does not, a call may be
-/// told that its service went away.
-pub(crate) const SHUTDOWN_WAITS_FOR_OTHERS: bool = false;
-
-fn is_excused(facts: &Facts, order: &Order, error: &Error) -> bool {
-    let given_back = |it: &&ServiceFacts| serves(&it.name, &order.address) && it.gone.is_some();
-    !SHUTDOWN_WAITS_FOR_OTHERS
-        && matches!(error, Error::ServiceFailure { .. })
-        && facts.services.iter().any(|it| given_back(&it))
-}
-
 /// What can only be said at the end, because a call may be on its way after its caller has heard of it.
 pub(crate) fn check(world: &World) {
     let facts = world.facts();
@@ -602,7 +588,7 @@ pub(crate) fn check(world: &World) {
             (Some(Outcome::Failed(error)), _) if is_disturbance(error) => {
                 let is_calm = facts.calm_but.as_ref();
                 let is_calm = is_calm.is_some_and(|but| !but.contains(&order.caller));
-                if is_calm && !is_excused(&facts, order, error) {
+                if is_calm {
                     problems.push(format!("call {id}: nothing was lost, but it was told: {error}"));
                 }
             }

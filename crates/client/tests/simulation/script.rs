@@ -53,8 +53,6 @@ pub(crate) struct Simulation {
     /// What the routers of this run say of themselves.
     pub(crate) routers: Vec<RouterStatus>,
     weather: Weather,
-    /// Whether anybody waits for the router.
-    waits: bool,
     next_client: usize,
 }
 
@@ -110,8 +108,7 @@ impl Client {
 }
 
 impl Simulation {
-    /// `waits` is whether calls and broadcasts may wait for the router.
-    pub(crate) fn new(seed: u64, world: &Arc<World>, waits: bool) -> Self {
+    pub(crate) fn new(seed: u64, world: &Arc<World>) -> Self {
         // Clients draw their pauses from this one.
         fastrand::seed(seed);
         let mut rng = Rng::with_seed(seed);
@@ -132,7 +129,6 @@ impl Simulation {
             router: None,
             routers: Vec::new(),
             weather,
-            waits,
             next_client: 0,
         }
     }
@@ -263,7 +259,7 @@ impl Simulation {
     // Clients.
 
     pub(crate) async fn add_client(&mut self) {
-        let (rng, waits) = (&mut self.rng, self.waits);
+        let rng = &mut self.rng;
         let millis = Duration::from_millis;
         let lasting = Reconnect::default()
             .first_delay(millis(rng.u64(1..=200)))
@@ -289,7 +285,7 @@ impl Simulation {
             .outbox_limit(outbox_limit)
             .request_timeout(millis(choose(rng, &[10_000, 10_000, 10_000, 100])))
             .ping_timeout(millis(ping_timeout))
-            .wait_for_router(millis(if waits { choose(rng, &[0, 50, 3000]) } else { 0 }))
+            .wait_for_router(millis(choose(rng, &[0, 50, 3000])))
             .reconnect(reconnect.clone());
         // Not to be connected to at once is what the other is for.
         let connected = match rng.bool() {
@@ -343,11 +339,8 @@ impl Simulation {
         let Some((client, bus)) = self.client() else {
             return;
         };
-        if let Some(calm_but) = &mut self.world.facts().calm_but
-            && !calm_but.insert(client.id)
-            && !calls::SHUTDOWN_WAITS_FOR_OTHERS
-        {
-            return;
+        if let Some(calm_but) = &mut self.world.facts().calm_but {
+            calm_but.insert(client.id);
         }
         let (world, id) = (self.world.clone(), client.id);
         let shutting_down = async move {
@@ -449,9 +442,7 @@ impl Simulation {
             5..7 => Some(rng.u64(0..2000)),
             _ => Some(10_000),
         };
-        if self.waits {
-            order.wait_for_router = choose(rng, &[0, 0, 100, 5000]);
-        }
+        order.wait_for_router = choose(rng, &[0, 0, 100, 5000]);
         order.delay = choose(rng, &[0, 0, 1, 20, 400, 2000]);
         order.items = rng.usize(0..8);
         order.end = match rng.u8(0..20) {
