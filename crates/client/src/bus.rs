@@ -316,6 +316,9 @@ impl Bus {
     /// not until it has arrived. When it cannot be sent, nobody gets it; see
     /// [`BusBuilder::wait_for_router`] and [`Bus::in_process`].
     ///
+    /// A router that does not know how to leave out the sender, as those of `ya-service-bus`, or any in the
+    /// classic framing, brings the event to the subscribers here, too.
+    ///
     /// # Errors
     /// [`Error::Name`], [`Error::TooLarge`], [`Error::Timeout`], [`Error::NotSent`], [`Error::ShutDown`],
     /// [`Error::ConnectionLost`].
