@@ -1,7 +1,9 @@
 //! A stream with its outbox.
 
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use gsb_proto::{Frame, Framing};
 use parking_lot::Mutex;
@@ -11,6 +13,9 @@ use tokio::sync::{Notify, Semaphore};
 use crate::inbox::{Inbox, is_transient};
 use crate::outbox::{Outbox, OutboxFull, advance, with_slices};
 use crate::stream::Stream;
+
+/// How long whoever waits for room leaves others the first go.
+const TURN: Duration = Duration::from_millis(100);
 
 /// A connected socket that many write to and one task drives.
 ///
@@ -29,6 +34,8 @@ pub struct Link {
     driver: Notify,
     /// There is room again, or the link was closed.
     room: Notify,
+    /// Whatever is pushed from now on is dropped.
+    over: Notify,
     /// Whoever waits for room holds it, the others queue for it: first come, first served.
     turn: Semaphore,
     closed: AtomicBool,
@@ -43,6 +50,8 @@ struct State {
     full: bool,
     /// The socket takes nothing any more; what is pushed is dropped.
     broken: bool,
+    /// Nothing more is to be sent; what is pushed is dropped.
+    finished: bool,
 }
 
 /// What came of waiting for bytes.
@@ -65,6 +74,7 @@ impl Link {
             limit,
             driver: Notify::new(),
             room: Notify::new(),
+            over: Notify::new(),
             turn: Semaphore::new(1),
             closed: AtomicBool::new(false),
         }
@@ -99,7 +109,7 @@ impl Link {
             return Ok(false);
         }
         let mut state = self.state.lock();
-        if state.broken {
+        if state.broken || state.finished {
             return Ok(false);
         }
         // If there was something already, whoever put it there is about to flush, or the driver is.
@@ -126,24 +136,57 @@ impl Link {
     }
 
     /// Tries something that pushes, now and whenever there may be more room, until it succeeds. Whoever
-    /// waits for room has it before whoever comes later.
+    /// waits for room has it before whoever comes later, unless it does not take it: a future that is
+    /// kept but not polled holds others up for [`TURN`], not for ever.
     pub async fn when_room<R>(&self, mut attempt: impl FnMut() -> Result<R, OutboxFull>) -> R {
-        if self.turn.available_permits() > 0
+        if (self.turn.available_permits() > 0 || self.is_over())
             && let Ok(result) = attempt()
         {
             return result;
         }
-        // The semaphore is never closed.
-        let _turn = self.turn.acquire().await;
+        let mut turn = pin!(self.turn.acquire());
+        let mut my_turn = None;
+        let mut overdue = pin!(tokio::time::sleep(TURN));
+        let mut may_overtake = false;
         loop {
-            let room = self.room.notified();
-            tokio::pin!(room);
+            let mut room = pin!(self.room.notified());
+            let mut over = pin!(self.over.notified());
             room.as_mut().enable();
-            match attempt() {
-                Ok(result) => return result,
-                Err(OutboxFull { .. }) => room.await,
+            over.as_mut().enable();
+            let may_try = my_turn.is_some() || may_overtake || self.is_over();
+            if may_try && let Ok(result) = attempt() {
+                return result;
+            }
+            tokio::select! {
+                biased;
+                // The semaphore is never closed.
+                permit = &mut turn, if my_turn.is_none() => my_turn = Some(permit),
+                () = room, if may_try => {}
+                () = over => {}
+                () = &mut overdue, if !may_overtake => may_overtake = true,
             }
         }
+    }
+
+    /// Whether all that is pushed is dropped.
+    fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        self.is_closed() || state.broken || state.finished
+    }
+
+    /// Nothing more is to be sent: what is queued is dropped, and the peer sees the end behind what was
+    /// written. Reading goes on, and should go on until the peer's end: a TCP socket that is closed with
+    /// something unread takes back what the peer has not read.
+    pub fn finish(&self) {
+        let dropped = {
+            let mut state = self.state.lock();
+            state.finished = true;
+            std::mem::take(&mut state.outbox)
+        };
+        drop(dropped);
+        self.room.notify_waiters();
+        self.over.notify_waiters();
+        self.stream.shut_down_writing();
     }
 
     /// Writes what is queued, as far as the socket takes it without waiting. If the socket fails, what
@@ -178,6 +221,10 @@ impl Link {
                 // Closed meanwhile; what was taken out is dropped as well.
                 return;
             }
+            if state.finished {
+                state.flushing = false;
+                return;
+            }
             state.outbox.put_back(std::mem::take(&mut pieces), written);
             state.full |= stop;
             if stop || state.outbox.is_empty() {
@@ -205,6 +252,7 @@ impl Link {
             std::mem::replace(&mut *self.state.lock(), State { broken: true, ..State::default() });
         drop(dropped);
         self.room.notify_waiters();
+        self.over.notify_waiters();
         // To read what is there yet; the end may not come by itself.
         self.driver.notify_one();
     }

@@ -191,3 +191,38 @@ async fn closing_wakes_whoever_waits() {
     soon(driver).await.unwrap();
     soon(a.drained()).await;
 }
+
+#[tokio::test]
+async fn one_that_waits_and_is_not_polled_does_not_hold_others_up() {
+    let (link, peer) = pair();
+    let driver = tokio::spawn(drive(link.clone()));
+    let mut kept = Box::pin(async {
+        for number in 0.. {
+            link.send(Framing::Packet, &frame(number, 100_000)).await;
+        }
+    });
+    tokio::select! {
+        biased;
+        () = &mut kept => unreachable!(),
+        () = std::future::ready(()) => {}
+    }
+    assert!(link.queued() > LIMIT / 2, "it waits for room");
+    let reader = tokio::spawn(drive(peer));
+    assert!(soon(link.send(Framing::Packet, &frame(0, 1))).await);
+    link.close();
+    assert!(!soon(link.send(Framing::Packet, &frame(0, 1))).await);
+    driver.await.unwrap();
+    reader.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_written_before_the_finish_arrives_and_nothing_after_it() {
+    let (link, peer) = pair();
+    link.send(Framing::Packet, &frame(1, 10)).await;
+    link.finish();
+    link.send(Framing::Packet, &frame(2, 10)).await;
+    assert_eq!(soon(read(&peer, 1)).await, [(1, 10)]);
+    peer.send(Framing::Packet, &frame(3, 10)).await;
+    assert_eq!(soon(read(&link, 1)).await, [(3, 10)], "reading goes on");
+    soon(drive(peer)).await;
+}

@@ -402,14 +402,23 @@ impl MemoryStream {
 
     pub(crate) fn shut_down(&self) {
         let mut state = self.pipe.state.lock();
-        let PipeState { rng, flows, .. } = &mut *state;
-        let incoming = &mut flows[self.side];
+        let incoming = &mut state.flows[self.side];
         if std::mem::replace(&mut incoming.is_abandoned, true) {
             return;
         }
         incoming.clear();
+        drop(state);
+        self.shut_down_writing();
+    }
+
+    /// Ends the direction to the other end, behind what is on its way.
+    pub(crate) fn shut_down_writing(&self) {
+        let mut state = self.pipe.state.lock();
+        let PipeState { rng, flows, .. } = &mut *state;
         let outgoing = &mut flows[1 - self.side];
-        outgoing.end = Some(outgoing.arrival(self.pipe.conditions.draw_delay(rng)));
+        if outgoing.end.is_none() {
+            outgoing.end = Some(outgoing.arrival(self.pipe.conditions.draw_delay(rng)));
+        }
         drop(state);
         self.pipe.changed.iter().for_each(Notify::notify_waiters);
     }

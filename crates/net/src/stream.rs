@@ -104,6 +104,20 @@ impl Stream {
         };
     }
 
+    /// Ends the direction to the peer, behind what was written.
+    pub(crate) fn shut_down_writing(&self) {
+        // Fails only where the peer has ended it before.
+        let _ = match self {
+            Stream::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+            Stream::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+            #[cfg(feature = "memory")]
+            Stream::Memory(stream) => {
+                stream.shut_down_writing();
+                Ok(())
+            }
+        };
+    }
+
     /// The peer's IP address, on TCP.
     pub fn peer_ip(&self) -> Option<IpAddr> {
         match self {
