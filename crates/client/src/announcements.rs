@@ -24,6 +24,8 @@ type Key = (NameKind, String);
 pub(crate) struct Announcements {
     items: BTreeMap<Key, Item>,
     retries: BTreeSet<(Instant, Key)>,
+    /// What the router said no to last.
+    refused: BTreeSet<Key>,
     /// How many there is no answer for.
     open: usize,
     serial: u64,
@@ -119,22 +121,24 @@ impl Announcements {
         (ask, outcome)
     }
 
-    /// A name is not to be known any more; `true` if the router has to be told. Whoever waits to hear of it
-    /// is left alone.
-    pub(crate) fn remove(&mut self, kind: NameKind, name: &str) -> bool {
+    /// A name is not to be known any more. Returns whether the router has to be told, and who waited to
+    /// hear of it.
+    pub(crate) fn remove(&mut self, kind: NameKind, name: &str) -> (bool, Vec<Waiter>) {
         let key = (kind, name.to_owned());
         let Some(item) = self.items.remove(&key) else {
-            return false;
+            return (false, Vec::new());
         };
         self.open -= usize::from(item.is_open());
-        match item.state {
+        self.refused.remove(&key);
+        let must_tell = match item.state {
             State::Asked | State::Confirmed => true,
             State::Waiting => false,
             State::Refused { retry_at } => {
                 self.retries.remove(&(retry_at, key));
                 false
             }
-        }
+        };
+        (must_tell, item.waiting)
     }
 
     /// The router has answered for a name; `delay` says how long to wait after so many refusals.
@@ -160,6 +164,7 @@ impl Announcements {
                 item.state = State::Confirmed;
                 item.is_kept = true;
                 item.refusal = None;
+                self.refused.remove(&key);
             }
             Err(error) if item.is_kept => {
                 let before = item.refusal.take().map_or(0, |refusal| refusal.count);
@@ -167,6 +172,7 @@ impl Announcements {
                 let retry_at = now + retry_in;
                 item.state = State::Refused { retry_at };
                 item.refusal = Some(Refusal { error: error.clone(), count, retry_in });
+                self.refused.insert(key.clone());
                 self.retries.insert((retry_at, key));
                 return Answered { waiting, is_retried: true };
             }
@@ -190,6 +196,7 @@ impl Announcements {
     /// told that it is.
     pub(crate) fn disconnected(&mut self) -> Vec<Waiter> {
         self.retries.clear();
+        self.refused.clear();
         self.open = self.items.len();
         let mut waiting = Vec::new();
         for item in self.items.values_mut() {
@@ -236,7 +243,8 @@ impl Announcements {
 
     /// What is refused now.
     pub(crate) fn refused(&self) -> Vec<Refused> {
-        self.items.iter().filter_map(|((kind, name), item)| item.refused(*kind, name)).collect()
+        let items = self.refused.iter().filter_map(|key| self.items.get_key_value(key));
+        items.filter_map(|((kind, name), item)| item.refused(*kind, name)).collect()
     }
 
     /// Whether the router knows a name.

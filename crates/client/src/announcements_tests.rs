@@ -51,8 +51,8 @@ async fn a_name_is_asked_for_once_and_all_hear_of_it() {
     assert!(matches!(heard(&mut second), Some(Ok(()))));
     assert!(matches!(heard(&mut names.add(KIND, "/a", true).1), Some(Ok(()))));
     assert!(names.is_settled());
-    assert!(names.remove(KIND, "/a"), "the router has to be told");
-    assert!(!names.remove(KIND, "/a"));
+    assert!(names.remove(KIND, "/a").0, "the router has to be told");
+    assert!(!names.remove(KIND, "/a").0);
     assert_eq!(state(&names), "ended");
 }
 
@@ -72,7 +72,8 @@ async fn a_new_name_that_is_refused_is_forgotten() {
 async fn an_old_answer_says_nothing_about_a_new_request() {
     let mut names = Announcements::default();
     let old = names.add(KIND, "/a", true).0.expect("it is asked for");
-    assert!(names.remove(KIND, "/a"));
+    let (must_tell, waiting) = names.remove(KIND, "/a");
+    assert!(must_tell && waiting.len() == 1);
     let (new, mut outcome) = names.add(KIND, "/a", true);
     answer(&mut names, &old, refusal(), Instant::now());
     assert!(heard(&mut outcome).is_none());
@@ -120,7 +121,7 @@ async fn a_loss_keeps_all_that_was_asked_for() {
         let _ = waiting.send(Ok(()));
     }
     assert!(matches!(heard(&mut asked), Some(Ok(()))));
-    assert!(!names.remove(KIND, "/confirmed"), "nobody is to be told");
+    assert!(!names.remove(KIND, "/confirmed").0, "nobody is to be told");
     let names_again: Vec<_> = names.connected().into_iter().map(|ask| ask.name).collect();
     assert_eq!(names_again, ["/asked"]);
     let (_, mut waits) = names.add(NameKind::Topic, "t", true);
@@ -137,7 +138,7 @@ async fn a_refused_name_that_is_taken_back_is_not_asked_for_again() {
     let _ = names.add(KIND, "/a", false);
     let ask = names.connected()[0].clone();
     answer(&mut names, &ask, refusal(), Instant::now());
-    assert!(!names.remove(KIND, "/a"));
+    assert!(!names.remove(KIND, "/a").0);
     assert!(names.next_retry().is_none());
     assert!(names.due(Instant::now() + SECOND * 9).is_empty());
 }

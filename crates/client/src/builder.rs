@@ -105,9 +105,9 @@ impl BusBuilder {
     }
 
     /// How long the router may be silent before it is sent a Ping; after twice that the connection is
-    /// lost. `None` waits for ever; [`DEFAULT_PING_TIMEOUT`].
+    /// lost. `None`, or zero, waits for ever; [`DEFAULT_PING_TIMEOUT`].
     pub fn ping_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.ping_timeout = timeout.into();
+        self.ping_timeout = timeout.into().filter(|timeout| !timeout.is_zero());
         self
     }
 
@@ -120,7 +120,8 @@ impl BusBuilder {
 
     /// How long calls and broadcasts wait for a connection when there is none. By default they do not, and
     /// fail at once with [`Error::NotSent`]. What a call waits here counts towards
-    /// [its timeout](BusBuilder::call_timeout).
+    /// [its timeout](BusBuilder::call_timeout). While anybody waits, the router is tried about twice a
+    /// second.
     pub fn wait_for_router(mut self, patience: Duration) -> Self {
         self.wait_for_router = patience;
         self

@@ -24,6 +24,12 @@ const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// Time between attempts to connect to a socket whose queue is full.
 const RETRY_TIME: Duration = Duration::from_millis(10);
 
+/// The longest pause between attempts to connect while somebody waits for the router.
+const IMPATIENCE: Duration = Duration::from_millis(500);
+
+/// How much is kept of what a router says of itself, in bytes.
+const LONGEST_HELLO: usize = 1024;
+
 /// A connection whose router has said hello.
 struct Opened {
     link: Arc<Link>,
@@ -109,6 +115,9 @@ async fn await_hello(link: &Link, inbox: &mut Inbox) -> Result<RouterInfo, LostR
         return Err(LostReason::UnexpectedReply(first.kind.name()));
     }
     let Hello { name, version, instance_id, no_echo } = first.decode()?;
+    if name.len() + version.len() + instance_id.len() > LONGEST_HELLO {
+        return Err(LostReason::UnexpectedReply("Hello of more than 1 KiB"));
+    }
     Ok(RouterInfo { name, version, instance_id, heeds_no_echo: no_echo })
 }
 
@@ -157,17 +166,26 @@ async fn run(guard: EndWhenDropped, address: Address, mut opened: Option<Opened>
                 }
             }
         };
-        if reason == LostReason::Closed || shared.has_ended() {
+        if reason == LostReason::Closed || shared.has_ended() || shared.is_leaving() {
             return shared.end(LostReason::Closed);
         }
         let Some(delay) = backoff.next() else {
             return shared.end(reason);
         };
         shared.disconnected(&reason, delay);
+        let until = Instant::now() + delay;
         tokio::select! {
             biased;
             () = shared.finished() => return shared.end(LostReason::Closed),
-            () = tokio::time::sleep(delay) => {}
+            () = tokio::time::sleep_until(until) => continue,
+            () = shared.is_awaited() => {}
+        }
+        // Somebody waits for it.
+        let soon = Instant::now() + IMPATIENCE.mul_f64(fastrand::f64());
+        tokio::select! {
+            biased;
+            () = shared.finished() => return shared.end(LostReason::Closed),
+            () = tokio::time::sleep_until(until.min(soon)) => {}
         }
     }
 }
@@ -182,8 +200,11 @@ async fn serve(shared: &Arc<Shared>, opened: Opened) -> LostReason {
                 tokio::select! {
                     biased;
                     () = link.drained() => {}
-                    _ = read(shared, &link, &mut inbox) => {}
+                    _ = read(shared, &link, &mut inbox) => return,
                 }
+                // Closing before the router has seen the end would take back what it has not read.
+                link.finish();
+                read(shared, &link, &mut inbox).await;
             };
             // A router that does not read is not waited for any longer.
             let _ = tokio::time::timeout(LEAVE_TIME, leave).await;

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 
 use gsb_proto::messages::{
     BroadcastReply, BroadcastReplyCode, RegisterReply, RegisterReplyCode, SubscribeReply,
-    SubscribeReplyCode, UnregisterReply, UnregisterReplyCode, UnsubscribeReply,
-    UnsubscribeReplyCode,
+    SubscribeReplyCode, UnregisterReply, UnsubscribeReply,
 };
 use gsb_proto::{Frame, MessageKind};
 use tokio::sync::oneshot;
@@ -34,6 +33,10 @@ pub(crate) enum Then {
     Announced(Ask),
 }
 
+/// How many requests may wait for their replies. A router that owes more answers than that is not asked
+/// for more.
+const MAX_UNANSWERED: usize = 262_144;
+
 /// The requests of one connection that wait for their replies, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
@@ -58,6 +61,11 @@ impl Control {
         if let Some(queue) = queue_of(request.kind) {
             self.queues[queue].push_back(request);
         }
+    }
+
+    /// Whether the router owes too many answers.
+    pub(crate) fn is_full(&self) -> bool {
+        self.queues.iter().map(VecDeque::len).sum::<usize>() >= MAX_UNANSWERED
     }
 
     /// Takes the oldest request that a reply may answer, and what the reply says.
@@ -91,19 +99,18 @@ fn outcome(frame: &Frame, target: &str) -> Result<Outcome, LostReason> {
             }
             (reply.code, RegisterReplyCode::RegisteredOk as i32, reply.message)
         }
+        // That it is not registered is what was wanted.
         MessageKind::UnregisterReply => {
-            let reply: UnregisterReply = frame.decode()?;
-            let message = "it is not registered by this connection".to_owned();
-            (reply.code, UnregisterReplyCode::UnregisteredOk as i32, message)
+            let UnregisterReply { .. } = frame.decode()?;
+            return Ok(Ok(()));
         }
         MessageKind::SubscribeReply => {
             let reply: SubscribeReply = frame.decode()?;
             (reply.code, SubscribeReplyCode::SubscribedOk as i32, reply.message)
         }
         MessageKind::UnsubscribeReply => {
-            let reply: UnsubscribeReply = frame.decode()?;
-            let message = "it is not subscribed by this connection".to_owned();
-            (reply.code, UnsubscribeReplyCode::UnsubscribedOk as i32, message)
+            let UnsubscribeReply { .. } = frame.decode()?;
+            return Ok(Ok(()));
         }
         MessageKind::BroadcastReply => {
             let reply: BroadcastReply = frame.decode()?;

@@ -101,7 +101,7 @@ impl Endpoint {
     pub(crate) async fn call_router(&self, data: Bytes) -> Result<Bytes, Error> {
         let (waiting, reply) = oneshot::channel();
         let answered = async {
-            let _open = self.open(data, Waiting::Once(waiting)).await?;
+            let _open = self.open_in_time(data, Waiting::Once(waiting)).await?;
             match reply.await {
                 Ok(result) => result,
                 // The sender is kept until the call ends, so it has ended with the connection.
@@ -128,15 +128,13 @@ impl Endpoint {
             None => {
                 let limit = self.bus.shared().options().buffer_limit;
                 let queue = Arc::new(Queue::new(limit, WhenFull::End));
-                let open = self.open(data, Waiting::Stream(queue.clone()));
-                let open = in_time(self.timeout, &self.address, open).await?;
+                let open = self.open_in_time(data, Waiting::Stream(queue.clone())).await?;
                 Source::Router { queue, _open: open, _bus: self.bus.clone() }
             }
         };
         Ok(ReplyStream {
-            source,
+            source: Some(source),
             patience: Patience::new(&self.address, self.timeout),
-            ended: false,
         })
     }
 
@@ -153,12 +151,16 @@ impl Endpoint {
     pub async fn push(&self, data: impl Into<Bytes>) -> Result<(), Error> {
         match self.find()? {
             Some(service) => {
+                tokio::task::coop::consume_budget().await;
                 let call = self.in_process(data.into(), true);
                 in_process::push(service, &self.address, call)
             }
             None => {
                 let shared = self.bus.shared();
-                shared.push(self.request(data.into()), self.wait_for_router).await
+                let pushed = shared.push(self.request(data.into()), self.wait_for_router);
+                in_time(self.timeout, &self.address, pushed)
+                    .await
+                    .map_err(|error| self.unsent(error))
             }
         }
     }
@@ -166,6 +168,20 @@ impl Endpoint {
     /// The service of this process that is called; `None` if the call is for the router.
     fn find(&self) -> Result<Option<Arc<ServiceEntry>>, Error> {
         self.bus.find(&self.address)
+    }
+
+    /// [`open`](Endpoint::open), no longer than a call may take.
+    async fn open_in_time(&self, data: Bytes, waiting: Waiting) -> Result<CallGuard, Error> {
+        let open = self.open(data, waiting);
+        in_time(self.timeout, &self.address, open).await.map_err(|error| self.unsent(error))
+    }
+
+    /// The error of what could not be sent in time: nobody has got it.
+    fn unsent(&self, error: Error) -> Error {
+        match error {
+            Error::Timeout { after, .. } => self.bus.shared().unsent(after),
+            error => error,
+        }
     }
 
     /// Sends a call to the router and notes who waits for its replies.
@@ -221,9 +237,9 @@ impl Drop for CallGuard {
 /// for so long that the buffer is full.
 #[derive(Debug)]
 pub struct ReplyStream {
-    source: Source,
+    /// Nothing after the end: what made the replies is free then, whoever keeps this.
+    source: Option<Source>,
     patience: Patience,
-    ended: bool,
 }
 
 /// Where replies come from.
@@ -243,12 +259,10 @@ impl Stream for ReplyStream {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if this.ended {
-            return Poll::Ready(None);
-        }
         let polled = match &mut this.source {
-            Source::Router { queue, .. } => queue.poll_next(cx),
-            Source::InProcess(replies) => {
+            None => return Poll::Ready(None),
+            Some(Source::Router { queue, .. }) => queue.poll_next(cx),
+            Some(Source::InProcess(replies)) => {
                 let target = this.patience.target();
                 replies.poll_next_unpin(cx).map(|next| {
                     next.map(|reply| reply?.map_err(|failure| failure.into_error(target)))
@@ -256,7 +270,9 @@ impl Stream for ReplyStream {
             }
         };
         let next = ready!(this.patience.poll(polled, cx));
-        this.ended = !matches!(next, Some(Ok(_)));
+        if !matches!(next, Some(Ok(_))) {
+            this.source = None;
+        }
         Poll::Ready(next)
     }
 }

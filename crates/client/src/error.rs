@@ -135,7 +135,7 @@ pub enum Error {
         limit: usize,
     },
     /// There is no connection to the router: nobody has got the request.
-    #[error("not sent, because there is no connection to the router: {0}")]
+    #[error("not sent, because the router cannot be reached: {0}")]
     NotSent(LostReason),
     /// The connection to the router is gone. Whether the request has reached anybody is not known.
     #[error("the connection to the router is lost: {0}")]
@@ -192,6 +192,15 @@ pub enum LostReason {
     /// It could not be made in time.
     #[error("no answer within {} s", .0.as_secs_f64())]
     NoAnswer(Duration),
+    /// The router took nothing for so long, and there is no more room for what waits to be sent.
+    #[error("it took nothing for {} s", .0.as_secs_f64())]
+    NothingTaken(Duration),
+    /// The router sends calls and does not take the replies.
+    #[error("the router does not take the replies to its calls")]
+    RepliesNotTaken,
+    /// The router has not answered very many requests; nothing more is asked of it.
+    #[error("the router does not answer")]
+    Unanswered,
     /// The router closed it.
     #[error("the router closed it")]
     HungUp,

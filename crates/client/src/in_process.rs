@@ -1,6 +1,7 @@
 //! Calls that do not leave the process. A handler runs as a part of whoever calls it: nothing is
 //! copied, queued or handed to another task, and dropping the call drops the handler.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,6 +15,8 @@ use futures::channel::mpsc;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _};
+use tokio::runtime::Handle;
+use tokio::task::coop;
 use tokio::time::Sleep;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -46,8 +49,9 @@ impl Drop for Deeper {
     }
 }
 
+/// Whether a handler should get a task of its own, where there can be one.
 fn is_deep() -> bool {
-    DEPTH.get() >= MAX_DEPTH
+    DEPTH.get() >= MAX_DEPTH && Handle::try_current().is_ok()
 }
 
 /// What is called; becomes an address when somebody wants to read it.
@@ -86,11 +90,21 @@ impl fmt::Display for Target<'_> {
 struct Panicked;
 
 impl Panicked {
+    fn with(payload: Box<dyn Any + Send>) -> Self {
+        forget(payload);
+        Panicked
+    }
+
     /// The error of a call to `target`.
     fn into_error(self, service: &ServiceEntry, target: impl ToString) -> Error {
         log::error!("the handler of {} has panicked", service.id);
         Failure::panicked().into_error(&target.to_string())
     }
+}
+
+/// Lets go of what a handler has panicked with, whose destructor may panic as well.
+pub(crate) fn forget(payload: Box<dyn Any + Send>) {
+    std::mem::forget(payload);
 }
 
 /// Begins a call to `target`.
@@ -108,7 +122,7 @@ pub(crate) fn begin<T>(
     handler: impl FnOnce() -> T,
 ) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(handler))
-        .map_err(|_| Panicked.into_error(running.service(), target))
+        .map_err(|payload| Panicked::with(payload).into_error(running.service(), target))
 }
 
 /// Waits for what a handler does, but no longer than a call may take. It is one flat future, because
@@ -147,16 +161,22 @@ impl<T> Future for Handled<'_, T> {
     type Output = Result<T, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Whoever always has something to call must not keep everybody else from running.
+        let budget = ready!(coop::poll_proceed(cx));
         let this = self.get_mut();
         let polled = {
             let _deeper = Deeper::enter();
             catch_unwind(AssertUnwindSafe(|| this.handler.poll_unpin(cx)))
         };
         match polled {
-            Ok(Poll::Ready(result)) => return Poll::Ready(Ok(result)),
+            Ok(Poll::Ready(result)) => {
+                budget.made_progress();
+                return Poll::Ready(Ok(result));
+            }
             Ok(Poll::Pending) => {}
-            Err(_) => {
-                return Poll::Ready(Err(Panicked.into_error(this.running.service(), this.target)));
+            Err(payload) => {
+                let error = Panicked::with(payload).into_error(this.running.service(), this.target);
+                return Poll::Ready(Err(error));
             }
         }
         let Some(after) = this.timeout else {
@@ -221,7 +241,8 @@ pub(crate) fn push(service: Arc<ServiceEntry>, address: &str, call: Call) -> Res
 /// Lets a task of its own do what follows from a push.
 pub(crate) fn spawn_push(running: Running, handled: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(async move {
-        if AssertUnwindSafe(handled).catch_unwind().await.is_err() {
+        if let Err(payload) = AssertUnwindSafe(handled).catch_unwind().await {
+            forget(payload);
             log::error!("the handler of {} has panicked", running.service().id);
         }
     });
@@ -265,10 +286,10 @@ impl<T: Send + 'static> Replies<T> {
     }
 }
 
-/// Knows how deep it is.
-struct Guarded<S>(Option<S>);
+/// Items, each made while it is known how deep they are, up to a panic.
+struct Guarded<T>(Option<BoxStream<'static, Result<T, Box<dyn Any + Send>>>>);
 
-impl<T, E, S: Stream<Item = Result<T, E>> + Unpin> Stream for Guarded<S> {
+impl<T> Stream for Guarded<T> {
     type Item = Result<T, Panicked>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -282,7 +303,7 @@ impl<T, E, S: Stream<Item = Result<T, E>> + Unpin> Stream for Guarded<S> {
         if !matches!(item, Some(Ok(_))) {
             self.0 = None;
         }
-        Poll::Ready(item.map(|item| item.map_err(|_| Panicked)))
+        Poll::Ready(item.map(|item| item.map_err(Panicked::with)))
     }
 }
 
@@ -290,7 +311,9 @@ impl<T> Stream for Replies<T> {
     type Item = Result<T, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let budget = ready!(coop::poll_proceed(cx));
         let item = ready!(self.items.poll_next_unpin(cx));
+        budget.made_progress();
         let result = match item {
             Some(Ok(item)) => return Poll::Ready(Some(Ok(item))),
             // The last item, also if the stream is kept: the service is free.

@@ -17,6 +17,9 @@ use crate::shared::Shared;
 use crate::state::Phase;
 use crate::subscriptions::{Broadcast, Origin};
 
+/// How many bytes of refusals may wait to be sent, beyond what else may.
+const REFUSALS: usize = 16 << 20;
+
 impl Shared {
     /// A frame has come over `link`.
     pub(crate) fn receive(
@@ -27,6 +30,9 @@ impl Shared {
         match frame.kind {
             MessageKind::CallReply => self.take_reply(&frame.decode()?),
             MessageKind::CallRequest => {
+                if link.queued() > self.options().outbox_limit.saturating_add(REFUSALS) {
+                    return Err(LostReason::RepliesNotTaken);
+                }
                 let request: CallRequest = frame.decode()?;
                 let is_public = |service: &Arc<ServiceEntry>| service.scope == Scope::Everywhere;
                 let service =

@@ -61,7 +61,8 @@ impl Reconnect {
     /// The longest time before an attempt that comes after so many failures.
     fn ceiling(&self, failures: u32) -> Duration {
         let factor = 2_u32.checked_pow(failures).unwrap_or(u32::MAX);
-        self.first_delay.saturating_mul(factor).min(self.longest_delay).min(FOREVER)
+        let first = self.first_delay.max(SHORTEST);
+        first.saturating_mul(factor).min(self.longest_delay).min(FOREVER)
     }
 
     /// How long to wait after so many failures.
@@ -69,6 +70,9 @@ impl Reconnect {
         self.ceiling(failures).mul_f64(fastrand::f64())
     }
 }
+
+/// Least of the longest delays: one of zero would never grow.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A connection that has lasted so long was a good one.
 const GOOD: Duration = Duration::from_secs(1);

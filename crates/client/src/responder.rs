@@ -9,6 +9,7 @@ use gsb_net::Link;
 use gsb_proto::messages::{CallReply, CallReplyCode, CallReplyReason, CallReplyType, CallRequest};
 
 use crate::error::Failure;
+use crate::in_process::forget;
 use crate::services::{Call, Handler, Running, ServiceEntry, only_pushes};
 use crate::shared::Shared;
 
@@ -56,7 +57,8 @@ async fn handle(running: Running, call: Call, mut responder: Responder) {
     // A handler that panics must not leave its caller waiting. What it was working on is dropped
     // with it, so nobody sees anything half done.
     let handled = run(&running.service().handler, call, &mut responder);
-    if AssertUnwindSafe(handled).catch_unwind().await.is_err() {
+    if let Err(payload) = AssertUnwindSafe(handled).catch_unwind().await {
+        forget(payload);
         log::error!("the handler of {} has panicked", running.service().id);
         responder.finish(Err(Failure::panicked())).await;
     }
@@ -64,7 +66,10 @@ async fn handle(running: Running, call: Call, mut responder: Responder) {
 
 async fn run(handler: &Handler, call: Call, responder: &mut Responder) {
     match handler {
-        Handler::Push(handler) => handler(call).await,
+        Handler::Push(handler) => {
+            handler(call).await;
+            responder.finished = true;
+        }
         Handler::Reply(handler) => {
             let result = handler(call).await;
             responder.finish(result).await;
@@ -83,6 +88,14 @@ async fn run(handler: &Handler, call: Call, responder: &mut Responder) {
             }
             responder.finish(Ok(Bytes::new())).await;
         }
+    }
+}
+
+impl Drop for Responder {
+    /// Whatever ends a handler without a reply, its caller hears of it.
+    fn drop(&mut self) {
+        let failure = Failure::new("the service's handler has ended without a reply");
+        self.refuse_now(failure, CallReplyReason::ReasonUnspecified);
     }
 }
 
@@ -114,12 +127,18 @@ impl Responder {
         self.finished = true;
     }
 
-    /// The last reply, without waiting: it is small, and the router limits how many calls come.
-    fn refuse(self, failure: Failure, reason: CallReplyReason) {
+    /// The last reply, without waiting: it is small, and a router that sends calls and takes no replies
+    /// is left.
+    fn refuse(mut self, failure: Failure, reason: CallReplyReason) {
+        self.refuse_now(failure, reason);
+    }
+
+    fn refuse_now(&mut self, failure: Failure, reason: CallReplyReason) {
         if !self.finished {
             let reply = CallReply { reason: reason.into(), ..self.failure(failure) };
             self.shared.send_urgent(&self.link, &reply.into_frame());
         }
+        self.finished = true;
     }
 
     fn reply(&self) -> CallReply {

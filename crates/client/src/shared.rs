@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gsb_net::Link;
@@ -44,6 +44,10 @@ pub(crate) struct Shared {
     status: watch::Sender<Numbered>,
     /// The status may have changed.
     changed: Notify,
+    /// How many wait for a connection.
+    waiting: AtomicUsize,
+    /// Somebody has begun to wait for a connection.
+    awaited: Notify,
     /// The last handle was dropped, or the bus has ended.
     finish: Notify,
     /// There is something new to be asked for again later.
@@ -55,6 +59,32 @@ pub(crate) struct Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Bus").field(&self.status().connection).finish()
+    }
+}
+
+/// Somebody waits for a connection.
+struct Waits<'a>(&'a Shared);
+
+impl<'a> Waits<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.waiting.fetch_add(1, Ordering::SeqCst);
+        shared.awaited.notify_waiters();
+        Waits(shared)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Ends the bus when dropped: a shutdown that is given up is none that can be taken back.
+struct EndsBus<'a>(&'a Shared);
+
+impl Drop for EndsBus<'_> {
+    fn drop(&mut self) {
+        self.0.end(LostReason::Closed);
     }
 }
 
@@ -73,6 +103,8 @@ impl Shared {
             status: watch::Sender::new(Numbered { version: 0, status: state.status() }),
             state: Mutex::new(state),
             changed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            awaited: Notify::new(),
             finish: Notify::new(),
             retry: Notify::new(),
             handling: Arc::default(),
@@ -123,7 +155,7 @@ impl Shared {
 
     /// How the bus stands with its router.
     pub(crate) fn status(&self) -> Status {
-        self.status.borrow().status.clone()
+        self.state.lock().status()
     }
 
     /// Waits until `look` finds something in the state. Those who wait are woken in the order in which
@@ -144,6 +176,14 @@ impl Shared {
         self.when(|state| Some(state.status()).filter(|status| is_it(status))).await
     }
 
+    /// The error of what could not be sent in time.
+    pub(crate) fn unsent(&self, after: Duration) -> Error {
+        match self.state.lock().link() {
+            Ok(_) => Error::NotSent(LostReason::NothingTaken(after)),
+            Err(error) => error,
+        }
+    }
+
     /// The changes of the status, for who does not hold the bus.
     pub(crate) fn watch(&self) -> StatusWatch {
         StatusWatch::new(self.status.subscribe())
@@ -158,8 +198,21 @@ impl Shared {
             Phase::Down(_) => None,
             _ => Some(state.link()),
         });
+        let _waits = Waits::new(self);
         let decided = tokio::time::timeout_at(deadline, decided).await;
         decided.unwrap_or_else(|_| self.state.lock().link())
+    }
+
+    /// Waits until somebody waits for the router.
+    pub(crate) async fn is_awaited(&self) {
+        loop {
+            let mut awaited = pin!(self.awaited.notified());
+            awaited.as_mut().enable();
+            if self.waiting.load(Ordering::SeqCst) > 0 {
+                return;
+            }
+            awaited.await;
+        }
     }
 
     /// Nobody holds the bus any more. What was sent has some time to leave.
@@ -411,7 +464,7 @@ impl Shared {
             let attempt = || {
                 self.change(|state, after| {
                     // The connection may have been lost, and made again, while there was no room.
-                    if !state.is_connected_over(&link) {
+                    if !state.is_connected_over(&link) || state.is_leaving {
                         return Ok(None);
                     }
                     if link.push(self.options.framing, frame)? {
@@ -466,7 +519,13 @@ impl Shared {
             state.deliver(event, topic, origin, after);
             answer
         };
-        let answer = self.send(&frame, self.options.wait_for_router, sent).await?;
+        let patience = self.options.request_timeout;
+        let answer = self.send(&frame, self.options.wait_for_router, sent);
+        let answer = in_time(Some(patience.max(self.options.wait_for_router)), "", answer).await;
+        let answer = answer.map_err(|error| match error {
+            Error::Timeout { after, .. } => self.unsent(after),
+            error => error,
+        })?;
         self.answered(answer, topic.as_str()).await
     }
 
@@ -503,23 +562,37 @@ impl Shared {
             let is_unknown = |state: &State| (!state.is_unregistering()).then_some(());
             self.when(is_unknown).await;
             self.handling.wait().await;
-            if let Ok(link) = self.link(None).await {
-                link.drained().await;
-            }
+            self.leave().await;
             Ok(())
         };
+        let ends_bus = EndsBus(self);
         let is_done = in_time(Some(patience), "", work).await.is_ok();
         let running = self.handling.running();
-        self.end(LostReason::Closed);
+        drop(ends_bus);
         if is_done { Ok(()) } else { Err(Error::Unfinished { running, after: patience }) }
     }
 
     /// Waits until what was sent has left, but no longer than a request may take; then ends the bus.
     pub(crate) async fn close(&self) {
-        if let Ok(link) = self.link(None).await {
-            // What a router does not read in this time, it never will.
-            let _ = tokio::time::timeout(self.options.request_timeout, link.drained()).await;
-        }
-        self.end(LostReason::Closed);
+        let _ends_bus = EndsBus(self);
+        // What a router does not read in this time, it never will.
+        let _ = tokio::time::timeout(self.options.request_timeout, self.leave()).await;
+    }
+
+    /// Sends what is queued, and nothing more, and waits until the router has seen the end of it. Closing
+    /// a connection before would take back what the router has not read.
+    async fn leave(&self) {
+        let Ok(link) = self.state.lock().link() else {
+            return;
+        };
+        link.drained().await;
+        self.change(|state, _| state.is_leaving = true);
+        link.finish();
+        self.when(|state| (!state.is_connected_over(&link)).then_some(())).await;
+    }
+
+    /// Whether a connection that is lost now is one that was finished here.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.state.lock().is_leaving
     }
 }

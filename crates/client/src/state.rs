@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(crate) announcements: Announcements,
     /// Nothing new is registered or subscribed.
     pub(crate) is_stopping: bool,
+    /// Nothing more is sent; when the router ends the connection, too, the bus ends.
+    pub(crate) is_leaving: bool,
     pub(crate) connection: Connection,
     /// Counts what was published of the state.
     pub(crate) version: u64,
@@ -115,6 +117,7 @@ impl State {
             subscriptions: Subscriptions::default(),
             announcements: Announcements::default(),
             is_stopping: false,
+            is_leaving: false,
             connection,
             version: 0,
         }
@@ -131,6 +134,7 @@ impl State {
     /// The link of the connection, if there is one.
     pub(crate) fn link(&self) -> Result<Arc<Link>, Error> {
         match &self.phase {
+            Phase::Up(_) if self.is_leaving => Err(Error::ShutDown),
             Phase::Up(session) => Ok(session.link.clone()),
             Phase::Down(reason) | Phase::Ended(reason) => Err(unsent(reason)),
             Phase::InProcess => Err(unsent(&LostReason::NotYet)),
@@ -140,7 +144,13 @@ impl State {
     /// Whether names may be registered or subscribed.
     pub(crate) fn check_new(&self) -> Result<(), Error> {
         self.check()?;
-        if self.is_stopping { Err(Error::ShutDown) } else { Ok(()) }
+        match &self.phase {
+            _ if self.is_stopping => Err(Error::ShutDown),
+            Phase::Up(session) if session.control.is_full() => {
+                Err(Error::NotSent(LostReason::Unanswered))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the router may still send calls for names that were given back.
@@ -211,7 +221,10 @@ impl State {
     ) -> oneshot::Receiver<Outcome> {
         let (waiting, outcome) = oneshot::channel();
         after.status_changed = true;
-        if self.announcements.remove(kind, name) && self.is_connected() {
+        let (must_tell, waiters) = self.announcements.remove(kind, name);
+        let given_up = waiters.into_iter().map(|waiter| (waiter, Err(Error::ShutDown)));
+        after.tell.extend(given_up);
+        if must_tell && self.is_connected() {
             let frame = match kind {
                 NameKind::Service => UnregisterRequest { service_id: name.to_owned() }.to_frame(),
                 NameKind::Topic => UnsubscribeRequest { topic: name.to_owned() }.to_frame(),
@@ -297,12 +310,7 @@ impl State {
         after.tell.extend(kept.into_iter().map(|waiting| (waiting, Ok(()))));
         for request in control.into_requests() {
             if let Then::Tell(waiting) = request.then {
-                let outcome = match request.kind {
-                    MessageKind::BroadcastRequest => Err(Error::ConnectionLost(reason.clone())),
-                    // What was to be undone is undone with the connection.
-                    _ => Ok(()),
-                };
-                after.tell.push((waiting, outcome));
+                after.tell.push((waiting, outcome_of_a_loss(request.kind, reason)));
             }
         }
         for queue in self.subscriptions.announced() {
@@ -324,11 +332,12 @@ impl State {
         after.status_changed = true;
         for request in control.into_iter().flat_map(Control::into_requests) {
             if let Then::Tell(waiting) = request.then {
-                after.tell.push((waiting, Err(lost())));
+                after.tell.push((waiting, outcome_of_a_loss(request.kind, reason)));
             }
         }
         let waiting = self.announcements.end();
-        after.tell.extend(waiting.into_iter().map(|waiting| (waiting, Err(lost()))));
+        let given_up = || if is_gap { lost() } else { Error::ShutDown };
+        after.tell.extend(waiting.into_iter().map(|waiting| (waiting, Err(given_up()))));
         let queues = std::mem::take(&mut self.subscriptions).into_queues();
         after.ended_queues.extend(queues.map(|queue| (queue, is_gap.then(lost))));
         let services = std::mem::take(&mut self.services);
@@ -358,6 +367,15 @@ impl State {
             is_settled: is_connected && self.announcements.is_settled(),
             refused: self.announcements.refused(),
         }
+    }
+}
+
+/// What becomes of a request whose answer does not come any more.
+fn outcome_of_a_loss(kind: MessageKind, reason: &LostReason) -> Outcome {
+    match kind {
+        // What was to be undone is undone with the connection.
+        MessageKind::UnregisterRequest | MessageKind::UnsubscribeRequest => Ok(()),
+        _ => Err(Error::ConnectionLost(reason.clone())),
     }
 }
 

@@ -107,6 +107,11 @@ pub enum Announcement {
 }
 
 impl Status {
+    /// Whether there will be no other.
+    fn is_over(&self) -> bool {
+        matches!(self.connection, Connection::Closed(_))
+    }
+
     /// Whether there is nothing new in the other one, as far as anybody can see.
     pub(crate) fn is_same(&self, other: &Status) -> bool {
         let refused = |status: &Status| {
@@ -132,11 +137,14 @@ pub(crate) struct Numbered {
 #[derive(Debug, Clone)]
 pub struct StatusWatch {
     receiver: watch::Receiver<Numbered>,
+    /// The end was seen.
+    is_over: bool,
 }
 
 impl StatusWatch {
     pub(crate) fn new(receiver: watch::Receiver<Numbered>) -> Self {
-        StatusWatch { receiver }
+        let is_over = receiver.borrow().status.is_over();
+        StatusWatch { receiver, is_over }
     }
 
     /// The status now.
@@ -144,19 +152,29 @@ impl StatusWatch {
         self.receiver.borrow().status.clone()
     }
 
-    /// Waits for a change since the last one that was seen, and returns it; `None` when the bus is gone.
+    /// Waits for a change since the last one that was seen, and returns it; `None` when the bus has ended
+    /// and that was seen.
     pub async fn changed(&mut self) -> Option<Status> {
+        if self.is_over {
+            return None;
+        }
         self.receiver.changed().await.ok()?;
-        Some(self.receiver.borrow_and_update().status.clone())
+        let status = self.receiver.borrow_and_update().status.clone();
+        self.is_over = status.is_over();
+        Some(status)
     }
 
-    /// Waits until the status is as wanted, which it may be now; `None` when the bus is gone first.
+    /// Waits until the status is as wanted, which it may be now; `None` when the bus has ended first.
     pub async fn wait_for(&mut self, mut is_it: impl FnMut(&Status) -> bool) -> Option<Status> {
         loop {
             // A copy, because `is_it` may do something with the bus that changes the status.
             let status = self.receiver.borrow_and_update().status.clone();
+            self.is_over = status.is_over();
             if is_it(&status) {
                 return Some(status);
+            }
+            if self.is_over {
+                return None;
             }
             self.receiver.changed().await.ok()?;
         }

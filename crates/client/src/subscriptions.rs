@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{FutureExt as _, Stream};
 use gsb_proto::messages::BroadcastRequest;
 use gsb_proto::{Topic, TopicMap};
 
-use crate::bus::{Bus, Scope};
+use crate::bus::{Bus, Scope, WeakBus};
 use crate::error::Error;
+use crate::in_process::forget;
 use crate::queue::Queue;
 use crate::status::{Announcement, NameKind};
 
@@ -195,7 +197,8 @@ impl Subscription {
     }
 
     /// Hands each event to `handler`, one after the other, for as long as the bus lives, and without
-    /// keeping it. The task that does so belongs to the current runtime.
+    /// keeping it. The task that does so belongs to the current runtime. A handler that panics has
+    /// handled its event.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -204,13 +207,36 @@ impl Subscription {
         F: FnMut(Result<Broadcast, Error>) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        self.active = false;
         let queue = self.queue.clone();
+        let detached =
+            Detached { bus: self.bus.downgrade(), topic: self.topic.clone(), key: self.key };
         tokio::spawn(async move {
+            let detached = detached;
             while let Some(event) = poll_fn(|cx| queue.poll_next(cx)).await {
-                handler(event).await;
+                let handled = AssertUnwindSafe(async { handler(event).await }).catch_unwind();
+                if let Err(payload) = handled.await {
+                    forget(payload);
+                    log::error!("the handler of the topic {} has panicked", detached.topic);
+                }
             }
         });
+        self.active = false;
+    }
+}
+
+/// Ends a subscription when nobody handles its events any more.
+struct Detached {
+    bus: WeakBus,
+    topic: Topic,
+    key: u64,
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        if let Some(bus) = self.bus.upgrade() {
+            // Nobody waits for the router to confirm it.
+            drop(bus.shared().unsubscribe(&self.topic, self.key));
+        }
     }
 }
 

@@ -2,13 +2,12 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::future::ready as done;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, stream};
 
 use crate::bus::Bus;
 use crate::encoding::{Encoding, decode, encode};
@@ -116,12 +115,12 @@ impl Service {
             })?;
             let answers = Replies::new(running, target, answers);
             let patience = Patience::new(target, self.endpoint.patience());
-            return Ok(AnswerStream { source: Source::InProcess(answers, patience, false) });
+            return Ok(AnswerStream { source: Some(Source::InProcess(answers, patience)) });
         }
         let data = self.encoded(&message)?;
         drop(message);
         let replies = self.endpoint.at(address::<M>(self.service_id())).stream(data).await?;
-        Ok(AnswerStream { source: Source::Encoded(replies, self.clone()) })
+        Ok(AnswerStream { source: Some(Source::Encoded(replies, self.clone())) })
     }
 
     /// Sends a message without wanting an answer.
@@ -134,18 +133,20 @@ impl Service {
         if let Some(service) = &service
             && let Some(typed) = typed::<M>(service)
         {
+            tokio::task::coop::consume_budget().await;
             let running = in_process::enter(service.clone(), target)?;
-            let caller = self.endpoint.caller_name();
+            let caller = self.endpoint.caller_name().to_owned();
             match typed {
                 Typed::Reply(handler) => {
-                    let answer = in_process::begin(&running, target, || handler(caller, message));
-                    let answer = answer?.map(drop);
-                    in_process::spawn_push(running, answer);
+                    let handler = handler.clone();
+                    let handled = async move { drop(handler(&caller, message).await) };
+                    in_process::spawn_push(running, handled);
                 }
                 Typed::Stream(handler) => {
-                    let items = in_process::begin(&running, target, || handler(caller, message));
-                    let items = items?.for_each(|_| done(()));
-                    in_process::spawn_push(running, items);
+                    let handler = handler.clone();
+                    let handled =
+                        async move { handler(&caller, message).map(drop).collect().await };
+                    in_process::spawn_push(running, handled);
                 }
             }
             return Ok(());
@@ -200,14 +201,14 @@ fn typed<M: Message>(service: &ServiceEntry) -> Option<Typed<'_, M>> {
 /// not decode is [`Error::Decoding`], and not the end.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct AnswerStream<M: Message> {
-    source: Source<M>,
+    /// Nothing after the end: what made the answers is free then, whoever keeps this.
+    source: Option<Source<M>>,
 }
 
 /// Where answers come from.
 enum Source<M: Message> {
     Encoded(ReplyStream, Service),
-    /// And whether they have ended.
-    InProcess(Replies<Answer<M>>, Patience, bool),
+    InProcess(Replies<Answer<M>>, Patience),
 }
 
 impl<M: Message> fmt::Debug for AnswerStream<M> {
@@ -220,18 +221,21 @@ impl<M: Message> Stream for AnswerStream<M> {
     type Item = Result<Answer<M>, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match &mut self.get_mut().source {
-            Source::Encoded(replies, service) => {
+        let source = &mut self.get_mut().source;
+        let next = match source {
+            None => return Poll::Ready(None),
+            Some(Source::Encoded(replies, service)) => {
                 let reply = ready!(replies.poll_next_unpin(cx));
-                Poll::Ready(reply.map(|reply| service.decoded::<M>(&reply?)))
+                return Poll::Ready(reply.map(|reply| service.decoded::<M>(&reply?)));
             }
-            Source::InProcess(.., true) => Poll::Ready(None),
-            Source::InProcess(answers, patience, ended) => {
+            Some(Source::InProcess(answers, patience)) => {
                 let polled = answers.poll_next_unpin(cx);
-                let next = ready!(patience.poll(polled, cx));
-                *ended = !matches!(next, Some(Ok(_)));
-                Poll::Ready(next)
+                ready!(patience.poll(polled, cx))
             }
+        };
+        if !matches!(next, Some(Ok(_))) {
+            *source = None;
         }
+        Poll::Ready(next)
     }
 }

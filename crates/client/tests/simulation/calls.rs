@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
-use gsb_client::{Bus, Call, Endpoint, Error, Failure, Registration, WeakBus};
+use gsb_client::{Bus, Call, Endpoint, Error, Failure, LostReason, Registration, WeakBus};
 
 use crate::world::{Kind, Millis, SLACK, ServiceFacts, World, kind_of, millis, pause, serves};
 
@@ -567,6 +567,8 @@ pub(crate) fn is_unsent(error: &Error) -> bool {
 /// Whether an error comes of the loss of a connection: the caller's, or the service's.
 fn is_disturbance(error: &Error) -> bool {
     match error {
+        // Its time was up before there was room.
+        Error::NotSent(LostReason::NothingTaken(_)) => false,
         Error::NotSent(_) | Error::ShutDown | Error::ConnectionLost(_) => true,
         Error::ServiceFailure { message, .. } => {
             !message.starts_with("failed") && !message.contains("panicked")
