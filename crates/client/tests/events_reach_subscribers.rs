@@ -126,3 +126,23 @@ async fn a_lost_connection_ends_the_stream_of_events() {
     assert!(matches!(error, Error::ConnectionLost(_)));
     assert!(events.next().await.is_none());
 }
+
+#[tokio::test]
+async fn a_detached_handler_outlives_its_panics() {
+    let bus = Bus::local();
+    let (handled, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    bus.subscribe("t").await.unwrap().detach(move |event| {
+        let handled = handled.clone();
+        async move {
+            let data = event.unwrap().data;
+            assert_ne!(data, "bad", "on purpose");
+            handled.send(data).unwrap();
+        }
+    });
+    for data in ["bad", "good"] {
+        bus.broadcast("t", data).await.unwrap();
+    }
+    assert_eq!(soon("the second event", seen.recv()).await.unwrap(), "good");
+    drop(bus);
+    assert!(soon("the end", seen.recv()).await.is_none());
+}

@@ -546,3 +546,23 @@ fn no_runtime_is_needed_to_undo_it() {
         bus.shutdown(Duration::from_secs(1)).await.unwrap();
     });
 }
+
+// Whoever always has something to call keeps nobody else from running.
+#[tokio::test]
+async fn calls_give_way() {
+    let bus = Bus::local();
+    let _echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await.unwrap();
+    let (pushed, mut pushes) = tokio::sync::mpsc::unbounded_channel();
+    let log = move |_: Call| {
+        let _ = pushed.send(());
+        async {}
+    };
+    let _log = bus.register_push("/log", log).await.unwrap();
+    let calling = async {
+        while pushes.try_recv().is_err() {
+            bus.call("/echo", "").await.unwrap();
+        }
+    };
+    bus.push("/log", "").await.unwrap();
+    soon("the handler of the push", calling).await;
+}

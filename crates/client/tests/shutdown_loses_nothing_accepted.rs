@@ -323,3 +323,21 @@ async fn a_router_that_says_nothing_is_not_waited_for_longer() {
         drop(registration.unwrap());
     }
 }
+
+// A shutdown cannot be taken back: its names are gone.
+#[tokio::test]
+async fn a_shutdown_that_is_given_up_is_the_end() {
+    let bus = Bus::local();
+    let handler = |_: Call| std::future::pending::<Result<Bytes, Failure>>();
+    let _service = bus.register("/s", handler).await.unwrap();
+    let mut call = Box::pin(bus.call("/s", ""));
+    assert!(poll!(&mut call).is_pending());
+    let mut watch = bus.watch();
+    let mut shutdown = Box::pin(bus.shutdown(PATIENCE));
+    assert!(poll!(&mut shutdown).is_pending());
+    drop(shutdown);
+    assert!(matches!(bus.call("/s", "").await, Err(Error::ShutDown)));
+    assert!(watch.changed().await.is_some());
+    assert!(watch.changed().await.is_none());
+    assert!(watch.wait_for(|status| status.is_settled).await.is_none());
+}

@@ -168,3 +168,18 @@ async fn a_dropped_stream_is_forgotten() {
     assert_eq!(bus.call("/echo", "fine").await.unwrap(), "fine");
     router.stop().await;
 }
+
+// The place of a handler is free when its stream has ended, whoever keeps the stream.
+#[tokio::test]
+async fn an_ended_stream_holds_nothing() {
+    let bus = Bus::local();
+    let fails = |_: Call| stream::iter([Ok(Bytes::new()), Err(Failure::new("it broke"))]);
+    let _fails = bus.with_max_running(1).register_stream("/fails", fails).await.unwrap();
+    let mut kept = bus.stream("/fails", "").await.unwrap();
+    assert!(kept.next().await.unwrap().is_ok());
+    assert!(matches!(bus.stream("/fails", "").await, Err(Error::Busy { .. })));
+    assert!(kept.next().await.unwrap().is_err());
+    let again = bus.stream("/fails", "").await.unwrap();
+    assert!(kept.next().await.is_none());
+    drop(again);
+}
