@@ -191,8 +191,16 @@ impl BusBuilder {
         connection::open(self, address).await
     }
 
+    /// Connects to the router of this user; see [`Bus::connect_default`].
+    ///
+    /// # Errors
+    /// [`Error::Address`] or [`Error::Connect`], if there is no connection now.
+    pub async fn connect_default(self) -> Result<Bus, Error> {
+        self.connect(Address::from_environment()?).await
+    }
+
     /// Connects to a router as soon as it is there, and keeps the connection up. Until then the bus works
-    /// within the process.
+    /// within the process. The router of this user is at [`Address::from_environment`].
     ///
     /// # Errors
     /// [`Error::Address`].

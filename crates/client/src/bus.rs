@@ -19,8 +19,9 @@ use crate::status::{Connection, Status, StatusWatch};
 use crate::subscriptions::{Broadcast, Subscription};
 
 /// A bus: services and callers of this process, and of others if it has a router. Cheap to clone; all
-/// clones are the same bus, which ends when the last of them and of the [`Registration`]s and
-/// [`Subscription`]s made from them is dropped, and by [`Bus::shutdown`] and [`Bus::close`].
+/// clones are the same bus, which ends when the last of them and of what was made from them is dropped
+/// (a [`Registration`], a [`Subscription`], an [`Endpoint`], a [`Service`](crate::Service) and the like), and
+/// by [`Bus::shutdown`] and [`Bus::close`].
 ///
 /// A call goes to the service with the longest matching name in this process. Only when there is none it
 /// goes to the router.
@@ -168,7 +169,9 @@ impl Bus {
         Bus::connect(Address::from_environment()?).await
     }
 
-    /// Registers a service that answers each call once.
+    /// Registers a service that answers each call once. Its name is up to 1024 bytes of text without white
+    /// space and control characters, segments with `/` between them and, by custom, a leading `/`. An error
+    /// of any kind becomes a [`Failure`] with `?`, text with [`Failure::new`].
     ///
     /// Calls are handled concurrently, up to [`BusBuilder::max_running`]. A handler that fails or panics
     /// answers its caller with a failure. A handler that makes calls itself should hold a [`WeakBus`].
@@ -201,6 +204,9 @@ impl Bus {
     }
 
     /// Registers a service that answers each call with a stream. A failure ends the stream.
+    ///
+    /// A reader in this process drops the stream with it. One behind a router does not: the stream is made
+    /// up to its end, or until the connection to the router is lost, and counts as running so long.
     ///
     /// # Errors
     /// Those of [`Bus::register`].

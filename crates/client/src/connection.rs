@@ -161,8 +161,11 @@ async fn run(guard: EndWhenDropped, address: Address, mut opened: Option<Opened>
                         opened = Some(new);
                         continue;
                     }
-                    Ok(_) => LostReason::Closed,
-                    Err(reason) => reason,
+                    Ok(_) | Err(LostReason::Closed) => LostReason::Closed,
+                    Err(reason) => {
+                        let (address, problem) = (address.clone(), reason.to_string());
+                        LostReason::Unreachable { address, problem }
+                    }
                 }
             }
         };

@@ -189,6 +189,14 @@ pub enum LostReason {
     /// It was not made yet.
     #[error("it was not made yet")]
     NotYet,
+    /// It could not be made.
+    #[error("cannot connect to {address}: {problem}")]
+    Unreachable {
+        /// The router's address.
+        address: Address,
+        /// What failed.
+        problem: String,
+    },
     /// It could not be made in time.
     #[error("no answer within {} s", .0.as_secs_f64())]
     NoAnswer(Duration),
@@ -205,7 +213,7 @@ pub enum LostReason {
     #[error("the router closed it")]
     HungUp,
     /// The socket failed.
-    #[error("{0}")]
+    #[error("the socket failed: {0}")]
     Io(String),
     /// The router broke the protocol; is it one?
     #[error("the other side broke the protocol: {0}")]

@@ -23,13 +23,17 @@
 //! ```
 //!
 //! A service also gets the calls to all addresses below its name, such as `/echo/loud`; the longest
-//! registered name wins. What [`Bus::register`] returns keeps the service registered: dropping it
-//! unregisters, [`detach`](Registration::detach) leaves it for as long as the bus lives.
+//! registered name wins. Names are segments with `/` between them; `/echo` and `echo` are different ones.
+//! The examples write services with a leading `/`, and topics without.
+//!
+//! What [`Bus::register`] returns keeps the service registered: dropping it, as `let _ = …` does at once,
+//! unregisters. [`detach`](Registration::detach) leaves the service for as long as the bus lives.
 //!
 //! # Over a router
 //!
 //! The same with [`Bus::connect`], and callers in other processes find the service, too. `Bus::local()` in
-//! a test and `Bus::connect_default()` in the program is all the difference there is.
+//! a test and `Bus::connect_default()` in the program is all the difference there is. A router is the
+//! program `router` of this project (`cargo run --bin router --features bin`), or `gsb_router::Router`.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -40,7 +44,7 @@
 //! # tokio::spawn(router.run());
 //! use gsb_client::{Bus, Call};
 //!
-//! // In one process.
+//! // In one process; such an address may also be text, as in "unix:/run/gsb.sock".
 //! let bus = Bus::connect(&address).await?;
 //! let _echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await?;
 //!
@@ -51,13 +55,14 @@
 //! # }
 //! ```
 //!
-//! What is to stay within the process is done with [`Bus::in_process`].
+//! Use [`Bus::in_process`] for services, calls and events that must not leave the process.
 //!
 //! # Messages with types
 //!
 //! A [`Message`] names what is sent, what comes back, and the service's own error. Within a process both
 //! are handed over as they are; over a router they are encoded, so that programs of `ya-service-bus` which
-//! know the same message call and serve it too.
+//! know the same message call and serve it too. A message to `/math` goes to the address `/math/divide`, the
+//! name and the message's id, so that one name may serve many messages.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -102,8 +107,10 @@
 //! ```
 //!
 //! Only `None` is the end of a complete stream; one that is cut ends with an error before. Within the
-//! process a stream is made as it is read. Over a router, what is not read yet waits in a buffer of bounded
-//! size, and a reader that is too slow for it gets [`Error::Overflow`].
+//! process a stream is made as it is read, and dropped with its reader. Over a router, what is not read yet
+//! waits in a buffer of bounded size, and a reader that is too slow for it gets [`Error::Overflow`]; a
+//! service is not told that a reader has stopped, so that a stream without an end of its own runs until the
+//! service's connection is lost. Give such streams an end, or use events.
 //!
 //! # Events
 //!
@@ -116,8 +123,14 @@
 //! let bus = Bus::local();
 //! let mut events = bus.subscribe("node/*/status").await?;
 //! bus.broadcast("node/7/status", "up").await?;
-//! let event = events.next().await.unwrap()?;
-//! assert_eq!((event.topic.as_str(), &event.data[..]), ("node/7/status", &b"up"[..]));
+//! while let Some(event) = events.next().await {
+//!     match event {
+//!         Ok(event) => println!("{}: {:?}", event.topic, event.data),
+//!         // Events are missing here. The router was away, or this was too slow; more will come.
+//!         Err(gap) => eprintln!("{gap}"),
+//!     }
+//! #   break;
+//! }
 //! # Ok(())
 //! # }
 //! ```
@@ -165,6 +178,34 @@
 //! # }
 //! ```
 //!
+//! # Handlers that call
+//!
+//! A handler that makes calls itself holds a [`WeakBus`]: one that held the [`Bus`], or something made from
+//! it, would keep the bus alive that keeps the handler.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use gsb_client::{Bus, Call, Failure};
+//!
+//! let bus = Bus::local();
+//! let _echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await?;
+//!
+//! let weak = bus.downgrade();
+//! let relay = move |call: Call| {
+//!     let weak = weak.clone();
+//!     async move {
+//!         let bus = weak.upgrade().ok_or_else(|| Failure::new("the bus has ended"))?;
+//!         // Any error becomes a `Failure` with `?`.
+//!         Ok(bus.call("/echo", call.data).await?)
+//!     }
+//! };
+//! let _relay = bus.register("/relay", relay).await?;
+//! assert_eq!(bus.call("/relay", "hello").await?, "hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # When things go wrong
 //!
 //! Every call ends, once:
@@ -176,9 +217,30 @@
 //! - with [`Error::Timeout`].
 //!
 //! After a restart of the router a caller may be back before a service is, and get
-//! [`Error::NoSuchService`]: the router does not know who is still to come.
+//! [`Error::NoSuchService`]: the router does not know who is still to come. Who would rather wait asks again:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use gsb_client::{Bus, Error};
+//! # async fn example(bus: Bus) -> Result<bytes::Bytes, Error> {
+//! let clock = bus.endpoint("/clock").wait_for_router(Duration::from_secs(5));
+//! loop {
+//!     match clock.call("").await {
+//!         Err(Error::NoSuchService { .. }) => tokio::time::sleep(Duration::from_millis(100)).await,
+//!         result => return result,
+//!     }
+//! }
+//! # }
+//! ```
 //!
 //! A handler that panics answers its caller with [`Error::ServiceFailure`], and the bus lives on.
+//!
+//! # Features
+//!
+//! - `derive` (on by default): `#[derive(Message)]`;
+//! - `json`: the encoding `Json`;
+//! - `tower`: a typed service as a `tower::Service`;
+//! - `memory`: a network inside the process, for tests that simulate one.
 
 mod announcements;
 mod builder;
@@ -246,7 +308,7 @@ pub use error::{Error, Failure, LostReason};
 /// ```
 #[cfg(feature = "derive")]
 pub use gsb_derive::Message;
-pub use gsb_proto::{Address, AddressError, Framing};
+pub use gsb_proto::{Address, AddressError, Framing, NameError, Violation};
 pub use reconnect::Reconnect;
 pub use services::{Call, Registration};
 pub use status::{Announcement, Connection, NameKind, Refused, RouterInfo, Status, StatusWatch};

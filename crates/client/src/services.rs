@@ -206,7 +206,7 @@ impl Handling {
 
 /// A registered service; dropping it unregisters the service. Calls that are being handled go on.
 #[derive(Debug)]
-#[must_use = "dropping it unregisters the service; see `detach`"]
+#[must_use = "dropping it unregisters the service, and so does `let _ =`: give it a name such as `_service`, or `detach` it"]
 pub struct Registration {
     bus: Bus,
     service: Arc<ServiceEntry>,

@@ -34,11 +34,11 @@ pub enum Connection {
     },
     /// It is there.
     Connected(RouterInfo),
-    /// It was lost, or could not be made, and is tried again.
+    /// It was lost, or could not be made yet, and is tried again.
     Lost {
         /// Why.
         reason: LostReason,
-        /// How long it is waited before the next attempt, since the loss.
+        /// The pause before the next attempt. It is cut short when somebody waits for the router.
         retry_in: Duration,
     },
     /// It is gone for good.
@@ -86,7 +86,7 @@ pub struct Refused {
     pub error: Error,
     /// How often it was refused in a row.
     pub refusals: u32,
-    /// How long it is waited before it is asked for again, since the last refusal.
+    /// The pause before it is asked for again, counted from the last refusal.
     pub retry_in: Duration,
 }
 
@@ -94,13 +94,13 @@ pub struct Refused {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Announcement {
-    /// It is not to know.
+    /// The name stays within this process.
     InProcess,
-    /// It is told as soon as it is connected, or has not answered yet.
+    /// The router will be asked as soon as there is a connection, or has not answered yet.
     Pending,
-    /// It knows.
+    /// The router has confirmed it.
     Confirmed,
-    /// It refuses, and is asked again after a while.
+    /// The router has refused it, and is asked again after a while.
     Refused(Error),
     /// The name was given back, or the bus has ended.
     Ended,

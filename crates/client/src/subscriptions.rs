@@ -156,7 +156,7 @@ impl From<BroadcastRequest> for Broadcast {
 /// for so long that the buffer was full, [`Error::ConnectionLost`] where the connection to the router was
 /// lost. The stream goes on when it is made again.
 #[derive(Debug)]
-#[must_use = "dropping it unsubscribes"]
+#[must_use = "dropping it unsubscribes, and so does `let _ =`"]
 pub struct Subscription {
     bus: Bus,
     topic: Topic,

@@ -242,7 +242,7 @@ async fn a_bus_that_does_not_reconnect_ends() {
     // One that has never been connected gives up at the first failure.
     let bus = Bus::builder().reconnect(None).connect_lazy(&place.unix).unwrap();
     let ended = soon("the end", bus.closed()).await;
-    assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::Io(_)))), "{ended:?}");
+    assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::Unreachable { .. }))), "{ended:?}");
 }
 
 #[tokio::test]
@@ -257,10 +257,10 @@ async fn attempts_may_be_limited() {
         until_lost(&bus).await;
         let endpoint = bus.endpoint("/s").wait_for_router(Duration::from_secs(3600));
         let error = soon("the end of the call", endpoint.call("")).await.unwrap_err();
-        assert!(matches!(error, Error::NotSent(LostReason::Io(_))), "{error}");
+        assert!(matches!(error, Error::NotSent(LostReason::Unreachable { .. })), "{error}");
         let ended = soon("the end", bus.closed()).await;
-        assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::Io(_)))), "{ended:?}");
-        assert!(matches!(bus.status().connection, Connection::Closed(LostReason::Io(_))));
+        assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::Unreachable { .. }))), "{ended:?}");
+        assert!(matches!(bus.status().connection, Connection::Closed(LostReason::Unreachable { .. })));
         // Not by itself, at least.
         let error = bus.register("/s", echo).await.unwrap_err();
         assert!(matches!(error, Error::NotSent(_)), "{error}");
@@ -293,7 +293,8 @@ async fn whoever_watches_sees_it() {
     let failed = |seen: &Connection| {
         matches!(
             seen,
-            Connection::Lost { reason: LostReason::Io(_), .. } | Connection::Connecting { .. }
+            Connection::Lost { reason: LostReason::Unreachable { .. }, .. }
+                | Connection::Connecting { .. }
         )
     };
     for _ in 0..4 {

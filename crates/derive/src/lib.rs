@@ -1,7 +1,7 @@
 //! Derives `gsb_client::Message`; use it through `gsb-client`, whose feature `derive` brings it along.
 
 use proc_macro::TokenStream;
-use proc_macro2::{Span, TokenStream as Code};
+use proc_macro2::TokenStream as Code;
 use quote::quote;
 use syn::meta::ParseNestedMeta;
 use syn::{DeriveInput, Error, LitStr, Type, parse_macro_input};
@@ -51,7 +51,7 @@ fn message(input: &DeriveInput) -> Result<Code, Error> {
         attribute.parse_nested_meta(|meta| options.read(&meta))?;
     }
     let id = options.id.ok_or_else(|| {
-        Error::new(Span::call_site(), "the message needs an id: #[message(id = \"…\")]")
+        Error::new(input.ident.span(), "the message needs an id: #[message(id = \"…\")]")
     })?;
     if id.value().is_empty() {
         return Err(Error::new(
