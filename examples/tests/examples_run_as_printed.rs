@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use gsb_testkit::{Spawned, TestRouter};
+use gsb_client::Bus;
+use gsb_testkit::{RouterPlace, Spawned, TestRouter};
 use tokio::process::Command;
 
 /// The program that was built for an example beside this test.
@@ -36,6 +37,24 @@ async fn a_caller_without_a_router_says_so() {
     router.stop().await;
     let mut caller = Spawned::start(Command::new(program("echo_caller")).env("GSB_URL", address));
     assert!(!caller.wait().await.success());
+}
+
+#[tokio::test]
+async fn clock() {
+    let place = RouterPlace::empty();
+    let address = place.unix.to_string();
+    let mut service =
+        Spawned::start(Command::new(program("clock_service")).env("GSB_URL", address));
+    service.line_with("cannot connect").await;
+    for _ in 0..2 {
+        let router = place.start().await;
+        service.line_with("serving /clock").await;
+        let caller = Bus::connect(&place.unix).await.unwrap();
+        assert!(!caller.call("/clock", "").await.unwrap().is_empty());
+        router.stop().await;
+    }
+    service.signal("INT").await;
+    assert!(service.wait().await.success());
 }
 
 #[tokio::test]
@@ -71,7 +90,9 @@ fn the_readme_prints_the_examples_as_they_are() {
         let (_, code) = code.split_once("\n\n").unwrap();
         assert!(readme.contains(code), "the README does not print {example}.rs");
     }
-    for example in ["countdown_service", "countdown_caller", "event_listener", "event_sender"] {
+    for example in
+        ["countdown_service", "countdown_caller", "event_listener", "event_sender", "clock_service"]
+    {
         let command = format!("cargo run --example {example}");
         assert!(readme.contains(&command), "the README does not say {command:?}");
     }

@@ -242,7 +242,10 @@ async fn a_bus_that_does_not_reconnect_ends() {
     // One that has never been connected gives up at the first failure.
     let bus = Bus::builder().reconnect(None).connect_lazy(&place.unix).unwrap();
     let ended = soon("the end", bus.closed()).await;
-    assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::Unreachable { .. }))), "{ended:?}");
+    assert!(
+        matches!(ended, Err(Error::ConnectionLost(LostReason::Unreachable { .. }))),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test]
@@ -259,8 +262,14 @@ async fn attempts_may_be_limited() {
         let error = soon("the end of the call", endpoint.call("")).await.unwrap_err();
         assert!(matches!(error, Error::NotSent(LostReason::Unreachable { .. })), "{error}");
         let ended = soon("the end", bus.closed()).await;
-        assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::Unreachable { .. }))), "{ended:?}");
-        assert!(matches!(bus.status().connection, Connection::Closed(LostReason::Unreachable { .. })));
+        assert!(
+            matches!(ended, Err(Error::ConnectionLost(LostReason::Unreachable { .. }))),
+            "{ended:?}"
+        );
+        assert!(matches!(
+            bus.status().connection,
+            Connection::Closed(LostReason::Unreachable { .. })
+        ));
         // Not by itself, at least.
         let error = bus.register("/s", echo).await.unwrap_err();
         assert!(matches!(error, Error::NotSent(_)), "{error}");
