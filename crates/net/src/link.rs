@@ -137,7 +137,7 @@ impl Link {
 
     /// Tries something that pushes, now and whenever there may be more room, until it succeeds. Whoever
     /// waits for room has it before whoever comes later, unless it does not take it: a future that is
-    /// kept but not polled holds others up for [`TURN`], not for ever.
+    /// kept but not polled holds others up for 100 ms, not for ever.
     pub async fn when_room<R>(&self, mut attempt: impl FnMut() -> Result<R, OutboxFull>) -> R {
         if (self.turn.available_permits() > 0 || self.is_over())
             && let Ok(result) = attempt()
