@@ -12,6 +12,6 @@ mod outbox;
 mod stream;
 
 pub use inbox::Inbox;
-pub use link::{Link, Received};
-pub use outbox::OutboxFull;
+pub use link::{Link, Received, Stuck};
+pub use outbox::{OutboxFull, Ticket};
 pub use stream::{StdStream, Stream};

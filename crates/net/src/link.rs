@@ -9,9 +9,10 @@ use gsb_proto::{Frame, Framing};
 use parking_lot::Mutex;
 use tokio::io::Interest;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 
 use crate::inbox::{Inbox, is_transient};
-use crate::outbox::{Outbox, OutboxFull, advance, with_slices};
+use crate::outbox::{Outbox, OutboxFull, Ticket, advance, with_slices};
 use crate::stream::Stream;
 
 /// How long whoever waits for room leaves others the first go.
@@ -25,10 +26,12 @@ const TURN: Duration = Duration::from_millis(100);
 ///
 /// One task drives the link by looping over [`receive`](Link::receive), which also writes what a flush
 /// had to leave behind because the socket was full.
+///
+/// With each frame goes a [`Ticket`], which learns what becomes of it.
 #[derive(Debug)]
-pub struct Link {
+pub struct Link<T = ()> {
     stream: Stream,
-    state: Mutex<State>,
+    state: Mutex<State<T>>,
     limit: usize,
     /// The driver has to look again: the socket became full, or the link was closed.
     driver: Notify,
@@ -41,17 +44,29 @@ pub struct Link {
     closed: AtomicBool,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    outbox: Outbox,
+#[derive(Debug)]
+struct State<T> {
+    outbox: Outbox<T>,
     /// Somebody is writing.
     flushing: bool,
-    /// The socket was full; only the driver writes until it is not.
-    full: bool,
+    /// The socket was full; only the driver writes until it is not. Since when it has taken nothing.
+    full: Option<Instant>,
     /// The socket takes nothing any more; what is pushed is dropped.
     broken: bool,
     /// Nothing more is to be sent; what is pushed is dropped.
     finished: bool,
+}
+
+impl<T> Default for State<T> {
+    fn default() -> Self {
+        State {
+            outbox: Outbox::default(),
+            flushing: false,
+            full: None,
+            broken: false,
+            finished: false,
+        }
+    }
 }
 
 /// What came of waiting for bytes.
@@ -65,13 +80,66 @@ pub enum Received {
     Closed,
 }
 
+/// What ended a wait of the driver.
+enum Woken {
+    /// There may be something to read, or the peer is gone.
+    Readable,
+    /// The socket became full.
+    Full,
+    /// The link was closed on this side.
+    Closed,
+}
+
+/// How a link stands whose socket takes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stuck<R> {
+    /// When it last took something, or became full.
+    pub since: Instant,
+    /// What was found of the first frame to leave of which something was found, and whether some of it
+    /// was written.
+    pub first: Option<(R, bool)>,
+}
+
 impl Link {
     /// Takes over a stream; `limit` is how many bytes may wait to be written.
     pub fn new(stream: Stream, limit: usize) -> Self {
+        Link { limit, ..Link::with_tickets(stream) }
+    }
+
+    /// Appends a frame; `true` if the caller has to [`flush`](Link::flush), `false` if somebody else will.
+    /// On a link that was closed, or whose peer is gone, the frame is dropped.
+    ///
+    /// # Errors
+    /// [`OutboxFull`] if the limit does not allow it.
+    pub fn push(&self, framing: Framing, frame: &Frame) -> Result<bool, OutboxFull> {
+        self.push_within(framing, frame, (), self.limit)
+    }
+
+    /// Appends a small frame whatever the limit says; `true` if the caller has to flush. For frames that
+    /// answer or undo something, of which there are few.
+    pub fn push_urgent(&self, framing: Framing, frame: &Frame) -> bool {
+        self.push_unlimited(framing, frame, ())
+    }
+
+    /// Appends a frame when the limit allows it, and flushes. Returns at once on a closed link, with
+    /// `false`.
+    pub async fn send(&self, framing: Framing, frame: &Frame) -> bool {
+        // Somebody who always has something to send must not keep everybody else from running.
+        tokio::task::coop::consume_budget().await;
+        if self.when_room(|| self.push(framing, frame)).await {
+            self.flush();
+        }
+        !self.is_closed()
+    }
+}
+
+impl<T: Ticket> Link<T> {
+    /// Takes over a stream. Whoever pushes sees to it that there is a limit to what waits to be written.
+    pub fn with_tickets(stream: Stream) -> Self {
         Link {
             stream,
             state: Mutex::default(),
-            limit,
+            limit: usize::MAX,
             driver: Notify::new(),
             room: Notify::new(),
             over: Notify::new(),
@@ -90,19 +158,17 @@ impl Link {
         self.state.lock().outbox.queued()
     }
 
-    /// Appends a frame; `true` if the caller has to [`flush`](Link::flush), `false` if somebody else will.
-    /// On a link that was closed, or whose peer is gone, the frame is dropped.
-    ///
-    /// # Errors
-    /// [`OutboxFull`] if the limit does not allow it.
-    pub fn push(&self, framing: Framing, frame: &Frame) -> Result<bool, OutboxFull> {
-        self.push_within(framing, frame, self.limit)
+    /// Appends a frame whatever the limit says; `true` if the caller has to [`flush`](Link::flush), `false`
+    /// if somebody else will. On a link that was closed, or whose peer is gone, the frame is dropped.
+    pub fn push_unlimited(&self, framing: Framing, frame: &Frame, ticket: T) -> bool {
+        self.push_within(framing, frame, ticket, usize::MAX) == Ok(true)
     }
 
     fn push_within(
         &self,
         framing: Framing,
         frame: &Frame,
+        ticket: T,
         limit: usize,
     ) -> Result<bool, OutboxFull> {
         if self.is_closed() {
@@ -114,25 +180,8 @@ impl Link {
         }
         // If there was something already, whoever put it there is about to flush, or the driver is.
         let first = state.outbox.is_empty();
-        state.outbox.push(framing, frame, limit)?;
+        state.outbox.push(framing, frame, ticket, limit)?;
         Ok(first)
-    }
-
-    /// Appends a small frame whatever the limit says; `true` if the caller has to flush. For frames that
-    /// answer or undo something, of which there are few.
-    pub fn push_urgent(&self, framing: Framing, frame: &Frame) -> bool {
-        self.push_within(framing, frame, usize::MAX) == Ok(true)
-    }
-
-    /// Appends a frame when the limit allows it, and flushes. Returns at once on a closed link, with
-    /// `false`.
-    pub async fn send(&self, framing: Framing, frame: &Frame) -> bool {
-        // Somebody who always has something to send must not keep everybody else from running.
-        tokio::task::coop::consume_budget().await;
-        if self.when_room(|| self.push(framing, frame)).await {
-            self.flush();
-        }
-        !self.is_closed()
     }
 
     /// Tries something that pushes, now and whenever there may be more room, until it succeeds. Whoever
@@ -198,10 +247,11 @@ impl Link {
     fn write(&self, socket_has_room: bool) {
         let mut pieces = {
             let mut state = self.state.lock();
-            if socket_has_room {
-                state.full = false;
+            if state.flushing || state.outbox.is_empty() {
+                return;
             }
-            if state.flushing || state.full || state.outbox.is_empty() {
+            // Found out by the write below, which also says since when.
+            if state.full.is_some() && !socket_has_room {
                 return;
             }
             state.flushing = true;
@@ -226,7 +276,10 @@ impl Link {
                 return;
             }
             state.outbox.put_back(std::mem::take(&mut pieces), written);
-            state.full |= stop;
+            state.full = match state.full {
+                Some(since) if stop && written == 0 => Some(since),
+                _ => stop.then(Instant::now),
+            };
             if stop || state.outbox.is_empty() {
                 state.flushing = false;
                 drop(state);
@@ -264,55 +317,137 @@ impl Link {
     /// # Errors
     /// Those of the socket.
     pub async fn receive(&self, inbox: &mut Inbox) -> io::Result<Received> {
+        loop {
+            if let Some(received) = self.receive_or_full(inbox).await? {
+                return Ok(received);
+            }
+        }
+    }
+
+    /// [`receive`](Link::receive) that ends, with `None`, also whenever the socket has become full;
+    /// [`stuck`](Link::stuck) tells more.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn receive_or_full(&self, inbox: &mut Inbox) -> io::Result<Option<Received>> {
         if inbox.must_pause() {
             tokio::task::yield_now().await;
         }
         loop {
-            if !self.wake().await? {
-                return Ok(Received::Closed);
+            match self.wake(Some(Interest::READABLE)).await? {
+                Woken::Closed => return Ok(Some(Received::Closed)),
+                Woken::Full => return Ok(None),
+                Woken::Readable => {}
             }
             let is_broken = self.state.lock().broken;
             match inbox.fill(&self.stream, is_broken) {
                 // All is read that came before the peer stopped taking anything.
-                Ok(None) if is_broken => return Ok(Received::End),
+                Ok(None) if is_broken => return Ok(Some(Received::End)),
                 Ok(None) => {}
-                Ok(Some(0)) => return Ok(Received::End),
-                Ok(Some(_)) => return Ok(Received::Bytes),
+                Ok(Some(0)) => return Ok(Some(Received::End)),
+                Ok(Some(_)) => return Ok(Some(Received::Bytes)),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Ok(Received::End);
+                    return Ok(Some(Received::End));
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Waits until there may be something to read; `false` if the link is closed.
-    async fn wake(&self) -> io::Result<bool> {
+    /// [`receive_or_full`](Link::receive_or_full) that reads nothing: writes until the link or its peer is gone, which
+    /// for want of reading may be seen late, or until the socket becomes full.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub async fn write_only(&self) -> io::Result<Option<Received>> {
+        match self.wake(None).await? {
+            Woken::Closed => Ok(Some(Received::Closed)),
+            Woken::Full => Ok(None),
+            // There is nothing to read for; it is broken.
+            Woken::Readable => Ok(Some(Received::End)),
+        }
+    }
+
+    /// Waits for what there is to read, if that is wanted, and writes.
+    async fn wake(&self, reading: Option<Interest>) -> io::Result<Woken> {
         loop {
             if self.is_closed() {
-                return Ok(false);
+                return Ok(Woken::Closed);
             }
-            let interest = match &*self.state.lock() {
-                State { broken: true, .. } => return Ok(true),
-                State { full: true, .. } => Interest::READABLE | Interest::WRITABLE,
-                _ => Interest::READABLE,
+            let writing = match &*self.state.lock() {
+                State { broken: true, .. } => return Ok(Woken::Readable),
+                State { full: Some(_), .. } => Some(Interest::WRITABLE),
+                _ => None,
+            };
+            let interest = match (reading, writing) {
+                (Some(reading), Some(writing)) => Some(reading | writing),
+                (reading, writing) => reading.or(writing),
+            };
+            let ready = async {
+                match interest {
+                    Some(interest) => self.stream.ready(interest).await,
+                    None => std::future::pending().await,
+                }
             };
             // In this order, not in a random one, so that what a simulation does can be repeated. What the
             // driver is told stands in the state, which is looked at before either.
             tokio::select! {
                 biased;
-                ready = self.stream.ready(interest) => {
+                ready = ready => {
                     let ready = ready?;
                     if ready.is_writable() {
                         self.write(true);
                     }
-                    if ready.is_readable() || ready.is_read_closed() || ready.is_error() {
-                        return Ok(true);
+                    let is_readable = ready.is_readable() || ready.is_read_closed() || ready.is_error();
+                    if reading.is_some() && is_readable {
+                        return Ok(Woken::Readable);
                     }
                 }
-                () = self.driver.notified() => {}
+                () = self.driver.notified() => {
+                    if self.state.lock().full.is_some() {
+                        return Ok(Woken::Full);
+                    }
+                }
             }
         }
+    }
+
+    /// How long the socket has taken nothing, and what of the frames that wait for it `find` finds first;
+    /// `None` if the socket is not full.
+    pub fn stuck<R>(&self, mut find: impl FnMut(&T) -> Option<R>) -> Option<Stuck<R>> {
+        let state = self.state.lock();
+        let since = state.full?;
+        let first = state
+            .outbox
+            .tickets()
+            .find_map(|(ticket, is_begun)| find(ticket).map(|found| (found, is_begun)));
+        Some(Stuck { since, first })
+    }
+
+    /// Takes back the frames that `is_unwanted` says, if the socket is full; not one of which something was
+    /// written. Returns their tickets. For the task that drives the link.
+    pub fn take_back(&self, is_unwanted: impl FnMut(&T) -> bool) -> Vec<T> {
+        let mut queue = {
+            let mut state = self.state.lock();
+            if state.full.is_none() || state.flushing {
+                return Vec::new();
+            }
+            // As for a write: others append meanwhile, and leave the rest alone.
+            state.flushing = true;
+            state.outbox.take_whole()
+        };
+        let (tickets, removed) = queue.remove(is_unwanted);
+        let mut state = self.state.lock();
+        if !state.broken && !state.finished {
+            state.outbox.put_back_whole(queue, removed);
+        }
+        state.flushing = false;
+        if state.outbox.is_empty() {
+            state.full = None;
+        }
+        drop(state);
+        self.room.notify_waiters();
+        tickets
     }
 
     /// Ends both directions, for the peer too: what is queued is dropped, the driver is woken.

@@ -11,6 +11,10 @@ use gsb_proto::{Frame, Framing};
 /// keeps the buffer alive that it was read into. In bytes.
 const COPIED: usize = 16 << 10;
 
+/// How many bytes of small frames are copied into one piece, so that a long queue neither moves its
+/// bytes when it grows nor keeps all of them for the last.
+const CHUNK: usize = 64 << 10;
+
 /// How many pieces are handed to one system call.
 const PIECES: usize = 64;
 
@@ -24,23 +28,50 @@ pub struct OutboxFull {
     pub limit: usize,
 }
 
+/// What travels with a queued frame until all of it was written, or it was dropped. Then it is dropped
+/// itself, possibly under the lock of its [`Link`](crate::Link): it must not use the link.
+pub trait Ticket {
+    /// So many more bytes of the frame were written.
+    fn written(&mut self, bytes: usize);
+}
+
+/// For links whose frames are all alike.
+impl Ticket for () {
+    fn written(&mut self, _bytes: usize) {}
+}
+
 /// Encoded frames in the order in which they leave.
-#[derive(Default)]
-pub(crate) struct Outbox {
+pub(crate) struct Outbox<T> {
     pieces: VecDeque<Bytes>,
     /// What comes behind `pieces`, still growing.
     tail: BytesMut,
     /// All that is queued, in bytes.
     queued: usize,
+    /// The frames of which something is queued.
+    spans: VecDeque<Span<T>>,
 }
 
-impl fmt::Debug for Outbox {
+struct Span<T> {
+    /// What is left to write of the frame, in bytes.
+    left: usize,
+    /// Whether some of it was written.
+    begun: bool,
+    ticket: T,
+}
+
+impl<T> Default for Outbox<T> {
+    fn default() -> Self {
+        Outbox { pieces: VecDeque::new(), tail: BytesMut::new(), queued: 0, spans: VecDeque::new() }
+    }
+}
+
+impl<T> fmt::Debug for Outbox<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbox").field("queued", &self.queued).finish_non_exhaustive()
     }
 }
 
-impl Outbox {
+impl<T: Ticket> Outbox<T> {
     pub(crate) fn queued(&self) -> usize {
         self.queued
     }
@@ -54,6 +85,7 @@ impl Outbox {
         &mut self,
         framing: Framing,
         frame: &Frame,
+        ticket: T,
         limit: usize,
     ) -> Result<(), OutboxFull> {
         // No header: a Hello for a classic connection, which simply is not told.
@@ -65,16 +97,19 @@ impl Outbox {
             return Err(OutboxFull { limit });
         }
         self.queued += length;
-        self.tail.extend_from_slice(header.as_ref());
+        self.spans.push_back(Span { left: length, begun: false, ticket });
+        self.copy(header.as_ref());
         for segment in frame.body.segments() {
-            if segment.len() <= COPIED {
-                self.tail.extend_from_slice(segment);
-            } else {
-                self.seal();
-                self.pieces.push_back(segment.clone());
-            }
+            self.append(segment);
         }
         Ok(())
+    }
+
+    fn copy(&mut self, bytes: &[u8]) {
+        if self.tail.len() + bytes.len() > CHUNK {
+            self.seal();
+        }
+        self.tail.extend_from_slice(bytes);
     }
 
     /// Takes everything out, to be written.
@@ -86,6 +121,7 @@ impl Outbox {
     /// Notes that `written` bytes of what was taken have left, and puts `rest` back to the front.
     pub(crate) fn put_back(&mut self, mut rest: VecDeque<Bytes>, written: usize) {
         self.queued -= written;
+        self.pass(written);
         if rest.is_empty() {
             // Kept for its room.
             if self.pieces.capacity() == 0 && rest.capacity() <= PIECES {
@@ -95,8 +131,91 @@ impl Outbox {
             rest.append(&mut self.pieces);
             self.pieces = rest;
         }
-        if self.is_empty() && self.tail.capacity() > KEPT {
-            self.tail = BytesMut::new();
+        if self.is_empty() {
+            if self.tail.capacity() > KEPT {
+                self.tail = BytesMut::new();
+            }
+            if self.spans.capacity() > PIECES {
+                self.spans = VecDeque::new();
+            }
+        }
+    }
+
+    /// Lets go of the frames that the first `written` bytes belong to.
+    fn pass(&mut self, mut written: usize) {
+        while written > 0
+            && let Some(front) = self.spans.front_mut()
+        {
+            let part = written.min(front.left);
+            written -= part;
+            front.left -= part;
+            front.begun = true;
+            front.ticket.written(part);
+            if front.left == 0 {
+                self.spans.pop_front();
+            }
+        }
+    }
+
+    /// The tickets of the frames that are queued, from the first to leave; and whether some of the frame
+    /// was written.
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = (&T, bool)> {
+        self.spans.iter().map(|span| (&span.ticket, span.begun))
+    }
+
+    /// Takes out what is queued, frames and all, to be changed and put back, while this goes on counting
+    /// it.
+    pub(crate) fn take_whole(&mut self) -> Outbox<T> {
+        self.seal();
+        Outbox {
+            pieces: std::mem::take(&mut self.pieces),
+            spans: std::mem::take(&mut self.spans),
+            ..Outbox::default()
+        }
+    }
+
+    /// Puts what was taken out, and has become shorter by `removed` bytes, back to the front.
+    pub(crate) fn put_back_whole(&mut self, mut whole: Outbox<T>, removed: usize) {
+        whole.spans.append(&mut self.spans);
+        self.spans = whole.spans;
+        self.queued -= removed;
+        self.put_back(whole.pieces, 0);
+    }
+
+    /// Removes the frames that `is_unwanted` says, except one of which something was written. Returns
+    /// their tickets, and how many bytes are gone.
+    pub(crate) fn remove(&mut self, mut is_unwanted: impl FnMut(&T) -> bool) -> (Vec<T>, usize) {
+        let mut kept = Outbox::default();
+        let mut removed = Vec::new();
+        let mut gone = 0;
+        // How many bytes at the front belong to frames that stay.
+        let mut run = 0;
+        for span in std::mem::take(&mut self.spans) {
+            if span.begun || !is_unwanted(&span.ticket) {
+                run += span.left;
+                kept.spans.push_back(span);
+                continue;
+            }
+            for part in cut(&mut self.pieces, std::mem::take(&mut run)) {
+                kept.append(&part);
+            }
+            cut(&mut self.pieces, span.left).for_each(drop);
+            gone += span.left;
+            removed.push(span.ticket);
+        }
+        kept.seal();
+        kept.pieces.append(&mut self.pieces);
+        *self = kept;
+        (removed, gone)
+    }
+
+    /// Appends bytes; a few of them are copied, lest they keep all that they were cut from.
+    fn append(&mut self, bytes: &Bytes) {
+        if bytes.len() <= COPIED {
+            self.copy(bytes);
+        } else {
+            self.seal();
+            self.pieces.push_back(bytes.clone());
         }
     }
 
@@ -105,6 +224,16 @@ impl Outbox {
             self.pieces.push_back(self.tail.split().freeze());
         }
     }
+}
+
+/// Takes the first `length` bytes off the pieces.
+fn cut(pieces: &mut VecDeque<Bytes>, mut length: usize) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let first = pieces.front_mut().filter(|_| length > 0)?;
+        let part = if first.len() <= length { pieces.pop_front()? } else { first.split_to(length) };
+        length -= part.len();
+        Some(part)
+    })
 }
 
 /// The first of the pieces, for one vectored write.
@@ -131,3 +260,7 @@ pub(crate) fn advance(pieces: &mut VecDeque<Bytes>, mut written: usize) {
         pieces.pop_front();
     }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;
