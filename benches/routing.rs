@@ -70,6 +70,7 @@ struct Pair {
     service: ConnId,
     caller: ConnId,
     effects: Vec<Effect>,
+    now: Instant,
 }
 
 fn pair() -> Pair {
@@ -81,9 +82,9 @@ fn pair() -> Pair {
         bus.framing_known(connection, Framing::Packet, &mut effects);
     }
     let register = RegisterRequest { service_id: "/service".into() };
-    bus.receive(service, register.to_frame(), &mut effects);
+    bus.receive(service, register.to_frame(), now, &mut effects).unwrap();
     effects.clear();
-    Pair { bus, service, caller, effects }
+    Pair { bus, service, caller, effects, now }
 }
 
 #[divan::bench]
@@ -92,8 +93,8 @@ fn route_a_call_and_its_reply(bencher: Bencher<'_, '_>) {
     let request: Frame = call().to_frame();
     let reply = CallReply { request_id: "5f3a9c01-1".into(), ..Default::default() }.to_frame();
     bencher.bench_local(|| {
-        pair.bus.receive(pair.caller, request.clone(), &mut pair.effects);
-        pair.bus.receive(pair.service, reply.clone(), &mut pair.effects);
+        pair.bus.receive(pair.caller, request.clone(), pair.now, &mut pair.effects).unwrap();
+        pair.bus.receive(pair.service, reply.clone(), pair.now, &mut pair.effects).unwrap();
         pair.effects.clear();
     });
 }
@@ -104,7 +105,7 @@ fn route_a_broadcast(bencher: Bencher<'_, '_>, subscribers: usize) {
     for _ in 0..subscribers {
         let subscriber = pair.bus.connect(Identity::Unknown, Instant::now());
         let subscribe = SubscribeRequest { topic: "node/*/status".into() };
-        pair.bus.receive(subscriber, subscribe.to_frame(), &mut pair.effects);
+        pair.bus.receive(subscriber, subscribe.to_frame(), pair.now, &mut pair.effects).unwrap();
     }
     let event = gsb_proto::messages::BroadcastRequest {
         topic: "node/7/status".into(),
@@ -114,6 +115,6 @@ fn route_a_broadcast(bencher: Bencher<'_, '_>, subscribers: usize) {
     .to_frame();
     bencher.bench_local(|| {
         pair.effects.clear();
-        pair.bus.receive(pair.caller, event.clone(), &mut pair.effects);
+        pair.bus.receive(pair.caller, event.clone(), pair.now, &mut pair.effects).unwrap();
     });
 }

@@ -1,6 +1,6 @@
 //! The bus itself: which rule applies to which event.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gsb_proto::head::{BroadcastHead, CallHead, ReplyHead};
@@ -11,8 +11,9 @@ use gsb_proto::messages::{
 };
 use gsb_proto::{Body, Frame, Framing, MessageKind, Topic, Violation};
 
-use crate::calls::Calls;
-use crate::config::{BusConfig, Limits, MAX_REQUEST_ID};
+use crate::budgets::{Admission, Budgets, Purpose, Room};
+use crate::calls::{CallKey, Calls, RequestId};
+use crate::config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
 use crate::connections::{ConnId, Connections, Identity};
 use crate::counters::{Counters, Usage};
 use crate::effect::{CloseReason, Effect};
@@ -21,6 +22,7 @@ use crate::liveness::{Due, Liveness};
 use crate::refusal::{Refusal, quoted};
 use crate::services::Services;
 use crate::subscriptions::Subscriptions;
+use crate::trouble::Dropped;
 
 /// The state of a router.
 ///
@@ -35,16 +37,45 @@ pub struct Bus {
     services: Services,
     calls: Calls,
     subscriptions: Subscriptions,
+    budgets: Budgets,
     liveness: Liveness,
     counters: Counters,
+    stall_timeout: Duration,
+    /// New calls are refused.
+    is_stopping: bool,
     /// Reused by each broadcast.
     subscribers: Vec<ConnId>,
+}
+
+/// A frame that has to wait, because of what is already queued on somebody's account.
+#[derive(Debug)]
+pub struct Wait {
+    /// The frame, to be received again.
+    pub frame: Frame,
+    /// Where there may be room for it at some time.
+    pub room: Room,
+    /// When to receive it again in any case; `None` if only room helps.
+    pub until: Option<Instant>,
+}
+
+/// Why a frame was not handled.
+enum Unhandled {
+    Violation(Violation),
+    /// With the budget that is used up.
+    Wait(Wait, &'static str),
+}
+
+impl From<Violation> for Unhandled {
+    fn from(violation: Violation) -> Self {
+        Unhandled::Violation(violation)
+    }
 }
 
 impl Bus {
     /// A bus that nobody is connected to.
     pub fn new(config: BusConfig) -> Self {
         let limits = config.limits;
+        let stall_timeout = config.stall_timeout.min(LONGEST_TIMEOUT);
         Bus {
             limits,
             hello: config.hello.to_frame(),
@@ -53,8 +84,11 @@ impl Bus {
             services: Services::new(limits.services),
             calls: Calls::new(limits.open_calls),
             subscriptions: Subscriptions::new(limits.subscriptions),
+            budgets: Budgets::new(limits.queued_bytes, stall_timeout),
             liveness: Liveness::new(config.ping_timeout),
             counters: Counters::default(),
+            stall_timeout,
+            is_stopping: false,
             subscribers: Vec::new(),
         }
     }
@@ -62,8 +96,14 @@ impl Bus {
     /// A peer has connected.
     pub fn connect(&mut self, identity: Identity, now: Instant) -> ConnId {
         let connection = self.connections.add(identity);
+        self.budgets.add(connection);
         self.liveness.add(connection, now);
         connection
+    }
+
+    /// Where to wait until nothing is queued at the cost of a connection; `None` if it is gone.
+    pub fn room(&self, connection: ConnId) -> Option<Room> {
+        self.budgets.room(connection)
     }
 
     /// Bytes have come from a peer, whole frames or not.
@@ -84,18 +124,82 @@ impl Bus {
             return;
         };
         if known.framing.replace(framing).is_none() && framing == Framing::Packet {
-            let frame = self.hello.clone();
-            effects.push(Effect::Send { to: connection, frame });
+            self.answer(connection, self.hello.clone(), effects);
         }
     }
 
     /// A frame has come from a peer.
-    pub fn receive(&mut self, from: ConnId, frame: Frame, effects: &mut Vec<Effect>) {
-        if self.connections.get(from).is_none() {
-            return;
+    ///
+    /// # Errors
+    /// The frame has to wait, and with it all that the peer has sent behind it: nothing more of the peer is
+    /// to be received before this frame was.
+    pub fn receive(
+        &mut self,
+        from: ConnId,
+        frame: Frame,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Wait> {
+        let Some(connection) = self.connections.get_mut(from) else {
+            return Ok(());
+        };
+        let has_waited = std::mem::take(&mut connection.is_waiting);
+        if has_waited {
+            // It was not its silence.
+            self.liveness.heard(from, now);
         }
-        if let Err(violation) = self.handle(from, frame, effects) {
-            self.close(from, violation.into(), effects);
+        match self.handle(from, frame, now, effects) {
+            Ok(()) => Ok(()),
+            Err(Unhandled::Violation(violation)) => {
+                self.close(from, violation.into(), effects);
+                Ok(())
+            }
+            Err(Unhandled::Wait(wait, budget)) => {
+                if !has_waited {
+                    *self.counters.pauses.entry(budget).or_default() += 1;
+                }
+                if let Some(connection) = self.connections.get_mut(from) {
+                    connection.is_waiting = true;
+                }
+                Err(wait)
+            }
+        }
+    }
+
+    /// A call was not taken by its service within the stall timeout. Its frame was taken back or, if
+    /// `is_begun`, cannot be, since some of it was written. `None` is a call whose end nobody waits for.
+    pub fn not_taken(
+        &mut self,
+        service: ConnId,
+        call: Option<CallKey>,
+        is_begun: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let timeout = self.stall_timeout;
+        let Some(key) = call else {
+            if !is_begun {
+                self.dropped(service, Dropped::PushNotTaken { timeout }, effects);
+            }
+            return;
+        };
+        // What the service was sent a part of, it may still answer.
+        let waiting = if is_begun { self.calls.give_up(key) } else { self.calls.take_back(key) };
+        if let Some(waiting) = waiting {
+            self.end_call(waiting, service, Refusal::ServiceStalled { timeout }, effects);
+        }
+    }
+
+    /// From now on new calls are refused, while those that are open go on.
+    pub fn begin_to_stop(&mut self) {
+        self.is_stopping = true;
+    }
+
+    /// Ends all calls that are open.
+    pub fn end_calls(&mut self, effects: &mut Vec<Effect>) {
+        for key in self.calls.open_calls() {
+            if let Some((caller, request_id)) = self.calls.give_up(key) {
+                self.end_call((caller, request_id), caller, Refusal::Stopped, effects);
+            }
         }
     }
 
@@ -110,12 +214,13 @@ impl Bus {
         self.services.remove_connection(connection);
         self.subscriptions.remove_connection(connection);
         self.liveness.remove_connection(connection);
+        self.budgets.remove_connection(connection);
         let waiting = self.calls.remove_connection(connection);
         if !waiting.is_empty() {
             let refusal = Refusal::ServiceGone { reason: reason.clone() };
             for (caller, request_id) in waiting {
-                let frame = self.refused(&refusal).call_reply(&request_id);
-                effects.push(Effect::Send { to: caller, frame });
+                self.count(&refusal);
+                self.answer(caller, refusal.call_reply(&request_id), effects);
             }
         }
         effects.push(Effect::Close { connection, reason });
@@ -132,9 +237,11 @@ impl Bus {
             let connections = &self.connections;
             // A connection whose framing is unknown has no form for a Ping.
             let may_ping = |id| connections.get(id).is_some_and(|c| c.framing.is_some());
-            match self.liveness.next_due(now, may_ping) {
+            // Nothing is heard of one that nothing is read from.
+            let is_excused = |id| connections.get(id).is_some_and(|c| c.is_waiting);
+            match self.liveness.next_due(now, may_ping, is_excused) {
                 None => return,
-                Some(Due::Ping(to)) => effects.push(Effect::Send { to, frame: Ping {}.to_frame() }),
+                Some(Due::Ping(to)) => self.answer(to, Ping {}.to_frame(), effects),
                 Some(Due::Close(connection, silence)) => {
                     self.close(connection, CloseReason::Silent(silence), effects);
                 }
@@ -156,6 +263,7 @@ impl Bus {
             open_calls: self.calls.len(),
             abandoned_calls: self.calls.abandoned(),
             instances: self.instances.len(),
+            budgets: self.budgets.len(),
             deadlines: self.liveness.len(),
         }
     }
@@ -164,17 +272,24 @@ impl Bus {
         &mut self,
         from: ConnId,
         frame: Frame,
+        now: Instant,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), Unhandled> {
+        // Whatever comes may have to be answered.
+        if let Admission::Wait(room, _) | Admission::Stalled(room) =
+            self.budgets.admit_answer(from, now)
+        {
+            return Err(Unhandled::Wait(Wait { frame, room, until: None }, "answers"));
+        }
         match frame.kind {
-            MessageKind::Hello => return self.hello(from, &frame.decode()?, effects),
+            MessageKind::Hello => self.hello(from, &frame.decode()?, effects)?,
             MessageKind::RegisterRequest => {
                 let RegisterRequest { service_id } = frame.decode()?;
                 let reply = match self.services.register(from, &service_id) {
                     Ok(()) => RegisterReply::default().to_frame(),
-                    Err(refusal) => self.refused(&refusal).register_reply(),
+                    Err(refusal) => self.refused(from, refusal, Refusal::register_reply, effects),
                 };
-                send(from, reply, effects);
+                self.answer(from, reply, effects);
             }
             MessageKind::UnregisterRequest => {
                 let UnregisterRequest { service_id } = frame.decode()?;
@@ -182,15 +297,15 @@ impl Bus {
                     true => UnregisterReplyCode::UnregisteredOk,
                     false => UnregisterReplyCode::NotRegistered,
                 };
-                send(from, UnregisterReply { code: code.into() }.to_frame(), effects);
+                self.answer(from, UnregisterReply { code: code.into() }.to_frame(), effects);
             }
             MessageKind::SubscribeRequest => {
                 let SubscribeRequest { topic } = frame.decode()?;
                 let reply = match self.subscriptions.subscribe(from, &topic) {
                     Ok(()) => SubscribeReply::default().to_frame(),
-                    Err(refusal) => self.refused(&refusal).subscribe_reply(),
+                    Err(refusal) => self.refused(from, refusal, Refusal::subscribe_reply, effects),
                 };
-                send(from, reply, effects);
+                self.answer(from, reply, effects);
             }
             MessageKind::UnsubscribeRequest => {
                 let UnsubscribeRequest { topic } = frame.decode()?;
@@ -198,9 +313,14 @@ impl Bus {
                     true => UnsubscribeReplyCode::UnsubscribedOk,
                     false => UnsubscribeReplyCode::NotSubscribed,
                 };
-                send(from, UnsubscribeReply { code: code.into() }.to_frame(), effects);
+                self.answer(from, UnsubscribeReply { code: code.into() }.to_frame(), effects);
             }
             MessageKind::CallRequest => {
+                if let Admission::Wait(room, _) | Admission::Stalled(room) =
+                    self.budgets.admit(from, Purpose::Calls, frame.body.len(), now)
+                {
+                    return Err(Unhandled::Wait(Wait { frame, room, until: None }, "calls"));
+                }
                 let message = frame.body.into_bytes();
                 let head = CallHead::read(&message)?;
                 self.call(from, &message, &head, effects);
@@ -208,7 +328,7 @@ impl Bus {
             MessageKind::CallReply => {
                 let message = frame.body.into_bytes();
                 let head = ReplyHead::read(&message)?;
-                self.reply(from, &message, &head, effects);
+                self.reply(from, &message, &head, now, effects)?;
             }
             MessageKind::BroadcastRequest => {
                 let message = frame.body.into_bytes();
@@ -217,7 +337,7 @@ impl Bus {
             }
             MessageKind::Ping => {
                 let Ping {} = frame.decode()?;
-                send(from, Pong {}.to_frame(), effects);
+                self.answer(from, Pong {}.to_frame(), effects);
             }
             MessageKind::Pong => {
                 let Pong {} = frame.decode()?;
@@ -226,7 +346,9 @@ impl Bus {
             | MessageKind::UnregisterReply
             | MessageKind::SubscribeReply
             | MessageKind::UnsubscribeReply
-            | MessageKind::BroadcastReply => return Err(Violation::WrongDirection(frame.kind)),
+            | MessageKind::BroadcastReply => {
+                return Err(Violation::WrongDirection(frame.kind).into());
+            }
         }
         Ok(())
     }
@@ -273,30 +395,37 @@ impl Bus {
     ) {
         let request_id = head.request_id.text;
         let service = self.services.find(head.address);
-        let (to, new_id) = if head.no_reply {
-            let Some(service) = service else {
-                self.counters.pushes_dropped += 1;
-                return;
+        let (to, key, new_id) = if head.no_reply {
+            let service = match service {
+                Some(_) if self.is_stopping => Err(Dropped::Stopping),
+                Some(service) => Ok(service),
+                None => Err(Dropped::NoService),
+            };
+            let service = match service {
+                Ok(service) => service,
+                Err(dropped) => return self.dropped(from, dropped, effects),
             };
             self.counters.pushes += 1;
-            (service, self.calls.id_for_service(service, request_id))
+            (service, None, self.calls.id_for_service(service, request_id))
         } else {
             let service = match self.may_call(from, head, service) {
                 Ok(service) => service,
                 Err(refusal) => {
-                    let reply = self.refused(&refusal).call_reply(request_id);
-                    return send(from, reply, effects);
+                    let write = |refusal: &Refusal| refusal.call_reply(request_id);
+                    let reply = self.refused(from, refusal, write, effects);
+                    return self.answer(from, reply, effects);
                 }
             };
             self.counters.calls += 1;
-            (service, self.calls.open(from, request_id, service))
+            let opened = self.calls.open(from, request_id, service);
+            (service, Some(opened.key), opened.new_id)
         };
         let body = match new_id {
             None => Body::Whole(message.clone()),
             Some(id) => head.with_request_id(message, &id),
         };
-        let kind = MessageKind::CallRequest;
-        send(to, Frame { kind, body }, effects);
+        let frame = Frame { kind: MessageKind::CallRequest, body };
+        self.send(to, frame, (from, Purpose::Calls), key, effects);
     }
 
     /// Whether a call that wants an answer may be forwarded, and to whom.
@@ -310,6 +439,9 @@ impl Bus {
         if request_id.len() > MAX_REQUEST_ID {
             let length = request_id.len();
             return Err(Refusal::RequestIdTooLong { length });
+        }
+        if self.is_stopping {
+            return Err(Refusal::Stopping);
         }
         if self.calls.is_open(from, request_id) {
             let request_id = request_id.to_owned();
@@ -327,19 +459,44 @@ impl Bus {
         from: ConnId,
         message: &Bytes,
         head: &ReplyHead<'_>,
+        now: Instant,
         effects: &mut Vec<Effect>,
-    ) {
-        let Some(forward) = self.calls.reply(from, head.request_id.text, head.last) else {
-            self.counters.replies_dropped += 1;
-            return;
+    ) -> Result<(), Unhandled> {
+        let Some(key) = self.calls.served(from, head.request_id.text) else {
+            self.dropped(from, Dropped::StrayReply, effects);
+            return Ok(());
+        };
+        if let Some(caller) = self.calls.caller(key) {
+            match self.budgets.admit(caller, Purpose::Replies, message.len(), now) {
+                Admission::Yes => {}
+                Admission::Wait(room, until) => {
+                    let frame = Frame::new(MessageKind::CallReply, message.clone());
+                    let until = Some(until);
+                    return Err(Unhandled::Wait(Wait { frame, room, until }, "replies"));
+                }
+                Admission::Stalled(_) => {
+                    if let Some(waiting) = self.calls.give_up(key) {
+                        let refusal = Refusal::CallerStalled {
+                            limit: self.limits.queued_bytes,
+                            timeout: self.stall_timeout,
+                        };
+                        self.end_call(waiting, caller, refusal, effects);
+                    }
+                }
+            }
+        }
+        let Some(forward) = self.calls.reply(key, head.last) else {
+            self.dropped(from, Dropped::StrayReply, effects);
+            return Ok(());
         };
         self.counters.replies += 1;
         let body = match forward.new_id {
             None => Body::Whole(message.clone()),
             Some(id) => head.with_request_id(message, &id),
         };
-        let kind = MessageKind::CallReply;
-        send(forward.caller, Frame { kind, body }, effects);
+        let frame = Frame { kind: MessageKind::CallReply, body };
+        self.send(forward.caller, frame, (forward.caller, Purpose::Replies), None, effects);
+        Ok(())
     }
 
     fn broadcast(
@@ -352,31 +509,80 @@ impl Bus {
         let topic = match Topic::new(head.topic) {
             Ok(topic) => topic,
             Err(error) => {
-                let reply = self.refused(&error.into()).broadcast_reply();
-                return send(from, reply, effects);
+                let reply = self.refused(from, error.into(), Refusal::broadcast_reply, effects);
+                return self.answer(from, reply, effects);
             }
         };
-        send(from, BroadcastReply::default().to_frame(), effects);
+        self.answer(from, BroadcastReply::default().to_frame(), effects);
         self.counters.broadcasts += 1;
         self.subscriptions.find(&topic, &mut self.subscribers);
         if self.connections.get(from).is_some_and(|sender| sender.no_echo) {
             self.subscribers.retain(|&to| to != from);
         }
-        self.counters.deliveries += self.subscribers.len() as u64;
-        let kind = MessageKind::BroadcastRequest;
-        for &to in &self.subscribers {
-            let body = Body::Whole(message.clone());
-            send(to, Frame { kind, body }, effects);
+        let frame = Frame::new(MessageKind::BroadcastRequest, message.clone());
+        let subscribers = std::mem::take(&mut self.subscribers);
+        for &to in &subscribers {
+            if self.budgets.has_room_for_broadcast(to, message.len()) {
+                self.counters.deliveries += 1;
+                self.send(to, frame.clone(), (to, Purpose::Broadcasts), None, effects);
+            } else {
+                let limit = self.limits.queued_bytes;
+                self.dropped(to, Dropped::SlowSubscriber { limit }, effects);
+            }
         }
+        self.subscribers = subscribers;
     }
 
-    /// Counts a refusal on its way to becoming a reply.
-    fn refused<'a>(&mut self, refusal: &'a Refusal) -> &'a Refusal {
+    /// Says something for the router itself.
+    fn answer(&mut self, to: ConnId, frame: Frame, effects: &mut Vec<Effect>) {
+        self.send(to, frame, (to, Purpose::Answers), None, effects);
+    }
+
+    fn send(
+        &mut self,
+        to: ConnId,
+        frame: Frame,
+        (payer, purpose): (ConnId, Purpose),
+        call: Option<CallKey>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let charge = self.budgets.charge(payer, purpose, &frame, call);
+        effects.push(Effect::Send { to, frame, charge });
+    }
+
+    /// Answers somebody who has waited for the end of a call, and says whose fault it is.
+    fn end_call(
+        &mut self,
+        (caller, request_id): (ConnId, RequestId),
+        culprit: ConnId,
+        refusal: Refusal,
+        effects: &mut Vec<Effect>,
+    ) {
+        let write = |refusal: &Refusal| refusal.call_reply(&request_id);
+        let reply = self.refused(culprit, refusal, write, effects);
+        self.answer(caller, reply, effects);
+    }
+
+    /// Counts and reports a refusal on its way to becoming a reply.
+    fn refused(
+        &mut self,
+        culprit: ConnId,
+        refusal: Refusal,
+        write: impl FnOnce(&Refusal) -> Frame,
+        effects: &mut Vec<Effect>,
+    ) -> Frame {
+        self.count(&refusal);
+        let reply = write(&refusal);
+        effects.push(Effect::Report { connection: culprit, trouble: refusal.into() });
+        reply
+    }
+
+    fn count(&mut self, refusal: &Refusal) {
         *self.counters.refusals.entry(refusal.reason()).or_default() += 1;
-        refusal
     }
-}
 
-fn send(to: ConnId, frame: Frame, effects: &mut Vec<Effect>) {
-    effects.push(Effect::Send { to, frame });
+    fn dropped(&mut self, culprit: ConnId, dropped: Dropped, effects: &mut Vec<Effect>) {
+        *self.counters.drops.entry(dropped.reason()).or_default() += 1;
+        effects.push(Effect::Report { connection: culprit, trouble: dropped.into() });
+    }
 }

@@ -22,6 +22,29 @@ use crate::connections::{ConnId, PerConnection};
 
 pub(crate) type RequestId = Arc<str>;
 
+/// Names a call, now and after its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallKey {
+    slot: u32,
+    serial: u32,
+}
+
+impl CallKey {
+    /// Many frames carry one, so it is kept small; a slot that is used four thousand million times while a
+    /// frame waits is not to be feared.
+    fn new(slot: usize, serial: u64) -> Self {
+        CallKey { slot: slot as u32, serial: serial as u32 }
+    }
+}
+
+/// A call that was just opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) key: CallKey,
+    /// The id to give to the service, if it cannot be the caller's own.
+    pub(crate) new_id: Option<RequestId>,
+}
+
 #[derive(Debug)]
 struct Call {
     /// `None` when abandoned.
@@ -87,28 +110,22 @@ impl Calls {
         self.ends.get(caller).is_some_and(|ends| ends.made.contains_key(request_id))
     }
 
-    /// Opens a call whose id is not open at `caller`. Returns the id to give to the service if it
-    /// cannot be the caller's own.
-    pub(crate) fn open(
-        &mut self,
-        caller: ConnId,
-        request_id: &str,
-        service: ConnId,
-    ) -> Option<RequestId> {
+    /// Opens a call whose id is not open at `caller`.
+    pub(crate) fn open(&mut self, caller: ConnId, request_id: &str, service: ConnId) -> Opened {
         let caller_id: RequestId = Arc::from(request_id);
         let new_id = self.id_for_service(service, request_id);
         let service_id = new_id.clone().unwrap_or_else(|| caller_id.clone());
         self.serial += 1;
-        let key = self.calls.insert(Call {
+        let slot = self.calls.insert(Call {
             caller: Some(caller),
             caller_id: caller_id.clone(),
             service,
             service_id: service_id.clone(),
             serial: self.serial,
         });
-        self.ends.entry(caller).made.insert(caller_id, key);
-        self.ends.entry(service).serving.insert(service_id, key);
-        new_id
+        self.ends.entry(caller).made.insert(caller_id, slot);
+        self.ends.entry(service).serving.insert(service_id, slot);
+        Opened { key: CallKey::new(slot, self.serial), new_id }
     }
 
     /// An id that no open call has at `service`: `None` if `wanted` is one.
@@ -126,23 +143,63 @@ impl Calls {
         }
     }
 
-    /// Takes a reply of `service`; `last` ends the call. `None` if nobody waits for it.
-    pub(crate) fn reply(
-        &mut self,
-        service: ConnId,
-        request_id: &str,
-        last: bool,
-    ) -> Option<Forward> {
-        let key = *self.ends.get(service)?.serving.get(request_id)?;
-        let call = &self.calls[key];
+    /// The call that `service` knows by an id, if it has not had its last reply.
+    pub(crate) fn served(&self, service: ConnId, request_id: &str) -> Option<CallKey> {
+        let slot = *self.ends.get(service)?.serving.get(request_id)?;
+        Some(CallKey::new(slot, self.calls[slot].serial))
+    }
+
+    /// Who waits for the replies of a call, if anybody does.
+    pub(crate) fn caller(&self, key: CallKey) -> Option<ConnId> {
+        self.get(key)?.caller
+    }
+
+    /// Takes a reply to a call; `last` ends it. `None` if nobody waits for it.
+    pub(crate) fn reply(&mut self, key: CallKey, last: bool) -> Option<Forward> {
+        let call = self.get(key)?;
         let translated = !Arc::ptr_eq(&call.caller_id, &call.service_id);
         let forward = call
             .caller
             .map(|caller| Forward { caller, new_id: translated.then(|| call.caller_id.clone()) });
         if last {
-            self.end(key);
+            self.end(key.slot as usize);
         }
         forward
+    }
+
+    /// Ends a call of which its service knows nothing. Returns who waits for its end, and under which id.
+    pub(crate) fn take_back(&mut self, key: CallKey) -> Option<(ConnId, RequestId)> {
+        let call = self.get(key)?;
+        let waiting = call.caller.map(|caller| (caller, call.caller_id.clone()));
+        self.end(key.slot as usize);
+        waiting
+    }
+
+    /// Ends a call for its caller alone: what its service replies from now on is dropped. Returns who waits
+    /// for its end, and under which id.
+    pub(crate) fn give_up(&mut self, key: CallKey) -> Option<(ConnId, RequestId)> {
+        let call = self.get(key)?;
+        let (caller, caller_id) = (call.caller?, call.caller_id.clone());
+        self.ends.entry(caller).made.remove(&caller_id);
+        self.abandon(key.slot as usize);
+        Some((caller, caller_id))
+    }
+
+    /// All calls that wait for their last reply, in the order in which they were made.
+    pub(crate) fn open_calls(&self) -> Vec<CallKey> {
+        let is_open = |(_, call): &(usize, &Call)| call.caller.is_some();
+        let mut keys: Vec<_> = self
+            .calls
+            .iter()
+            .filter(is_open)
+            .map(|(slot, call)| (call.serial, CallKey::new(slot, call.serial)))
+            .collect();
+        keys.sort_unstable_by_key(|(serial, _)| *serial);
+        keys.into_iter().map(|(_, key)| key).collect()
+    }
+
+    fn get(&self, key: CallKey) -> Option<&Call> {
+        self.calls.get(key.slot as usize).filter(|call| call.serial as u32 == key.serial)
     }
 
     /// Forgets a call at both ends.
@@ -164,7 +221,13 @@ impl Calls {
     pub(crate) fn remove_connection(&mut self, connection: ConnId) -> Vec<(ConnId, RequestId)> {
         let Ends { made, serving, .. } = self.ends.take(connection);
         for key in made.into_values() {
-            self.abandon(key, connection);
+            if self.calls[key].service == connection {
+                // Goes with what the connection had to answer.
+                self.calls[key].caller = None;
+                self.abandoned += 1;
+            } else {
+                self.abandon(key);
+            }
         }
         let mut waiting = Vec::new();
         for key in serving.into_values() {
@@ -181,16 +244,12 @@ impl Calls {
         waiting.into_iter().map(|(_, caller, request_id)| (caller, request_id)).collect()
     }
 
-    /// Marks a call as abandoned by `caller`, and forgets the oldest one of the same service if they
-    /// are too many.
-    fn abandon(&mut self, key: usize, caller: ConnId) {
+    /// Marks a call as abandoned, and forgets the oldest one of the same service if they are too many.
+    fn abandon(&mut self, key: usize) {
         let call = &mut self.calls[key];
         call.caller = None;
         self.abandoned += 1;
         let (service, serial) = (call.service, call.serial);
-        if service == caller {
-            return;
-        }
         let abandoned = &mut self.ends.entry(service).abandoned;
         abandoned.insert(serial, key);
         if abandoned.len() > self.abandoned_limit

@@ -37,6 +37,16 @@ pub enum Identity {
     Unknown,
 }
 
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Identity::Uid(uid) => write!(f, "user id {uid}"),
+            Identity::Ip(ip) => write!(f, "{ip}"),
+            Identity::Unknown => f.write_str("an unknown peer"),
+        }
+    }
+}
+
 impl Identity {
     /// Whether both are the same peer.
     pub(crate) fn is_same_peer(&self, other: &Identity) -> bool {
@@ -51,6 +61,8 @@ pub(crate) struct Connection {
     pub(crate) identity: Identity,
     pub(crate) framing: Option<Framing>,
     pub(crate) hello_seen: bool,
+    /// Whether a frame of it has to wait, and so nothing is read from it.
+    pub(crate) is_waiting: bool,
     /// Whether it does not want its own broadcasts.
     pub(crate) no_echo: bool,
 }
@@ -67,7 +79,14 @@ impl Connections {
         self.serial = self.serial.wrapping_add(1);
         let entry = self.slots.vacant_entry();
         let id = ConnId { slot: entry.key() as u32, serial: self.serial };
-        entry.insert(Connection { id, identity, framing: None, hello_seen: false, no_echo: false });
+        entry.insert(Connection {
+            id,
+            identity,
+            framing: None,
+            hello_seen: false,
+            is_waiting: false,
+            no_echo: false,
+        });
         id
     }
 

@@ -9,16 +9,16 @@ pub struct Counters {
     pub calls: u64,
     /// Calls without a reply forwarded to a service.
     pub pushes: u64,
-    /// Calls without a reply for which there was no service.
-    pub pushes_dropped: u64,
     /// Replies forwarded to their callers.
     pub replies: u64,
-    /// Replies to calls that are not open at the sender, or whose caller is gone.
-    pub replies_dropped: u64,
     /// Broadcasts accepted.
     pub broadcasts: u64,
-    /// Copies of broadcasts handed to subscribers.
+    /// Copies of broadcasts queued for subscribers.
     pub deliveries: u64,
+    /// Messages that were dropped without an answer to their sender, by reason.
+    pub drops: BTreeMap<&'static str, u64>,
+    /// Frames that had to wait, and all that came behind them, by the budget that was used up.
+    pub pauses: BTreeMap<&'static str, u64>,
     /// Requests refused, by reason.
     pub refusals: BTreeMap<&'static str, u64>,
     /// Connections closed, by reason.
@@ -40,6 +40,8 @@ pub struct Usage {
     pub abandoned_calls: usize,
     /// Instance ids of live connections.
     pub instances: usize,
+    /// Connections that can be charged with something.
+    pub budgets: usize,
     /// Armed deadlines.
     pub deadlines: usize,
 }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use gsb_proto::{Frame, Violation};
 
+use crate::budgets::Charge;
 use crate::connections::ConnId;
+use crate::trouble::Trouble;
 
 /// Something that the owner of a [`Bus`](crate::Bus) has to carry out, in the order of the buffer.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Effect {
     /// Send a frame.
     Send {
@@ -15,6 +17,9 @@ pub enum Effect {
         to: ConnId,
         /// What.
         frame: Frame,
+        /// Who pays for it while it is queued: to be dropped when it is written or given up. `None` if
+        /// nobody does, because the payer is gone.
+        charge: Option<Charge>,
     },
     /// Close a connection. The bus has forgotten it already.
     Close {
@@ -22,6 +27,13 @@ pub enum Effect {
         connection: ConnId,
         /// Why.
         reason: CloseReason,
+    },
+    /// Tell the operator, who need not be told the same of the same connection again and again.
+    Report {
+        /// Whose fault it is.
+        connection: ConnId,
+        /// What happened.
+        trouble: Trouble,
     },
 }
 
@@ -39,7 +51,7 @@ pub enum CloseReason {
     #[error("broke the protocol: {0}")]
     Violation(#[from] Violation),
     /// Nothing was received for so long, Pings notwithstanding.
-    #[error("was silent for {}", seconds(*.0))]
+    #[error("was silent for {} (--ping-timeout)", seconds(*.0))]
     Silent(Duration),
     /// The same peer connected again with the same instance id.
     #[error("was replaced by a new connection with its instance id")]
@@ -47,18 +59,18 @@ pub enum CloseReason {
     /// It used the instance id of a connection of another peer.
     #[error("claimed the instance id of another peer's connection")]
     ForeignInstanceId,
-    /// More is waiting to be sent to it than is allowed. In bytes.
-    #[error("does not read: more than {limit} bytes wait to be sent to it")]
-    OutboxFull {
-        /// The limit.
-        limit: usize,
-    },
+    /// For so long it took nothing of what was to be written to it.
+    #[error("does not read: it took nothing for {} (--write-timeout)", seconds(*.0))]
+    NotReading(Duration),
+    /// For so long a frame that had begun did not go on.
+    #[error("began a frame and sent no more of it for {} (--frame-timeout)", seconds(*.0))]
+    UnfinishedFrame(Duration),
     /// The router stops.
     #[error("was closed because the router stops")]
     Shutdown,
 }
 
-fn seconds(duration: Duration) -> String {
+pub(crate) fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
 }
 
@@ -72,7 +84,8 @@ impl CloseReason {
             CloseReason::Silent(_) => "silent",
             CloseReason::Replaced => "replaced",
             CloseReason::ForeignInstanceId => "foreign instance id",
-            CloseReason::OutboxFull { .. } => "outbox full",
+            CloseReason::NotReading(_) => "not reading",
+            CloseReason::UnfinishedFrame(_) => "unfinished frame",
             CloseReason::Shutdown => "shutdown",
         }
     }

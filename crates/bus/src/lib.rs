@@ -5,9 +5,10 @@
 //! socket, reads no clock and starts no task, so each rule of `docs/protocol.md` is tested in
 //! microseconds.
 //!
-//! One registry per noun holds the state: services, calls, subscriptions, instances, liveness. A
+//! One registry per noun holds the state: services, calls, subscriptions, instances, budgets, liveness. A
 //! registry changes itself and returns what follows; only the [`Bus`] turns that into effects.
 
+mod budgets;
 mod bus;
 mod calls;
 mod config;
@@ -19,9 +20,13 @@ mod liveness;
 mod refusal;
 mod services;
 mod subscriptions;
+mod trouble;
 
-pub use bus::Bus;
-pub use config::{BusConfig, Limits, MAX_REQUEST_ID};
+pub use budgets::{Charge, Room};
+pub use bus::{Bus, Wait};
+pub use calls::CallKey;
+pub use config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
 pub use connections::{ConnId, Identity};
 pub use counters::{Counters, Usage};
 pub use effect::{CloseReason, Effect};
+pub use trouble::Trouble;

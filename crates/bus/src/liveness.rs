@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::config::LONGEST_TIMEOUT;
 use crate::connections::{ConnId, PerConnection};
-
-/// Longest timeout that is counted with: about a century.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// What a connection has to expect for its silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +33,7 @@ pub(crate) struct Liveness {
 impl Liveness {
     /// `timeout` is the silence after which a Ping is due; `None` is patient for ever.
     pub(crate) fn new(timeout: Option<Duration>) -> Self {
-        let timeout = timeout.map(|timeout| timeout.min(LONGEST));
+        let timeout = timeout.map(|timeout| timeout.min(LONGEST_TIMEOUT));
         Liveness { timeout, deadlines: BTreeSet::new(), states: PerConnection::default() }
     }
 
@@ -64,11 +62,13 @@ impl Liveness {
     }
 
     /// What the next connection whose deadline has come has to expect; `None` when there is none left.
-    /// `may_ping` says whether a connection can be sent a Ping.
+    /// `may_ping` says whether a connection can be sent a Ping, `is_excused` whether its silence is not its
+    /// own.
     pub(crate) fn next_due(
         &mut self,
         now: Instant,
         may_ping: impl Fn(ConnId) -> bool,
+        is_excused: impl Fn(ConnId) -> bool,
     ) -> Option<Due> {
         let timeout = self.timeout?;
         loop {
@@ -80,6 +80,9 @@ impl Liveness {
             let Some(state) = self.states.entry(connection) else {
                 continue;
             };
+            if is_excused(connection) {
+                state.heard = now;
+            }
             let silence = now.saturating_duration_since(state.heard);
             let due = if silence >= 2 * timeout {
                 Some(Due::Close(connection, silence))

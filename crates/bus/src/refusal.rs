@@ -1,5 +1,7 @@
 //! Why a request is refused, and the one place where that becomes a reply on the wire.
 
+use std::time::Duration;
+
 use gsb_proto::messages::{
     BroadcastReply, BroadcastReplyCode, CallReply, CallReplyCode, CallReplyReason, Message,
     RegisterReply, RegisterReplyCode, SubscribeReply, SubscribeReplyCode,
@@ -7,7 +9,7 @@ use gsb_proto::messages::{
 use gsb_proto::{Frame, NameError, ServiceId, Topic};
 
 use crate::config::MAX_REQUEST_ID;
-use crate::effect::CloseReason;
+use crate::effect::{CloseReason, seconds};
 
 /// Longest piece of a peer's text that is repeated in a sentence, in bytes.
 const MAX_QUOTED: usize = 1024;
@@ -33,6 +35,20 @@ pub(crate) enum Refusal {
     RequestIdTooLong { length: usize },
     #[error("this connection has {limit} open calls, which is the limit (--max-open-calls)")]
     TooManyCalls { limit: usize },
+    #[error(
+        "the service took nothing for {} and so has not taken this call: it does not read \
+         (--stall-timeout)", seconds(*.timeout)
+    )]
+    ServiceStalled { timeout: Duration },
+    #[error(
+        "this connection did not read the replies to its calls: {limit} bytes of them wait, which is the \
+         limit (--queue-limit), and hardly any were taken for {} (--stall-timeout)", seconds(*.timeout)
+    )]
+    CallerStalled { limit: usize, timeout: Duration },
+    #[error("the router stops and takes no more calls")]
+    Stopping,
+    #[error("the router has stopped before the service finished its answer")]
+    Stopped,
     #[error("the service went away before it finished its answer: its connection {reason}")]
     ServiceGone { reason: CloseReason },
 }
@@ -64,7 +80,23 @@ impl Refusal {
             Refusal::RequestIdTooLong { .. } => "request id too long",
             Refusal::TooManyCalls { .. } => "too many open calls",
             Refusal::ServiceGone { .. } => "service gone",
+            Refusal::ServiceStalled { .. } => "service stalled",
+            Refusal::CallerStalled { .. } => "caller stalled",
+            Refusal::Stopping => "stopping",
+            Refusal::Stopped => "stopped",
         }
+    }
+
+    /// Whether a limit was reached that an operator can raise, or a peer stands still.
+    pub(crate) fn is_about_a_limit(&self) -> bool {
+        matches!(
+            self,
+            Refusal::TooManyServices { .. }
+                | Refusal::TooManySubscriptions { .. }
+                | Refusal::TooManyCalls { .. }
+                | Refusal::ServiceStalled { .. }
+                | Refusal::CallerStalled { .. }
+        )
     }
 
     pub(crate) fn register_reply(&self) -> Frame {
@@ -97,6 +129,16 @@ impl Refusal {
             Refusal::ServiceGone { .. } => {
                 (CallReplyCode::ServiceFailure, CallReplyReason::ReasonServiceGone)
             }
+            Refusal::ServiceStalled { .. } => {
+                (CallReplyCode::ServiceFailure, CallReplyReason::ReasonServiceStalled)
+            }
+            Refusal::CallerStalled { .. } => {
+                (CallReplyCode::ServiceFailure, CallReplyReason::ReasonCallerStalled)
+            }
+            Refusal::Stopping => {
+                (CallReplyCode::CallReplyBadRequest, CallReplyReason::ReasonRouterStops)
+            }
+            Refusal::Stopped => (CallReplyCode::ServiceFailure, CallReplyReason::ReasonRouterStops),
             Refusal::NoSuchService { .. } => {
                 (CallReplyCode::CallReplyBadRequest, CallReplyReason::ReasonNoSuchService)
             }

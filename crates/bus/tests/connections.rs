@@ -196,7 +196,7 @@ fn late_replies_to_a_gone_caller_are_dropped() {
     world.send(service, partial("1", "late"));
     world.send(service, full("1", "late"));
     assert_eq!(world.take(newcomer), []);
-    assert_eq!(world.bus.counters().replies_dropped, 2);
+    assert_eq!(world.bus.counters().drops["stray reply"], 2);
     world.send(service, full(&given, "mine"));
     assert_eq!(world.take_reply(newcomer), full("1", "mine"));
     assert_eq!(world.bus.usage().abandoned_calls, 0);

@@ -99,8 +99,14 @@ impl Model {
     fn new() -> Self {
         let world = World::new(BusConfig {
             ping_timeout: Some(2 * HALF),
-            limits: Limits { services: LIMIT, subscriptions: LIMIT, open_calls: LIMIT },
+            limits: Limits {
+                services: LIMIT,
+                subscriptions: LIMIT,
+                open_calls: LIMIT,
+                ..Limits::default()
+            },
             hello: router_hello(),
+            ..BusConfig::default()
         });
         Model {
             start: world.now,

@@ -123,6 +123,7 @@ fn payload(address: &str, reply: &CallReply) -> Result<Bytes, Error> {
     if reply.code == CallReplyCode::CallReplyOk as i32 {
         return Ok(detach(reply.data.clone()));
     }
+    let is_stopping = reply.reason() == CallReplyReason::ReasonRouterStops;
     let address = address.to_owned();
     let message = String::from_utf8_lossy(&reply.data).into_owned();
     Err(match CallReplyCode::try_from(reply.code) {
@@ -131,6 +132,10 @@ fn payload(address: &str, reply: &CallReply) -> Result<Bytes, Error> {
         {
             Error::NoSuchService { address, message }
         }
+        Ok(CallReplyCode::CallReplyBadRequest) if is_stopping => {
+            Error::NotSent(LostReason::Stopping)
+        }
+        Ok(_) if is_stopping => Error::ConnectionLost(LostReason::Stopping),
         Ok(_) if reply.reason() == CallReplyReason::ReasonBusy => Error::Busy { address, message },
         Ok(CallReplyCode::CallReplyBadRequest) => Error::BadRequest { target: address, message },
         Ok(_) => Error::ServiceFailure { address, message },

@@ -134,10 +134,10 @@ pub enum Error {
         /// The limit, see [`BusBuilder::max_frame`](crate::BusBuilder::max_frame).
         limit: usize,
     },
-    /// There is no connection to the router: nobody has got the request.
+    /// There is no connection to the router, or it stops: nobody has got the request.
     #[error("not sent, because the router cannot be reached: {0}")]
     NotSent(LostReason),
-    /// The connection to the router is gone. Whether the request has reached anybody is not known.
+    /// The connection to the router is gone, or the router has stopped. Whether the request has reached anybody is not known.
     #[error("the connection to the router is lost: {0}")]
     ConnectionLost(LostReason),
     /// The bus was shut down or closed on this side; nobody has got the request.
@@ -221,6 +221,9 @@ pub enum LostReason {
     /// The router sent a reply that nothing was asked for.
     #[error("the router sent a {0} that was not asked for")]
     UnexpectedReply(&'static str),
+    /// The router is being stopped: it takes no more calls, and has ended those that took too long.
+    #[error("the router stops")]
+    Stopping,
     /// The router was silent for so long, a Ping notwithstanding.
     #[error("the router was silent for {} s", .0.as_secs_f64())]
     Silent(Duration),

@@ -99,6 +99,12 @@ impl Inbox {
         Ok(frame)
     }
 
+    /// Whether some of a frame has come and not the rest, once [`next_frame`](Inbox::next_frame) has said that
+    /// there is no whole one.
+    pub fn is_within_frame(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// The framing, once it is known.
     pub fn framing(&self) -> Option<Framing> {
         self.decoder.framing()

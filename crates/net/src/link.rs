@@ -95,9 +95,8 @@ enum Woken {
 pub struct Stuck<R> {
     /// When it last took something, or became full.
     pub since: Instant,
-    /// What was found of the first frame to leave of which something was found, and whether some of it
-    /// was written.
-    pub first: Option<(R, bool)>,
+    /// What was found of the first frame to leave of which something was found.
+    pub first: Option<R>,
 }
 
 impl Link {
@@ -412,15 +411,12 @@ impl<T: Ticket> Link<T> {
         }
     }
 
-    /// How long the socket has taken nothing, and what of the frames that wait for it `find` finds first;
-    /// `None` if the socket is not full.
-    pub fn stuck<R>(&self, mut find: impl FnMut(&T) -> Option<R>) -> Option<Stuck<R>> {
+    /// Since when the socket has taken nothing, and what `find` finds first of the frames that wait for it;
+    /// it is told whether some of the frame was written. `None` if the socket is not full.
+    pub fn stuck<R>(&self, mut find: impl FnMut(&T, bool) -> Option<R>) -> Option<Stuck<R>> {
         let state = self.state.lock();
         let since = state.full?;
-        let first = state
-            .outbox
-            .tickets()
-            .find_map(|(ticket, is_begun)| find(ticket).map(|found| (found, is_begun)));
+        let first = state.outbox.tickets().find_map(|(ticket, is_begun)| find(ticket, is_begun));
         Some(Stuck { since, first })
     }
 

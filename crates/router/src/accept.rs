@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::connection;
 use crate::listener::Listener;
+use crate::patience::Timeouts;
 use crate::quiet::Quiet;
 use crate::shared::Shared;
 use crate::workers::Workers;
@@ -27,6 +28,7 @@ pub(crate) struct Reception {
     pub(crate) places: Arc<Semaphore>,
     pub(crate) max_connections: usize,
     pub(crate) max_frame: usize,
+    pub(crate) timeouts: Timeouts,
 }
 
 impl Reception {
@@ -65,10 +67,10 @@ impl Reception {
         let Ok(stream) = stream.into_std() else {
             return;
         };
-        let (shared, max_frame) = (self.shared.clone(), self.max_frame);
+        let (shared, max_frame, timeouts) = (self.shared.clone(), self.max_frame, self.timeouts);
         self.workers.lock().spawn(async move {
             match Stream::from_std(stream) {
-                Ok(stream) => connection::serve(shared, stream, max_frame).await,
+                Ok(stream) => connection::serve(shared, stream, max_frame, timeouts).await,
                 Err(error) => log::error!("a connection is lost: {error}"),
             }
             drop(place);

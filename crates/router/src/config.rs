@@ -13,9 +13,6 @@ pub const DEFAULT_MAX_CONNECTIONS: usize = 65_536;
 /// Permissions of a Unix socket's file, if not told otherwise: for its owner alone.
 pub const DEFAULT_UNIX_MODE: u32 = 0o600;
 
-/// How many bytes may wait to be written to one connection before it is closed.
-pub const OUTBOX_LIMIT: usize = 64 << 20;
-
 /// What a [`Router`](crate::Router) is told.
 #[derive(Debug, Clone)]
 pub struct RouterConfig {
@@ -33,6 +30,17 @@ pub struct RouterConfig {
     pub max_connections: usize,
     /// What one connection may hold.
     pub limits: Limits,
+    /// How long a service may take nothing before the calls that wait for it end, and how long services
+    /// wait for a caller that takes no replies. 5 seconds by default.
+    pub stall_timeout: Duration,
+    /// How long a connection may take nothing of what is to be written to it before it is closed. 10 seconds
+    /// by default.
+    pub write_timeout: Duration,
+    /// How long a frame that has begun to come may go without another byte before its connection is closed.
+    /// 30 seconds by default.
+    pub frame_timeout: Duration,
+    /// How long open calls are given to end when the router stops. 5 seconds by default.
+    pub drain_timeout: Duration,
     /// How many threads to start for the connections, each with a runtime of its own. `None`, the
     /// default, runs them as tasks of the runtime that the router itself runs on.
     pub workers: Option<NonZeroUsize>,
@@ -47,6 +55,10 @@ impl Default for RouterConfig {
             max_frame: DEFAULT_MAX_FRAME,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             limits: Limits::default(),
+            stall_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            frame_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(5),
             workers: None,
         }
     }

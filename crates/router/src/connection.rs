@@ -1,27 +1,45 @@
 //! The task of one connection.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
-use gsb_bus::{CloseReason, ConnId, Identity};
+use gsb_bus::{CloseReason, ConnId, Identity, Room};
 use gsb_net::{Inbox, Link, Received, Stream};
 use gsb_proto::{Frame, FrameDecoder};
 
-use crate::config::OUTBOX_LIMIT;
+use crate::patience::{Patience, Timeouts};
 use crate::shared::{Afterwards, Shared};
+use crate::ticket::Ticket;
 
 /// How many frames are routed under one lock.
 const BATCH: usize = 64;
 
-/// Serves a peer until it goes or is sent away.
-pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, max_frame: usize) {
+/// Serves a peer until it goes or is sent away, and until nothing of it is left.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    stream: Stream,
+    max_frame: usize,
+    timeouts: Timeouts,
+) {
     let identity = identify(&stream);
-    let link = Arc::new(Link::new(stream, OUTBOX_LIMIT));
+    let link = Arc::new(Link::with_tickets(stream));
     let Some(id) = shared.connect(identity.clone(), link.clone()) else {
         return;
     };
-    log::debug!("connection {id} from {identity:?}");
-    let mut connection = Connection { shared, id, end: CloseReason::Shutdown };
-    connection.end = connection.receive(&link, max_frame).await;
+    log::debug!("connection {id} of {identity}");
+    let room = shared.room(id);
+    let mut connection = Connection { shared, id, link, end: CloseReason::Shutdown };
+    connection.end = connection.run(max_frame, timeouts).await;
+    drop(connection);
+    // What it has sent may still wait for others to take it. Until then it counts as a connection, lest
+    // whoever comes again and again has more queued than all connections may have.
+    if let Some(room) = room {
+        room.emptied().await;
+    }
 }
 
 fn identify(stream: &Stream) -> Identity {
@@ -37,6 +55,7 @@ fn identify(stream: &Stream) -> Identity {
 struct Connection {
     shared: Arc<Shared>,
     id: ConnId,
+    link: Arc<Link<Ticket>>,
     /// What ends it, as far as is known.
     end: CloseReason,
 }
@@ -47,42 +66,123 @@ impl Drop for Connection {
     }
 }
 
+/// What has come, between the socket and the bus.
+struct Incoming {
+    inbox: Inbox,
+    /// Whole frames, at most a [`BATCH`].
+    frames: VecDeque<Frame>,
+    patience: Patience,
+}
+
 impl Connection {
     /// Reads and routes until the end.
-    async fn receive(&self, link: &Link, max_frame: usize) -> CloseReason {
-        let mut inbox = Inbox::new(FrameDecoder::detecting(max_frame));
+    async fn run(&self, max_frame: usize, timeouts: Timeouts) -> CloseReason {
+        let incoming = Incoming {
+            inbox: Inbox::new(FrameDecoder::detecting(max_frame)),
+            frames: VecDeque::new(),
+            patience: Patience::new(timeouts),
+        };
+        match self.receive(incoming).await {
+            Err(end) => end,
+        }
+    }
+
+    async fn receive(&self, mut incoming: Incoming) -> Result<Infallible, CloseReason> {
         loop {
-            match link.receive(&mut inbox).await {
-                Ok(Received::Bytes) => {}
-                Ok(Received::End) => return CloseReason::HungUp,
-                // Whoever closed it on this side has told the bus, or the router stops.
-                Ok(Received::Closed) => return CloseReason::Shutdown,
-                Err(error) => return CloseReason::Io(error.to_string()),
-            }
-            if let Err(reason) = self.route(&mut inbox) {
-                return reason;
+            let Incoming { inbox, patience, .. } = &mut incoming;
+            let received = tokio::select! {
+                biased;
+                received = self.link.receive_or_full(inbox) => received,
+                () = patience.is_over() => Ok(None),
+            };
+            if is_something(received)? {
+                self.route(&mut incoming).await?;
+                incoming.patience.has_read(&incoming.inbox);
+            } else {
+                incoming.patience.look(&self.shared, self.id, &self.link)?;
             }
         }
     }
 
     /// Routes all whole frames that have come, batch by batch; those before a violation count.
-    fn route(&self, inbox: &mut Inbox) -> Result<(), CloseReason> {
-        let mut frames = Vec::new();
+    async fn route(&self, incoming: &mut Incoming) -> Result<(), CloseReason> {
         let mut afterwards = Afterwards::default();
         loop {
-            let is_full = collect(inbox, &mut frames);
-            self.shared.receive(self.id, inbox.framing(), &mut frames, &mut afterwards);
+            let is_full = collect(&mut incoming.inbox, &mut incoming.frames);
+            if let Some((room, _)) = self.hand_over(incoming, &mut afterwards) {
+                self.wait(room, incoming).await?;
+            }
             if !is_full? {
                 return Ok(());
             }
         }
     }
+
+    fn hand_over(
+        &self,
+        Incoming { inbox, frames, .. }: &mut Incoming,
+        afterwards: &mut Afterwards,
+    ) -> Option<(Room, Option<Instant>)> {
+        self.shared.receive(self.id, inbox.framing(), frames, afterwards)
+    }
+
+    /// Waits until the frames at hand are routed. Nothing is read meanwhile.
+    async fn wait(&self, mut room: Room, incoming: &mut Incoming) -> Result<(), CloseReason> {
+        incoming.patience.does_not_read();
+        loop {
+            let left = incoming.frames.len();
+            let here = room.clone();
+            let mut notified = pin!(here.notified());
+            notified.as_mut().enable();
+            // Once more, now that no room is made without a word.
+            let Some((wanted, until)) = self.hand_over(incoming, &mut Afterwards::default()) else {
+                return Ok(());
+            };
+            room = wanted;
+            if incoming.frames.len() < left {
+                // It may be another's room that is wanted now.
+                continue;
+            }
+            let mut over = pin!(sleep_until(until));
+            loop {
+                let written = tokio::select! {
+                    biased;
+                    written = self.link.write_only() => written,
+                    () = incoming.patience.is_over() => Ok(None),
+                    () = &mut notified => break,
+                    () = &mut over => break,
+                };
+                // Nothing is read; the end is all there may be.
+                is_something(written)?;
+                incoming.patience.look(&self.shared, self.id, &self.link)?;
+            }
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether there are bytes; the end is an error.
+fn is_something(received: io::Result<Option<Received>>) -> Result<bool, CloseReason> {
+    match received {
+        Ok(Some(Received::Bytes)) => Ok(true),
+        Ok(None) => Ok(false),
+        Ok(Some(Received::End)) => Err(CloseReason::HungUp),
+        // Whoever closed it on this side has told the bus, or the router stops.
+        Ok(Some(Received::Closed)) => Err(CloseReason::Shutdown),
+        Err(error) => Err(CloseReason::Io(error.to_string())),
+    }
 }
 
 /// Takes whole frames; `true` if there may be more than fit into a batch.
-fn collect(inbox: &mut Inbox, frames: &mut Vec<Frame>) -> Result<bool, CloseReason> {
+fn collect(inbox: &mut Inbox, frames: &mut VecDeque<Frame>) -> Result<bool, CloseReason> {
     while let Some(frame) = inbox.next_frame()? {
-        frames.push(frame);
+        frames.push_back(frame);
         if frames.len() == BATCH {
             return Ok(true);
         }

@@ -34,12 +34,14 @@ mod connection;
 mod error;
 mod listener;
 mod lock_file;
+mod patience;
 mod quiet;
 mod router;
 mod shared;
+mod ticket;
 mod workers;
 
-pub use config::{DEFAULT_MAX_CONNECTIONS, DEFAULT_UNIX_MODE, OUTBOX_LIMIT, RouterConfig};
+pub use config::{DEFAULT_MAX_CONNECTIONS, DEFAULT_UNIX_MODE, RouterConfig};
 pub use error::BindError;
 pub use gsb_bus::{Counters, Limits, Usage};
 pub use gsb_proto::{Address, AddressError};

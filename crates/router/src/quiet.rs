@@ -7,6 +7,9 @@ use crate::clock;
 /// A trouble that lasts is logged once in this time.
 const INTERVAL: Duration = Duration::from_secs(60);
 
+/// How often many may say the same in [`INTERVAL`], each once.
+const BURST: u32 = 10;
+
 /// Keeps a log from being filled by one lasting trouble.
 #[derive(Debug, Default)]
 pub(crate) struct Quiet {
@@ -22,5 +25,23 @@ impl Quiet {
             self.until = Some(now + INTERVAL);
         }
         may
+    }
+}
+
+/// Keeps a log from being filled by many that have the same trouble.
+#[derive(Debug, Default)]
+pub(crate) struct Burst {
+    begin: Quiet,
+    count: u32,
+}
+
+impl Burst {
+    /// Whether it may be said once more.
+    pub(crate) fn may_log(&mut self) -> bool {
+        if self.begin.may_log() {
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= BURST
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gsb_bus::{BusConfig, Counters, Usage};
+use gsb_bus::{BusConfig, Counters, LONGEST_TIMEOUT, Usage};
 use gsb_proto::Address;
 use gsb_proto::frame::LARGEST_MAX_FRAME;
 use gsb_proto::messages::Hello;
@@ -16,6 +16,7 @@ use crate::clock;
 use crate::config::RouterConfig;
 use crate::error::BindError;
 use crate::listener::Listener;
+use crate::patience::Timeouts;
 use crate::shared::Shared;
 use crate::workers::Workers;
 
@@ -35,6 +36,7 @@ pub struct Router {
     addresses: Vec<Address>,
     reception: Reception,
     ping_timeout: Option<Duration>,
+    drain_timeout: Duration,
     stop: watch::Sender<bool>,
 }
 
@@ -125,8 +127,12 @@ impl Router {
             // The bus heeds it, and a client that asks for it wants to know (TO-9).
             no_echo: true,
         };
-        let shared =
-            Arc::new(Shared::new(BusConfig { ping_timeout, limits: config.limits, hello }));
+        let shared = Arc::new(Shared::new(BusConfig {
+            ping_timeout,
+            limits: config.limits,
+            stall_timeout: config.stall_timeout,
+            hello,
+        }));
         let places = config.max_connections.min(Semaphore::MAX_PERMITS);
         Ok(Router {
             listeners,
@@ -137,8 +143,14 @@ impl Router {
                 places: Arc::new(Semaphore::new(places)),
                 max_connections: config.max_connections,
                 max_frame: config.max_frame,
+                timeouts: Timeouts {
+                    stall: config.stall_timeout.min(LONGEST_TIMEOUT),
+                    write: config.write_timeout.min(LONGEST_TIMEOUT),
+                    frame: config.frame_timeout.min(LONGEST_TIMEOUT),
+                },
             },
             ping_timeout,
+            drain_timeout: config.drain_timeout,
             stop: watch::Sender::new(false),
         })
     }
@@ -159,24 +171,37 @@ impl Router {
         RouterStatus { shared: self.reception.shared.clone() }
     }
 
-    /// Serves until a [`ShutdownHandle`] is used. Then it stops accepting, gives what is queued up to
-    /// one second to leave, and closes all connections. Dropping the future does the same without
-    /// giving anything time.
+    /// Serves until a [`ShutdownHandle`] is used. Then it accepts nobody, refuses new calls, gives
+    /// open calls up to the [drain timeout](RouterConfig::drain_timeout) to end, ends those that are
+    /// left, gives what is queued up to one second to leave, and closes all connections. Dropping the
+    /// future does none of this but to close all connections.
     pub async fn run(self) {
-        let Router { listeners, reception, ping_timeout, stop, .. } = self;
+        let Router { listeners, reception, ping_timeout, drain_timeout, stop, .. } = self;
         let reception = Arc::new(reception);
         let shared = reception.shared.clone();
         let _close = CloseAll(shared.clone());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(keep_time(shared.clone(), ping_timeout));
+        let mut clock = JoinSet::new();
+        clock.spawn(keep_time(shared.clone(), ping_timeout));
+        let mut accepting = JoinSet::new();
         for listener in listeners {
             let reception = reception.clone();
-            tasks.spawn(async move { reception.accept_all(&listener).await });
+            accepting.spawn(async move { reception.accept_all(&listener).await });
         }
         // The sender lives as long as this function.
         let _ = stop.subscribe().wait_for(|stop| *stop).await;
-        // Ends the accepting, and with the listeners goes the file of each Unix socket.
-        tasks.shutdown().await;
+        // With the listeners goes the file of each Unix socket.
+        accepting.shutdown().await;
+
+        shared.begin_to_stop();
+        if tokio::time::timeout(drain_timeout, shared.is_idle()).await.is_err() {
+            let open = shared.usage().open_calls;
+            log::warn!(
+                "{open} calls were still open after {} s (--drain-timeout)",
+                drain_timeout.as_secs_f64()
+            );
+            shared.end_calls();
+        }
+        clock.shutdown().await;
 
         let links = shared.stop();
         let leave = async {

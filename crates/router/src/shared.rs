@@ -1,25 +1,36 @@
 //! The bus and the links of its connections: what all tasks of a router share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gsb_bus::{Bus, BusConfig, CloseReason, ConnId, Counters, Effect, Identity, Usage};
+use gsb_bus::{
+    Bus, BusConfig, CallKey, Charge, CloseReason, ConnId, Counters, Effect, Identity, Room,
+    Trouble, Usage, Wait,
+};
 use gsb_net::Link;
 use gsb_proto::{Frame, Framing};
 use log::Level;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::clock;
-use crate::quiet::Quiet;
+use crate::quiet::{Burst, Quiet};
+use crate::ticket::Ticket;
 
 /// Scratch room of more elements than this is not kept while there is nothing to do.
 const KEPT: usize = 256;
+
+/// How many calls are ended under one lock.
+const BATCH: usize = 64;
 
 /// The one state of a router.
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// The router stops, and no call is open any more.
+    idle: Notify,
 }
 
 #[derive(Debug)]
@@ -31,24 +42,36 @@ struct State {
     effects: Vec<Effect>,
     /// No more connections are taken.
     is_stopping: bool,
-    /// What was logged lately, by the reason for closing a connection.
-    logged: HashMap<&'static str, Quiet>,
+    /// What was logged lately, by the reason.
+    logged: HashMap<&'static str, Burst>,
+    /// As of the last event.
+    now: Instant,
 }
 
 #[derive(Debug)]
 struct Peer {
     id: ConnId,
-    link: Arc<Link>,
+    identity: Identity,
+    link: Arc<Link<Ticket>>,
     framing: Option<Framing>,
+    /// What was logged of it lately, by the reason.
+    logged: Vec<(&'static str, Quiet)>,
 }
 
 /// What is to be done when the state is not locked any more: it may take its time, or run what others
 /// wrote. May be kept for its room.
 #[derive(Debug, Default)]
 pub(crate) struct Afterwards {
-    flush: Vec<Arc<Link>>,
-    close: Vec<Arc<Link>>,
-    log: Vec<(Level, ConnId, CloseReason)>,
+    flush: Vec<Arc<Link<Ticket>>>,
+    close: Vec<Arc<Link<Ticket>>>,
+    log: Vec<(Level, ConnId, Identity, Event)>,
+}
+
+/// What is logged of a connection.
+#[derive(Debug)]
+enum Event {
+    Closed(CloseReason),
+    Trouble(Trouble),
 }
 
 impl Afterwards {
@@ -59,8 +82,15 @@ impl Afterwards {
         for link in self.close.drain(..) {
             link.close();
         }
-        for (level, connection, reason) in self.log.drain(..) {
-            log::log!(level, "connection {connection} {reason}");
+        for (level, connection, identity, event) in self.log.drain(..) {
+            match event {
+                Event::Closed(reason) => {
+                    log::log!(level, "connection {connection} of {identity} {reason}");
+                }
+                Event::Trouble(trouble) => {
+                    log::log!(level, "connection {connection} of {identity} {trouble}");
+                }
+            }
         }
         self.flush.shrink_to(KEPT);
     }
@@ -75,45 +105,75 @@ impl Shared {
                 effects: Vec::new(),
                 is_stopping: false,
                 logged: HashMap::new(),
+                now: clock::now(),
             }),
+            idle: Notify::new(),
         }
     }
 
     /// A peer has connected; `None` if the router stops.
-    pub(crate) fn connect(&self, identity: Identity, link: Arc<Link>) -> Option<ConnId> {
+    pub(crate) fn connect(&self, identity: Identity, link: Arc<Link<Ticket>>) -> Option<ConnId> {
         let mut state = self.state.lock();
         if state.is_stopping {
             return None;
         }
-        let id = state.bus.connect(identity, clock::now());
+        let id = state.bus.connect(identity.clone(), clock::now());
         let slot = id.slot();
         if slot >= state.peers.len() {
             state.peers.resize_with(slot + 1, || None);
         }
-        state.peers[slot] = Some(Peer { id, link, framing: None });
+        state.peers[slot] = Some(Peer { id, identity, link, framing: None, logged: Vec::new() });
         Some(id)
     }
 
     /// Bytes have come from a peer, and these frames are complete now. Routes them and writes to whom
-    /// they concern.
+    /// they concern. What this returns has to be waited for before those that are left are routed.
     pub(crate) fn receive(
         &self,
         from: ConnId,
         framing: Option<Framing>,
-        frames: &mut Vec<Frame>,
+        frames: &mut VecDeque<Frame>,
         afterwards: &mut Afterwards,
-    ) {
+    ) -> Option<(Room, Option<Instant>)> {
         self.with_state(afterwards, |state, afterwards| {
-            state.bus.heard(from, clock::now());
+            state.bus.heard(from, state.now);
             if let Some(framing) = framing {
                 state.framing_known(from, framing, afterwards);
             }
-            for frame in frames.drain(..) {
-                state.bus.receive(from, frame, &mut state.effects);
+            while let Some(frame) = frames.pop_front() {
+                let received = state.bus.receive(from, frame, state.now, &mut state.effects);
                 // At once, so that what waits to be done is never more than follows from one frame.
                 state.carry_out(afterwards);
+                if let Err(Wait { frame, room, until }) = received {
+                    frames.push_front(frame);
+                    return Some((room, until));
+                }
             }
-        });
+            None
+        })
+    }
+
+    /// Calls were not taken by a service within the stall timeout; see [`Bus::not_taken`].
+    pub(crate) fn not_taken(
+        &self,
+        service: ConnId,
+        calls: impl IntoIterator<Item = Option<CallKey>>,
+        is_begun: bool,
+    ) {
+        let mut calls = calls.into_iter().peekable();
+        while calls.peek().is_some() {
+            self.with_state(&mut Afterwards::default(), |state, afterwards| {
+                for call in calls.by_ref().take(BATCH) {
+                    state.bus.not_taken(service, call, is_begun, &mut state.effects);
+                    state.carry_out(afterwards);
+                }
+            });
+        }
+    }
+
+    /// Where to wait until nothing is queued at the cost of a connection; `None` if it is gone.
+    pub(crate) fn room(&self, connection: ConnId) -> Option<Room> {
+        self.state.lock().bus.room(connection)
     }
 
     /// A connection has ended.
@@ -127,14 +187,41 @@ impl Shared {
     /// Time has passed. Returns when to call again; `None` is for never, as far as is known now.
     pub(crate) fn tick(&self) -> Option<Instant> {
         self.with_state(&mut Afterwards::default(), |state, afterwards| {
-            state.bus.tick(clock::now(), &mut state.effects);
+            state.bus.tick(state.now, &mut state.effects);
             state.carry_out(afterwards);
             state.bus.next_deadline()
         })
     }
 
+    /// Takes no more connections and calls.
+    pub(crate) fn begin_to_stop(&self) {
+        let mut state = self.state.lock();
+        state.is_stopping = true;
+        state.bus.begin_to_stop();
+    }
+
+    /// Completes when no call is open, once the router has [begun to stop](Shared::begin_to_stop).
+    pub(crate) async fn is_idle(&self) {
+        loop {
+            let mut idle = pin!(self.idle.notified());
+            idle.as_mut().enable();
+            if self.usage().open_calls == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Ends all calls that are open.
+    pub(crate) fn end_calls(&self) {
+        self.with_state(&mut Afterwards::default(), |state, afterwards| {
+            state.bus.end_calls(&mut state.effects);
+            state.carry_out(afterwards);
+        });
+    }
+
     /// Takes no more connections, and returns the links of those that there are.
-    pub(crate) fn stop(&self) -> Vec<Arc<Link>> {
+    pub(crate) fn stop(&self) -> Vec<Arc<Link<Ticket>>> {
         let mut state = self.state.lock();
         state.is_stopping = true;
         state.peers.iter().flatten().map(|peer| peer.link.clone()).collect()
@@ -154,8 +241,16 @@ impl Shared {
         afterwards: &mut Afterwards,
         happen: impl FnOnce(&mut State, &mut Afterwards) -> R,
     ) -> R {
-        let result = happen(&mut self.state.lock(), afterwards);
+        let (result, is_idle) = {
+            let mut state = self.state.lock();
+            state.now = clock::now();
+            let result = happen(&mut state, afterwards);
+            (result, state.is_stopping && state.bus.usage().open_calls == 0)
+        };
         afterwards.run();
+        if is_idle {
+            self.idle.notify_waiters();
+        }
         result
     }
 }
@@ -179,22 +274,29 @@ impl State {
             let mut effects = std::mem::take(&mut self.effects);
             for effect in effects.drain(..) {
                 match effect {
-                    Effect::Send { to, frame } => self.send(to, &frame, afterwards),
+                    Effect::Send { to, frame, charge } => {
+                        self.send(to, &frame, charge, afterwards);
+                    }
                     Effect::Close { connection, reason } => {
-                        self.forget(connection, afterwards);
-                        self.note(connection, reason, afterwards);
+                        self.forget(connection, reason, afterwards);
+                    }
+                    Effect::Report { connection, trouble } => {
+                        self.report(connection, trouble, afterwards);
                     }
                 }
             }
-            // Closing whoever does not read has effects of its own.
-            if self.effects.is_empty() {
-                effects.shrink_to(KEPT);
-                self.effects = effects;
-            }
+            effects.shrink_to(KEPT);
+            self.effects = effects;
         }
     }
 
-    fn send(&mut self, to: ConnId, frame: &Frame, afterwards: &mut Afterwards) {
+    fn send(
+        &mut self,
+        to: ConnId,
+        frame: &Frame,
+        charge: Option<Charge>,
+        afterwards: &mut Afterwards,
+    ) {
         let Some(Some(peer)) = self.peers.get(to.slot()) else {
             return;
         };
@@ -202,34 +304,54 @@ impl State {
         let Some(framing) = peer.framing.filter(|_| peer.id == to) else {
             return;
         };
-        match peer.link.push(framing, frame) {
-            Ok(true) => afterwards.flush.push(peer.link.clone()),
-            Ok(false) => {}
-            Err(full) => {
-                // Now, so that nothing is queued behind what was not.
-                self.forget(to, afterwards);
-                let reason = CloseReason::OutboxFull { limit: full.limit };
-                self.bus.close(to, reason, &mut self.effects);
-            }
+        // The bus has seen to the limits.
+        if peer.link.push_unlimited(framing, frame, Ticket::new(charge, self.now)) {
+            afterwards.flush.push(peer.link.clone());
         }
     }
 
-    fn forget(&mut self, connection: ConnId, afterwards: &mut Afterwards) {
-        if let Some(slot) = self.peers.get_mut(connection.slot())
-            && let Some(peer) = slot.take_if(|peer| peer.id == connection)
-        {
-            afterwards.close.push(peer.link);
-        }
-    }
-
-    /// Whoever can make the router close connections must not be able to fill its log.
-    fn note(&mut self, connection: ConnId, reason: CloseReason, afterwards: &mut Afterwards) {
-        let is_news =
-            reason.is_fault() && self.logged.entry(reason.reason()).or_default().may_log();
+    fn forget(&mut self, connection: ConnId, reason: CloseReason, afterwards: &mut Afterwards) {
+        let Some(slot) = self.peers.get_mut(connection.slot()) else {
+            return;
+        };
+        let Some(peer) = slot.take_if(|peer| peer.id == connection) else {
+            return;
+        };
+        afterwards.close.push(peer.link);
+        let is_news = reason.is_fault() && self.may_log(reason.reason());
         let level = if is_news { Level::Warn } else { Level::Debug };
         if log::log_enabled!(level) {
-            afterwards.log.push((level, connection, reason));
+            afterwards.log.push((level, connection, peer.identity, Event::Closed(reason)));
         }
+    }
+
+    fn report(&mut self, connection: ConnId, trouble: Trouble, afterwards: &mut Afterwards) {
+        let level = if trouble.is_fault() { Level::Warn } else { Level::Debug };
+        let reason = trouble.reason();
+        let Some(Some(peer)) = self.peers.get_mut(connection.slot()) else {
+            return;
+        };
+        if peer.id != connection || !log::log_enabled!(level) {
+            return;
+        }
+        let may_log = match peer.logged.iter_mut().find(|(logged, _)| *logged == reason) {
+            Some((_, quiet)) => quiet.may_log(),
+            None => {
+                let mut quiet = Quiet::default();
+                let may_log = quiet.may_log();
+                peer.logged.push((reason, quiet));
+                may_log
+            }
+        };
+        let identity = peer.identity.clone();
+        if may_log && self.may_log(reason) {
+            afterwards.log.push((level, connection, identity, Event::Trouble(trouble)));
+        }
+    }
+
+    /// Whoever can come again and again must not be able to fill the log.
+    fn may_log(&mut self, reason: &'static str) -> bool {
+        self.logged.entry(reason).or_default().may_log()
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gsb_proto::messages::*;
 use gsb_proto::{Address, Framing};
@@ -114,5 +115,65 @@ async fn what_is_queued_leaves() {
         assert_eq!(call.data.len(), data.len());
     }
     service.expect_close().await;
+    soon("the end of the router", running).await.unwrap();
+}
+
+// Rule CO-17: what is open may end, what is new is refused.
+#[tokio::test]
+async fn open_calls_are_given_time() {
+    let (_directory, path, router) = bind(1).await;
+    let handle = router.shutdown_handle();
+    let running = tokio::spawn(router.run());
+    let address = Address::Unix(path.clone());
+    let mut service = Peer::connect(&address, Framing::Packet).await;
+    service.register("/s").await;
+    let mut caller = Peer::connect(&address, Framing::Classic).await;
+    caller.call("/s", "open", "").await;
+    let CallRequest { .. } = service.expect().await;
+    handle.shutdown();
+    soon("the end of the listener", async {
+        while path.exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    caller.call("/s", "new", "").await;
+    let refused: CallReply = caller.expect().await;
+    assert_eq!((refused.request_id.as_str(), refused.code), ("new", 400));
+    service.part("open", "on").await;
+    service.reply("open", "end").await;
+    let part: CallReply = caller.expect().await;
+    let end: CallReply = caller.expect().await;
+    assert_eq!((&part.data[..], &end.data[..]), (&b"on"[..], &b"end"[..]));
+    caller.expect_close().await;
+    soon("the end of the router", running).await.unwrap();
+}
+
+// Rule CO-17: a call that takes longer ends with the router.
+#[tokio::test]
+async fn calls_that_take_too_long_are_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = Address::Unix(directory.path().join("gsb.sock"));
+    let config = RouterConfig {
+        listen: vec![address.clone()],
+        drain_timeout: Duration::from_millis(200),
+        ..Default::default()
+    };
+    let router = Router::bind(config).await.unwrap();
+    let handle = router.shutdown_handle();
+    let running = tokio::spawn(router.run());
+    let mut service = Peer::connect(&address, Framing::Packet).await;
+    service.register("/s").await;
+    let mut caller = Peer::connect(&address, Framing::Packet).await;
+    for id in 0..1000 {
+        caller.call("/s", &id.to_string(), "").await;
+        let CallRequest { .. } = service.expect().await;
+    }
+    handle.shutdown();
+    for id in 0..1000 {
+        let end: CallReply = caller.expect().await;
+        assert_eq!((end.request_id, end.code), (id.to_string(), 500));
+    }
+    caller.expect_close().await;
     soon("the end of the router", running).await.unwrap();
 }

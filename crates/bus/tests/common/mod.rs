@@ -3,11 +3,11 @@
 #![allow(dead_code, missing_docs, unreachable_pub)]
 #![allow(clippy::panic, clippy::unwrap_used)]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gsb_bus::{Bus, BusConfig, CloseReason, ConnId, Effect, Identity};
+use gsb_bus::{Bus, BusConfig, Charge, CloseReason, ConnId, Effect, Identity, Wait};
 use gsb_proto::messages::*;
 use gsb_proto::{Frame, Framing, MessageKind};
 
@@ -38,6 +38,13 @@ pub struct World {
     pub frames: Vec<(ConnId, Frame)>,
     /// The sentences of refusals, newest last.
     pub sentences: Vec<String>,
+    /// Peers that take nothing: what is sent to them stays queued. Everybody else has taken at once what it
+    /// was sent.
+    pub deaf: BTreeSet<ConnId>,
+    /// What is queued for those who take nothing.
+    pub queued: Vec<(ConnId, Charge)>,
+    /// What the operator was told: whose fault, and the reason.
+    pub reports: Vec<(ConnId, &'static str)>,
 }
 
 pub const UID: Identity = Identity::Uid(1000);
@@ -51,6 +58,9 @@ impl World {
             seen: VecDeque::new(),
             frames: Vec::new(),
             sentences: Vec::new(),
+            deaf: BTreeSet::new(),
+            queued: Vec::new(),
+            reports: Vec::new(),
         }
     }
 
@@ -77,7 +87,41 @@ impl World {
     }
 
     pub fn send_frame(&mut self, from: ConnId, frame: Frame) {
-        self.bus.receive(from, frame, &mut self.effects);
+        if let Err(wait) = self.try_send(from, frame) {
+            panic!("the frame has to wait: {wait:?}");
+        }
+    }
+
+    /// Sends what may have to wait.
+    pub fn try_send(&mut self, from: ConnId, frame: Frame) -> Result<(), Wait> {
+        let result = self.bus.receive(from, frame, self.now, &mut self.effects);
+        self.settle();
+        result
+    }
+
+    /// A peer that took nothing takes all that is queued for it.
+    pub fn take_queued(&mut self, peer: ConnId) {
+        self.deaf.remove(&peer);
+        self.queued.retain(|(to, _)| *to != peer);
+    }
+
+    /// The router takes back the calls that wait for a service; of the first, if it is begun, some was
+    /// written already.
+    pub fn time_out(&mut self, service: ConnId, is_begun: bool) {
+        let calls = |(to, charge): &mut (ConnId, Charge)| *to == service && charge.is_call();
+        let calls: Vec<_> = self.queued.extract_if(.., calls).collect();
+        for (number, (to, charge)) in calls.into_iter().enumerate() {
+            let is_begun = is_begun && number == 0;
+            self.bus.not_taken(to, charge.call(), is_begun, &mut self.effects);
+            if is_begun {
+                self.queued.push((to, charge));
+            }
+        }
+        self.settle();
+    }
+
+    pub fn end_calls(&mut self) {
+        self.bus.end_calls(&mut self.effects);
         self.settle();
     }
 
@@ -152,13 +196,20 @@ impl World {
     fn settle(&mut self) {
         for effect in self.effects.drain(..) {
             match effect {
-                Effect::Send { to, frame } => {
+                Effect::Send { to, frame, charge } => {
+                    if self.deaf.contains(&to) {
+                        self.queued.extend(charge.map(|charge| (to, charge)));
+                    }
                     let (seen, sentence) = read(&frame);
                     self.sentences.extend(sentence);
                     self.frames.push((to, frame));
                     self.seen.push_back((to, seen));
                 }
+                Effect::Report { connection, trouble } => {
+                    self.reports.push((connection, trouble.reason()));
+                }
                 Effect::Close { connection, reason } => {
+                    self.queued.retain(|(to, _)| *to != connection);
                     self.seen.push_back((connection, Seen::Closed(reason.reason())));
                 }
             }

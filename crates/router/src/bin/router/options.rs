@@ -61,6 +61,29 @@ struct Options {
     #[arg(long, env = "GSB_MAX_OPEN_CALLS", value_name = "COUNT", default_value_t = Limits::default().open_calls)]
     max_open_calls: usize,
 
+    /// Bytes that may wait to be written on one connection's account, for each of: answers to it, its
+    /// calls, replies to them, broadcasts to it. Bytes, or with a unit as in 16MiB
+    #[arg(long, env = "GSB_QUEUE_LIMIT", value_name = "SIZE", default_value = "16MiB")]
+    queue_limit: ByteSize,
+
+    /// How long a service may take nothing before the calls that wait for it fail, and a caller before
+    /// those whose replies it does not take do
+    #[arg(long, env = "GSB_STALL_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = timeout)]
+    stall_timeout: Duration,
+
+    /// How long a peer may take nothing of what is to be written to it before it is disconnected
+    #[arg(long, env = "GSB_WRITE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = timeout)]
+    write_timeout: Duration,
+
+    /// How long a message that has begun to come may go without another byte before its sender is
+    /// disconnected
+    #[arg(long, env = "GSB_FRAME_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = timeout)]
+    frame_timeout: Duration,
+
+    /// How long open calls are given to end when the router is told to stop; 0 ends them at once
+    #[arg(long, env = "GSB_DRAIN_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = duration)]
+    drain_timeout: Duration,
+
     /// Permissions of the socket file of a unix: address, in octal
     #[arg(long, env = "GSB_UNIX_MODE", value_name = "MODE", default_value = "0600", value_parser = mode)]
     unix_mode: u32,
@@ -112,23 +135,31 @@ fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
     let matches = command.try_get_matches_from_mut(arguments)?;
     let options =
         Options::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    let max_frame = usize::try_from(options.max_frame.as_u64()).unwrap_or(usize::MAX);
     Ok(Settings {
         router: RouterConfig {
             listen: options.listen,
             unix_mode: options.unix_mode,
             ping_timeout: Some(options.ping_timeout),
-            max_frame,
+            max_frame: bytes(options.max_frame),
             max_connections: options.max_connections,
             limits: Limits {
                 services: options.max_services,
                 subscriptions: options.max_subscriptions,
                 open_calls: options.max_open_calls,
+                queued_bytes: bytes(options.queue_limit),
             },
+            stall_timeout: options.stall_timeout,
+            write_timeout: options.write_timeout,
+            frame_timeout: options.frame_timeout,
+            drain_timeout: options.drain_timeout,
             workers: Some(options.workers),
         },
         log_level: options.log_level,
     })
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 
 /// The options that a file sets and nothing else does, as arguments.
@@ -201,6 +232,14 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| "write seconds, or a number with a unit as in 90s or 2m".to_owned())
 }
 
+/// A duration that must leave a peer some time.
+fn timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("write more than 0: nobody could be served in no time".to_owned()),
+        timeout => Ok(timeout),
+    }
+}
+
 fn mode(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8)
         .ok()
@@ -230,6 +269,7 @@ mod tests {
             assert_eq!(duration(text).unwrap().as_secs_f64(), seconds);
         }
         assert!(duration("soon").is_err());
+        assert!(timeout("0").is_err() && timeout("1ms").is_ok());
         assert_eq!(mode("0660"), Ok(0o660));
         assert!(mode("0999").is_err() && mode("7777").is_err());
         let settings = read_all(&["--max-frame", "1MiB", "-l", ":7", "-l", "unix:/x"]).unwrap();

@@ -1,0 +1,289 @@
+//! Who pays for what waits to be written.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use gsb_proto::Frame;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use crate::calls::CallKey;
+use crate::connections::{ConnId, PerConnection};
+
+/// What a queued frame costs beside its own bytes: about what the queue itself needs for it. In bytes.
+const FRAME_COST: usize = 64;
+
+/// Whoever should act by some time and is looked at so much later was not looked at in time: the process
+/// stood still.
+const LATE: Duration = Duration::from_secs(1);
+
+/// What queued bytes are for. Each connection has a limit of its own for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// What the router itself says to the payer.
+    Answers,
+    /// Calls that the payer made, on their way to a service.
+    Calls,
+    /// Replies to the payer's calls.
+    Replies,
+    /// Broadcasts to the payer.
+    Broadcasts,
+}
+
+const PURPOSES: usize = 4;
+
+/// What of one connection's waits to be written, anywhere in the router.
+#[derive(Debug)]
+struct Account {
+    used: [AtomicUsize; PURPOSES],
+    /// Somebody waits for room.
+    awaited: AtomicBool,
+    /// There may be room again.
+    room: Notify,
+    /// So much must be left at most before whoever waits has its go.
+    low: usize,
+}
+
+impl Account {
+    fn used(&self, purpose: Purpose) -> usize {
+        self.used[purpose as usize].load(Ordering::SeqCst)
+    }
+
+    fn release(&self, purpose: Purpose, bytes: usize) {
+        let before = self.used[purpose as usize].fetch_sub(bytes, Ordering::SeqCst);
+        let after = before - bytes;
+        let is_low_now = before > self.low && after <= self.low || after == 0;
+        if is_low_now && self.awaited.load(Ordering::SeqCst) {
+            self.room.notify_waiters();
+        }
+    }
+}
+
+/// The bytes of one frame that somebody pays for until they are written or dropped.
+///
+/// Goes with the frame: [`written`](Charge::written) as its bytes leave, dropped when all have or when the
+/// frame is given up.
+#[derive(Debug)]
+pub struct Charge {
+    account: Arc<Account>,
+    purpose: Purpose,
+    bytes: usize,
+    call: Option<CallKey>,
+}
+
+impl Charge {
+    /// So many more bytes of the frame are written.
+    pub fn written(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.account.release(self.purpose, bytes);
+    }
+
+    /// Whether the frame is a call, which the router takes back when its service does not take it within the
+    /// stall timeout: see [`Bus::not_taken`](crate::Bus::not_taken).
+    pub fn is_call(&self) -> bool {
+        self.purpose == Purpose::Calls
+    }
+
+    /// The call that the frame carries, if somebody waits for its end.
+    pub fn call(&self) -> Option<CallKey> {
+        self.call
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.account.release(self.purpose, self.bytes);
+        }
+    }
+}
+
+/// A place to wait at for room in somebody's budget.
+#[derive(Debug, Clone)]
+pub struct Room(Arc<Account>);
+
+impl Room {
+    /// Completes when there may be room. For a loop: enable it, try again, and only then await it.
+    pub fn notified(&self) -> Notified<'_> {
+        self.0.room.notified()
+    }
+
+    /// Completes when nothing of the connection is queued anywhere. For a connection that has ended.
+    pub async fn emptied(&self) {
+        self.0.awaited.store(true, Ordering::SeqCst);
+        loop {
+            let mut notified = pin!(self.notified());
+            notified.as_mut().enable();
+            if self.0.used.iter().all(|used| used.load(Ordering::SeqCst) == 0) {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+/// Whether something may be queued now.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    Yes,
+    /// Not before there is room. At the given time the payer may have stalled: ask again.
+    Wait(Room, Instant),
+    /// Not before there is room: for the stall timeout the payer has hardly read, nor has it since.
+    Stalled(Room),
+}
+
+/// A budget that was used up, and from which too little was freed since.
+#[derive(Debug, Clone, Copy)]
+struct Full {
+    since: Instant,
+    /// How many bytes were ever freed at that time.
+    freed: u64,
+    stalled: bool,
+}
+
+#[derive(Debug)]
+struct Budget {
+    account: Arc<Account>,
+    full: [Option<Full>; PURPOSES],
+    /// How many bytes were ever charged.
+    charged: [u64; PURPOSES],
+}
+
+/// What each connection pays for.
+#[derive(Debug)]
+pub(crate) struct Budgets {
+    budgets: PerConnection<Option<Budget>>,
+    count: usize,
+    limit: usize,
+    stall_timeout: Duration,
+}
+
+impl Budgets {
+    /// `limit` is how many bytes one connection may have queued for each purpose.
+    pub(crate) fn new(limit: usize, stall_timeout: Duration) -> Self {
+        Budgets { budgets: PerConnection::default(), count: 0, limit, stall_timeout }
+    }
+
+    pub(crate) fn add(&mut self, connection: ConnId) {
+        let account = Account {
+            used: Default::default(),
+            awaited: AtomicBool::new(false),
+            room: Notify::new(),
+            low: self.limit / 2,
+        };
+        self.count += 1;
+        *self.budgets.entry(connection) = Some(Budget {
+            account: Arc::new(account),
+            full: Default::default(),
+            charged: Default::default(),
+        });
+    }
+
+    /// Where to wait for what is queued of a connection.
+    pub(crate) fn room(&self, connection: ConnId) -> Option<Room> {
+        let budget = self.budgets.get(connection)?.as_ref()?;
+        Some(Room(budget.account.clone()))
+    }
+
+    /// What is queued already stays charged to it until it is written.
+    pub(crate) fn remove_connection(&mut self, connection: ConnId) {
+        self.count -= usize::from(self.budgets.take(connection).is_some());
+    }
+
+    /// How many connections there are.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether a frame with a body of so many bytes may be queued at the cost of `payer`. One larger than the limit may when nothing else
+    /// is. Once one may not, no other may before half of the limit is free again, so that whoever waits is
+    /// not overtaken for ever by those who need less.
+    ///
+    /// A payer of whose budget not even half is freed within the stall timeout has stalled, until it is.
+    pub(crate) fn admit(
+        &mut self,
+        payer: ConnId,
+        purpose: Purpose,
+        body: usize,
+        now: Instant,
+    ) -> Admission {
+        self.admit_bytes(payer, purpose, body + FRAME_COST, now)
+    }
+
+    /// Whether the router may say something to `payer` if it has to.
+    pub(crate) fn admit_answer(&mut self, payer: ConnId, now: Instant) -> Admission {
+        self.admit_bytes(payer, Purpose::Answers, 0, now)
+    }
+
+    fn admit_bytes(
+        &mut self,
+        payer: ConnId,
+        purpose: Purpose,
+        bytes: usize,
+        now: Instant,
+    ) -> Admission {
+        let (limit, stall_timeout) = (self.limit, self.stall_timeout);
+        // Nobody sends to a connection that is gone.
+        let Some(budget) = self.budgets.entry(payer) else {
+            return Admission::Yes;
+        };
+        let used = budget.account.used(purpose);
+        let fits = used == 0 || used + bytes <= limit;
+        let freed = budget.charged[purpose as usize].saturating_sub(used as u64);
+        let full = &mut budget.full[purpose as usize];
+        match full {
+            None if fits => return Admission::Yes,
+            Some(_) if fits && used <= budget.account.low => {
+                *full = None;
+                let is_awaited = budget.full.iter().any(Option::is_some);
+                budget.account.awaited.store(is_awaited, Ordering::SeqCst);
+                return Admission::Yes;
+            }
+            None => *full = Some(Full { since: now, freed, stalled: false }),
+            Some(full) if freed >= full.freed + budget.account.low as u64 => {
+                *full = Full { since: now, freed, stalled: false };
+            }
+            Some(_) => {}
+        }
+        let full = full.get_or_insert(Full { since: now, freed, stalled: false });
+        let mut deadline = full.since + stall_timeout;
+        if now >= deadline && !full.stalled {
+            if now - deadline < LATE {
+                full.stalled = true;
+            } else {
+                // Neither could anybody be read or written meanwhile.
+                full.since += now - deadline + LATE;
+                deadline = full.since + stall_timeout;
+            }
+        }
+        budget.account.awaited.store(true, Ordering::SeqCst);
+        let room = Room(budget.account.clone());
+        if full.stalled { Admission::Stalled(room) } else { Admission::Wait(room, deadline) }
+    }
+
+    /// Whether a broadcast may be queued for `payer`, for which nobody ever waits.
+    pub(crate) fn has_room_for_broadcast(&self, payer: ConnId, body: usize) -> bool {
+        self.budgets.get(payer).and_then(Option::as_ref).is_some_and(|budget| {
+            let used = budget.account.used(Purpose::Broadcasts);
+            used == 0 || used + body + FRAME_COST <= self.limit
+        })
+    }
+
+    /// Lets `payer` pay for a frame, whether or not it was asked for before; `None` if it is gone.
+    pub(crate) fn charge(
+        &mut self,
+        payer: ConnId,
+        purpose: Purpose,
+        frame: &Frame,
+        call: Option<CallKey>,
+    ) -> Option<Charge> {
+        let budget = self.budgets.entry(payer).as_mut()?;
+        let bytes = frame.body.len() + FRAME_COST;
+        budget.charged[purpose as usize] += bytes as u64;
+        budget.account.used[purpose as usize].fetch_add(bytes, Ordering::SeqCst);
+        Some(Charge { account: budget.account.clone(), purpose, bytes, call })
+    }
+}

@@ -1,0 +1,355 @@
+//! Who pays for what waits to be written, and what happens when somebody's budget is used up.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{Seen, World, broadcast, call, full, partial, push};
+use gsb_bus::{BusConfig, ConnId, Limits, Wait};
+use gsb_proto::Frame;
+use gsb_proto::messages::*;
+
+const LIMIT: usize = 10_000;
+const STALL: Duration = Duration::from_secs(5);
+
+fn world() -> World {
+    let limits = Limits { queued_bytes: LIMIT, ..Default::default() };
+    World::new(BusConfig { limits, ..Default::default() })
+}
+
+/// A service at `/s`, and a caller.
+fn pair(world: &mut World) -> (ConnId, ConnId) {
+    let (service, caller) = (world.peer(), world.peer());
+    world.register(service, "/s");
+    (service, caller)
+}
+
+fn data(length: usize) -> Bytes {
+    vec![7; length].into()
+}
+
+fn large_call(id: usize) -> CallRequest {
+    CallRequest { data: data(1000), ..call("/s", &id.to_string()) }
+}
+
+/// Sends until something has to wait; how many were sent, and what waits.
+fn fill(world: &mut World, from: ConnId, message: impl Fn(usize) -> Frame) -> (usize, Wait) {
+    for sent in 0..10_000 {
+        if let Err(wait) = world.try_send(from, message(sent)) {
+            return (sent, wait);
+        }
+    }
+    panic!("there is no limit");
+}
+
+// Rules LI-2, LI-4: calls are charged to their caller, who waits; nobody else does, and neither does who has
+// sent less.
+#[test]
+fn calls_are_at_the_cost_of_their_caller() {
+    let mut world = world();
+    let (service, caller) = pair(&mut world);
+    let other = world.peer();
+    world.deaf.insert(service);
+    let (sent, wait) = fill(&mut world, caller, |id| large_call(id).to_frame());
+    assert!((8..=9).contains(&sent), "{sent} calls of about 1100 bytes in {LIMIT}");
+    assert_eq!(wait.until, None);
+    assert_eq!(world.bus.counters().pauses["calls"], 1);
+    // All that the caller sends waits, and its turn comes when half of it is taken.
+    for _ in 0..sent.div_ceil(2) - 1 {
+        world.queued.remove(0);
+        let small = push("/s", "small").to_frame();
+        assert!(world.try_send(caller, small).is_err());
+    }
+    world.queued.remove(0);
+    world.send_frame(caller, wait.frame);
+    // The budget of another is its own.
+    world.send(other, large_call(0));
+    assert_eq!(world.bus.usage().open_calls, sent + 2);
+    assert_eq!(world.bus.counters().pauses["calls"], 1, "it was one pause");
+}
+
+// Rule LI-4: a service that takes nothing for the stall timeout costs the calls that wait for it, and no more.
+#[test]
+fn calls_that_are_not_taken_end() {
+    let mut world = world();
+    let (service, caller) = pair(&mut world);
+    world.deaf.insert(service);
+    let (sent, wait) = fill(&mut world, caller, |id| large_call(id).to_frame());
+    world.take(caller);
+    world.time_out(service, false);
+    for seen in world.take(caller) {
+        let Seen::Reply(reply) = seen else { panic!("{seen:?}") };
+        assert_eq!((reply.code, reply.reply_type), (500, 0));
+        assert_eq!(reply.reason(), CallReplyReason::ReasonServiceStalled);
+        assert!(String::from_utf8_lossy(&reply.data).contains("--stall-timeout"));
+    }
+    assert_eq!(world.bus.usage().open_calls, 0);
+    assert_eq!(world.bus.counters().refusals["service stalled"], sent as u64);
+    assert!(world.reports.contains(&(service, "service stalled")));
+    // Its caller goes on, under the same ids too, and the service when it takes something again.
+    world.send_frame(caller, wait.frame);
+    world.take_queued(service);
+    world.take(service);
+    world.send(caller, large_call(0));
+    assert_eq!(world.take_call(service).request_id, "0");
+    world.send(service, full("0", "late but whole"));
+    assert_eq!(world.take_reply(caller).code, 0);
+}
+
+// Rules LI-4, CO-8: of a call that is partly written the service may yet see the whole.
+#[test]
+fn a_call_that_is_begun_keeps_its_id_at_the_service() {
+    let mut world = world();
+    let (service, caller) = pair(&mut world);
+    world.deaf.insert(service);
+    world.send(caller, call("/s", "1"));
+    world.take(service);
+    world.time_out(service, true);
+    assert_eq!(world.take_reply(caller).code, 500);
+    // Once: it is not due again.
+    world.time_out(service, true);
+    assert_eq!(world.take(caller), []);
+    assert_eq!((world.bus.usage().open_calls, world.bus.usage().abandoned_calls), (0, 1));
+    let other = world.peer();
+    world.send(other, call("/s", "1"));
+    assert_ne!(world.take_call(service).request_id, "1");
+    world.send(service, full("1", "for the first"));
+    assert_eq!((world.take(caller), world.take(other)), (vec![], vec![]));
+    assert_eq!(world.bus.usage().abandoned_calls, 0);
+}
+
+// Rule LI-4: nobody waits for the end of a push, so it is dropped and counted.
+#[test]
+fn pushes_that_are_not_taken_are_dropped() {
+    let mut world = world();
+    let (service, caller) = pair(&mut world);
+    world.deaf.insert(service);
+    for _ in 0..3 {
+        world.send(caller, push("/s", ""));
+    }
+    world.time_out(service, false);
+    assert_eq!(world.take(caller), []);
+    assert_eq!(world.bus.counters().drops["not taken"], 3);
+    assert!(world.reports.contains(&(service, "not taken")));
+}
+
+// Rules LI-2, CA-7: a caller that goes leaves its budget behind with what it has sent.
+#[test]
+fn calls_of_one_that_is_gone_are_taken_back_too() {
+    let mut world = world();
+    let (service, caller) = pair(&mut world);
+    world.deaf.insert(service);
+    let (sent, _) = fill(&mut world, caller, |id| large_call(id).to_frame());
+    world.close(caller);
+    assert_eq!(world.bus.usage().abandoned_calls, sent);
+    world.time_out(service, false);
+    assert_eq!(world.bus.usage().abandoned_calls, 0);
+    assert_eq!(world.bus.usage().budgets, 1);
+}
+
+fn stream(world: &mut World) -> (ConnId, ConnId, usize, Wait) {
+    let (service, caller) = pair(world);
+    world.send(caller, call("/s", "1"));
+    world.take_call(service);
+    world.deaf.insert(caller);
+    let reply = || CallReply { data: data(1000), ..partial("1", "") }.to_frame();
+    let (sent, wait) = fill(world, service, |_| reply());
+    (service, caller, sent, wait)
+}
+
+// Rule LI-5: replies are charged to the caller. Whoever sends them waits, but not for ever.
+#[test]
+fn replies_are_at_the_cost_of_the_caller() {
+    let mut world = world();
+    let (service, caller, sent, wait) = stream(&mut world);
+    assert!((8..=9).contains(&sent));
+    assert_eq!(wait.until, Some(world.now + STALL));
+    // Another service is not held up unless it has something for that caller.
+    let (other, busy) = (world.peer(), world.peer());
+    world.register(busy, "/busy");
+    world.send(other, call("/busy", "1"));
+    world.take_call(busy);
+    world.send(busy, full("1", ""));
+    assert_eq!(world.take_reply(other).code, 0);
+    // A caller that reads on is served on.
+    world.now += STALL / 2;
+    world.take_queued(caller);
+    world.send_frame(service, wait.frame);
+    world.send(service, full("1", "the end"));
+    let seen = world.take(caller);
+    assert_eq!(seen.len(), sent + 2);
+    assert!(matches!(&seen[sent + 1], Seen::Reply(reply) if reply.code == 0));
+}
+
+// Rule LI-5: a caller that does not read delays a service once, for the stall timeout. Then its calls end as
+// their replies come.
+#[test]
+fn a_caller_that_stalls_costs_its_own_calls() {
+    let mut world = world();
+    let (service, caller, sent, wait) = stream(&mut world);
+    world.take(caller);
+    world.now += STALL;
+    world.send_frame(service, wait.frame);
+    let end = world.take_reply(caller);
+    assert_eq!((end.request_id.as_str(), end.code, end.reply_type), ("1", 500, 0));
+    assert_eq!(end.reason(), CallReplyReason::ReasonCallerStalled);
+    assert!(String::from_utf8_lossy(&end.data).contains("--queue-limit"));
+    assert!(world.reports.contains(&(caller, "caller stalled")));
+    // What follows is dropped without a pause, of other services too, until there is room.
+    world.send(service, partial("1", "more"));
+    let other = world.peer();
+    world.register(other, "/other");
+    world.send(caller, call("/other", "2"));
+    world.take_call(other);
+    world.send(other, full("2", ""));
+    assert_eq!(world.take_reply(caller).reason(), CallReplyReason::ReasonCallerStalled);
+    assert_eq!(world.bus.counters().pauses["replies"], 1);
+    // The id is taken at the service until the last reply, which goes nowhere.
+    assert_eq!(world.bus.usage().abandoned_calls, 1);
+    world.send(service, full("1", "the end"));
+    assert_eq!(world.bus.usage().abandoned_calls, 0);
+    world.take_queued(caller);
+    assert_eq!(world.take(caller), []);
+    world.send(caller, call("/s", "1"));
+    world.take_call(service);
+    world.send(service, full("1", ""));
+    assert_eq!(world.take_reply(caller).code, 0);
+    assert_eq!(sent as u64, world.bus.counters().replies - 1);
+}
+
+// Rule LI-5: the time begins anew with each half of the limit that is taken.
+#[test]
+fn a_slow_caller_does_not_stall() {
+    let mut world = world();
+    let (service, _, sent, mut wait) = stream(&mut world);
+    for _ in 0..20 {
+        world.now += STALL - Duration::from_millis(1);
+        world.queued.drain(..sent.div_ceil(2));
+        world.send_frame(service, wait.frame);
+        let reply = || CallReply { data: data(1000), ..partial("1", "") }.to_frame();
+        wait = fill(&mut world, service, |_| reply()).1;
+    }
+    assert_eq!(world.bus.counters().refusals.get("caller stalled"), None);
+}
+
+// Rule LI-10: a router that was stopped for a minute has read nobody meanwhile, and has nobody to blame.
+#[test]
+fn a_pause_of_the_router_is_nobodys_stall() {
+    let mut world = world();
+    let (service, caller, _, wait) = stream(&mut world);
+    world.now += Duration::from_secs(60);
+    let wait = world.try_send(service, wait.frame).unwrap_err();
+    assert_eq!(wait.until, Some(world.now + Duration::from_secs(1)));
+    world.now += Duration::from_secs(1);
+    world.take(caller);
+    world.send_frame(service, wait.frame);
+    assert_eq!(world.take_reply(caller).code, 500);
+}
+
+// Rules LI-3, LI-9: whoever floods the router with questions and reads no answer is not read itself.
+#[test]
+fn answers_are_at_the_cost_of_who_asks() {
+    let mut world = world();
+    let (service, asker) = pair(&mut world);
+    world.deaf.insert(asker);
+    let (sent, wait) = fill(&mut world, asker, |_| Ping {}.to_frame());
+    assert!((100..200).contains(&sent), "{sent} Pongs in {LIMIT} bytes");
+    assert_eq!(wait.until, None);
+    assert!(world.try_send(asker, push("/s", "").to_frame()).is_err());
+    assert!(world.try_send(asker, RegisterRequest { service_id: "/x".into() }.to_frame()).is_err());
+    // It is not closed for the silence that this is.
+    for _ in 0..10 {
+        world.now += Duration::from_secs(59);
+        world.heard(service);
+        world.wait(Duration::ZERO);
+    }
+    assert_eq!(world.bus.usage().connections, 2);
+    world.take_queued(asker);
+    world.take(asker);
+    world.send_frame(asker, wait.frame);
+    assert_eq!(world.take(asker), [Seen::Pong]);
+    assert_eq!(world.bus.counters().pauses["answers"], 1);
+}
+
+// Rule LI-6: of what a subscriber does not read, it misses the newest; nobody waits, and nobody else misses any.
+#[test]
+fn broadcasts_are_at_the_cost_of_the_subscriber() {
+    let mut world = world();
+    let (slow, healthy, sender) = (world.peer(), world.peer(), world.peer());
+    for subscriber in [slow, healthy] {
+        world.subscribe(subscriber, "news");
+    }
+    world.deaf.insert(slow);
+    let event = BroadcastRequest { data: data(1000), ..broadcast("news") };
+    for _ in 0..20 {
+        world.send(sender, event.clone());
+    }
+    assert_eq!(world.take(healthy).len(), 20);
+    let got = world.take(slow).len();
+    assert!((8..=9).contains(&got));
+    assert_eq!(world.bus.counters().drops["slow subscriber"], 20 - got as u64);
+    assert!(world.reports.contains(&(slow, "slow subscriber")));
+    // It still can be called, and gets the news again when it has read.
+    world.register(slow, "/slow");
+    world.send(sender, call("/slow", "1"));
+    world.take_queued(slow);
+    world.take(slow);
+    world.send(sender, event);
+    assert!(matches!(world.take(slow).as_slice(), [Seen::Broadcast(_)]));
+}
+
+// Rule LI-2: a frame that is larger than the limit goes alone.
+#[test]
+fn a_frame_larger_than_the_limit_goes_alone() {
+    let mut world = world();
+    let (service, caller) = pair(&mut world);
+    world.deaf.insert(service);
+    let huge = CallRequest { data: data(3 * LIMIT), ..call("/s", "huge") };
+    world.send(caller, call("/s", "small"));
+    let wait = world.try_send(caller, huge.to_frame()).unwrap_err();
+    world.queued.clear();
+    world.send_frame(caller, wait.frame);
+    assert!(world.try_send(caller, call("/s", "next").to_frame()).is_err());
+    world.queued.clear();
+    world.send(caller, call("/s", "next"));
+}
+
+// Rule CO-17: a router that stops takes nothing new, and lets what is open end.
+#[test]
+fn a_router_that_stops_refuses_what_is_new() {
+    let mut world = world();
+    let (service, caller) = pair(&mut world);
+    for id in ["1", "2", "3"] {
+        world.send(caller, call("/s", id));
+    }
+    world.subscribe(service, "news");
+    world.take(service);
+    world.bus.begin_to_stop();
+    world.send(caller, call("/s", "4"));
+    let refused = world.take_reply(caller);
+    assert_eq!((refused.request_id.as_str(), refused.code), ("4", 400));
+    assert_eq!(refused.reason(), CallReplyReason::ReasonRouterStops);
+    world.send(caller, push("/s", ""));
+    assert_eq!(world.bus.counters().drops["stopping"], 1);
+    assert_eq!(world.take(service), []);
+    // Whoever is here still hears of what happens.
+    world.broadcast(caller, "news");
+    assert_eq!(world.take(caller), [Seen::Broadcasted(0)]);
+    assert!(matches!(world.take(service).as_slice(), [Seen::Broadcast(_)]));
+    world.send(service, full("2", "done"));
+    assert_eq!(world.take_reply(caller).code, 0);
+    world.end_calls();
+    let ends: Vec<_> = world
+        .take(caller)
+        .into_iter()
+        .map(|seen| match seen {
+            Seen::Reply(reply) => (reply.request_id, reply.code, reply.reply_type),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(ends, [("1".to_owned(), 500, 0), ("3".to_owned(), 500, 0)]);
+    assert_eq!(world.bus.usage().open_calls, 0);
+}

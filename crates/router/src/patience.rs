@@ -1,0 +1,149 @@
+//! How long a peer is given for what it has begun, and what follows when it takes longer.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use gsb_bus::{CloseReason, ConnId};
+use gsb_net::{Inbox, Link};
+use tokio::time::Sleep;
+
+use crate::clock::{self, LATE};
+use crate::shared::Shared;
+use crate::ticket::{QueuedCall, Ticket};
+
+/// How long a peer may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    /// For taking a call that is queued for it.
+    pub(crate) stall: Duration,
+    /// For taking anything of what is queued for it.
+    pub(crate) write: Duration,
+    /// For the next byte of a frame that it has begun.
+    pub(crate) frame: Duration,
+}
+
+/// Watches over what one peer has begun.
+pub(crate) struct Patience {
+    timeouts: Timeouts,
+    /// Fires at the deadline or before. It is only ever moved to the front: moving it costs more than
+    /// looking again.
+    timer: Pin<Box<Sleep>>,
+    armed: Option<Instant>,
+    /// When the last byte of a frame came that has begun.
+    within_frame: Option<Instant>,
+    /// The socket's last progress when a call was ended of which it had taken some.
+    ended_begun: Option<Instant>,
+}
+
+impl Patience {
+    pub(crate) fn new(timeouts: Timeouts) -> Self {
+        Patience {
+            timeouts,
+            timer: Box::pin(tokio::time::sleep(Duration::MAX)),
+            armed: None,
+            within_frame: None,
+            ended_begun: None,
+        }
+    }
+
+    /// Bytes were read, and whole frames taken out.
+    pub(crate) fn has_read(&mut self, inbox: &Inbox) {
+        self.within_frame = inbox.is_within_frame().then(clock::now);
+        if let Some(since) = self.within_frame {
+            self.arm(since + self.timeouts.frame);
+        }
+    }
+
+    /// Nothing is read for now, and so nothing can be asked for.
+    pub(crate) fn does_not_read(&mut self) {
+        self.within_frame = None;
+    }
+
+    /// Completes when it is time to [`look`](Patience::look).
+    pub(crate) async fn is_over(&mut self) {
+        while let Some(deadline) = self.armed {
+            self.timer.as_mut().await;
+            self.armed = None;
+            let now = clock::now();
+            if now.saturating_duration_since(deadline) < LATE {
+                return;
+            }
+            // The process stood still: first to read and to write what has become possible.
+            self.arm(now + LATE);
+        }
+        std::future::pending().await
+    }
+
+    /// Looks after the peer: ends the calls that it has not taken in time, and says when it has to be given
+    /// up. To be called whenever its socket has become full, and when the patience is over.
+    pub(crate) fn look(
+        &mut self,
+        shared: &Shared,
+        id: ConnId,
+        link: &Link<Ticket>,
+    ) -> Result<(), CloseReason> {
+        let now = clock::now();
+        let Timeouts { stall, write, frame } = self.timeouts;
+        if let Some(since) = self.within_frame {
+            if now >= since + frame {
+                return Err(CloseReason::UnfinishedFrame(frame));
+            }
+            self.arm(since + frame);
+        }
+        let Some((stuck, begun, first)) = waiting(link) else {
+            return Ok(());
+        };
+        if now >= stuck + write {
+            return Err(CloseReason::NotReading(write));
+        }
+        self.arm(stuck + write);
+        if let Some(call) = begun.filter(|_| self.ended_begun != Some(stuck)) {
+            let due = call.since.max(stuck) + stall;
+            if now >= due {
+                // What it will not have whole is not the peer's to answer any more.
+                self.ended_begun = Some(stuck);
+                shared.not_taken(id, [call.key], true);
+            } else {
+                self.arm(due);
+            }
+        }
+        if let Some(call) = first {
+            if now < call.since + stall {
+                self.arm(call.since + stall);
+                return Ok(());
+            }
+            let is_due =
+                |ticket: &Ticket| ticket.call().is_some_and(|call| now >= call.since + stall);
+            let taken_back = link.take_back(is_due);
+            let calls = taken_back.iter().filter_map(Ticket::call).map(|call| call.key);
+            shared.not_taken(id, calls, false);
+            drop(taken_back);
+            if let Some((.., Some(next))) = waiting(link) {
+                self.arm(next.since + stall);
+            }
+        }
+        Ok(())
+    }
+
+    fn arm(&mut self, deadline: Instant) {
+        if self.armed.is_none_or(|armed| deadline < armed) {
+            self.armed = Some(deadline);
+            self.timer.as_mut().reset(deadline.into());
+        }
+    }
+}
+
+/// Since when the socket has taken nothing, the call of which it has taken some, and the first of those of
+/// which it has not; `None` if the socket is not full.
+fn waiting(link: &Link<Ticket>) -> Option<(Instant, Option<QueuedCall>, Option<QueuedCall>)> {
+    let mut begun = None;
+    let stuck = link.stuck(|ticket, is_begun| {
+        let call = ticket.call()?;
+        if is_begun {
+            begun = Some(call);
+            return None;
+        }
+        Some(call)
+    })?;
+    Some((stuck.since.into_std(), begun, stuck.first))
+}
