@@ -69,6 +69,9 @@ const TO_REACH: &[&str] = &[
     "register: already registered",
     "register: timeout",
     "shutdown: unfinished",
+    "the router: answers wait",
+    "the router: calls wait",
+    "the router: replies wait",
 ];
 
 /// What came of a run.

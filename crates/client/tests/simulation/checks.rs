@@ -250,6 +250,10 @@ impl Simulation {
         let witnesses = self.world.facts().witnesses;
         self.world.expect(witnesses == 0, || format!("{witnesses} handlers are kept"));
         for (at, router) in self.routers.iter().enumerate() {
+            let counters = router.counters();
+            let seen = counters.pauses.keys().map(|what| format!("the router: {what} wait"));
+            let dropped = counters.drops.keys().map(|what| format!("the router drops: {what}"));
+            seen.chain(dropped).for_each(|what| self.world.reach(what));
             let usage = router.usage();
             let is_empty = usage == Usage::default();
             self.world.expect(is_empty, || format!("router {at} still holds {usage:?}"));

@@ -198,7 +198,7 @@ impl Simulation {
         let Ok(listener) = self.network.listen() else {
             return;
         };
-        match Router::bind_memory(RouterConfig::default(), listener) {
+        match Router::bind_memory(self.router_config(), listener) {
             Ok(router) => {
                 self.world.log("a router starts");
                 self.routers.push(router.status());
@@ -208,6 +208,17 @@ impl Simulation {
             }
             Err(error) => self.world.problem(format_args!("no router starts: {error}")),
         }
+    }
+
+    /// Where connections are lost, events are too, and so a router may be one that drops some: with queues
+    /// that are so short that somebody is always waiting for room.
+    fn router_config(&mut self) -> RouterConfig {
+        let mut config = RouterConfig::default();
+        if self.weather == Weather::Rough && self.rng.bool() {
+            self.world.log("the next router has short queues");
+            config.limits.queued_bytes = self.rng.usize(1..2000);
+        }
+        config
     }
 
     async fn start_or_stop_router(&mut self) {
