@@ -284,11 +284,12 @@ impl Frame {
         if self.kind != M::KIND {
             return Err(Violation::WrongDirection(self.kind));
         }
-        let decoded = match &self.body {
-            Body::Whole(bytes) => M::decode(bytes.clone()),
-            spliced => M::decode(spliced.clone().into_bytes()),
+        let body = match &self.body {
+            Body::Whole(bytes) => bytes.clone(),
+            spliced => spliced.clone().into_bytes(),
         };
-        decoded.map_err(|error| Violation::Malformed {
+        Records::check_count(&body).map_err(|error| Violation::malformed(M::KIND, error))?;
+        M::decode(body).map_err(|error| Violation::Malformed {
             kind: M::KIND.name(),
             error: Cow::Owned(error.to_string()),
         })
@@ -447,15 +448,16 @@ fn unpack(mut packet: Bytes) -> Result<Frame, Violation> {
 /// [`unpack`] for a `Packet` with several fields or unknown ones. Of different messages the last one
 /// counts; parts of the same message are merged, which is what appending them does.
 fn unpack_unusual(packet: &Bytes) -> Result<Frame, Violation> {
+    let malformed = |error: WireError| Violation::Malformed {
+        kind: "Packet",
+        error: Cow::Owned(error.to_string()),
+    };
+    Records::check_nested_count(packet).map_err(malformed)?;
     // prost also reads, and refuses, what is overwritten later.
     Packet::decode(packet.clone()).map_err(|error| Violation::Malformed {
         kind: "Packet",
         error: Cow::Owned(error.to_string()),
     })?;
-    let malformed = |error: WireError| Violation::Malformed {
-        kind: "Packet",
-        error: Cow::Owned(error.to_string()),
-    };
     let mut found: Option<(MessageKind, BytesMut)> = None;
     let mut records = Records::new(packet);
     while let Some(record) = records.next().map_err(malformed)? {

@@ -282,3 +282,46 @@ fn inner_bytes() -> impl Strategy<Value = Vec<u8>> {
         1 => prop::collection::vec(any::<u8>(), 0..12),
     ]
 }
+
+/// A message of so many unknown fields.
+fn many_fields(count: usize) -> Vec<u8> {
+    // Field 15 as a number, which no message has.
+    [15 << 3, 1].repeat(count)
+}
+
+// Rule FR-11: what takes others' time to read is not read, whatever message it is.
+#[test]
+fn a_message_of_very_many_fields_is_refused() {
+    let refused = |result: Result<(), Violation>| {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("65536 fields"), "{error}");
+    };
+    for kind in [MessageKind::Ping, MessageKind::RegisterRequest] {
+        let decode = |count| -> Result<(), Violation> {
+            let frame = Frame::new(kind, many_fields(count));
+            match kind {
+                MessageKind::Ping => frame.decode::<messages::Ping>().map(drop),
+                _ => frame.decode::<messages::RegisterRequest>().map(drop),
+            }
+        };
+        decode(65_536).unwrap();
+        refused(decode(65_537));
+    }
+    let head = |count| crate::head::CallHead::read(&many_fields(count)).map(drop);
+    head(65_536).unwrap();
+    refused(head(65_537));
+    // Of a packet, those of all its messages together; a second one makes it an unusual packet.
+    let packet = |counts: &[usize]| {
+        let mut packet = BytesMut::new();
+        for &count in counts {
+            let part = many_fields(count);
+            packet.put_u8(14 << 3 | 2);
+            prost::encoding::encode_varint(part.len() as u64, &mut packet);
+            packet.put_slice(&part);
+        }
+        unpack(packet.freeze()).map(drop)
+    };
+    packet(&[65_000, 500]).unwrap();
+    refused(packet(&[40_000, 40_000]));
+    refused(packet(&vec![0; 65_537]));
+}

@@ -9,7 +9,11 @@
 /// service that cannot decode what was forwarded to it gives its connection up.
 const RECURSION_LIMIT: u32 = 99;
 
-/// Why a message is not valid protobuf.
+/// How many fields a message may have, those within groups included. prost has no limit, and its time; a
+/// router that reads for everybody does not (FR-11).
+pub(crate) const MAX_FIELDS: usize = 65_536;
+
+/// Why a message is not valid protobuf, or not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WireError {
     /// A length or a number runs past the end of the message.
@@ -27,6 +31,9 @@ pub(crate) enum WireError {
     /// A string field that is not UTF-8.
     #[error("field {0} is not UTF-8")]
     NotUtf8(u32),
+    /// More fields than [`MAX_FIELDS`].
+    #[error("it has more than {MAX_FIELDS} fields")]
+    TooManyFields,
     /// A group that ends without having begun, or is nested too deep.
     #[error("it contains an invalid group")]
     InvalidGroup,
@@ -78,11 +85,52 @@ pub(crate) struct Record<'a> {
 pub(crate) struct Records<'a> {
     message: &'a [u8],
     position: usize,
+    /// How many fields may yet come.
+    left: usize,
 }
 
 impl<'a> Records<'a> {
     pub(crate) fn new(message: &'a [u8]) -> Self {
-        Records { message, position: 0 }
+        Records { message, position: 0, left: MAX_FIELDS }
+    }
+
+    /// Whether a message has no more fields than it may have, for whoever has others read it. One that is
+    /// not valid in another way is left to them.
+    pub(crate) fn check_count(message: &[u8]) -> Result<(), WireError> {
+        // Each field takes two bytes at least.
+        if message.len() < 2 * MAX_FIELDS {
+            return Ok(());
+        }
+        Self::count(message, &mut { MAX_FIELDS }, |_, _| Ok(()))
+    }
+
+    /// [`Records::check_count`] for a message of messages: their fields count together.
+    pub(crate) fn check_nested_count(message: &[u8]) -> Result<(), WireError> {
+        if message.len() < 2 * MAX_FIELDS {
+            return Ok(());
+        }
+        Self::count(message, &mut { MAX_FIELDS }, |value, left| match value {
+            Value::Bytes(part) => Self::count(part, left, |_, _| Ok(())),
+            _ => Ok(()),
+        })
+    }
+
+    fn count(
+        message: &[u8],
+        left: &mut usize,
+        mut each: impl FnMut(Value<'_>, &mut usize) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
+        let mut records = Records { left: *left, ..Records::new(message) };
+        loop {
+            match records.next() {
+                Ok(Some(record)) => each(record.value, &mut records.left)?,
+                Err(WireError::TooManyFields) => return Err(WireError::TooManyFields),
+                Ok(None) | Err(_) => {
+                    *left = records.left;
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// The next record, or `None` at the end of the message.
@@ -97,6 +145,7 @@ impl<'a> Records<'a> {
     }
 
     fn key(&mut self) -> Result<(u32, u8), WireError> {
+        self.left = self.left.checked_sub(1).ok_or(WireError::TooManyFields)?;
         let key = self.number()?;
         let key = u32::try_from(key).map_err(|_| WireError::InvalidKey)?;
         let (field, wire_type) = (key >> 3, (key & 7) as u8);
