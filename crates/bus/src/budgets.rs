@@ -146,6 +146,8 @@ struct Full {
 
 #[derive(Debug)]
 struct Budget {
+    /// Whose it is: a connection that is gone may still be asked for, and another have its place.
+    owner: ConnId,
     account: Arc<Account>,
     full: [Option<Full>; PURPOSES],
     /// How many bytes were ever charged.
@@ -176,6 +178,7 @@ impl Budgets {
         };
         self.count += 1;
         *self.budgets.entry(connection) = Some(Budget {
+            owner: connection,
             account: Arc::new(account),
             full: Default::default(),
             charged: Default::default(),
@@ -184,8 +187,10 @@ impl Budgets {
 
     /// Where to wait for what is queued of a connection.
     pub(crate) fn room(&self, connection: ConnId) -> Option<Room> {
-        let budget = self.budgets.get(connection)?.as_ref()?;
-        Some(Room(budget.account.clone()))
+        let budget = self.budgets.get(connection)?.as_ref();
+        budget
+            .filter(|budget| budget.owner == connection)
+            .map(|budget| Room(budget.account.clone()))
     }
 
     /// What is queued already stays charged to it until it is written.
@@ -227,7 +232,9 @@ impl Budgets {
     ) -> Admission {
         let (limit, stall_timeout) = (self.limit, self.stall_timeout);
         // Nobody sends to a connection that is gone.
-        let Some(budget) = self.budgets.entry(payer) else {
+        let Some(budget) =
+            self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer)
+        else {
             return Admission::Yes;
         };
         let used = budget.account.used(purpose);
@@ -266,7 +273,8 @@ impl Budgets {
 
     /// Whether a broadcast may be queued for `payer`, for which nobody ever waits.
     pub(crate) fn has_room_for_broadcast(&self, payer: ConnId, body: usize) -> bool {
-        self.budgets.get(payer).and_then(Option::as_ref).is_some_and(|budget| {
+        let budget = self.budgets.get(payer).and_then(Option::as_ref);
+        budget.filter(|budget| budget.owner == payer).is_some_and(|budget| {
             let used = budget.account.used(Purpose::Broadcasts);
             used == 0 || used + body + FRAME_COST <= self.limit
         })
@@ -280,7 +288,7 @@ impl Budgets {
         frame: &Frame,
         call: Option<CallKey>,
     ) -> Option<Charge> {
-        let budget = self.budgets.entry(payer).as_mut()?;
+        let budget = self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer)?;
         let bytes = frame.body.len() + FRAME_COST;
         budget.charged[purpose as usize] += bytes as u64;
         budget.account.used[purpose as usize].fetch_add(bytes, Ordering::SeqCst);

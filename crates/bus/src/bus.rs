@@ -12,7 +12,7 @@ use gsb_proto::messages::{
 use gsb_proto::{Body, Frame, Framing, MessageKind, Topic, Violation};
 
 use crate::budgets::{Admission, Budgets, Purpose, Room};
-use crate::calls::{CallKey, Calls, RequestId};
+use crate::calls::{CallKey, Calls, Forsaken, RequestId};
 use crate::config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
 use crate::connections::{ConnId, Connections, Identity};
 use crate::counters::{Counters, Usage};
@@ -23,6 +23,9 @@ use crate::refusal::{Refusal, quoted};
 use crate::services::Services;
 use crate::subscriptions::Subscriptions;
 use crate::trouble::Dropped;
+
+/// So much is done at once for a connection that ends; the rest while others have their turns.
+const AT_ONCE: usize = 1024;
 
 /// The state of a router.
 ///
@@ -204,7 +207,8 @@ impl Bus {
     }
 
     /// Ends a connection: its names and subscriptions are free, whoever waits for its answers is
-    /// answered, its own calls are forgotten. Does nothing if the connection has ended before.
+    /// answered, its own calls are forgotten. Does nothing if the connection has ended before. If there is
+    /// very much to do, the rest is left to [`sweep`](Bus::sweep), which is to be called until nothing is left.
     pub fn close(&mut self, connection: ConnId, reason: CloseReason, effects: &mut Vec<Effect>) {
         if !self.connections.remove(connection) {
             return;
@@ -215,15 +219,25 @@ impl Bus {
         self.subscriptions.remove_connection(connection);
         self.liveness.remove_connection(connection);
         self.budgets.remove_connection(connection);
-        let waiting = self.calls.remove_connection(connection);
-        if !waiting.is_empty() {
-            let refusal = Refusal::ServiceGone { reason: reason.clone() };
-            for (caller, request_id) in waiting {
-                self.count(&refusal);
-                self.answer(caller, refusal.call_reply(&request_id), effects);
-            }
-        }
+        self.calls.remove_connection(connection, &reason);
         effects.push(Effect::Close { connection, reason });
+        self.sweep(AT_ONCE, effects);
+    }
+
+    /// Goes on with what is left to do for connections that have ended: removes up to so many of their names
+    /// and subscriptions, which nobody finds any more, and ends as many of their calls. Returns whether
+    /// something is left.
+    pub fn sweep(&mut self, budget: usize, effects: &mut Vec<Effect>) -> bool {
+        let mut forsaken = Vec::new();
+        let left = self.calls.sweep(budget, &mut forsaken);
+        let left = self.services.sweep(left);
+        forsaken.sort_unstable_by_key(|call| call.serial);
+        for Forsaken { caller, request_id, reason, .. } in forsaken {
+            let refusal = Refusal::ServiceGone { reason };
+            self.count(&refusal);
+            self.answer(caller, refusal.call_reply(&request_id), effects);
+        }
+        left == 0
     }
 
     /// When [`Bus::tick`] is due next.
@@ -285,7 +299,9 @@ impl Bus {
             MessageKind::Hello => self.hello(from, &frame.decode()?, effects)?,
             MessageKind::RegisterRequest => {
                 let RegisterRequest { service_id } = frame.decode()?;
-                let reply = match self.services.register(from, &service_id) {
+                let connections = &self.connections;
+                let is_live = |id| connections.get(id).is_some();
+                let reply = match self.services.register(from, &service_id, is_live) {
                     Ok(()) => RegisterReply::default().to_frame(),
                     Err(refusal) => self.refused(from, refusal, Refusal::register_reply, effects),
                 };
@@ -394,7 +410,7 @@ impl Bus {
         effects: &mut Vec<Effect>,
     ) {
         let request_id = head.request_id.text;
-        let service = self.services.find(head.address);
+        let service = self.services.find(head.address, |id| self.connections.get(id).is_some());
         let (to, key, new_id) = if head.no_reply {
             let service = match service {
                 Some(_) if self.is_stopping => Err(Dropped::Stopping),
@@ -466,7 +482,11 @@ impl Bus {
             self.dropped(from, Dropped::StrayReply, effects);
             return Ok(());
         };
-        if let Some(caller) = self.calls.caller(key) {
+        let caller = self.calls.caller(key);
+        if caller.is_some_and(|caller| self.connections.get(caller).is_none()) {
+            // Not come to yet since its caller has gone.
+            self.calls.give_up(key);
+        } else if let Some(caller) = caller {
             match self.budgets.admit(caller, Purpose::Replies, message.len(), now) {
                 Admission::Yes => {}
                 Admission::Wait(room, until) => {
@@ -546,6 +566,10 @@ impl Bus {
         call: Option<CallKey>,
         effects: &mut Vec<Effect>,
     ) {
+        if self.connections.get(to).is_none() {
+            // A caller that has gone, of whose calls one was not come to yet.
+            return;
+        }
         let charge = self.budgets.charge(payer, purpose, &frame, call);
         effects.push(Effect::Send { to, frame, charge });
     }

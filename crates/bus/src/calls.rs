@@ -13,12 +13,13 @@
 //! An abandoned call keeps its request id taken at the service. Otherwise a newcomer's call could get
 //! that id, and the late reply to the old call would be delivered to the newcomer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque, hash_map};
 use std::sync::Arc;
 
 use slab::Slab;
 
 use crate::connections::{ConnId, PerConnection};
+use crate::effect::CloseReason;
 
 pub(crate) type RequestId = Arc<str>;
 
@@ -75,6 +76,25 @@ pub(crate) struct Forward {
     pub(crate) new_id: Option<RequestId>,
 }
 
+/// What is left of the calls of a connection that is gone.
+#[derive(Debug)]
+struct Leaving {
+    connection: ConnId,
+    made: hash_map::IntoValues<RequestId, usize>,
+    serving: hash_map::IntoValues<RequestId, usize>,
+    reason: CloseReason,
+}
+
+/// Somebody who waits in vain for the last reply to a call, since the service is gone.
+#[derive(Debug)]
+pub(crate) struct Forsaken {
+    pub(crate) caller: ConnId,
+    pub(crate) request_id: RequestId,
+    /// The order in which calls were opened.
+    pub(crate) serial: u64,
+    pub(crate) reason: CloseReason,
+}
+
 #[derive(Debug)]
 pub(crate) struct Calls {
     calls: Slab<Call>,
@@ -84,6 +104,7 @@ pub(crate) struct Calls {
     /// How many abandoned calls are remembered per service.
     abandoned_limit: usize,
     abandoned: usize,
+    leaving: VecDeque<Leaving>,
 }
 
 impl Calls {
@@ -97,6 +118,7 @@ impl Calls {
             translations: 0,
             abandoned_limit,
             abandoned: 0,
+            leaving: VecDeque::new(),
         }
     }
 
@@ -180,7 +202,7 @@ impl Calls {
     pub(crate) fn give_up(&mut self, key: CallKey) -> Option<(ConnId, RequestId)> {
         let call = self.get(key)?;
         let (caller, caller_id) = (call.caller?, call.caller_id.clone());
-        self.ends.entry(caller).made.remove(&caller_id);
+        self.forget_made(caller, &caller_id, key.slot as usize);
         self.abandon(key.slot as usize);
         Some((caller, caller_id))
     }
@@ -203,55 +225,97 @@ impl Calls {
     }
 
     /// Forgets a call at both ends.
-    fn end(&mut self, key: usize) {
-        let call = self.calls.remove(key);
-        let service = self.ends.entry(call.service);
-        service.serving.remove(&call.service_id);
+    fn end(&mut self, slot: usize) {
+        let call = self.calls.remove(slot);
+        if self.is_served(&call, slot) {
+            let service = self.ends.entry(call.service);
+            service.serving.remove(&call.service_id);
+            service.abandoned.remove(&call.serial);
+        }
         match call.caller {
-            Some(caller) => drop(self.ends.entry(caller).made.remove(&call.caller_id)),
-            None => {
-                service.abandoned.remove(&call.serial);
-                self.abandoned -= 1;
-            }
+            Some(caller) => self.forget_made(caller, &call.caller_id, slot),
+            None => self.abandoned -= 1,
         }
     }
 
-    /// Ends what the connection had to answer and abandons what it had asked. Returns the callers
-    /// that wait in vain, with their ids, in the order of their calls.
-    pub(crate) fn remove_connection(&mut self, connection: ConnId) -> Vec<(ConnId, RequestId)> {
+    /// Whether the service of a call knows it. If not, it is gone, and perhaps another is in its place.
+    fn is_served(&self, call: &Call, slot: usize) -> bool {
+        let ends = self.ends.get(call.service);
+        ends.is_some_and(|ends| ends.serving.get(&call.service_id) == Some(&slot))
+    }
+
+    /// Forgets a call at its caller's end, unless the caller is gone and perhaps another in its place.
+    fn forget_made(&mut self, caller: ConnId, request_id: &RequestId, slot: usize) {
+        let made = &mut self.ends.entry(caller).made;
+        if made.get(request_id) == Some(&slot) {
+            made.remove(request_id);
+        }
+    }
+
+    /// All calls of the connection end, those that it made and those that it was to answer: as
+    /// [`Calls::sweep`] comes to them.
+    pub(crate) fn remove_connection(&mut self, connection: ConnId, reason: &CloseReason) {
         let Ends { made, serving, .. } = self.ends.take(connection);
-        for key in made.into_values() {
-            if self.calls[key].service == connection {
-                // Goes with what the connection had to answer.
-                self.calls[key].caller = None;
-                self.abandoned += 1;
-            } else {
-                self.abandon(key);
-            }
+        if made.is_empty() && serving.is_empty() {
+            return;
         }
-        let mut waiting = Vec::new();
-        for key in serving.into_values() {
-            let call = self.calls.remove(key);
-            match call.caller {
-                Some(caller) => {
-                    self.ends.entry(caller).made.remove(&call.caller_id);
-                    waiting.push((call.serial, caller, call.caller_id));
+        self.leaving.push_back(Leaving {
+            connection,
+            made: made.into_values(),
+            serving: serving.into_values(),
+            reason: reason.clone(),
+        });
+    }
+
+    /// Ends so many calls of connections that are gone: abandons what they have made, and says who waits
+    /// for what they had to answer. Returns how many more it might have ended.
+    pub(crate) fn sweep(&mut self, mut budget: usize, forsaken: &mut Vec<Forsaken>) -> usize {
+        while budget > 0
+            && let Some(leaving) = self.leaving.front_mut()
+        {
+            let connection = leaving.connection;
+            if let Some(slot) = leaving.made.next() {
+                budget -= 1;
+                // Unless it has ended meanwhile.
+                if self.calls.get(slot).is_some_and(|call| call.caller == Some(connection)) {
+                    self.abandon(slot);
                 }
-                None => self.abandoned -= 1,
+            } else if let Some(slot) = leaving.serving.next() {
+                budget -= 1;
+                let reason = leaving.reason.clone();
+                forsaken.extend(self.forsake(slot, connection, reason));
+            } else {
+                self.leaving.pop_front();
             }
         }
-        waiting.sort_unstable_by_key(|(serial, ..)| *serial);
-        waiting.into_iter().map(|(_, caller, request_id)| (caller, request_id)).collect()
+        budget
+    }
+
+    /// Ends a call whose service is gone, unless it has ended meanwhile.
+    fn forsake(&mut self, slot: usize, service: ConnId, reason: CloseReason) -> Option<Forsaken> {
+        self.calls.get(slot).filter(|call| call.service == service)?;
+        let call = self.calls.remove(slot);
+        let Some(caller) = call.caller else {
+            self.abandoned -= 1;
+            return None;
+        };
+        self.forget_made(caller, &call.caller_id, slot);
+        Some(Forsaken { caller, request_id: call.caller_id, serial: call.serial, reason })
     }
 
     /// Marks a call as abandoned, and forgets the oldest one of the same service if they are too many.
-    fn abandon(&mut self, key: usize) {
-        let call = &mut self.calls[key];
+    fn abandon(&mut self, slot: usize) {
+        let call = &mut self.calls[slot];
         call.caller = None;
         self.abandoned += 1;
         let (service, serial) = (call.service, call.serial);
+        let call = &self.calls[slot];
+        if !self.is_served(call, slot) {
+            // Its service is gone too; that is where it will be forgotten.
+            return;
+        }
         let abandoned = &mut self.ends.entry(service).abandoned;
-        abandoned.insert(serial, key);
+        abandoned.insert(serial, slot);
         if abandoned.len() > self.abandoned_limit
             && let Some((_, &oldest)) = abandoned.first_key_value()
         {

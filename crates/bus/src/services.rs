@@ -1,6 +1,6 @@
 //! Who serves what.
 
-use std::collections::HashSet;
+use std::collections::VecDeque;
 
 use gsb_proto::{PrefixMap, ServiceId};
 
@@ -8,54 +8,112 @@ use crate::connections::{ConnId, PerConnection};
 use crate::refusal::Refusal;
 
 #[derive(Debug)]
+struct Owned {
+    owner: ConnId,
+    /// Where it stands in what the owner holds.
+    at: usize,
+}
+
+#[derive(Debug)]
 pub(crate) struct Services {
-    owners: PrefixMap<ConnId>,
-    own: PerConnection<HashSet<ServiceId>>,
+    owners: PrefixMap<Owned>,
+    own: PerConnection<Vec<ServiceId>>,
+    /// What is still to be removed of connections that are gone. Nobody finds it any more.
+    leaving: VecDeque<(ConnId, Vec<ServiceId>)>,
     limit: usize,
+    /// How many are held by those who are not gone.
+    count: usize,
 }
 
 impl Services {
     /// `limit` is how many services one connection may register.
     pub(crate) fn new(limit: usize) -> Self {
-        Services { owners: PrefixMap::new(), own: PerConnection::default(), limit }
+        Services {
+            owners: PrefixMap::new(),
+            own: PerConnection::default(),
+            leaving: VecDeque::new(),
+            limit,
+            count: 0,
+        }
     }
 
-    pub(crate) fn register(&mut self, owner: ConnId, id: &str) -> Result<(), Refusal> {
+    /// `is_live` says which connections are not gone.
+    pub(crate) fn register(
+        &mut self,
+        owner: ConnId,
+        id: &str,
+        is_live: impl Fn(ConnId) -> bool,
+    ) -> Result<(), Refusal> {
         let id = ServiceId::new(id)?;
-        if let Some(holder) = self.owners.get(id.as_str()) {
-            return Err(Refusal::ServiceTaken { own: *holder == owner, id });
+        let holder = self.owners.get(id.as_str()).map(|owned| owned.owner);
+        if let Some(holder) = holder.filter(|&holder| is_live(holder)) {
+            return Err(Refusal::ServiceTaken { own: holder == owner, id });
         }
         let own = self.own.entry(owner);
         if own.len() >= self.limit {
             return Err(Refusal::TooManyServices { limit: self.limit });
         }
-        own.insert(id.clone());
-        // It was not there a moment ago.
-        let _ = self.owners.insert(id, owner);
+        let owned = Owned { owner, at: own.len() };
+        own.push(id.clone());
+        self.count += 1;
+        match self.owners.get_mut(id.as_str()) {
+            // Of one that is gone, which was not yet come to.
+            Some(old) => *old = owned,
+            None => drop(self.owners.insert(id, owned)),
+        }
         Ok(())
     }
 
     /// `false` if `owner` does not hold `id`.
     pub(crate) fn unregister(&mut self, owner: ConnId, id: &str) -> bool {
-        let held = self.own.entry(owner).remove(id);
-        if held {
-            self.owners.remove(id);
+        if self.owners.get(id).is_none_or(|owned| owned.owner != owner) {
+            return false;
         }
-        held
+        let Some(Owned { at, .. }) = self.owners.remove(id) else {
+            return false;
+        };
+        self.count -= 1;
+        let own = self.own.entry(owner);
+        own.swap_remove(at);
+        if let Some(moved) = own.get(at).and_then(|id| self.owners.get_mut(id.as_str())) {
+            moved.at = at;
+        }
+        true
     }
 
-    /// Who serves an address.
-    pub(crate) fn find(&self, address: &str) -> Option<ConnId> {
-        self.owners.lookup(address).copied()
+    /// Who serves an address. `is_live` says which connections are not gone.
+    pub(crate) fn find(&self, address: &str, is_live: impl Fn(ConnId) -> bool) -> Option<ConnId> {
+        self.owners.lookup_where(address, |owned| is_live(owned.owner)).map(|owned| owned.owner)
     }
 
+    /// All that the connection holds is free from now on, but removed by [`Services::sweep`].
     pub(crate) fn remove_connection(&mut self, connection: ConnId) {
-        for id in self.own.take(connection) {
-            self.owners.remove(id.as_str());
+        let own = self.own.take(connection);
+        self.count -= own.len();
+        if !own.is_empty() {
+            self.leaving.push_back((connection, own));
         }
+    }
+
+    /// Removes so many services of connections that are gone. Returns how many more it might have.
+    pub(crate) fn sweep(&mut self, mut budget: usize) -> usize {
+        while budget > 0
+            && let Some((owner, own)) = self.leaving.front_mut()
+        {
+            match own.pop() {
+                Some(id) => {
+                    if self.owners.get(id.as_str()).is_some_and(|owned| owned.owner == *owner) {
+                        self.owners.remove(id.as_str());
+                    }
+                    budget -= 1;
+                }
+                None => drop(self.leaving.pop_front()),
+            }
+        }
+        budget
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.owners.len()
+        self.count
     }
 }

@@ -25,13 +25,19 @@ use crate::name::{MAX_NAME, ServiceId};
 /// ```
 #[derive(Debug, Clone)]
 pub struct PrefixMap<V> {
-    table: HashTable<(ServiceId, V)>,
+    /// Several, by the hash of the id, so that no growing table holds others up: it moves all it has.
+    tables: Box<[HashTable<(ServiceId, V)>; TABLES]>,
     hasher: RandomState,
+    len: usize,
 }
+
+/// With a million ids each table moves some ten thousand at a time.
+const TABLES: usize = 64;
 
 impl<V> Default for PrefixMap<V> {
     fn default() -> Self {
-        PrefixMap { table: HashTable::new(), hasher: RandomState::new() }
+        let tables = Box::new(std::array::from_fn(|_| HashTable::new()));
+        PrefixMap { tables, hasher: RandomState::new(), len: 0 }
     }
 }
 
@@ -43,12 +49,12 @@ impl<V> PrefixMap<V> {
 
     /// How many ids there are.
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.len
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.len == 0
     }
 
     /// Adds an id.
@@ -58,7 +64,7 @@ impl<V> PrefixMap<V> {
     pub fn insert(&mut self, id: ServiceId, value: V) -> Result<(), V> {
         let hash = hash(&self.hasher, id.as_str());
         let hasher = &self.hasher;
-        match self.table.entry(
+        match self.tables[table(hash)].entry(
             hash,
             |(key, _)| *key == id,
             |(key, _)| self::hash(hasher, key.as_str()),
@@ -66,6 +72,7 @@ impl<V> PrefixMap<V> {
             Entry::Occupied(_) => Err(value),
             Entry::Vacant(vacant) => {
                 vacant.insert((id, value));
+                self.len += 1;
                 Ok(())
             }
         }
@@ -74,12 +81,14 @@ impl<V> PrefixMap<V> {
     /// Removes an id and gives its value back.
     pub fn remove(&mut self, id: &str) -> Option<V> {
         let hash = hash(&self.hasher, id);
-        let entry = self.table.find_entry(hash, |(key, _)| key.as_str() == id).ok()?;
+        let table = &mut self.tables[table(hash)];
+        let entry = table.find_entry(hash, |(key, _)| key.as_str() == id).ok()?;
         let ((_, value), _) = entry.remove();
+        self.len -= 1;
         // A map that was large once should not stay so.
-        if self.table.capacity() > 64 && self.table.len() < self.table.capacity() / 8 {
+        if table.capacity() > 64 && table.len() < table.capacity() / 8 {
             let hasher = &self.hasher;
-            self.table.shrink_to(self.table.len() * 2, |(key, _)| self::hash(hasher, key.as_str()));
+            table.shrink_to(table.len() * 2, |(key, _)| self::hash(hasher, key.as_str()));
         }
         Some(value)
     }
@@ -87,6 +96,13 @@ impl<V> PrefixMap<V> {
     /// The value of exactly this id.
     pub fn get(&self, id: &str) -> Option<&V> {
         self.find(hash(&self.hasher, id), id)
+    }
+
+    /// The value of exactly this id, to be changed.
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut V> {
+        let hash = hash(&self.hasher, id);
+        let found = self.tables[table(hash)].find_mut(hash, |(key, _)| key.as_str() == id);
+        found.map(|(_, value)| value)
     }
 
     /// The value of the longest id that equals `address` or is followed in it by `/`.
@@ -107,12 +123,17 @@ impl<V> PrefixMap<V> {
 
     /// All ids and their values, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&ServiceId, &V)> {
-        self.table.iter().map(|(id, value)| (id, value))
+        self.tables.iter().flatten().map(|(id, value)| (id, value))
     }
 
     fn find(&self, hash: u64, id: &str) -> Option<&V> {
-        self.table.find(hash, |(key, _)| key.as_str() == id).map(|(_, value)| value)
+        self.tables[table(hash)].find(hash, |(key, _)| key.as_str() == id).map(|(_, value)| value)
     }
+}
+
+/// Which table an id is in. A table itself looks at the highest and the lowest bits.
+fn table(hash: u64) -> usize {
+    (hash >> 40) as usize % TABLES
 }
 
 /// Calls `visit` with each prefix of `address` that could be an id, shortest first, and its hash.

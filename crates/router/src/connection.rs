@@ -32,9 +32,13 @@ pub(crate) async fn serve(
     };
     log::debug!("connection {id} of {identity}");
     let room = shared.room(id);
-    let mut connection = Connection { shared, id, link, end: CloseReason::Shutdown };
+    let mut connection =
+        Connection { shared: shared.clone(), id, link, end: CloseReason::Shutdown };
     connection.end = connection.run(max_frame, timeouts).await;
     drop(connection);
+    while shared.sweep() {
+        tokio::task::yield_now().await;
+    }
     // What it has sent may still wait for others to take it. Until then it counts as a connection, lest
     // whoever comes again and again has more queued than all connections may have.
     if let Some(room) = room {

@@ -25,6 +25,9 @@ const KEPT: usize = 256;
 /// How many calls are ended under one lock.
 const BATCH: usize = 64;
 
+/// How much is done under one lock for connections that have ended.
+const SWEEP: usize = 256;
+
 /// The one state of a router.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -182,6 +185,15 @@ impl Shared {
             state.bus.close(connection, reason, &mut state.effects);
             state.carry_out(afterwards);
         });
+    }
+
+    /// Goes on with what is left to do for connections that have ended; whether something is left.
+    pub(crate) fn sweep(&self) -> bool {
+        self.with_state(&mut Afterwards::default(), |state, afterwards| {
+            let is_left = state.bus.sweep(SWEEP, &mut state.effects);
+            state.carry_out(afterwards);
+            is_left
+        })
     }
 
     /// Time has passed. Returns when to call again; `None` is for never, as far as is known now.

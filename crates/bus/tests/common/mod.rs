@@ -120,6 +120,13 @@ impl World {
         self.settle();
     }
 
+    /// What is left to do for those who are gone, a little; whether there is more.
+    pub fn sweep(&mut self, budget: usize) -> bool {
+        let is_left = self.bus.sweep(budget, &mut self.effects);
+        self.settle();
+        is_left
+    }
+
     pub fn end_calls(&mut self) {
         self.bus.end_calls(&mut self.effects);
         self.settle();

@@ -1,0 +1,155 @@
+//! A connection with very much to clear away is gone at once for everybody, and cleared away bit by bit.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{Seen, World, call, full, partial};
+use gsb_bus::{BusConfig, ConnId, Usage};
+
+/// More than is done at once.
+const MANY: usize = 5000;
+
+fn world() -> World {
+    World::new(BusConfig::default())
+}
+
+fn replies(world: &mut World, to: ConnId) -> Vec<(String, i32)> {
+    let reply = |seen| match seen {
+        Seen::Reply(reply) => (reply.request_id, reply.code),
+        other => panic!("{other:?}"),
+    };
+    world.take(to).into_iter().map(reply).collect()
+}
+
+fn everybody_leaves(world: &mut World, peers: &[ConnId]) {
+    for &peer in peers {
+        world.close(peer);
+    }
+    while world.sweep(100) {}
+    assert_eq!(world.bus.usage(), Usage::default());
+}
+
+// Rule CO-6: nobody finds what is not removed yet, and anybody may have it.
+#[test]
+fn names_are_free_at_once() {
+    let mut world = world();
+    let (rich, other, caller) = (world.peer(), world.peer(), world.peer());
+    world.register(other, "/s");
+    for number in 0..MANY {
+        assert_eq!(world.register(rich, &format!("/s/{number}")), [Seen::Registered(0)]);
+    }
+    world.close(rich);
+    assert_eq!(world.bus.usage().services, 1);
+    // A slot that is used again does not inherit them, and the shorter name serves all of them now.
+    let heir = world.peer();
+    assert_eq!(heir.slot(), rich.slot());
+    for number in 0..MANY {
+        world.send(caller, call(&format!("/s/{number}/x"), &number.to_string()));
+    }
+    assert_eq!(world.take(other).len(), MANY);
+    // Some are taken before they were come to, and stay.
+    for number in (0..MANY).step_by(10) {
+        assert_eq!(world.register(heir, &format!("/s/{number}")), [Seen::Registered(0)]);
+    }
+    while world.sweep(100) {}
+    for number in 0..MANY {
+        world.send(caller, call(&format!("/s/{number}"), &format!("again {number}")));
+    }
+    assert_eq!(world.take(heir).len(), MANY / 10);
+    assert_eq!(world.take(other).len(), MANY - MANY / 10);
+    everybody_leaves(&mut world, &[heir, other, caller]);
+}
+
+// Rules CO-7, CA-7: each call to a service that is gone ends once, whoever goes or comes meanwhile.
+#[test]
+fn calls_to_one_that_is_gone_end_once() {
+    let mut world = world();
+    let (service, caller, leaver) = (world.peer(), world.peer(), world.peer());
+    world.register(service, "/s");
+    for number in 0..MANY {
+        let who = if number % 3 == 0 { leaver } else { caller };
+        world.send(who, call("/s", &number.to_string()));
+    }
+    world.take(service);
+    world.close(service);
+    assert!(world.sweep(0), "more than is done at once");
+    let mut ended = replies(&mut world, caller);
+    replies(&mut world, leaver);
+    // Another has the place of the service, and one the place of a caller, with the same ids.
+    let next_service = world.peer();
+    assert_eq!(next_service.slot(), service.slot());
+    world.register(next_service, "/s");
+    world.close(leaver);
+    let next_caller = world.peer();
+    assert_eq!(next_caller.slot(), leaver.slot());
+    for number in 0..100 {
+        world.send(next_caller, call("/s", &(MANY - 1 - number).to_string()));
+    }
+    while world.sweep(7) {}
+    assert_eq!(replies(&mut world, next_caller), []);
+    ended.extend(replies(&mut world, caller));
+    assert!(ended.iter().all(|(_, code)| *code == 500));
+    let ids: BTreeSet<_> = ended.iter().map(|(id, _)| id.clone()).collect();
+    let count = (0..MANY).filter(|number| number % 3 != 0).count();
+    assert_eq!((ended.len(), ids.len()), (count, count));
+    assert_eq!(world.bus.usage().open_calls, 100);
+    for seen in world.take(next_service) {
+        let Seen::Call(call) = seen else { panic!("{seen:?}") };
+        world.send(next_service, full(&call.request_id, ""));
+    }
+    assert_eq!(replies(&mut world, next_caller).len(), 100);
+    assert_eq!(world.bus.usage().abandoned_calls, 0);
+    everybody_leaves(&mut world, &[next_service, next_caller, caller]);
+}
+
+// Rule CO-8: replies to calls of one that is gone go nowhere, least of all to the next in its place.
+#[test]
+fn late_replies_reach_nobody() {
+    let mut world = world();
+    let (service, caller) = (world.peer(), world.peer());
+    world.register(service, "/s");
+    for number in 0..MANY {
+        world.send(caller, call("/s", &number.to_string()));
+    }
+    world.take(service);
+    world.close(caller);
+    let next = world.peer();
+    assert_eq!(next.slot(), caller.slot());
+    let mut given = Vec::new();
+    for number in 0..MANY {
+        world.send(next, call("/s", &number.to_string()));
+        given.push(world.take_call(service).request_id);
+        // To the old call, be it swept or not.
+        world.send(service, partial(&number.to_string(), "late"));
+        world.send(service, full(&number.to_string(), "late"));
+        if number % 2 == 0 {
+            world.sweep(1);
+        }
+    }
+    assert_eq!(replies(&mut world, next), []);
+    while world.sweep(100) {}
+    for id in given {
+        world.send(service, full(&id, "right"));
+    }
+    assert_eq!(replies(&mut world, next).len(), MANY);
+    everybody_leaves(&mut world, &[service, next]);
+}
+
+// One that has called itself, and both ends of whose calls are gone with it.
+#[test]
+fn calls_to_oneself_leave_nothing() {
+    let mut world = world();
+    let hermit = world.peer();
+    world.register(hermit, "/s");
+    for number in 0..MANY {
+        world.send(hermit, call("/s", &number.to_string()));
+    }
+    world.take(hermit);
+    world.close(hermit);
+    while world.sweep(100) {}
+    assert_eq!(world.take(hermit), [Seen::Closed("hung up")]);
+    assert_eq!(world.bus.usage(), Usage::default());
+}
