@@ -1,0 +1,82 @@
+//! The cases: each starts a server of its own, so that its memory is the case's alone.
+
+mod ping_flood;
+mod slow_service;
+mod unread_broadcasts;
+mod unread_calls;
+mod unread_stream;
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use crate::peer::Peer;
+use crate::process::Target;
+use crate::table::Figures;
+
+/// What no case takes, if the server does anything at all.
+pub const LIMIT: Duration = Duration::from_secs(40);
+
+/// One way to be hostile, or unlucky.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Case {
+    /// One connection sends Pings and never reads.
+    PingFlood,
+    /// A service pauses before it reads 60 calls of 1 MiB.
+    SlowService,
+    /// A caller never reads the stream that it has asked for.
+    UnreadStream,
+    /// A service never reads its calls.
+    UnreadCalls,
+    /// A subscriber never reads what is broadcast to it.
+    UnreadBroadcasts,
+}
+
+impl Case {
+    /// Its place in the table.
+    pub fn number(self) -> usize {
+        self as usize + 1
+    }
+
+    /// What happens, in a few words.
+    pub fn title(self) -> &'static str {
+        match self {
+            Case::PingFlood => "Ping flood, answers unread",
+            Case::SlowService => "60 MiB of calls, service pauses 2 s",
+            Case::UnreadStream => "1 GiB stream, caller never reads",
+            Case::UnreadCalls => "4 MiB of calls, service never reads",
+            Case::UnreadBroadcasts => "1 GiB broadcast, subscriber never reads",
+        }
+    }
+
+    /// Plays it, and adds what was measured as far as it came.
+    pub async fn run(self, target: &Target, figures: &mut Figures) -> io::Result<()> {
+        match self {
+            Case::PingFlood => ping_flood::run(target, figures).await,
+            Case::SlowService => slow_service::run(target, figures).await,
+            Case::UnreadStream => unread_stream::run(target, figures).await,
+            Case::UnreadCalls => unread_calls::run(target, figures).await,
+            Case::UnreadBroadcasts => unread_broadcasts::run(target, figures).await,
+        }
+    }
+}
+
+/// Reads at last, for a short time, on a connection that did not read: whether the server has kept it, and
+/// how much it had kept for it.
+async fn fate_of_connection(peer: &mut Peer) -> String {
+    const SILENCE: Duration = Duration::from_millis(500);
+    const TIME: Duration = Duration::from_secs(3);
+    let start = Instant::now();
+    let mut count = 0_u64;
+    loop {
+        match timeout(SILENCE, peer.reader.hear()).await {
+            Ok(Ok(_)) if start.elapsed() > TIME => {
+                return format!("kept, {count} messages and more");
+            }
+            Ok(Ok(_)) => count += 1,
+            Ok(Err(_)) => return format!("closed, {count} messages left"),
+            Err(_) => return format!("kept, {count} messages"),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! One connection asks for signs of life as fast as it can, and reads none of them.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::fate_of_connection;
+use crate::calls::Caller;
+use crate::peer::{Peer, Say};
+use crate::process::Target;
+use crate::table::{Figures, Value, duration, size};
+
+const TIME: Duration = Duration::from_secs(8);
+const BYTES: u64 = 256 << 20;
+/// So many Pings are written at once.
+const BATCH: usize = 10_000;
+/// What takes nothing for so long does not take anything any more.
+const STANDSTILL: Duration = Duration::from_secs(1);
+
+pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
+    let server = target.start().await?;
+    let others = Caller::beside(&server).await?;
+    let mut flood = Peer::connect(&server).await?;
+    let pings = flood.writer.bytes_of(Say::Ping).repeat(BATCH);
+
+    let start = Instant::now();
+    let mut sent = 0_usize;
+    let mut last_taken = start;
+    let end = loop {
+        // The socket may have taken a part of a Ping.
+        let rest = &pings[sent % pings.len()..];
+        match timeout_at(start + TIME, flood.writer.write(rest)).await {
+            Ok(Ok(count)) => sent += count,
+            Ok(Err(_)) => break "closed",
+            Err(_) if last_taken.elapsed() > STANDSTILL => break "not read any more",
+            Err(_) => break "read to the end",
+        }
+        last_taken = Instant::now();
+        if u64::try_from(sent).is_ok_and(|sent| sent >= BYTES) {
+            break "read to the end";
+        }
+    };
+    // What has been sent is still being answered.
+    sleep(Duration::from_secs(1)).await;
+    figures.add("peak memory", Value::Bytes(server.peak()?));
+    let sent = size(u64::try_from(sent).map_err(io::Error::other)?);
+    let time = duration(last_taken - start);
+    figures.say("the flood", format!("{end} after {sent}, {time}"));
+    figures.say("who does not read", fate_of_connection(&mut flood).await);
+    others.stop().await.figures("others' calls", figures);
+    server.stop().await
+}
