@@ -44,6 +44,13 @@ pub fn encode(say: Say<'_>, out: &mut BytesMut) {
     let _ = frame.encode(Framing::Packet, out);
 }
 
+/// The head of a frame of `length` bytes, and the first byte of the frame: what a call begins with.
+pub fn announce(length: u32) -> Vec<u8> {
+    let mut bytes = length.to_be_bytes().to_vec();
+    bytes.push(0x32);
+    bytes
+}
+
 /// Reads what a router sends.
 #[derive(Debug)]
 pub struct Decoder(FrameDecoder);
@@ -84,8 +91,8 @@ fn heard(frame: &Frame) -> io::Result<Heard> {
             Heard::Call { id: call.request_id, data: call.data }
         }
         MessageKind::CallReply => {
-            let CallReply { request_id: id, code, .. } = decode(frame)?;
-            Heard::Reply { id, code }
+            let CallReply { request_id: id, code, data, .. } = decode(frame)?;
+            Heard::Reply { id, code, data }
         }
         MessageKind::BroadcastRequest => {
             let broadcast: BroadcastRequest = decode(frame)?;

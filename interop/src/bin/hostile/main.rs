@@ -11,17 +11,19 @@ mod nats;
 mod peer;
 mod process;
 mod table;
+mod victim;
 
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
 use cases::Case;
 use process::{Kind, Target};
 use table::{Figures, Outcome, Value};
+use victim::Victim;
 
 /// Plays hostile and unlucky peers against three routers and prints what it costs them.
 #[derive(Debug, Parser)]
@@ -46,14 +48,27 @@ struct Options {
     /// All figures in JSON
     #[arg(long)]
     json: bool,
+
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// A service that a case is going to kill
+    #[command(hide = true)]
+    Victim(Victim),
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let run = async {
-        tokio::select! {
-            done = play(&options) => done,
-            stopped = stopped() => stopped,
+        match options.role {
+            Some(Role::Victim(victim)) => victim.run().await,
+            None => tokio::select! {
+                done = play(&options) => done,
+                stopped = stopped() => stopped,
+            },
         }
     };
     let runtime =

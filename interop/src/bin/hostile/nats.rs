@@ -33,6 +33,11 @@ pub fn encode(say: Say<'_>, inbox: &str, out: &mut BytesMut) {
     }
 }
 
+/// The head of a message of `length` bytes, and the first byte of the message.
+pub fn announce(length: u32) -> Vec<u8> {
+    format!("PUB nobody {length}\r\nx").into_bytes()
+}
+
 fn publish(out: &mut BytesMut, to: &str, data: &[u8]) {
     line(out, &format!("PUB {to} {}", data.len()));
     out.extend_from_slice(data);
@@ -66,7 +71,7 @@ pub fn decode(buffer: &mut BytesMut) -> io::Result<Option<Heard>> {
             return Ok(Some(match id.get(..1) {
                 Some(INBOX) => {
                     let id = subject.rsplit('.').next().unwrap_or_default().to_owned();
-                    Heard::Reply { id, code: 0 }
+                    Heard::Reply { id, code: 0, data }
                 }
                 Some(SERVICE) => Heard::Call { id: way_back.concat(), data },
                 Some(TOPIC) => Heard::Broadcast { data },

@@ -17,11 +17,11 @@ use crate::{gsb, nats};
 /// How long a peer that behaves waits for an answer that is not what a case is about.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How much is read at once.
-const CHUNK: usize = 256 << 10;
+/// How much is read at once: at first little, since a crowd reads little, and more where much comes.
+const CHUNKS: std::ops::RangeInclusive<usize> = 4 << 10..=256 << 10;
 
 /// What a server speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Dialect {
     /// The packet framing of GSB.
     Gsb,
@@ -60,7 +60,7 @@ pub enum Heard {
     /// A call; its reply goes to this id.
     Call { id: String, data: Bytes },
     /// A reply to the call with this id. The code is 0 if the service answers.
-    Reply { id: String, code: i32 },
+    Reply { id: String, code: i32, data: Bytes },
     /// A broadcast.
     Broadcast { data: Bytes },
     /// What no case is interested in.
@@ -84,6 +84,7 @@ pub struct Socket {
 pub struct Reader {
     socket: Box<dyn AsyncRead + Send + Sync + Unpin>,
     buffer: BytesMut,
+    chunk: usize,
     decoder: Decoder,
 }
 
@@ -127,7 +128,12 @@ impl Peer {
         };
         let inbox = format!("inbox.{}.{count}", std::process::id());
         Ok(Peer {
-            reader: Reader { socket: read, buffer: BytesMut::new(), decoder },
+            reader: Reader {
+                socket: read,
+                buffer: BytesMut::new(),
+                chunk: *CHUNKS.start(),
+                decoder,
+            },
             writer: Writer { socket: write, buffer: BytesMut::new(), dialect, inbox },
         })
     }
@@ -159,9 +165,11 @@ impl Reader {
             if let Some(heard) = heard {
                 return Ok(heard);
             }
-            self.buffer.reserve(CHUNK);
-            if self.socket.read_buf(&mut self.buffer).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            self.buffer.reserve(self.chunk);
+            match self.socket.read_buf(&mut self.buffer).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count if count >= self.chunk => self.chunk = (2 * count).min(*CHUNKS.end()),
+                _ => {}
             }
         }
     }
@@ -186,6 +194,15 @@ impl Writer {
             Dialect::Nats => nats::encode(say, &self.inbox, &mut bytes),
         }
         bytes.freeze()
+    }
+
+    /// The head of something of `length` bytes, and one byte of it.
+    pub async fn announce(&mut self, length: u32) -> io::Result<()> {
+        let bytes = match self.dialect {
+            Dialect::Gsb => gsb::announce(length),
+            Dialect::Nats => nats::announce(length),
+        };
+        self.socket.write_all(&bytes).await
     }
 
     /// Writes what the socket takes of these bytes; how many it took.

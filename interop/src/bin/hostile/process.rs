@@ -12,7 +12,7 @@ use gsb_proto::Address;
 use serde::Serialize;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::peer::{Dialect, Socket, within};
 
@@ -126,6 +126,8 @@ impl Target {
             }
         };
         within("the server's first connection", START, accepts).await?;
+        // By then it has noticed that this connection is gone.
+        sleep(Duration::from_millis(50)).await;
         Ok(server)
     }
 }
@@ -134,6 +136,29 @@ impl Server {
     /// The most memory it has had, in bytes.
     pub fn peak(&self) -> io::Result<u64> {
         self.status("VmHWM:")
+    }
+
+    /// The memory it has now, in bytes.
+    pub fn resident(&self) -> io::Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> io::Result<u64> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.id))?;
+        u64::try_from(entries.count()).map_err(io::Error::other)
+    }
+
+    /// Waits until it has at most `count` descriptors or `limit` is over; how many it has then.
+    pub async fn descriptors_fall_to(&self, count: u64, limit: Duration) -> io::Result<u64> {
+        let start = Instant::now();
+        loop {
+            let now = self.descriptors()?;
+            if now <= count || start.elapsed() >= limit {
+                return Ok(now);
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Kills it and waits until it is gone.

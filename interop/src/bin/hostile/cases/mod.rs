@@ -1,6 +1,12 @@
 //! The cases: each starts a server of its own, so that its memory is the case's alone.
 
+mod announced;
+mod churn;
+mod dead_names;
+mod idle;
+mod killed_service;
 mod ping_flood;
+mod same_ids;
 mod slow_service;
 mod unread_broadcasts;
 mod unread_calls;
@@ -9,28 +15,44 @@ mod unread_stream;
 use std::io;
 use std::time::Duration;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, timeout};
 
 use crate::peer::Peer;
-use crate::process::Target;
+use crate::process::{Server, Target};
 use crate::table::Figures;
 
 /// What no case takes, if the server does anything at all.
 pub const LIMIT: Duration = Duration::from_secs(40);
 
+/// How many connections are made at the same time, where many are made.
+const AT_ONCE: usize = 50;
+
 /// One way to be hostile, or unlucky.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Case {
-    /// One connection sends Pings and never reads.
+    /// One connection sends Pings and never reads
     PingFlood,
-    /// A service pauses before it reads 60 calls of 1 MiB.
+    /// A service pauses before it reads 60 calls of 1 MiB
     SlowService,
-    /// A caller never reads the stream that it has asked for.
+    /// A caller never reads the stream that it has asked for
     UnreadStream,
-    /// A service never reads its calls.
+    /// A service never reads its calls
     UnreadCalls,
-    /// A subscriber never reads what is broadcast to it.
+    /// A subscriber never reads what is broadcast to it
     UnreadBroadcasts,
+    /// Two callers use the same request id at the same service
+    SameIds,
+    /// The owner of a name is killed
+    DeadNames,
+    /// 10,000 connections do nothing
+    Idle,
+    /// 2,000 connections announce large messages that do not come
+    Announced,
+    /// A service with 1,000 open calls is killed
+    KilledService,
+    /// 20,000 connections come and go
+    Churn,
 }
 
 impl Case {
@@ -42,11 +64,17 @@ impl Case {
     /// What happens, in a few words.
     pub fn title(self) -> &'static str {
         match self {
-            Case::PingFlood => "Ping flood, answers unread",
+            Case::PingFlood => "ping flood, answers unread",
             Case::SlowService => "60 MiB of calls, service pauses 2 s",
             Case::UnreadStream => "1 GiB stream, caller never reads",
             Case::UnreadCalls => "4 MiB of calls, service never reads",
             Case::UnreadBroadcasts => "1 GiB broadcast, subscriber never reads",
+            Case::SameIds => "two callers with the same request id",
+            Case::DeadNames => "names of killed processes",
+            Case::Idle => "10,000 idle connections",
+            Case::Announced => "1,000 messages announced, one byte sent of each",
+            Case::KilledService => "service with 1,000 open calls killed",
+            Case::Churn => "20,000 connections come and go",
         }
     }
 
@@ -58,8 +86,20 @@ impl Case {
             Case::UnreadStream => unread_stream::run(target, figures).await,
             Case::UnreadCalls => unread_calls::run(target, figures).await,
             Case::UnreadBroadcasts => unread_broadcasts::run(target, figures).await,
+            Case::SameIds => same_ids::run(target, figures).await,
+            Case::DeadNames => dead_names::run(target, figures).await,
+            Case::Idle => idle::run(target, figures).await,
+            Case::Announced => announced::run(target, figures).await,
+            Case::KilledService => killed_service::run(target, figures).await,
+            Case::Churn => churn::run(target, figures).await,
         }
     }
+}
+
+/// So many connections, each introduced.
+async fn crowd(server: &Server, count: u64) -> io::Result<Vec<Peer>> {
+    let connections = stream::iter(0..count).map(|_| Peer::connect(server));
+    connections.buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// Reads at last, for a short time, on a connection that did not read: whether the server has kept it, and
