@@ -191,7 +191,15 @@ pub fn raise_descriptor_limit() -> u64 {
 async fn build(workspace: &Path, name: &str, options: &[&str]) -> io::Result<PathBuf> {
     eprintln!("building {name}");
     let target = workspace.join("target");
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What `cargo run` says about this program would make build scripts run again.
+    let inherited = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in inherited
+        .filter(|name| name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_"))
+    {
+        cargo.env_remove(name);
+    }
+    let status = cargo
         .args(["build", "--quiet", "--release", "--bin", name])
         .args(options)
         .arg("--target-dir")

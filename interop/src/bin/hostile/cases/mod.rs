@@ -16,7 +16,7 @@ use std::io;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::peer::Peer;
 use crate::process::{Server, Target};
@@ -27,6 +27,9 @@ pub const LIMIT: Duration = Duration::from_secs(40);
 
 /// How many connections are made at the same time, where many are made.
 const AT_ONCE: usize = 50;
+
+/// By then a server that gives up a connection which takes nothing has done so: the usual limit is 10 s.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(12);
 
 /// One way to be hostile, or unlucky.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -102,16 +105,17 @@ async fn crowd(server: &Server, count: u64) -> io::Result<Vec<Peer>> {
     connections.buffer_unordered(AT_ONCE).try_collect().await
 }
 
-/// Reads at last, for a short time, on a connection that did not read: whether the server has kept it, and
-/// how much it had kept for it.
-async fn fate_of_connection(peer: &mut Peer) -> String {
+/// Reads at last, for a short time, on a connection that has not read since `start`: whether the server has
+/// kept it, and how much it had kept for it.
+async fn fate_of_connection(peer: &mut Peer, start: Instant) -> String {
+    sleep_until(start + GIVEN_UP_AFTER).await;
     const SILENCE: Duration = Duration::from_millis(500);
     const TIME: Duration = Duration::from_secs(3);
-    let start = Instant::now();
+    let reading = Instant::now();
     let mut count = 0_u64;
     loop {
         match timeout(SILENCE, peer.reader.hear()).await {
-            Ok(Ok(_)) if start.elapsed() > TIME => {
+            Ok(Ok(_)) if reading.elapsed() > TIME => {
                 return format!("kept, {count} messages and more");
             }
             Ok(Ok(_)) => count += 1,

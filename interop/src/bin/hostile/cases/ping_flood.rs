@@ -47,7 +47,7 @@ pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
     let sent = size(u64::try_from(sent).map_err(io::Error::other)?);
     let time = duration(last_taken - start);
     figures.say("the flood", format!("{end} after {sent}, {time}"));
-    figures.say("who does not read", fate_of_connection(&mut flood).await);
     others.stop().await.figures("others' calls", figures);
+    figures.say("who does not read", fate_of_connection(&mut flood, start).await);
     server.stop().await
 }

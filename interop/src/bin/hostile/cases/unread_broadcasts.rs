@@ -50,7 +50,7 @@ pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
         },
     );
     figures.add("peak memory", Value::Bytes(server.peak()?));
-    figures.say("who does not read", fate_of_connection(&mut deaf).await);
+    figures.say("who does not read", fate_of_connection(&mut deaf, start).await);
     server.stop().await
 }
 

@@ -47,7 +47,7 @@ pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
     calls.figures("calls to another service", figures);
     figures.say("calls to who does not read", caller.ends(start));
     figures.add("peak memory", Value::Bytes(server.peak()?));
-    figures.say("who does not read", fate_of_connection(&mut deaf).await);
+    figures.say("who does not read", fate_of_connection(&mut deaf, start).await);
     server.stop().await
 }
 

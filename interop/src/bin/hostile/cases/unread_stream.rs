@@ -46,7 +46,7 @@ pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
     let bytes = u64::try_from(PART).map_err(io::Error::other)? * parts;
     figures.add("taken from the service", Value::Bytes(bytes));
     figures.add("in", Value::Time(took));
-    figures.say("who does not read", fate_of_connection(&mut deaf).await);
+    figures.say("who does not read", fate_of_connection(&mut deaf, start).await);
     server.stop().await
 }
 
