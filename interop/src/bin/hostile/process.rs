@@ -36,7 +36,7 @@ pub enum Kind {
 pub struct Target {
     /// Which one it is.
     pub kind: Kind,
-    /// Its name and version, for the table's head.
+    /// Its name, its version and its kind of socket, for the table's head.
     pub title: String,
     program: PathBuf,
     tcp: bool,
@@ -78,6 +78,8 @@ impl Target {
                 (program, version.replace(": v", " "))
             }
         };
+        let tcp = tcp || kind == Kind::Nats;
+        let title = format!("{title}, {}", if tcp { "TCP" } else { "Unix" });
         Ok(Target { kind, title, program, tcp })
     }
 
@@ -92,7 +94,7 @@ impl Target {
     /// Starts it, and waits until it accepts connections.
     pub async fn start(&self) -> io::Result<Server> {
         let directory = tempfile::tempdir()?;
-        let address = if self.tcp || self.kind == Kind::Nats {
+        let address = if self.tcp {
             Address::Tcp { host: Ipv4Addr::LOCALHOST.to_string(), port: free_port()? }
         } else {
             Address::Unix(directory.path().join("bus.sock"))

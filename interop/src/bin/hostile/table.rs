@@ -50,7 +50,7 @@ pub struct Outcome {
     pub case: &'static str,
     /// Which router.
     pub router: Kind,
-    /// The router's name and version.
+    /// The router's name and version, and what kind of socket it had.
     pub title: String,
     /// How long it took, in seconds.
     #[serde(serialize_with = "seconds")]
