@@ -2,15 +2,19 @@
 //!
 //! Everything here panics with a clear message when it does not get what it waits for in time.
 
+mod bystanders;
 mod peer;
 mod process;
 mod router;
+mod usage;
 
 use std::time::Duration;
 
+pub use bystanders::Bystanders;
 pub use peer::{FakeRouter, Peer, all_kinds_of_peers};
 pub use process::{RouterProcess, Spawned};
 pub use router::{RouterPlace, TestRouter};
+pub use usage::{Usage, mebibytes, raise_descriptor_limit};
 
 /// How long a test waits for what must come. Only a broken test ever waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use gsb_proto::Address;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::soon;
+use crate::{PATIENCE, RouterPlace, Usage, mebibytes, soon};
 
 /// A child process, killed when dropped, whose output is read line by line.
 #[derive(Debug)]
@@ -72,9 +73,77 @@ pub struct RouterProcess {
     pub process: Spawned,
     /// Where it says that it listens.
     pub addresses: Vec<Address>,
+    /// Kept as long as the process, if it is this router's own.
+    _place: Option<RouterPlace>,
 }
 
 impl RouterProcess {
+    /// Starts the program with these arguments on a Unix socket of its own and on a free TCP port, in this
+    /// order, and waits until it listens. It logs errors only.
+    pub async fn on_its_own<S: AsRef<OsStr>>(
+        program: &str,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let place = RouterPlace::empty();
+        let mut command = Command::new(program);
+        command.args(["-l", &place.unix.to_string(), "-l", "127.0.0.1:0", "--log-level", "error"]);
+        command.args(arguments);
+        let router = Self::start_command(&mut command, &[]).await;
+        RouterProcess { _place: Some(place), ..router }
+    }
+
+    /// Its Unix socket, for one [on its own](RouterProcess::on_its_own).
+    pub fn unix(&self) -> &Address {
+        &self.addresses[0]
+    }
+
+    /// Its TCP port, for one [on its own](RouterProcess::on_its_own).
+    pub fn tcp(&self) -> &Address {
+        &self.addresses[1]
+    }
+
+    /// What it uses now.
+    pub fn usage(&self) -> Usage {
+        Usage::of(self.process.id())
+    }
+
+    /// It never had more memory than one that started like this may have with so many bytes allowed: see
+    /// [`Usage::allowing`].
+    #[track_caller]
+    pub fn assert_memory_within(&self, start: Usage, bytes: u64) {
+        let (usage, most) = (self.usage(), start.allowing(bytes));
+        println!("{usage}; allowed were {} for {}", mebibytes(most), mebibytes(bytes));
+        assert!(usage.peak <= most, "{usage}, and not more than {} were allowed", mebibytes(most));
+    }
+
+    /// Waits until it has no more descriptors than at the start, and so much more memory at most: whoever was
+    /// connected is gone, and with him what was kept for him.
+    pub async fn is_back_at(&self, start: Usage, bytes: u64) {
+        let is_back = async {
+            loop {
+                let usage = self.usage();
+                if usage.descriptors <= start.descriptors
+                    && usage.resident <= start.resident + bytes
+                {
+                    return usage;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let Ok(usage) = tokio::time::timeout(PATIENCE, is_back).await else {
+            let usage = self.usage();
+            panic!("started with {start}; when all are gone: {usage}");
+        };
+        println!("started with {start}; when all are gone: {usage}");
+    }
+
+    /// Tells it to stop, and waits for its end. With a `--drain-timeout` longer than [`PATIENCE`] this shows
+    /// that no call is open any more.
+    pub async fn stop(mut self) {
+        self.process.signal("TERM").await;
+        assert_eq!(self.process.wait().await.code(), Some(0));
+    }
+
     /// Starts the program with these arguments and waits until it listens. Variables of this process
     /// that begin with `GSB_` are not passed on; `variables` are.
     pub async fn start<S: AsRef<OsStr>>(
@@ -98,6 +167,6 @@ impl RouterProcess {
         let (_, addresses) = line.split_once("listening on ").expect("addresses");
         let addresses =
             addresses.split(", ").map(|address| address.parse().expect("an address")).collect();
-        RouterProcess { process, addresses }
+        RouterProcess { process, addresses, _place: None }
     }
 }
