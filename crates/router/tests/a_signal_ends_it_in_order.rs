@@ -1,0 +1,68 @@
+//! A first SIGTERM lets the calls end that are open, and the router with them; a second one ends it at once,
+//! and says so. Rule CO-17; the same within a process: stopping.rs.
+
+use gsb_proto::Framing;
+use gsb_proto::messages::*;
+use gsb_testkit::{Peer, RouterProcess, soon};
+
+const ROUTER: &str = env!("CARGO_BIN_EXE_router");
+
+/// A router with a call that is open, told to stop.
+async fn stopping(drain_timeout: &str) -> (RouterProcess, Peer, Peer) {
+    let arguments = ["--drain-timeout", drain_timeout];
+    let router = RouterProcess::on_its_own(ROUTER, arguments).await;
+    let mut service = Peer::connect(router.unix(), Framing::Packet).await;
+    let mut caller = Peer::connect(router.tcp(), Framing::Classic).await;
+    assert_eq!(service.register("/s").await, 0);
+    caller.call("/s", "open", "").await;
+    let CallRequest { .. } = service.expect().await;
+    router.process.signal("TERM").await;
+    // It has understood when it refuses what is new.
+    soon("a refusal", async {
+        for number in 0.. {
+            let id = format!("new {number}");
+            caller.call("/nobody", &id, "").await;
+            let refused: CallReply = caller.expect().await;
+            assert_eq!((&refused.request_id, refused.code), (&id, 400));
+            if refused.reason() == CallReplyReason::ReasonRouterStops {
+                return;
+            }
+        }
+    })
+    .await;
+    (router, service, caller)
+}
+
+#[tokio::test]
+async fn after_the_calls_that_are_open() {
+    let (mut router, mut service, mut caller) = stopping("1h").await;
+    service.part("open", "on").await;
+    assert_eq!(caller.expect::<CallReply>().await.data, "on");
+    service.reply("open", "end").await;
+    let end: CallReply = caller.expect().await;
+    assert_eq!((&end.data[..], end.code, end.reply_type), (&b"end"[..], 0, 0));
+    caller.expect_close().await;
+    service.expect_close().await;
+    assert_eq!(router.process.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn after_the_drain_timeout_at_the_latest() {
+    let (mut router, mut service, mut caller) = stopping("1s").await;
+    let end: CallReply = caller.expect().await;
+    assert_eq!((end.request_id.as_str(), end.code), ("open", 500));
+    assert_eq!(end.reason(), CallReplyReason::ReasonRouterStops);
+    caller.expect_close().await;
+    service.expect_close().await;
+    assert_eq!(router.process.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn at_once_when_it_is_told_twice() {
+    let (mut router, mut service, mut caller) = stopping("1h").await;
+    router.process.signal("TERM").await;
+    let code = router.process.wait().await.code();
+    assert!(code.is_some_and(|code| code != 0), "{code:?}");
+    caller.expect_close().await;
+    service.expect_close().await;
+}

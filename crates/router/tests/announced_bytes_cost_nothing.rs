@@ -1,0 +1,167 @@
+//! Memory follows bytes received, never bytes announced, and whoever does not speak the protocol costs
+//! only itself. Rules CO-12 to CO-14, FR-4.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+use bytes::BytesMut;
+use gsb_proto::Framing;
+use gsb_proto::messages::*;
+use gsb_testkit::{Bystanders, Peer, RouterProcess, raise_descriptor_limit};
+
+const ROUTER: &str = env!("CARGO_BIN_EXE_router");
+
+/// How many connections do the same at the same time.
+const CROWD: u64 = 1000;
+
+/// What a connection costs with a buffer of the least size, in bytes.
+const EACH: u64 = 16 << 10;
+
+async fn start() -> (RouterProcess, Bystanders) {
+    raise_descriptor_limit();
+    let router = RouterProcess::on_its_own(ROUTER, [""; 0]).await;
+    let mut bystanders = Bystanders::at(router.unix()).await;
+    bystanders.call().await;
+    (router, bystanders)
+}
+
+/// Connects a crowd, one half of each kind of socket; all send the same.
+async fn crowd(router: &RouterProcess, framing: Framing, bytes: &[u8]) -> Vec<Peer> {
+    let mut crowd = Vec::new();
+    for number in 0..CROWD {
+        let address = &router.addresses[(number % 2) as usize];
+        let mut peer = Peer::silent(address, framing).await;
+        peer.send_bytes(bytes).await;
+        crowd.push(peer);
+    }
+    crowd
+}
+
+/// A frame with a Ping, which ends the doubt about the framing.
+fn ping(framing: Framing) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    assert!(Ping {}.to_frame().encode(framing, &mut bytes));
+    bytes
+}
+
+#[tokio::test]
+async fn too_much_is_a_violation() {
+    let (router, mut bystanders) = start().await;
+    let start = router.usage();
+    for framing in [Framing::Packet, Framing::Classic] {
+        let mut bytes = ping(framing);
+        match framing {
+            Framing::Packet => bytes.extend([0xff; 4]),
+            Framing::Classic => bytes.extend([0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff]),
+        }
+        let closed = async {
+            for mut peer in crowd(&router, framing, &bytes).await {
+                peer.expect_close().await;
+            }
+        };
+        bystanders.beside(closed).await;
+    }
+    println!("{CROWD} connections that announce 4 GiB, in either framing:");
+    router.assert_memory_within(start, CROWD * EACH);
+    router.is_back_at(start, CROWD * EACH).await;
+}
+
+#[tokio::test]
+async fn what_does_not_come_takes_no_memory() {
+    let (router, mut bystanders) = start().await;
+    let start = router.usage();
+    for framing in [Framing::Packet, Framing::Classic] {
+        let mut bytes = ping(framing);
+        match framing {
+            Framing::Packet => bytes.extend([1, 0, 0, 0, 0x32]),
+            Framing::Classic => bytes.extend([0, 0, 0, 4, 1, 0, 0, 0, 0x12]),
+        }
+        let announced = async {
+            let mut peers = crowd(&router, framing, &bytes).await;
+            // All of them are still there, and the router has read what they sent.
+            for peer in &mut peers {
+                if framing == Framing::Packet {
+                    let Hello { .. } = peer.expect().await;
+                }
+                let Pong {} = peer.expect().await;
+            }
+            peers
+        };
+        let peers = bystanders.beside(announced).await;
+        println!("{CROWD} connections that announce 16 MiB and send a byte of it:");
+        router.assert_memory_within(start, CROWD * EACH);
+        drop(peers);
+        router.is_back_at(start, CROWD * EACH).await;
+    }
+}
+
+// That they are counted: violations_close.rs.
+#[tokio::test]
+async fn other_protocols_are_closed() {
+    let (router, mut bystanders) = start().await;
+    let start = router.usage();
+    let mut client_hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
+    client_hello.resize(517, 0x5a);
+    for bytes in [&client_hello[..], b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        let closed = async {
+            for mut peer in crowd(&router, Framing::Classic, bytes).await {
+                peer.expect_close().await;
+            }
+        };
+        bystanders.beside(closed).await;
+    }
+    println!("{CROWD} connections with a TLS ClientHello, and as many with an HTTP request:");
+    router.assert_memory_within(start, CROWD * EACH);
+    router.is_back_at(start, CROWD * EACH).await;
+}
+
+#[tokio::test]
+async fn one_that_writes_byte_by_byte_is_served() {
+    let (router, mut bystanders) = start().await;
+    let start = router.usage();
+    let writers = async {
+        let mut writers = Vec::new();
+        for number in 0..20 {
+            let address = router.addresses[number % 2].clone();
+            let framing = if number % 4 < 2 { Framing::Packet } else { Framing::Classic };
+            writers.push(tokio::spawn(async move {
+                let mut peer = Peer::silent(&address, framing).await;
+                let service_id = format!("/slow/{number}");
+                let mut bytes = BytesMut::new();
+                assert!(RegisterRequest { service_id }.to_frame().encode(framing, &mut bytes));
+                for byte in bytes {
+                    peer.send_bytes(&[byte]).await;
+                    // The others in between, and the router.
+                    tokio::task::yield_now().await;
+                }
+                if framing == Framing::Packet {
+                    let Hello { .. } = peer.expect().await;
+                }
+                assert_eq!(peer.expect::<RegisterReply>().await.code, 0);
+            }));
+        }
+        for writer in writers {
+            writer.await.unwrap();
+        }
+    };
+    bystanders.beside(writers).await;
+    router.assert_memory_within(start, 0);
+}
+
+// Rule CO-10.
+#[tokio::test]
+async fn one_that_says_nothing_is_closed() {
+    raise_descriptor_limit();
+    let router = RouterProcess::on_its_own(ROUTER, ["--ping-timeout", "1s"]).await;
+    let mut bystanders = Bystanders::at(router.unix()).await;
+    bystanders.call().await;
+    let start = router.usage();
+    let closed = async {
+        for mut peer in crowd(&router, Framing::Packet, b"").await {
+            assert!(peer.next().await.is_none(), "nothing is said to the silent");
+        }
+    };
+    bystanders.beside(closed).await;
+    println!("{CROWD} connections that say nothing:");
+    router.assert_memory_within(start, CROWD * EACH);
+    router.is_back_at(start, CROWD * EACH).await;
+}

@@ -1,0 +1,47 @@
+//! A connection costs little while nothing happens on it, and does not slow down the others.
+
+use std::time::Duration;
+
+use gsb_proto::Framing;
+use gsb_testkit::{Bystanders, Peer, RouterProcess, raise_descriptor_limit};
+
+const ROUTER: &str = env!("CARGO_BIN_EXE_router");
+
+/// What one may cost, in bytes: its task, timer, account and the place in each registry. A router that is
+/// not optimized needs more for a task.
+const EACH: u64 = if cfg!(debug_assertions) { 16 << 10 } else { 8 << 10 };
+
+async fn idle_connections(count: u64) {
+    raise_descriptor_limit();
+    let arguments = ["--max-connections", "20000"];
+    let router = RouterProcess::on_its_own(ROUTER, arguments).await;
+    let mut bystanders = Bystanders::at(router.unix()).await;
+    bystanders.call().await;
+    let start = router.usage();
+    let mut crowd = Vec::new();
+    for number in 0..count {
+        let address = &router.addresses[(number % 2) as usize];
+        let framing = if number % 4 < 2 { Framing::Packet } else { Framing::Classic };
+        crowd.push(Peer::connect(address, framing).await);
+    }
+    let each = (router.usage().resident.saturating_sub(start.resident)) / count;
+    bystanders.worst = Duration::ZERO;
+    for _ in 0..100 {
+        bystanders.call().await;
+    }
+    println!("{count} idle connections: {each} bytes each; a call took {:?}", bystanders.worst);
+    router.assert_memory_within(start, count * EACH);
+    drop(crowd);
+    router.is_back_at(start, count * EACH).await;
+}
+
+#[tokio::test]
+async fn five_hundred() {
+    idle_connections(500).await;
+}
+
+#[tokio::test]
+#[ignore = "takes longer than ten seconds, and 10,000 descriptors"]
+async fn ten_thousand() {
+    idle_connections(10_000).await;
+}

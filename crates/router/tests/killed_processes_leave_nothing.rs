@@ -1,0 +1,154 @@
+//! Of a process that is killed in the middle of a thousand calls nothing stays in the router: each of the
+//! calls it had to answer ends once, those it had made are forgotten, and its memory and descriptors are
+//! free. Rules CO-6 to CO-8, CA-7; one that has just begun to answer: provider_is_killed.rs.
+//!
+//! The processes that are killed are this test program once more.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+use std::collections::HashSet;
+
+use gsb_proto::messages::*;
+use gsb_proto::{Address, Framing};
+use gsb_testkit::{Bystanders, Peer, RouterProcess, Spawned};
+use tokio::process::Command;
+
+const ROUTER: &str = env!("CARGO_BIN_EXE_router");
+const BUS: &str = "TEST_KILLED_BUS";
+
+/// How many calls are open.
+const CALLS: usize = 1000;
+
+/// How much memory an allocator may keep for the next time, in bytes.
+const KEPT: u64 = 4 << 20;
+
+fn bus() -> Option<Address> {
+    Some(std::env::var(BUS).ok()?.parse().unwrap())
+}
+
+/// Not a test: takes calls, streams in answer to each, and never ends any.
+#[tokio::test]
+#[ignore = "a process that the tests kill"]
+async fn service() {
+    let Some(address) = bus() else { return };
+    let mut peer = Peer::connect(&address, Framing::Packet).await;
+    assert_eq!(peer.register("/killed").await, 0);
+    println!("\nready");
+    let mut open = Vec::new();
+    while open.len() < CALLS {
+        open.push(peer.expect::<CallRequest>().await.request_id);
+    }
+    println!("\nall are open");
+    loop {
+        for id in &open {
+            peer.part(id, "x").await;
+        }
+    }
+}
+
+/// Not a test: calls, reads some of what is streamed to it, and goes on.
+#[tokio::test]
+#[ignore = "a process that the tests kill"]
+async fn caller() {
+    let Some(address) = bus() else { return };
+    let mut peer = Peer::connect(&address, Framing::Packet).await;
+    for id in 0..CALLS {
+        peer.call("/stays", &id.to_string(), "").await;
+    }
+    for read in 1.. {
+        let CallReply { .. } = peer.expect().await;
+        if read == CALLS {
+            println!("\nall are open");
+        }
+    }
+}
+
+fn start(who: &str, address: &Address) -> Spawned {
+    let program = std::env::current_exe().unwrap();
+    let mut command = Command::new(program);
+    command.args([who, "--exact", "--ignored", "--nocapture"]).env(BUS, address.to_string());
+    Spawned::start(&mut command)
+}
+
+async fn router() -> (RouterProcess, Bystanders) {
+    let router = RouterProcess::on_its_own(ROUTER, ["--drain-timeout", "1h"]).await;
+    let mut bystanders = Bystanders::at(router.unix()).await;
+    bystanders.call().await;
+    (router, bystanders)
+}
+
+#[tokio::test]
+async fn of_a_service() {
+    let (router, mut bystanders) = router().await;
+    let start_usage = router.usage();
+    for address in &router.addresses {
+        let mut service = start("service", address);
+        service.line_with("ready").await;
+        let mut caller = Peer::connect(router.unix(), Framing::Packet).await;
+        for id in 0..CALLS {
+            caller.call("/killed", &id.to_string(), "").await;
+        }
+        service.line_with("all are open").await;
+        // In the middle of its streams.
+        let CallReply { .. } = caller.expect().await;
+        service.kill().await;
+        let mut ended = HashSet::new();
+        let mut parts = 1;
+        while ended.len() < CALLS {
+            let reply: CallReply = caller.expect().await;
+            if reply.reply_type == 0 {
+                assert_eq!((reply.code, reply.reason()), (500, CallReplyReason::ReasonServiceGone));
+                assert!(ended.insert(reply.request_id), "each ends once");
+            } else {
+                assert!(!ended.contains(&reply.request_id), "nothing comes behind the end");
+                parts += 1;
+            }
+        }
+        caller.expect_nothing().await;
+        println!("{CALLS} calls ended behind {parts} replies of their streams");
+        let mut heir = Peer::connect(router.unix(), Framing::Packet).await;
+        assert_eq!(heir.register("/killed").await, 0, "the name is free");
+        bystanders.call().await;
+    }
+    router.is_back_at(start_usage, KEPT).await;
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn of_a_caller() {
+    let (router, mut bystanders) = router().await;
+    let mut service = Peer::connect(router.unix(), Framing::Packet).await;
+    assert_eq!(service.register("/stays").await, 0);
+    let start_usage = router.usage();
+    for address in &router.addresses {
+        let mut caller = start("caller", address);
+        let mut open = Vec::new();
+        while open.len() < CALLS {
+            open.push(service.expect::<CallRequest>().await.request_id);
+        }
+        let stream = async {
+            for id in open.iter().cycle().take(5 * CALLS) {
+                service.part(id, "x").await;
+            }
+            caller.line_with("all are open").await;
+            caller.kill().await;
+            // To nobody, now or soon.
+            for id in open.iter().cycle().take(5 * CALLS) {
+                service.part(id, "x").await;
+            }
+            for id in &open {
+                service.reply(id, "").await;
+            }
+            service.expect_nothing().await;
+        };
+        bystanders.beside(stream).await;
+        // One who comes with the same ids gets its own replies.
+        let mut newcomer = Peer::connect(address, Framing::Packet).await;
+        newcomer.call("/stays", "0", "").await;
+        let call: CallRequest = service.expect().await;
+        service.reply(&call.request_id, "new").await;
+        assert_eq!(newcomer.expect::<CallReply>().await.data, "new");
+    }
+    router.is_back_at(start_usage, KEPT).await;
+    router.stop().await;
+}

@@ -1,0 +1,117 @@
+//! Registering a great many names on one connection, and losing them all at once when it goes, holds up
+//! nobody's calls. Rules CO-6, LI-1.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use gsb_proto::messages::*;
+use gsb_proto::{Address, Framing};
+use gsb_testkit::{Bystanders, Peer, RouterProcess, soon};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+const ROUTER: &str = env!("CARGO_BIN_EXE_router");
+
+/// What a name may cost, in bytes: see floods_of_requests_stop_at_the_limit.rs.
+const NAME: u64 = 256;
+
+/// `LI-2`, per connection and purpose.
+const LIMIT: u64 = 16 << 20;
+
+/// The longest that a call beside may take in a router that is optimized.
+const WAIT: Duration = Duration::from_millis(50);
+
+fn service_id(number: usize) -> String {
+    format!("/bulk/{number}")
+}
+
+/// Registers so many names as fast as the router takes them, and reads all replies.
+async fn register(path: &std::path::Path, count: usize) -> UnixStream {
+    let mut socket = UnixStream::connect(path).await.unwrap();
+    let (mut reading, mut writing) = socket.split();
+    let writes = async {
+        let mut bytes = BytesMut::new();
+        for number in 0..count {
+            let request = RegisterRequest { service_id: service_id(number) };
+            assert!(request.to_frame().encode(Framing::Packet, &mut bytes));
+            if bytes.len() >= 64 << 10 || number + 1 == count {
+                writing.write_all_buf(&mut bytes).await.unwrap();
+            }
+        }
+    };
+    let reads = async {
+        // The Hello, then as many replies of one length: those of success.
+        let mut head = [0; 4];
+        reading.read_exact(&mut head).await.unwrap();
+        let mut hello = vec![0; u32::from_be_bytes(head) as usize];
+        reading.read_exact(&mut hello).await.unwrap();
+        let mut reply = BytesMut::new();
+        assert!(RegisterReply::default().to_frame().encode(Framing::Packet, &mut reply));
+        let mut left = count * reply.len();
+        let mut bytes = vec![0; 64 << 10];
+        while left > 0 {
+            let read = reading.read(&mut bytes).await.unwrap();
+            assert!(read > 0 && read <= left, "refusals are longer");
+            left -= read;
+        }
+    };
+    tokio::join!(writes, reads);
+    socket
+}
+
+async fn names_beside_calls(count: usize) -> Duration {
+    let limit = count.to_string();
+    let router = RouterProcess::on_its_own(ROUTER, ["--max-services", &limit]).await;
+    let Address::Unix(path) = router.unix().clone() else { panic!("a path") };
+    let mut bystanders = Bystanders::at(router.unix()).await;
+    bystanders.call().await;
+    let start = router.usage();
+    let alone = async {
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    bystanders.beside(alone).await;
+    let alone = std::mem::take(&mut bystanders.worst);
+    let began = Instant::now();
+    // In a task of its own, so that what it computes does not count as waiting.
+    let registering = tokio::spawn(async move { register(&path, count).await });
+    let socket = bystanders.beside(registering).await.unwrap();
+    let (took, during) = (began.elapsed(), std::mem::take(&mut bystanders.worst));
+    router.assert_memory_within(start, LIMIT + count as u64 * NAME);
+
+    // All of it is over when the last name is free.
+    let mut heir = Peer::connect(router.unix(), Framing::Packet).await;
+    drop(socket);
+    let goes = async {
+        let began = Instant::now();
+        soon("the last name", async {
+            while heir.register(&service_id(count - 1)).await != 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        began.elapsed()
+    };
+    let freed = bystanders.beside(goes).await;
+    println!(
+        "{count} names were registered within {took:.1?}, and free {freed:.1?} after the end;"
+    );
+    println!("the longest call took {alone:.1?} before, {during:.1?} beside the registrations,");
+    println!("{:.1?} at the end of their connection", bystanders.worst);
+    during.max(bystanders.worst)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_thousand() {
+    names_beside_calls(20_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "asserts a time, of an optimized router, and takes longer than ten seconds"]
+async fn a_million() {
+    let worst = names_beside_calls(1_000_000).await;
+    assert!(cfg!(debug_assertions) || worst < WAIT, "a call had to wait for {worst:?}");
+}
