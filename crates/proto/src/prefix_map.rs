@@ -26,9 +26,18 @@ use crate::name::{MAX_NAME, ServiceId};
 #[derive(Debug, Clone)]
 pub struct PrefixMap<V> {
     /// Several, by the hash of the id, so that no growing table holds others up: it moves all it has.
-    tables: Box<[HashTable<(ServiceId, V)>; TABLES]>,
+    tables: Box<[HashTable<Slot<V>>; TABLES]>,
     hasher: RandomState,
     len: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Slot<V> {
+    /// Of the id. Kept because a table that grows asks for that of each of its ids, which lie all over the
+    /// memory.
+    hash: u64,
+    id: ServiceId,
+    value: V,
 }
 
 /// With a million ids each table moves some ten thousand at a time.
@@ -63,15 +72,10 @@ impl<V> PrefixMap<V> {
     /// Gives the value back if the id is there already; the map is unchanged.
     pub fn insert(&mut self, id: ServiceId, value: V) -> Result<(), V> {
         let hash = hash(&self.hasher, id.as_str());
-        let hasher = &self.hasher;
-        match self.tables[table(hash)].entry(
-            hash,
-            |(key, _)| *key == id,
-            |(key, _)| self::hash(hasher, key.as_str()),
-        ) {
+        match self.tables[table(hash)].entry(hash, |slot| slot.id == id, |slot| slot.hash) {
             Entry::Occupied(_) => Err(value),
             Entry::Vacant(vacant) => {
-                vacant.insert((id, value));
+                vacant.insert(Slot { hash, id, value });
                 self.len += 1;
                 Ok(())
             }
@@ -82,13 +86,12 @@ impl<V> PrefixMap<V> {
     pub fn remove(&mut self, id: &str) -> Option<V> {
         let hash = hash(&self.hasher, id);
         let table = &mut self.tables[table(hash)];
-        let entry = table.find_entry(hash, |(key, _)| key.as_str() == id).ok()?;
-        let ((_, value), _) = entry.remove();
+        let entry = table.find_entry(hash, |slot| slot.id.as_str() == id).ok()?;
+        let (Slot { value, .. }, _) = entry.remove();
         self.len -= 1;
         // A map that was large once should not stay so.
         if table.capacity() > 64 && table.len() < table.capacity() / 8 {
-            let hasher = &self.hasher;
-            table.shrink_to(table.len() * 2, |(key, _)| self::hash(hasher, key.as_str()));
+            table.shrink_to(table.len() * 2, |slot| slot.hash);
         }
         Some(value)
     }
@@ -101,8 +104,8 @@ impl<V> PrefixMap<V> {
     /// The value of exactly this id, to be changed.
     pub fn get_mut(&mut self, id: &str) -> Option<&mut V> {
         let hash = hash(&self.hasher, id);
-        let found = self.tables[table(hash)].find_mut(hash, |(key, _)| key.as_str() == id);
-        found.map(|(_, value)| value)
+        let found = self.tables[table(hash)].find_mut(hash, |slot| slot.id.as_str() == id);
+        found.map(|slot| &mut slot.value)
     }
 
     /// The value of the longest id that equals `address` or is followed in it by `/`.
@@ -123,11 +126,11 @@ impl<V> PrefixMap<V> {
 
     /// All ids and their values, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&ServiceId, &V)> {
-        self.tables.iter().flatten().map(|(id, value)| (id, value))
+        self.tables.iter().flatten().map(|slot| (&slot.id, &slot.value))
     }
 
     fn find(&self, hash: u64, id: &str) -> Option<&V> {
-        self.tables[table(hash)].find(hash, |(key, _)| key.as_str() == id).map(|(_, value)| value)
+        self.tables[table(hash)].find(hash, |slot| slot.id.as_str() == id).map(|slot| &slot.value)
     }
 }
 
