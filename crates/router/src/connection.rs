@@ -5,18 +5,23 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gsb_bus::{CloseReason, ConnId, Identity, Room};
 use gsb_net::{Inbox, Link, Received, Stream};
 use gsb_proto::{Frame, FrameDecoder};
 
+use crate::clock;
 use crate::patience::{Patience, Timeouts};
 use crate::shared::{Afterwards, Shared};
 use crate::ticket::Ticket;
 
 /// How many frames are routed under one lock.
 const BATCH: usize = 64;
+
+/// After routing for so long without a pause, a task lets others run. Most frames take a thousandth of it,
+/// but a few take long.
+const SLICE: Duration = Duration::from_millis(1);
 
 /// Serves a peer until it goes or is sent away, and until nothing of it is left.
 pub(crate) async fn serve(
@@ -111,6 +116,7 @@ impl Connection {
     /// Routes all whole frames that have come, batch by batch; those before a violation count.
     async fn route(&self, incoming: &mut Incoming) -> Result<(), CloseReason> {
         let mut afterwards = Afterwards::default();
+        let mut begin = clock::now();
         loop {
             let is_full = collect(&mut incoming.inbox, &mut incoming.frames);
             if let Some((room, _)) = self.hand_over(incoming, &mut afterwards) {
@@ -118,6 +124,11 @@ impl Connection {
             }
             if !is_full? {
                 return Ok(());
+            }
+            let now = clock::now();
+            if now.saturating_duration_since(begin) >= SLICE {
+                tokio::task::yield_now().await;
+                begin = clock::now();
             }
         }
     }
