@@ -8,6 +8,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -147,14 +148,14 @@ async fn call(scene: Scene, name: usize, mut random: Rng) {
             lives -= 1;
             // Ids are used again, by others too.
             let id = random.usize(..OPEN).to_string();
-            if !open.contains_key(&id) {
+            if let Entry::Vacant(vacant) = open.entry(id) {
                 serial += 1;
                 let parts = if random.u32(..4) == 0 { random.usize(..20) } else { 0 };
                 let size = if random.u32(..8) == 0 { random.usize(..60_000) } else { 10 };
                 let question = format!("{name} {serial} {parts} {size}");
                 let service = random.usize(..SERVICES);
-                peer.call(&format!("/soak/{service}/x"), &id, &question).await;
-                open.insert(id, Open { question, parts: 0 });
+                peer.call(&format!("/soak/{service}/x"), vacant.key(), &question).await;
+                vacant.insert(Open { question, parts: 0 });
             }
             if random.bool() {
                 hear(&scene, &mut peer, &mut open).await;
