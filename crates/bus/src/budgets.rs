@@ -15,10 +15,6 @@ use crate::connections::{ConnId, PerConnection};
 /// What a queued frame costs beside its own bytes: about what the queue itself needs for it. In bytes.
 const FRAME_COST: usize = 64;
 
-/// Whoever should act by some time and is looked at so much later was not looked at in time: the process
-/// stood still.
-const LATE: Duration = Duration::from_secs(1);
-
 /// What queued bytes are for. Each connection has a limit of its own for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -256,16 +252,8 @@ impl Budgets {
             Some(_) => {}
         }
         let full = full.get_or_insert(Full { since: now, freed, stalled: false });
-        let mut deadline = full.since + stall_timeout;
-        if now >= deadline && !full.stalled {
-            if now - deadline < LATE {
-                full.stalled = true;
-            } else {
-                // Neither could anybody be read or written meanwhile.
-                full.since += now - deadline + LATE;
-                deadline = full.since + stall_timeout;
-            }
-        }
+        let deadline = full.since + stall_timeout;
+        full.stalled |= now >= deadline;
         budget.account.awaited.store(true, Ordering::SeqCst);
         let room = Room(budget.account.clone());
         if full.stalled { Admission::Stalled(room) } else { Admission::Wait(room, deadline) }

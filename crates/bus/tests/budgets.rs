@@ -235,20 +235,6 @@ fn a_slow_caller_does_not_stall() {
     assert_eq!(world.bus.counters().refusals.get("caller stalled"), None);
 }
 
-// Rule LI-10: a router that was stopped for a minute has read nobody meanwhile, and has nobody to blame.
-#[test]
-fn a_pause_of_the_router_is_nobodys_stall() {
-    let mut world = world();
-    let (service, caller, _, wait) = stream(&mut world);
-    world.now += Duration::from_secs(60);
-    let wait = world.try_send(service, wait.frame).unwrap_err();
-    assert_eq!(wait.until, Some(world.now + Duration::from_secs(1)));
-    world.now += Duration::from_secs(1);
-    world.take(caller);
-    world.send_frame(service, wait.frame);
-    assert_eq!(world.take_reply(caller).code, 500);
-}
-
 // Rules LI-3, LI-9: whoever floods the router with questions and reads no answer is not read itself.
 #[test]
 fn answers_are_at_the_cost_of_who_asks() {

@@ -11,7 +11,6 @@ use gsb_bus::{CloseReason, ConnId, Identity, Room};
 use gsb_net::{Inbox, Link, Received, Stream};
 use gsb_proto::{Frame, FrameDecoder};
 
-use crate::clock;
 use crate::patience::{Patience, Timeouts};
 use crate::shared::{Afterwards, Shared};
 use crate::ticket::Ticket;
@@ -89,7 +88,7 @@ impl Connection {
         let incoming = Incoming {
             inbox: Inbox::new(FrameDecoder::detecting(max_frame)),
             frames: VecDeque::new(),
-            patience: Patience::new(timeouts),
+            patience: Patience::new(timeouts, self.shared.clone()),
         };
         match self.receive(incoming).await {
             Err(end) => end,
@@ -108,7 +107,7 @@ impl Connection {
                 self.route(&mut incoming).await?;
                 incoming.patience.has_read(&incoming.inbox);
             } else {
-                incoming.patience.look(&self.shared, self.id, &self.link)?;
+                incoming.patience.look(self.id, &self.link)?;
             }
         }
     }
@@ -116,7 +115,7 @@ impl Connection {
     /// Routes all whole frames that have come, batch by batch; those before a violation count.
     async fn route(&self, incoming: &mut Incoming) -> Result<(), CloseReason> {
         let mut afterwards = Afterwards::default();
-        let mut begin = clock::now();
+        let mut begin = self.shared.clock.now();
         loop {
             let is_full = collect(&mut incoming.inbox, &mut incoming.frames);
             if let Some((room, _)) = self.hand_over(incoming, &mut afterwards) {
@@ -125,10 +124,9 @@ impl Connection {
             if !is_full? {
                 return Ok(());
             }
-            let now = clock::now();
-            if now.saturating_duration_since(begin) >= SLICE {
+            if self.shared.clock.now() - begin >= SLICE {
                 tokio::task::yield_now().await;
-                begin = clock::now();
+                begin = self.shared.clock.now();
             }
         }
     }
@@ -139,6 +137,13 @@ impl Connection {
         afterwards: &mut Afterwards,
     ) -> Option<(Room, Option<Instant>)> {
         self.shared.receive(self.id, inbox.framing(), frames, afterwards)
+    }
+
+    async fn sleep_until(&self, deadline: Option<Instant>) {
+        match deadline {
+            Some(deadline) => self.shared.clock.sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits until the frames at hand are routed. Nothing is read meanwhile.
@@ -158,7 +163,7 @@ impl Connection {
                 // It may be another's room that is wanted now.
                 continue;
             }
-            let mut over = pin!(sleep_until(until));
+            let mut over = pin!(self.sleep_until(until));
             loop {
                 let written = tokio::select! {
                     biased;
@@ -169,16 +174,9 @@ impl Connection {
                 };
                 // Nothing is read; the end is all there may be.
                 is_something(written)?;
-                incoming.patience.look(&self.shared, self.id, &self.link)?;
+                incoming.patience.look(self.id, &self.link)?;
             }
         }
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -1,13 +1,13 @@
 //! How long a peer is given for what it has begun, and what follows when it takes longer.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gsb_bus::{CloseReason, ConnId};
 use gsb_net::{Inbox, Link};
 use tokio::time::Sleep;
 
-use crate::clock::{self, LATE};
 use crate::shared::Shared;
 use crate::ticket::{QueuedCall, Ticket};
 
@@ -22,8 +22,15 @@ pub(crate) struct Timeouts {
     pub(crate) frame: Duration,
 }
 
-/// Watches over what one peer has begun.
+impl Timeouts {
+    pub(crate) fn shortest(&self) -> Duration {
+        self.stall.min(self.write).min(self.frame)
+    }
+}
+
+/// Watches over what one peer has begun, by the router's clock.
 pub(crate) struct Patience {
+    shared: Arc<Shared>,
     timeouts: Timeouts,
     /// Fires at the deadline or before. It is only ever moved to the front: moving it costs more than
     /// looking again.
@@ -36,8 +43,9 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    pub(crate) fn new(timeouts: Timeouts) -> Self {
+    pub(crate) fn new(timeouts: Timeouts, shared: Arc<Shared>) -> Self {
         Patience {
+            shared,
             timeouts,
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
             armed: None,
@@ -48,7 +56,7 @@ impl Patience {
 
     /// Bytes were read, and whole frames taken out.
     pub(crate) fn has_read(&mut self, inbox: &Inbox) {
-        self.within_frame = inbox.is_within_frame().then(clock::now);
+        self.within_frame = inbox.is_within_frame().then(|| self.shared.clock.now());
         if let Some(since) = self.within_frame {
             self.arm(since + self.timeouts.frame);
         }
@@ -64,25 +72,19 @@ impl Patience {
         while let Some(deadline) = self.armed {
             self.timer.as_mut().await;
             self.armed = None;
-            let now = clock::now();
-            if now.saturating_duration_since(deadline) < LATE {
+            if self.shared.clock.now() >= deadline {
                 return;
             }
-            // The process stood still: first to read and to write what has become possible.
-            self.arm(now + LATE);
+            // The router stood still meanwhile.
+            self.arm(deadline);
         }
         std::future::pending().await
     }
 
     /// Looks after the peer: ends the calls that it has not taken in time, and says when it has to be given
     /// up. To be called whenever its socket has become full, and when the patience is over.
-    pub(crate) fn look(
-        &mut self,
-        shared: &Shared,
-        id: ConnId,
-        link: &Link<Ticket>,
-    ) -> Result<(), CloseReason> {
-        let now = clock::now();
+    pub(crate) fn look(&mut self, id: ConnId, link: &Link<Ticket>) -> Result<(), CloseReason> {
+        let now = self.shared.clock.now();
         let Timeouts { stall, write, frame } = self.timeouts;
         if let Some(since) = self.within_frame {
             if now >= since + frame {
@@ -90,7 +92,7 @@ impl Patience {
             }
             self.arm(since + frame);
         }
-        let Some((stuck, begun, first)) = waiting(link) else {
+        let Some((stuck, begun, first)) = self.waiting(link) else {
             return Ok(());
         };
         if now >= stuck + write {
@@ -102,7 +104,7 @@ impl Patience {
             if now >= due {
                 // What it will not have whole is not the peer's to answer any more.
                 self.ended_begun = Some(stuck);
-                shared.not_taken(id, [call.key], true);
+                self.shared.not_taken(id, [call.key], true);
             } else {
                 self.arm(due);
             }
@@ -116,9 +118,9 @@ impl Patience {
                 |ticket: &Ticket| ticket.call().is_some_and(|call| now >= call.since + stall);
             let taken_back = link.take_back(is_due);
             let calls = taken_back.iter().filter_map(Ticket::call).map(|call| call.key);
-            shared.not_taken(id, calls, false);
+            self.shared.not_taken(id, calls, false);
             drop(taken_back);
-            if let Some((.., Some(next))) = waiting(link) {
+            if let Some((.., Some(next))) = self.waiting(link) {
                 self.arm(next.since + stall);
             }
         }
@@ -128,22 +130,27 @@ impl Patience {
     fn arm(&mut self, deadline: Instant) {
         if self.armed.is_none_or(|armed| deadline < armed) {
             self.armed = Some(deadline);
-            self.timer.as_mut().reset(deadline.into());
+            let left = deadline.saturating_duration_since(self.shared.clock.now());
+            self.timer.as_mut().reset(tokio::time::Instant::now() + left);
         }
     }
-}
 
-/// Since when the socket has taken nothing, the call of which it has taken some, and the first of those of
-/// which it has not; `None` if the socket is not full.
-fn waiting(link: &Link<Ticket>) -> Option<(Instant, Option<QueuedCall>, Option<QueuedCall>)> {
-    let mut begun = None;
-    let stuck = link.stuck(|ticket, is_begun| {
-        let call = ticket.call()?;
-        if is_begun {
-            begun = Some(call);
-            return None;
-        }
-        Some(call)
-    })?;
-    Some((stuck.since.into_std(), begun, stuck.first))
+    /// Since when the socket has taken nothing, the call of which it has taken some, and the first of those
+    /// of which it has not; `None` if the socket is not full.
+    fn waiting(
+        &self,
+        link: &Link<Ticket>,
+    ) -> Option<(Instant, Option<QueuedCall>, Option<QueuedCall>)> {
+        let mut begun = None;
+        let stuck = link.stuck(|ticket, is_begun| {
+            let call = ticket.call()?;
+            if is_begun {
+                begun = Some(call);
+                return None;
+            }
+            Some(call)
+        })?;
+        let since = self.shared.clock.at(stuck.since.into_std());
+        Some((since, begun, stuck.first))
+    }
 }

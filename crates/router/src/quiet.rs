@@ -1,8 +1,8 @@
 //! Saying the same thing now and then, and not each time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::clock;
+use tokio::time::Instant;
 
 /// A trouble that lasts is logged once in this time.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ pub(crate) struct Quiet {
 impl Quiet {
     /// Whether it is time to say it again. If so, not for a while from now.
     pub(crate) fn may_log(&mut self) -> bool {
-        let now = clock::now();
+        let now = Instant::now();
         let may = self.until.is_none_or(|until| now >= until);
         if may {
             self.until = Some(now + INTERVAL);

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::accept::Reception;
-use crate::clock;
+use crate::clock::Clock;
 use crate::config::RouterConfig;
 use crate::error::BindError;
 use crate::listener::Listener;
@@ -23,19 +23,12 @@ use crate::workers::Workers;
 /// How long a router that stops waits for what is queued to leave.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
-/// How long reading may take after the process stood still.
-const CATCH_UP: Duration = Duration::from_secs(1);
-
-/// How long the clock task sleeps at most when no deadline is known.
-const IDLE: Duration = Duration::from_secs(60);
-
 /// A router that listens. It serves its connections while [`run`](Router::run) runs.
 #[derive(Debug)]
 pub struct Router {
     listeners: Vec<Listener>,
     addresses: Vec<Address>,
     reception: Reception,
-    ping_timeout: Option<Duration>,
     drain_timeout: Duration,
     stop: watch::Sender<bool>,
 }
@@ -127,12 +120,22 @@ impl Router {
             // The bus heeds it, and a client that asks for it wants to know (TO-9).
             no_echo: true,
         };
-        let shared = Arc::new(Shared::new(BusConfig {
+        let timeouts = Timeouts {
+            stall: config.stall_timeout.min(LONGEST_TIMEOUT),
+            write: config.write_timeout.min(LONGEST_TIMEOUT),
+            frame: config.frame_timeout.min(LONGEST_TIMEOUT),
+        };
+        let clock = Clock::new(
+            ping_timeout
+                .map_or(timeouts.shortest(), |ping_timeout| ping_timeout.min(timeouts.shortest())),
+        );
+        let config_of_bus = BusConfig {
             ping_timeout,
             limits: config.limits,
             stall_timeout: config.stall_timeout,
             hello,
-        }));
+        };
+        let shared = Arc::new(Shared::new(config_of_bus, clock));
         let places = config.max_connections.min(Semaphore::MAX_PERMITS);
         Ok(Router {
             listeners,
@@ -143,13 +146,8 @@ impl Router {
                 places: Arc::new(Semaphore::new(places)),
                 max_connections: config.max_connections,
                 max_frame: config.max_frame,
-                timeouts: Timeouts {
-                    stall: config.stall_timeout.min(LONGEST_TIMEOUT),
-                    write: config.write_timeout.min(LONGEST_TIMEOUT),
-                    frame: config.frame_timeout.min(LONGEST_TIMEOUT),
-                },
+                timeouts,
             },
-            ping_timeout,
             drain_timeout: config.drain_timeout,
             stop: watch::Sender::new(false),
         })
@@ -176,12 +174,12 @@ impl Router {
     /// left, gives what is queued up to one second to leave, and closes all connections. Dropping the
     /// future does none of this but to close all connections.
     pub async fn run(self) {
-        let Router { listeners, reception, ping_timeout, drain_timeout, stop, .. } = self;
+        let Router { listeners, reception, drain_timeout, stop, .. } = self;
         let reception = Arc::new(reception);
         let shared = reception.shared.clone();
         let _close = CloseAll(shared.clone());
         let mut clock = JoinSet::new();
-        clock.spawn(keep_time(shared.clone(), ping_timeout));
+        clock.spawn(keep_time(shared.clone()));
         let mut accepting = JoinSet::new();
         for listener in listeners {
             let reception = reception.clone();
@@ -244,20 +242,12 @@ impl Drop for CloseAll {
     }
 }
 
-/// Tells the bus of the time whenever it asked to be told.
-async fn keep_time(shared: Arc<Shared>, ping_timeout: Option<Duration>) {
-    // Deadlines only ever move away from here, so a connection that comes while this sleeps is due
-    // later than one ping timeout from now.
-    let longest = ping_timeout.unwrap_or(IDLE).min(IDLE);
-    // Much later than planned means that the whole process, or its machine, stood still.
-    let much = longest / 4;
+/// Tells the bus of the time whenever it asked to be told, and looks at the clock often enough.
+async fn keep_time(shared: Arc<Shared>) {
+    let clock = &shared.clock;
     loop {
-        let latest = clock::now() + longest;
-        let next = shared.tick().map_or(latest, |deadline| deadline.min(latest));
-        tokio::time::sleep_until(next.into()).await;
-        if clock::now().saturating_duration_since(next) > much {
-            // What peers sent meanwhile has to be read before anybody is called silent.
-            tokio::time::sleep(much.min(CATCH_UP)).await;
-        }
+        let next = shared.tick();
+        let latest = clock.now() + clock.beat();
+        clock.sleep_until(next.map_or(latest, |deadline| deadline.min(latest))).await;
     }
 }

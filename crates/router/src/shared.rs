@@ -15,7 +15,7 @@ use log::Level;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::clock;
+use crate::clock::Clock;
 use crate::quiet::{Burst, Quiet};
 use crate::ticket::Ticket;
 
@@ -31,6 +31,7 @@ const SWEEP: usize = 256;
 /// The one state of a router.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) clock: Clock,
     state: Mutex<State>,
     /// The router stops, and no call is open any more.
     idle: Notify,
@@ -100,15 +101,17 @@ impl Afterwards {
 }
 
 impl Shared {
-    pub(crate) fn new(config: BusConfig) -> Self {
+    pub(crate) fn new(config: BusConfig, clock: Clock) -> Self {
+        let now = clock.now();
         Shared {
+            clock,
             state: Mutex::new(State {
                 bus: Bus::new(config),
                 peers: Vec::new(),
                 effects: Vec::new(),
                 is_stopping: false,
                 logged: HashMap::new(),
-                now: clock::now(),
+                now,
             }),
             idle: Notify::new(),
         }
@@ -120,7 +123,7 @@ impl Shared {
         if state.is_stopping {
             return None;
         }
-        let id = state.bus.connect(identity.clone(), clock::now());
+        let id = state.bus.connect(identity.clone(), self.clock.now());
         let slot = id.slot();
         if slot >= state.peers.len() {
             state.peers.resize_with(slot + 1, || None);
@@ -255,7 +258,7 @@ impl Shared {
     ) -> R {
         let (result, is_idle) = {
             let mut state = self.state.lock();
-            state.now = clock::now();
+            state.now = self.clock.now();
             let result = happen(&mut state, afterwards);
             (result, state.is_stopping && state.bus.usage().open_calls == 0)
         };

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use gsb_bus::Limits;
 use gsb_net::{Inbox, Stream};
 use gsb_proto::FrameDecoder;
@@ -8,7 +10,8 @@ use tokio::net::UnixStream;
 use super::*;
 
 fn shared() -> Shared {
-    Shared::new(BusConfig { limits: Limits::default(), ..BusConfig::default() })
+    let config = BusConfig { limits: Limits::default(), ..BusConfig::default() };
+    Shared::new(config, Clock::new(Duration::from_secs(1)))
 }
 
 /// A connection, and the other end of its socket.

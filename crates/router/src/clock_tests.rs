@@ -1,0 +1,85 @@
+use tokio::time::advance;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Lets time pass while the router runs.
+async fn run(clock: &Clock, time: Duration) {
+    for _ in 0..time.div_duration_f64(clock.beat()).ceil() as usize {
+        advance(clock.beat()).await;
+        clock.now();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_goes_while_somebody_looks_at_it() {
+    let clock = Clock::new(4 * SECOND);
+    let (begin, real_begin) = (clock.now(), real());
+    run(&clock, 60 * SECOND).await;
+    assert_eq!(clock.now() - begin, 60 * SECOND);
+    assert_eq!(real() - real_begin, 60 * SECOND);
+    assert_eq!(clock.at(real_begin), begin);
+}
+
+// Rule LI-10.
+#[tokio::test(start_paused = true)]
+async fn it_stands_still_while_nobody_does_and_for_a_second_more() {
+    let clock = Clock::new(4 * SECOND);
+    let (begin, real_begin) = (clock.now(), real());
+    advance(3600 * SECOND).await;
+    assert_eq!(clock.now(), begin);
+    advance(SECOND / 2).await;
+    assert_eq!(clock.now(), begin);
+    advance(SECOND).await;
+    assert_eq!(clock.now(), begin + SECOND / 2);
+    // Any moment of it is the same.
+    for seconds in [0, 1, 1000, 3600, 3601] {
+        assert_eq!(clock.at(real_begin + seconds * SECOND), begin);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_stands_still_again_before_it_goes_on() {
+    let clock = Clock::new(4 * SECOND);
+    let begin = clock.now();
+    for _ in 0..3 {
+        advance(60 * SECOND).await;
+        assert_eq!(clock.now(), begin);
+        advance(SECOND / 2).await;
+        assert_eq!(clock.now(), begin);
+    }
+    run(&clock, 3 * SECOND).await;
+    assert_eq!(clock.now() - begin, 5 * SECOND / 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_forgets_no_standstill() {
+    let clock = Clock::new(4 * SECOND);
+    let begin = clock.now();
+    for _ in 0..100 {
+        advance(60 * SECOND).await;
+        clock.now();
+        run(&clock, 2 * SECOND).await;
+    }
+    assert_eq!(clock.now() - begin, 100 * SECOND);
+    assert!(clock.state.lock().standstills.len() <= REMEMBERED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sleeps_by_it_sleeps_longer() {
+    let clock = Clock::new(4 * SECOND);
+    let real_begin = real();
+    let deadline = clock.now() + 10 * SECOND;
+    let sleep = async {
+        clock.sleep_until(deadline).await;
+        real() - real_begin
+    };
+    let live = async {
+        run(&clock, 5 * SECOND).await;
+        advance(60 * SECOND).await;
+        run(&clock, 10 * SECOND).await;
+    };
+    let (slept, ()) = tokio::join!(sleep, live);
+    assert!((71 * SECOND..=72 * SECOND).contains(&slept), "{slept:?}");
+}
