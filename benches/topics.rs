@@ -1,0 +1,285 @@
+//! What it costs a router to find the subscribers of a broadcast: `cargo bench --bench topics`.
+//!
+//! The hostile cases are the worst that a random search over subscriptions and broadcasts has found,
+//! and what hurt earlier versions. Each is one connection that subscribes as much as it may, and one
+//! broadcast that reaches it not at all.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use divan::Bencher;
+use gsb_bus::{Bus, BusConfig, CloseReason, ConnId, Effect, Identity, Limits};
+use gsb_proto::messages::{
+    BroadcastRequest, Message, SubscribeReply, SubscribeReplyCode, SubscribeRequest,
+};
+use gsb_proto::{Frame, Framing, MessageKind};
+
+fn main() {
+    divan::main();
+}
+
+struct World {
+    bus: Bus,
+    sender: ConnId,
+    effects: Vec<Effect>,
+    now: Instant,
+}
+
+impl World {
+    fn new(config: BusConfig) -> Self {
+        let mut bus = Bus::new(config);
+        let sender = connect(&mut bus);
+        World { bus, sender, effects: Vec::new(), now: Instant::now() }
+    }
+
+    fn connect(&mut self) -> ConnId {
+        connect(&mut self.bus)
+    }
+
+    /// Whether the router has agreed.
+    fn subscribe(&mut self, connection: ConnId, topic: String) -> bool {
+        self.effects.clear();
+        let request = SubscribeRequest { topic }.to_frame();
+        self.bus.receive(connection, request, self.now, &mut self.effects).unwrap();
+        let Some(Effect::Send { frame, .. }) = self.effects.last() else {
+            return false;
+        };
+        let reply: SubscribeReply = frame.decode().unwrap();
+        reply.code == i32::from(SubscribeReplyCode::SubscribedOk)
+    }
+
+    /// How many are sent it.
+    fn broadcast(&mut self, event: &Frame) -> usize {
+        self.effects.clear();
+        self.bus.receive(self.sender, event.clone(), self.now, &mut self.effects).unwrap();
+        let is_event = |effect: &&Effect| matches!(effect, Effect::Send { frame, .. } if frame.kind == MessageKind::BroadcastRequest);
+        self.effects.iter().filter(is_event).count()
+    }
+}
+
+fn connect(bus: &mut Bus) -> ConnId {
+    let connection = bus.connect(Identity::Unknown, Instant::now());
+    bus.framing_known(connection, Framing::Packet, &mut Vec::new());
+    connection
+}
+
+fn event(topic: &str) -> Frame {
+    BroadcastRequest { topic: topic.into(), ..Default::default() }.to_frame()
+}
+
+/// Ten thousand connections with a handful of short topics each.
+fn honest() -> World {
+    let mut world = World::new(BusConfig::default());
+    for number in 0..10_000 {
+        let connection = world.connect();
+        for topic in [
+            format!("node/{number}/status"),
+            format!("node/{number}/activity/**"),
+            format!("golem/net/peer-{number}/*/event"),
+            format!("market/*/demand-{}/offers", number % 1000),
+            format!("golem/version/{}", number % 10),
+        ] {
+            assert!(world.subscribe(connection, topic));
+        }
+    }
+    world
+}
+
+#[divan::bench(args = [
+    "node/4711/status",
+    "node/4711/activity/17/usage/cpu",
+    "golem/net/peer-17/session/event",
+    "market/yagna/demand-17/offers",
+    "nobody/listens/to/this",
+    "node/4711/*",
+    "node/*/status",
+    "**/demand-17/*",
+    "**",
+])]
+fn ten_thousand_connections(bencher: Bencher<'_, '_>, topic: &str) {
+    let mut world = honest();
+    let event = event(topic);
+    bencher.bench_local(|| world.broadcast(&event));
+}
+
+#[divan::bench(args = ["**", "a/*/7", "a/b/7"])]
+fn one_connection_with_65536_topics(bencher: Bencher<'_, '_>, topic: &str) {
+    let mut world = World::new(BusConfig::default());
+    let connection = world.connect();
+    for number in 0..65_536 {
+        assert!(world.subscribe(connection, format!("a/b/{number}")));
+    }
+    let event = event(topic);
+    bencher.bench_local(|| world.broadcast(&event));
+}
+
+/// A connection goes, and takes its subscriptions along.
+#[divan::bench(args = [65_536, 1_000_000], sample_count = 5, sample_size = 1)]
+fn a_connection_goes(bencher: Bencher<'_, '_>, topics: usize) {
+    bencher
+        .with_inputs(|| {
+            let limits = Limits { subscriptions: topics, ..Default::default() };
+            let mut world = World::new(BusConfig { limits, ..Default::default() });
+            let connection = world.connect();
+            for number in 0..topics {
+                assert!(
+                    world.subscribe(connection, format!("node/{}/topic/{number}", number % 97))
+                );
+            }
+            (world, connection)
+        })
+        .bench_local_values(|(mut world, connection)| {
+            world.bus.close(connection, CloseReason::HungUp, &mut world.effects);
+            world
+        });
+}
+
+/// A number that looks random, the same each time.
+fn chance(number: usize, bound: usize) -> usize {
+    let mixed = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    usize::try_from((mixed ^ (mixed >> 32)) % bound as u64).unwrap()
+}
+
+/// Segments over and over, as many as there is room for, and a last one.
+fn repeated(segments: &str, length: usize, last: &str) -> String {
+    let times = (length - last.len()) / (segments.len() + 1);
+    format!("{}{last}", format!("{segments}/").repeat(times))
+}
+
+/// As [`repeated`], but each time with a segment of its own in the place of `#`.
+fn numbered(segments: &str, length: usize, last: &str) -> String {
+    let mut topic = String::new();
+    for number in 0.. {
+        let next = format!("{}/", segments.replace('#', &format!("{number:x}")));
+        if topic.len() + next.len() + last.len() > length {
+            break;
+        }
+        topic.push_str(&next);
+    }
+    topic + last
+}
+
+struct Hostile {
+    name: &'static str,
+    subscription: fn(usize) -> String,
+    broadcast: fn() -> String,
+}
+
+impl std::fmt::Display for Hostile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+const HOSTILE: &[Hostile] = &[
+    Hostile {
+        name: "long patterns, long topic",
+        subscription: |number| repeated("**/a/*", 1016, &format!("x{number}")),
+        broadcast: || repeated("a", 1024, "b"),
+    },
+    Hostile {
+        name: "long patterns, long pattern",
+        subscription: |number| repeated("**/a/*/b", 1016, &format!("x{number}")),
+        broadcast: || repeated("*/**/a", 1024, "y"),
+    },
+    Hostile {
+        name: "patterns of one weight, long pattern",
+        subscription: |number| format!("{number:x}/*/a/a/b/b/a/q"),
+        broadcast: || numbered("**/#/b/a", 1024, "z"),
+    },
+    Hostile {
+        name: "plain topics, long pattern",
+        subscription: |number| {
+            format!("{number:x}/{:x}/3/7/b/5/{:x}/l", number % 256, number % 200)
+        },
+        broadcast: || numbered("**/#/l", 1024, "**/z"),
+    },
+    Hostile {
+        name: "topics that spread out, long pattern",
+        subscription: |number| {
+            let [a, b, c] = [1, 2, 3].map(|salt| chance(number * 3 + salt, 200));
+            format!("{a:x}/{b:x}/{c:x}/b/b/b/a/{number:x}")
+        },
+        broadcast: || numbered("**/#/b", 1024, "**/z"),
+    },
+    Hostile {
+        name: "two ways at each segment, long pattern",
+        subscription: |number| {
+            let mixed = chance(number, 1 << 16);
+            let ways = (0..7).map(|bit| if mixed >> bit & 1 == 0 { "a/" } else { "b/" });
+            ways.collect::<String>() + &format!("{number:x}")
+        },
+        broadcast: || repeated("**/a/**/b", 1024, "**/z"),
+    },
+    Hostile {
+        name: "as few as make a node, long pattern",
+        subscription: |number| {
+            // Not one after the other.
+            let number = number * 40_503 % 65_536;
+            let group = number / 33;
+            let path = |salt| chance(group + salt, 4096);
+            format!("{:x}/{:x}/{:x}/a/b/a/b/{number:x}", path(0), path(10_000), path(20_000))
+        },
+        broadcast: || numbered("**/#/a/b", 1024, "**/z"),
+    },
+    Hostile {
+        name: "segments as long as one weight allows, long pattern",
+        subscription: |number| {
+            let long = "l".repeat(26);
+            format!("{number:x}/{long}/{long}/a/{long}/b/{long}/q")
+        },
+        broadcast: || numbered("**/#/a", 1024, "**/z"),
+    },
+    Hostile {
+        name: "long segments, the same in the broadcast",
+        subscription: |number| format!("{number:x}/{}/a/b/a/q", "l".repeat(900)),
+        broadcast: || repeated("**/a", 1010, &format!("{}/z", "l".repeat(900))),
+    },
+    Hostile {
+        name: "long segments, long pattern",
+        subscription: |number| format!("{number:x}/{}/a/b/a/q", "l".repeat(900)),
+        broadcast: || numbered("**/#/a", 1024, "**/z"),
+    },
+    Hostile {
+        name: "patterns, long topic",
+        subscription: |number| {
+            let [a, b, c] = [1, 2, 3].map(|salt| chance(number * 3 + salt, 256));
+            format!("**/{a:x}/**/{b:x}/**/{c:x}/**/q{number:x}")
+        },
+        broadcast: || numbered("#", 1024, "z"),
+    },
+    Hostile {
+        name: "patterns of wildcards, long topic",
+        subscription: |number| format!("**/a/*/a/a/*/a/q{number:x}"),
+        broadcast: || repeated("a", 1024, "b"),
+    },
+];
+
+#[divan::bench(args = HOSTILE, sample_count = 5, sample_size = 1)]
+fn one_hostile_connection(bencher: Bencher<'_, '_>, case: &Hostile) {
+    let mut world = World::new(BusConfig::default());
+    let connection = world.connect();
+    let mut number = 0;
+    while number < 65_536 && world.subscribe(connection, (case.subscription)(number)) {
+        number += 1;
+    }
+    let event = event(&(case.broadcast)());
+    assert_eq!(world.broadcast(&event), 0, "{case} finds somebody");
+    bencher.bench_local(|| world.broadcast(&event));
+}
+
+/// The same with two connections, so that to have found one of them does not spare the rest.
+#[divan::bench(args = ["**", "a/*/7"])]
+fn two_connections_with_the_same_65536_topics(bencher: Bencher<'_, '_>, topic: &str) {
+    let mut world = World::new(BusConfig::default());
+    for _ in 0..2 {
+        let connection = world.connect();
+        for number in 0..65_536 {
+            assert!(world.subscribe(connection, format!("a/b/{number}")));
+        }
+    }
+    let event = event(topic);
+    bencher.bench_local(|| world.broadcast(&event));
+}
