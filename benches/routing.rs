@@ -57,7 +57,7 @@ fn find_subscribers(bencher: Bencher<'_, '_>, topics: u32) {
             0 => format!("node/{number}/**"),
             _ => format!("node/{number}/status"),
         };
-        map.subscribe(Topic::new(&name).unwrap(), number);
+        map.subscribe(&Topic::new(&name).unwrap(), number);
     }
     let topic = Topic::new("node/1/status").unwrap();
     let mut found = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use gsb_proto::{Topic, TopicMap};
+use gsb_proto::{Topic, TopicId, TopicMap};
 
 use crate::connections::{ConnId, PerConnection};
 use crate::refusal::Refusal;
@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 #[derive(Debug)]
 pub(crate) struct Subscriptions {
     subscribers: TopicMap<ConnId>,
-    own: PerConnection<HashSet<Topic>>,
+    own: PerConnection<HashSet<TopicId>>,
     count: usize,
     limit: usize,
 }
@@ -28,27 +28,30 @@ impl Subscriptions {
 
     pub(crate) fn subscribe(&mut self, subscriber: ConnId, topic: &str) -> Result<(), Refusal> {
         let topic = Topic::new(topic)?;
-        let own = self.own.entry(subscriber);
-        if own.contains(&topic) {
+        if self.subscribers.subscription(&topic, subscriber).is_some() {
             return Err(Refusal::AlreadySubscribed { topic });
         }
+        let own = self.own.entry(subscriber);
         if own.len() >= self.limit {
             return Err(Refusal::TooManySubscriptions { limit: self.limit });
         }
-        own.insert(topic.clone());
-        self.subscribers.subscribe(topic, subscriber);
+        own.extend(self.subscribers.subscribe(&topic, subscriber));
         self.count += 1;
         Ok(())
     }
 
     /// `false` if there is no such subscription.
     pub(crate) fn unsubscribe(&mut self, subscriber: ConnId, topic: &str) -> bool {
-        let held = self.own.entry(subscriber).remove(topic);
-        if held {
-            self.subscribers.unsubscribe(topic, subscriber);
-            self.count -= 1;
-        }
-        held
+        let Ok(topic) = Topic::new(topic) else {
+            return false;
+        };
+        let Some(place) = self.subscribers.subscription(&topic, subscriber) else {
+            return false;
+        };
+        self.own.entry(subscriber).remove(&place);
+        self.subscribers.unsubscribe(place, subscriber);
+        self.count -= 1;
+        true
     }
 
     /// Writes into `found` each connection with a subscription that meets `topic`.
@@ -58,7 +61,7 @@ impl Subscriptions {
 
     pub(crate) fn remove_connection(&mut self, connection: ConnId) {
         for topic in self.own.take(connection) {
-            self.subscribers.unsubscribe(topic.as_str(), connection);
+            self.subscribers.unsubscribe(topic, connection);
             self.count -= 1;
         }
     }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream};
 use gsb_proto::messages::BroadcastRequest;
-use gsb_proto::{Topic, TopicMap};
+use gsb_proto::{Topic, TopicId, TopicMap};
 
 use crate::bus::{Bus, Scope, WeakBus};
 use crate::error::Error;
@@ -58,6 +58,8 @@ pub(crate) struct Subscriptions {
 struct Subscriber {
     queue: Arc<Queue<Broadcast>>,
     scope: Scope,
+    /// Its place in `topics`.
+    topic: Option<TopicId>,
 }
 
 /// Where an event comes from.
@@ -76,8 +78,8 @@ impl Subscriptions {
     pub(crate) fn add(&mut self, topic: &Topic, queue: Arc<Queue<Broadcast>>, scope: Scope) -> u64 {
         self.last_key += 1;
         let key = self.last_key;
-        self.subscribers.insert(key, Subscriber { queue, scope });
-        self.topics.subscribe(topic.clone(), key);
+        let place = self.topics.subscribe(topic, key);
+        self.subscribers.insert(key, Subscriber { queue, scope, topic: place });
         if scope == Scope::Everywhere {
             *self.announced.entry(topic.clone()).or_default() += 1;
         }
@@ -86,8 +88,10 @@ impl Subscriptions {
 
     /// Removes one; `true` if it was the last that the router had to know its topic for.
     pub(crate) fn remove(&mut self, topic: &Topic, key: u64) -> bool {
-        self.topics.unsubscribe(topic.as_str(), key);
         let subscriber = self.subscribers.remove(&key);
+        if let Some(place) = subscriber.as_ref().and_then(|subscriber| subscriber.topic) {
+            self.topics.unsubscribe(place, key);
+        }
         if subscriber.is_none_or(|subscriber| subscriber.scope == Scope::InProcess) {
             return false;
         }

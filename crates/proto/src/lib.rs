@@ -29,4 +29,4 @@ pub use address::{Address, AddressError};
 pub use frame::{Body, Frame, FrameDecoder, Framing, MessageKind, Violation};
 pub use name::{NameError, ServiceId, Topic};
 pub use prefix_map::PrefixMap;
-pub use topic_map::TopicMap;
+pub use topic_map::{TopicId, TopicMap};

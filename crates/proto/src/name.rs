@@ -160,19 +160,6 @@ impl Topic {
             (true, true) => share(self.as_str(), other.as_str()),
         }
     }
-
-    /// The text before the first wildcard segment, without the slash between them; `None` if the
-    /// first segment is a wildcard. A topic without wildcards is all prefix.
-    pub(crate) fn literal_prefix(&self) -> Option<&str> {
-        let mut end = 0usize;
-        for segment in self.0.split('/') {
-            if is_wildcard(segment) {
-                return end.checked_sub(1).map(|end| &self.0[..end]);
-            }
-            end += segment.len() + 1;
-        }
-        Some(&self.0)
-    }
 }
 
 fn is_wildcard(segment: &str) -> bool {
