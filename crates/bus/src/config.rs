@@ -42,7 +42,8 @@ impl Default for BusConfig {
 pub struct Limits {
     /// Registered services; 65,536 by default.
     pub services: usize,
-    /// Subscriptions; 65,536 by default.
+    /// Subscriptions; 65,536 by default. One to a topic of more than 8 segments or 128 bytes counts as
+    /// several (see [`Topic::weight`](gsb_proto::Topic::weight)).
     pub subscriptions: usize,
     /// Calls that wait for their last reply; 65,536 by default.
     pub open_calls: usize,

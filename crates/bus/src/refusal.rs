@@ -6,6 +6,7 @@ use gsb_proto::messages::{
     BroadcastReply, BroadcastReplyCode, CallReply, CallReplyCode, CallReplyReason, Message,
     RegisterReply, RegisterReplyCode, SubscribeReply, SubscribeReplyCode,
 };
+use gsb_proto::name::{BYTES_PER_SUBSCRIPTION, SEGMENTS_PER_SUBSCRIPTION};
 use gsb_proto::{Frame, NameError, ServiceId, Topic};
 
 use crate::config::MAX_REQUEST_ID;
@@ -25,8 +26,12 @@ pub(crate) enum Refusal {
     TooManyServices { limit: usize },
     #[error("this connection is already subscribed to {:?}", .topic.as_str())]
     AlreadySubscribed { topic: Topic },
-    #[error("this connection has {limit} subscriptions, which is the limit (--max-subscriptions)")]
-    TooManySubscriptions { limit: usize },
+    #[error(
+        "this connection has {held} subscriptions of {limit}, which is the limit \
+         (--max-subscriptions), and this one counts as {weight}: \
+         as one for every {SEGMENTS_PER_SUBSCRIPTION} segments or {BYTES_PER_SUBSCRIPTION} bytes of its topic"
+    )]
+    TooManySubscriptions { limit: usize, held: usize, weight: usize },
     #[error("no service is registered for the address {quoted_address}")]
     NoSuchService { quoted_address: String },
     #[error("the request id {:?} belongs to a call that is still open", .request_id)]

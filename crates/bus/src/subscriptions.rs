@@ -10,13 +10,21 @@ use crate::refusal::Refusal;
 #[derive(Debug)]
 pub(crate) struct Subscriptions {
     subscribers: TopicMap<ConnId>,
-    own: PerConnection<HashSet<TopicId>>,
+    own: PerConnection<Own>,
     count: usize,
     limit: usize,
 }
 
+/// The subscriptions of one connection.
+#[derive(Debug, Default)]
+struct Own {
+    topics: HashSet<TopicId>,
+    /// The sum of theirs.
+    weight: usize,
+}
+
 impl Subscriptions {
-    /// `limit` is how many subscriptions one connection may have.
+    /// `limit` is how much the subscriptions of one connection may weigh.
     pub(crate) fn new(limit: usize) -> Self {
         Subscriptions {
             subscribers: TopicMap::new(),
@@ -32,10 +40,13 @@ impl Subscriptions {
             return Err(Refusal::AlreadySubscribed { topic });
         }
         let own = self.own.entry(subscriber);
-        if own.len() >= self.limit {
-            return Err(Refusal::TooManySubscriptions { limit: self.limit });
+        let (limit, weight) = (self.limit, topic.weight());
+        if own.weight.saturating_add(weight) > limit {
+            let held = own.weight;
+            return Err(Refusal::TooManySubscriptions { limit, held, weight });
         }
-        own.extend(self.subscribers.subscribe(&topic, subscriber));
+        own.topics.extend(self.subscribers.subscribe(&topic, subscriber));
+        own.weight += weight;
         self.count += 1;
         Ok(())
     }
@@ -48,7 +59,9 @@ impl Subscriptions {
         let Some(place) = self.subscribers.subscription(&topic, subscriber) else {
             return false;
         };
-        self.own.entry(subscriber).remove(&place);
+        let own = self.own.entry(subscriber);
+        own.topics.remove(&place);
+        own.weight = own.weight.saturating_sub(topic.weight());
         self.subscribers.unsubscribe(place, subscriber);
         self.count -= 1;
         true
@@ -60,7 +73,7 @@ impl Subscriptions {
     }
 
     pub(crate) fn remove_connection(&mut self, connection: ConnId) {
-        for topic in self.own.take(connection) {
+        for topic in self.own.take(connection).topics {
             self.subscribers.unsubscribe(topic, connection);
             self.count -= 1;
         }

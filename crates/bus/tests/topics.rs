@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use gsb_bus::BusConfig;
+use gsb_bus::{BusConfig, Limits};
 use gsb_proto::messages::Hello;
 
 fn world() -> World {
@@ -129,4 +129,50 @@ fn no_echo_spares_a_sender_its_own_broadcasts() {
     world.broadcast(other, "a/b");
     assert_eq!(world.take(sender), [event()]);
     assert_eq!(world.take(other), [Seen::Broadcasted(0), event()]);
+}
+
+// Rule TO-10: a subscription counts as one for every 8 segments or 128 bytes that its topic begins.
+#[test]
+fn long_topics_count_as_several_subscriptions() {
+    let limits = Limits { subscriptions: 10, ..Default::default() };
+    let mut world = World::new(BusConfig { limits, ..Default::default() });
+    let (peer, other) = (world.peer(), world.peer());
+    let topic = |segments: usize, last: &str| format!("{}{last}", "*/".repeat(segments - 1));
+    for (segments, last, code) in [(80, "a", 0), (1, "b", 400), (81, "c", 400)] {
+        assert_eq!(world.subscribe(peer, &topic(segments, last)), [Seen::Subscribed(code)]);
+    }
+    let sentence = world.sentences.last().unwrap();
+    for said in ["--max-subscriptions", "10", "counts as 11", "8 segments"] {
+        assert!(sentence.contains(said), "{said:?} is not in {sentence:?}");
+    }
+    // What is given back can be had again.
+    assert_eq!(world.unsubscribe(peer, &topic(80, "a")), [Seen::Unsubscribed(0)]);
+    for (segments, last, code) in [
+        (8, "a", 0),
+        (9, "a", 0),
+        (16, "a", 0),
+        (24, "**", 0),
+        (17, "a", 400),
+        (16, "b", 0),
+        (1, "b", 400),
+    ] {
+        assert_eq!(world.subscribe(peer, &topic(segments, last)), [Seen::Subscribed(code)]);
+    }
+    assert_eq!(world.bus.usage().subscriptions, 5);
+    // It goes by bytes where these are more.
+    assert_eq!(world.unsubscribe(peer, &topic(24, "**")), [Seen::Unsubscribed(0)]);
+    for (length, code) in [(385, 400), (384, 0), (1, 400)] {
+        assert_eq!(world.subscribe(peer, &"x".repeat(length)), [Seen::Subscribed(code)]);
+    }
+    // Others have their own, and short topics count as one, with wildcards or without.
+    for number in 0..10 {
+        assert_eq!(
+            world.subscribe(other, &format!("{number}/*/a/**/b/*/*/**")),
+            [Seen::Subscribed(0)]
+        );
+    }
+    assert_eq!(world.subscribe(other, "a"), [Seen::Subscribed(400)]);
+    world.close(peer);
+    world.close(other);
+    assert_eq!(world.bus.usage().subscriptions, 0);
 }

@@ -7,6 +7,12 @@ use std::sync::Arc;
 /// Longest service id or topic, in bytes.
 pub const MAX_NAME: usize = 1024;
 
+/// So many segments of a topic count as one subscription.
+pub const SEGMENTS_PER_SUBSCRIPTION: usize = 8;
+
+/// So many bytes of a topic count as one subscription.
+pub const BYTES_PER_SUBSCRIPTION: usize = 128;
+
 /// The segment of a topic that stands for exactly one segment.
 pub const ONE: &str = "*";
 
@@ -138,6 +144,14 @@ impl Topic {
     /// Whether the topic stands for more than itself.
     pub fn is_pattern(&self) -> bool {
         self.0.split('/').any(is_wildcard)
+    }
+
+    /// As how many subscriptions a subscription to this topic counts: one for every
+    /// [`SEGMENTS_PER_SUBSCRIPTION`] or [`BYTES_PER_SUBSCRIPTION`] that it begins, whichever are more
+    /// (rule TO-10). What a broadcast costs at most is in proportion to that.
+    pub fn weight(&self) -> usize {
+        let segments = self.0.split('/').count().div_ceil(SEGMENTS_PER_SUBSCRIPTION);
+        segments.max(self.0.len().div_ceil(BYTES_PER_SUBSCRIPTION))
     }
 
     /// Whether there is a topic without wildcards that both stand for. The length limit of names is
