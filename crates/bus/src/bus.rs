@@ -231,6 +231,7 @@ impl Bus {
         let mut forsaken = Vec::new();
         let left = self.calls.sweep(budget, &mut forsaken);
         let left = self.services.sweep(left);
+        let left = self.subscriptions.sweep(left);
         forsaken.sort_unstable_by_key(|call| call.serial);
         for Forsaken { caller, request_id, reason, .. } in forsaken {
             let refusal = Refusal::ServiceGone { reason };
@@ -535,7 +536,9 @@ impl Bus {
         };
         self.answer(from, BroadcastReply::default().to_frame(), effects);
         self.counters.broadcasts += 1;
-        self.subscriptions.find(&topic, &mut self.subscribers);
+        let connections = &self.connections;
+        let is_live = |id| connections.get(id).is_some();
+        self.subscriptions.find(&topic, &mut self.subscribers, is_live);
         if self.connections.get(from).is_some_and(|sender| sender.no_echo) {
             self.subscribers.retain(|&to| to != from);
         }

@@ -1,6 +1,6 @@
 //! Who listens to what.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque, hash_set};
 
 use gsb_proto::{Topic, TopicId, TopicMap};
 
@@ -11,6 +11,9 @@ use crate::refusal::Refusal;
 pub(crate) struct Subscriptions {
     subscribers: TopicMap<ConnId>,
     own: PerConnection<Own>,
+    /// What is still to be removed of connections that are gone. Nobody finds it any more.
+    leaving: VecDeque<(ConnId, hash_set::IntoIter<TopicId>)>,
+    /// How many are held by those who are not gone.
     count: usize,
     limit: usize,
 }
@@ -29,6 +32,7 @@ impl Subscriptions {
         Subscriptions {
             subscribers: TopicMap::new(),
             own: PerConnection::default(),
+            leaving: VecDeque::new(),
             count: 0,
             limit,
         }
@@ -67,16 +71,42 @@ impl Subscriptions {
         true
     }
 
-    /// Writes into `found` each connection with a subscription that meets `topic`.
-    pub(crate) fn find(&self, topic: &Topic, found: &mut Vec<ConnId>) {
+    /// Writes into `found` each connection with a subscription that meets `topic`. `is_live` says which are
+    /// not gone.
+    pub(crate) fn find(
+        &self,
+        topic: &Topic,
+        found: &mut Vec<ConnId>,
+        is_live: impl Fn(ConnId) -> bool,
+    ) {
         self.subscribers.find(topic, found);
+        found.retain(|&subscriber| is_live(subscriber));
     }
 
+    /// Whatever is sent from now on is not for the connection, but its subscriptions are removed by
+    /// [`Subscriptions::sweep`].
     pub(crate) fn remove_connection(&mut self, connection: ConnId) {
-        for topic in self.own.take(connection).topics {
-            self.subscribers.unsubscribe(topic, connection);
-            self.count -= 1;
+        let own = self.own.take(connection).topics;
+        self.count -= own.len();
+        if !own.is_empty() {
+            self.leaving.push_back((connection, own.into_iter()));
         }
+    }
+
+    /// Removes so many subscriptions of connections that are gone. Returns how many more it might have.
+    pub(crate) fn sweep(&mut self, mut budget: usize) -> usize {
+        while budget > 0
+            && let Some((connection, topics)) = self.leaving.front_mut()
+        {
+            match topics.next() {
+                Some(topic) => {
+                    self.subscribers.unsubscribe(topic, *connection);
+                    budget -= 1;
+                }
+                None => drop(self.leaving.pop_front()),
+            }
+        }
+        budget
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -176,3 +176,32 @@ fn long_topics_count_as_several_subscriptions() {
     world.close(other);
     assert_eq!(world.bus.usage().subscriptions, 0);
 }
+
+// Rule CO-6, for so many subscriptions that they are not removed at one go.
+#[test]
+fn who_had_many_subscriptions_is_gone_at_once() {
+    let mut world = world();
+    let (many, few, sender) = (world.peer(), world.peer(), world.peer());
+    for number in 0..5000 {
+        world.subscribe(many, &format!("t/{number}"));
+    }
+    world.subscribe(few, "t/*");
+    world.subscribe(few, "t/7");
+    world.close(many);
+    assert_eq!(world.take(many), [Seen::Closed("hung up")]);
+    assert_eq!(world.bus.usage().subscriptions, 2);
+    for _ in 0..10 {
+        world.broadcast(sender, "t/*");
+        assert_eq!(world.take(few), [Seen::Broadcast(broadcast("t/*"))]);
+        assert_eq!(world.take(many), []);
+    }
+    // Whoever comes now, and may be given the same place, has nothing of it.
+    let newcomer = world.peer();
+    world.broadcast(sender, "t/*");
+    assert_eq!(world.take(newcomer), []);
+    assert_eq!(world.subscribe(newcomer, "t/7"), [Seen::Subscribed(0)]);
+    world.close(few);
+    world.broadcast(sender, "t/*");
+    assert_eq!(world.take(newcomer), [Seen::Broadcast(broadcast("t/*"))]);
+    assert_eq!(world.bus.usage().subscriptions, 1);
+}
