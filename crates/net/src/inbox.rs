@@ -11,8 +11,8 @@ use crate::stream::Stream;
 /// the most is also how long others wait.
 const CHUNK: std::ops::RangeInclusive<usize> = 4 << 10..=64 << 10;
 
-/// Room offered to a read in the middle of a large frame, in bytes.
-const LARGE_CHUNK: usize = 256 << 10;
+/// A longer frame has memory of its own, which nothing else is read into: it may be kept for long. In bytes.
+const LARGE: usize = *CHUNK.end();
 
 /// After reading so much without a pause, a task lets others run. In bytes.
 const CREDIT: usize = 64 << 10;
@@ -22,8 +22,8 @@ const LEAST_COST: usize = 2 << 10;
 
 /// Reads from a stream and cuts what came into frames.
 ///
-/// The buffer grows with what was received, at most twofold, and never with what a header announces.
-/// While nothing is waiting to become a frame there is no buffer.
+/// The buffer grows with what was received, at most twofold, and never with what a header announces, but for
+/// the end of a frame of which half is there. A large frame that is kept keeps no more than its own bytes. While nothing is waiting to become a frame there is no buffer.
 #[derive(Debug)]
 pub struct Inbox {
     decoder: FrameDecoder,
@@ -46,13 +46,11 @@ impl Inbox {
     /// # Errors
     /// Those of the socket.
     pub(crate) fn fill(&mut self, stream: &Stream, is_ending: bool) -> io::Result<Option<usize>> {
-        let is_large = self.buffer.len() >= *CHUNK.end();
-        self.buffer.reserve(if is_large { LARGE_CHUNK } else { self.chunk });
-        let room = self.buffer.capacity() - self.buffer.len();
+        let room = self.make_room();
         let read = if is_ending {
-            stream.read_now(&mut self.buffer)
+            stream.read_now(&mut self.buffer, room)
         } else {
-            stream.try_read(&mut self.buffer)
+            stream.try_read(&mut self.buffer, room)
         };
         let read = match read {
             Ok(read) => Some(read),
@@ -73,6 +71,27 @@ impl Inbox {
         Ok(read)
     }
 
+    /// Makes room for a read; returns how many bytes it may bring.
+    fn make_room(&mut self) -> usize {
+        let held = self.buffer.len();
+        match self.decoder.announced(&self.buffer) {
+            Some(length) if length > LARGE && length > held => {
+                if self.buffer.capacity() == held {
+                    // Not by what the buffer itself does to grow, which ends in up to twice the length.
+                    let room = length.min((held * 2).max(self.chunk));
+                    let mut larger = BytesMut::with_capacity(room);
+                    larger.extend_from_slice(&self.buffer);
+                    self.buffer = larger;
+                }
+                (self.buffer.capacity() - held).min(length - held)
+            }
+            _ => {
+                self.buffer.reserve(self.chunk);
+                self.buffer.capacity() - held
+            }
+        }
+    }
+
     /// Whether others should run before more is read. Says so once.
     pub(crate) fn must_pause(&mut self) -> bool {
         let must_pause = self.credit == 0;
@@ -88,11 +107,6 @@ impl Inbox {
     /// The peer broke the protocol; nothing more can be read.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
         let frame = self.decoder.decode(&mut self.buffer)?;
-        // Behind a large frame others begin in the same memory, and a small one that is kept must not
-        // keep all of it.
-        if frame.as_ref().is_some_and(|frame| frame.body.len() > *CHUNK.end()) {
-            self.buffer = BytesMut::from(&self.buffer[..]);
-        }
         if self.buffer.is_empty() && frame.is_none() {
             self.buffer = BytesMut::new();
         }

@@ -43,6 +43,24 @@ async fn a_frame_does_not_keep_the_memory_of_a_large_one() {
     assert!(!beyond.contains(&(start as usize)));
 }
 
+// Rule LI-2: what is queued of a connection takes as much memory as it is charged for.
+#[tokio::test]
+async fn a_large_frame_that_is_kept_keeps_its_own_bytes_only() {
+    for length in [65_537, 70_000, 100_000, 128 << 10, 200_000, 1 << 20, 5 << 20] {
+        let mut wire = BytesMut::new();
+        for _ in 0..10 {
+            wire.extend_from_slice(&frame(length));
+            wire.extend_from_slice(&frame(100));
+        }
+        let whole = frame(length).len();
+        let (frames, _) = frames(wire, 20).await;
+        for frame in frames.into_iter().filter(|frame| frame.body.len() > 100) {
+            let memory = frame.body.into_bytes().try_into_mut().expect("memory of its own");
+            assert!(memory.capacity() <= whole.max(2 * LARGE), "{} for {whole}", memory.capacity());
+        }
+    }
+}
+
 #[tokio::test]
 async fn no_buffer_is_held_while_nothing_is_waiting() {
     let (_, inbox) = frames(frame(1 << 20), 1).await;

@@ -293,7 +293,7 @@ impl PipeState {
         (ready, look_again)
     }
 
-    fn read(&mut self, side: usize, buffer: &mut BytesMut) -> io::Result<usize> {
+    fn read(&mut self, side: usize, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
         let now = Instant::now();
         let PipeState { rng, is_cut, flows } = self;
         let flow = &mut flows[side];
@@ -306,7 +306,7 @@ impl PipeState {
         if arrived == 0 && !has_ended {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let read = part(rng, arrived.min(buffer.capacity() - buffer.len()));
+        let read = part(rng, arrived.min(most));
         let mut left = read;
         while let Some((_, chunk)) = flow.chunks.front_mut().filter(|_| left > 0) {
             let taken = chunk.split_to(left.min(chunk.len()));
@@ -388,8 +388,8 @@ impl MemoryStream {
         }
     }
 
-    pub(crate) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
-        let read = self.pipe.state.lock().read(self.side, buffer)?;
+    pub(crate) fn try_read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
+        let read = self.pipe.state.lock().read(self.side, buffer, most)?;
         self.pipe.changed[1 - self.side].notify_waiters();
         Ok(read)
     }

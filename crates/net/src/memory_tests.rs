@@ -42,7 +42,7 @@ async fn write_all(stream: &MemoryStream, mut data: &[u8]) {
 async fn read(stream: &MemoryStream, buffer: &mut BytesMut) -> io::Result<usize> {
     assert!(stream.ready(Interest::READABLE).await.unwrap().is_readable());
     buffer.reserve(4096);
-    stream.try_read(buffer)
+    stream.try_read(buffer, buffer.capacity() - buffer.len())
 }
 
 async fn read_exact(stream: &MemoryStream, length: usize) -> BytesMut {
@@ -133,7 +133,7 @@ async fn everything_takes_its_time() {
     let (near, far) = connected(&network).await;
     assert_eq!(start.elapsed(), DELAY);
     assert_eq!(write(&near, b"hello").unwrap(), 5);
-    assert_eq!(kind(far.try_read(&mut BytesMut::with_capacity(9))), Some(ErrorKind::WouldBlock));
+    assert_eq!(kind(far.try_read(&mut BytesMut::with_capacity(9), 9)), Some(ErrorKind::WouldBlock));
     assert_eq!(read_exact(&far, 5).await, "hello");
     assert_eq!(start.elapsed(), 2 * DELAY);
     near.shut_down();

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice, Read as _};
 use std::net::{IpAddr, Shutdown};
 use std::ops::Deref as _;
 
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use gsb_proto::Address;
 use socket2::SockRef;
 use tokio::io::{Interest, Ready};
@@ -149,26 +149,26 @@ impl Stream {
     }
 
     /// Reads what is there into the spare room of `buffer`.
-    pub(crate) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+    pub(crate) fn try_read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.try_read_buf(buffer),
-            Stream::Unix(stream) => stream.try_read_buf(buffer),
+            Stream::Tcp(stream) => stream.try_read_buf(&mut buffer.limit(most)),
+            Stream::Unix(stream) => stream.try_read_buf(&mut buffer.limit(most)),
             #[cfg(feature = "memory")]
-            Stream::Memory(stream) => stream.try_read(buffer),
+            Stream::Memory(stream) => stream.try_read(buffer, most),
         }
     }
 
     /// [`try_read`](Stream::try_read) that asks the socket itself, and not what the runtime has last heard
     /// of it.
-    pub(crate) fn read_now(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+    pub(crate) fn read_now(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
         let socket = match self {
             Stream::Tcp(stream) => SockRef::from(stream),
             Stream::Unix(stream) => SockRef::from(stream),
             #[cfg(feature = "memory")]
-            Stream::Memory(stream) => return stream.try_read(buffer),
+            Stream::Memory(stream) => return stream.try_read(buffer, most),
         };
         let held = buffer.len();
-        buffer.resize(buffer.capacity(), 0);
+        buffer.resize(held + most, 0);
         let read = socket.deref().read(&mut buffer[held..]);
         buffer.truncate(held + *read.as_ref().unwrap_or(&0));
         read

@@ -394,6 +394,18 @@ impl FrameDecoder {
         }
     }
 
+    /// How long the frame at the front of `buffer` is to be, its header included; `None` while that has not
+    /// come. For a buffer that [`decode`](FrameDecoder::decode) has found no whole frame in.
+    pub fn announced(&self, buffer: &[u8]) -> Option<usize> {
+        let header = match self.framing? {
+            Framing::Classic => CLASSIC_HEADER,
+            Framing::Packet => PACKET_HEADER,
+        };
+        let length = buffer.get(..header)?.last_chunk()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        header.checked_add(length)
+    }
+
     fn decode_classic(&self, buffer: &mut BytesMut) -> Result<Option<Frame>, Violation> {
         let Some(&[t0, t1, t2, t3, l0, l1, l2, l3]) = buffer.first_chunk::<CLASSIC_HEADER>() else {
             return Ok(None);

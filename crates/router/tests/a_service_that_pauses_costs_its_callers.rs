@@ -170,7 +170,7 @@ async fn flood(mut caller: Peer, size: usize, sent: Arc<AtomicU64>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_the_size_of_the_calls() {
-    for size in [100, 15 << 10, 50 << 10, 130 << 10, 1 << 20] {
+    for size in [100, 15 << 10, 50 << 10, 66 << 10, 130 << 10, 1 << 20] {
         queued_calls_of(size).await;
     }
 }
