@@ -542,13 +542,29 @@ impl Bus {
         if self.connections.get(from).is_some_and(|sender| sender.no_echo) {
             self.subscribers.retain(|&to| to != from);
         }
-        let frame = Frame::new(MessageKind::BroadcastRequest, message.clone());
+        let frame = |missed| Frame {
+            kind: MessageKind::BroadcastRequest,
+            body: match missed {
+                0 if !head.says_missed => Body::Whole(message.clone()),
+                missed => BroadcastHead::with_missed(message, missed),
+            },
+        };
+        let usual = frame(0);
         let subscribers = std::mem::take(&mut self.subscribers);
         for &to in &subscribers {
-            if self.budgets.has_room_for_broadcast(to, message.len()) {
+            let Some(subscriber) = self.connections.get_mut(to) else {
+                continue;
+            };
+            let copy = match subscriber.missed {
+                0 => usual.clone(),
+                missed => frame(missed),
+            };
+            if self.budgets.has_room_for_broadcast(to, copy.body.len()) {
+                subscriber.missed = 0;
                 self.counters.deliveries += 1;
-                self.send(to, frame.clone(), (to, Purpose::Broadcasts), None, effects);
+                self.send(to, copy, (to, Purpose::Broadcasts), None, effects);
             } else {
+                subscriber.missed += 1;
                 let limit = self.limits.queued_bytes;
                 self.dropped(to, Dropped::SlowSubscriber { limit }, effects);
             }

@@ -65,6 +65,8 @@ pub(crate) struct Connection {
     pub(crate) is_waiting: bool,
     /// Whether it does not want its own broadcasts.
     pub(crate) no_echo: bool,
+    /// How many broadcasts to it were dropped since the last one that was not.
+    pub(crate) missed: u64,
 }
 
 /// The live connections.
@@ -86,6 +88,7 @@ impl Connections {
             hello_seen: false,
             is_waiting: false,
             no_echo: false,
+            missed: 0,
         });
         id
     }

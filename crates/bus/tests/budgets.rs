@@ -283,8 +283,26 @@ fn broadcasts_are_at_the_cost_of_the_subscriber() {
     world.send(sender, call("/slow", "1"));
     world.take_queued(slow);
     world.take(slow);
-    world.send(sender, event);
-    assert!(matches!(world.take(slow).as_slice(), [Seen::Broadcast(_)]));
+    // TO-11: it is told how many it has missed, once, and nobody else is.
+    let missed = 20 - got as u64;
+    for missed in [missed, 0] {
+        world.send(sender, event.clone());
+        assert_eq!(
+            world.take(slow),
+            [Seen::Broadcast(BroadcastRequest { missed, ..event.clone() })]
+        );
+        assert_eq!(world.take(healthy), [Seen::Broadcast(event.clone())]);
+    }
+}
+
+// Rule TO-11: whether anything was missed is for the router to say.
+#[test]
+fn a_sender_cannot_say_that_anything_was_missed() {
+    let mut world = world();
+    let (subscriber, sender) = (world.peer(), world.peer());
+    world.subscribe(subscriber, "news");
+    world.send(sender, BroadcastRequest { missed: 7, ..broadcast("news") });
+    assert_eq!(world.take(subscriber), [Seen::Broadcast(broadcast("news"))]);
 }
 
 // Rule LI-2: a frame that is larger than the limit goes alone.

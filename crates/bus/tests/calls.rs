@@ -92,7 +92,7 @@ fn bytes_pass_as_they_came() {
     world.register(service, "/a");
     world.subscribe(service, "t");
     world.take(service);
-    let unknown = [0xa2, 0x06, 2, 9, 9]; // field 100, bytes
+    let unknown = [0xaa, 0x06, 2, 9, 9]; // field 101, bytes
     let sent = |mut bytes: Vec<u8>| {
         bytes.extend(unknown);
         Bytes::from(bytes)

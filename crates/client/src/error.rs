@@ -126,6 +126,17 @@ pub enum Error {
         /// How many messages were dropped.
         missed: u64,
     },
+    /// The router has dropped events, since too many waited for this process to read them. A subscription
+    /// goes on. The router counts for all subscriptions of a process together: some of the events, or all,
+    /// may have been for others.
+    #[error(
+        "this process is too slow: the router has dropped {count} events to it, for this subscription or \
+         others (--queue-limit of the router)"
+    )]
+    Missed {
+        /// How many events were dropped.
+        count: u64,
+    },
     /// The message is larger than a router accepts. In bytes.
     #[error("a message of {length} bytes is over the limit of {limit}")]
     TooLarge {

@@ -84,6 +84,10 @@ impl Shared {
     }
 
     fn take_event(&self, event: BroadcastRequest) {
+        if event.missed > 0 {
+            log::warn!("the router has dropped {} events to this process", event.missed);
+            self.change(|state, after| state.missed(event.missed, after));
+        }
         // A router of another make may let through what is no topic; nobody can have subscribed to it.
         let Ok(topic) = Topic::new(&event.topic) else {
             log::debug!("a broadcast to {:?}, which is no topic, is dropped", event.topic);

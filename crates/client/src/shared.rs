@@ -505,7 +505,7 @@ impl Shared {
             });
         }
         let Broadcast { topic: name, caller, data } = event.clone();
-        let frame = BroadcastRequest { caller, data, topic: name }.into_frame();
+        let frame = BroadcastRequest { caller, data, topic: name, missed: 0 }.into_frame();
         let sent = |state: &mut State, after: &mut Afterwards| {
             let (waiting, answer) = oneshot::channel();
             let mut origin = Origin::Here;

@@ -264,6 +264,13 @@ impl State {
         }
     }
 
+    /// The router has dropped so many events.
+    pub(crate) fn missed(&mut self, count: u64, after: &mut Afterwards) {
+        for queue in self.subscriptions.announced() {
+            after.wake.extend(queue.push_quietly(Err(Error::Missed { count }), 0).1);
+        }
+    }
+
     /// A connection is being made.
     pub(crate) fn connecting(&mut self, failures: u32, after: &mut Afterwards) {
         if let Phase::Down(_) = self.phase {

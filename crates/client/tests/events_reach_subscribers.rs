@@ -1,11 +1,12 @@
 //! Subscriptions and broadcasts.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use futures::StreamExt as _;
 use gsb_client::{Bus, Error, Framing, Subscription};
+use gsb_proto::messages::{BroadcastRequest, SubscribeReply, SubscribeRequest};
 use gsb_router::{Limits, RouterConfig};
-use gsb_testkit::{TestRouter, soon};
+use gsb_testkit::{FakeRouter, TestRouter, soon};
 
 async fn next(subscription: &mut Subscription) -> (String, String) {
     let event = soon("an event", subscription.next()).await.unwrap().unwrap();
@@ -42,6 +43,39 @@ async fn patterns_on_both_sides_and_both_framings() {
         assert_eq!(event.caller, "/sender");
     }
     router.stop().await;
+}
+
+// Rule TO-11: what the router has dropped is told in its place to all who may have missed it.
+#[tokio::test]
+async fn what_the_router_has_dropped_is_told() {
+    let router = FakeRouter::start().await;
+    let (bus, mut peer) = tokio::join!(Bus::connect(&router.address), router.accept());
+    let bus = bus.unwrap();
+    let mut subscriptions = Vec::new();
+    for topic in ["a", "b"] {
+        let subscribed = async {
+            let SubscribeRequest { topic: asked } = peer.expect().await;
+            assert_eq!(asked, topic);
+            peer.send(SubscribeReply::default()).await;
+        };
+        let (subscription, ()) = tokio::join!(bus.subscribe(topic), subscribed);
+        subscriptions.push(subscription.unwrap());
+    }
+    let mut inside = bus.in_process().subscribe("a").await.unwrap();
+    for (data, missed) in [("1", 0), ("5", 3)] {
+        let (topic, data) = ("a".to_owned(), data.into());
+        peer.send(BroadcastRequest { topic, data, missed, ..Default::default() }).await;
+    }
+    bus.in_process().broadcast("a", "inside").await.unwrap();
+    let [a, b] = subscriptions.as_mut_slice() else { panic!("two") };
+    assert_eq!(next(a).await, pair("a", "1"));
+    for subscription in [&mut *a, b] {
+        let gap = soon("the gap", subscription.next()).await.unwrap().unwrap_err();
+        assert!(matches!(gap, Error::Missed { count: 3 }), "{gap}");
+    }
+    assert_eq!(next(a).await, pair("a", "5"));
+    // It has missed nothing.
+    assert_eq!(next(&mut inside).await, pair("a", "inside"));
 }
 
 // The router knows a topic once per connection; here it may be subscribed any number of times.

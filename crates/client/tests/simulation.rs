@@ -66,6 +66,7 @@ const TO_REACH: &[&str] = &[
     "broadcast: not sent",
     "gap: connection lost",
     "gap: overflow",
+    "gap: missed",
     "register: already registered",
     "register: timeout",
     "shutdown: unfinished",

@@ -212,7 +212,7 @@ impl Violation {
 pub enum Body {
     /// As it was received or encoded.
     Whole(Bytes),
-    /// What stands before the replaced field, the field, and what stands behind it.
+    /// What stands before the replaced or added field, the field, and what stands behind it.
     Spliced(Box<[Bytes; 3]>),
 }
 

@@ -49,6 +49,8 @@ pub struct BroadcastHead<'a> {
     pub caller: &'a str,
     /// The topic, which may be a pattern.
     pub topic: &'a str,
+    /// Whether the sender has said how many broadcasts were missed, which is for the router to say.
+    pub says_missed: bool,
 }
 
 impl<'a> CallHead<'a> {
@@ -121,6 +123,9 @@ impl<'a> ReplyHead<'a> {
 }
 
 impl<'a> BroadcastHead<'a> {
+    /// Field number of `missed`.
+    const MISSED: u32 = 100;
+
     /// Reads the head of an encoded `BroadcastRequest`.
     ///
     /// # Errors
@@ -133,11 +138,26 @@ impl<'a> BroadcastHead<'a> {
                 1 => head.caller = value.text(field)?,
                 2 => drop(value.bytes(field)?),
                 3 => head.topic = value.text(field)?,
+                Self::MISSED => {
+                    value.varint(field)?;
+                    head.says_missed = true;
+                }
                 _ => {}
             }
             Ok(())
         })?;
         Ok(head)
+    }
+
+    /// An encoded `BroadcastRequest` that says how many were missed, whatever it said before. The payload is
+    /// not copied.
+    pub fn with_missed(message: &Bytes, missed: u64) -> Body {
+        let key = u64::from(Self::MISSED << 3);
+        let mut record = BytesMut::with_capacity(varint_len(key) + varint_len(missed));
+        write_varint(key, &mut record);
+        write_varint(missed, &mut record);
+        // The last one counts.
+        Body::Spliced(Box::new([message.clone(), record.freeze(), Bytes::new()]))
     }
 }
 

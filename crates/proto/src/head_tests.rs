@@ -180,9 +180,14 @@ proptest! {
             other => panic!("{other:?}"),
         });
         prop_assert_eq!(reply, expected);
-        let broadcast = BroadcastHead::read(&message).ok().map(|h| (h.caller.to_owned(), h.topic.to_owned()));
+        let broadcast = BroadcastHead::read(&message).ok();
+        let says_missed = broadcast.as_ref().is_some_and(|h| h.says_missed);
+        let broadcast = broadcast.map(|h| (h.caller.to_owned(), h.topic.to_owned()));
         let expected = in_packet(MessageKind::BroadcastRequest, &message).map(|packet| match packet {
-            BroadcastRequest(b) => (b.caller, b.topic),
+            BroadcastRequest(b) => {
+                assert!(b.missed == 0 || says_missed);
+                (b.caller, b.topic)
+            }
             other => panic!("{other:?}"),
         });
         prop_assert_eq!(broadcast, expected);
@@ -198,6 +203,18 @@ proptest! {
             let body = head.with_request_id(&message, &id);
             prop_assert_eq!(body.len(), body.clone().into_bytes().len());
             prop_assert_eq!(CallRequest::decode(body.into_bytes()).unwrap(), expected);
+        }
+    }
+
+    // What was missed changes nothing else that a decoder sees, whatever stood there before.
+    #[test]
+    fn what_was_missed_is_what_prost_reads(message in message_bytes(), missed: u64) {
+        let message = Bytes::from(message);
+        if BroadcastHead::read(&message).is_ok() {
+            let expected = BroadcastRequest { missed, ..BroadcastRequest::decode(message.clone()).unwrap() };
+            let body = BroadcastHead::with_missed(&message, missed);
+            prop_assert_eq!(body.len(), body.clone().into_bytes().len());
+            prop_assert_eq!(BroadcastRequest::decode(body.into_bytes()).unwrap(), expected);
         }
     }
 

@@ -65,7 +65,7 @@ fn fields_have_their_numbers() {
     check(UnsubscribeRequest { topic: "t".into() }.encode_to_vec(), &[text(1, "t")]);
     check(UnsubscribeReply { code: 404 }.encode_to_vec(), &[number(1, 404)]);
     check(
-        BroadcastRequest { caller: "c".into(), data: "d".into(), topic: "t".into() }
+        BroadcastRequest { caller: "c".into(), data: "d".into(), topic: "t".into(), missed: 0 }
             .encode_to_vec(),
         &[text(1, "c"), text(2, "d"), text(3, "t")],
     );

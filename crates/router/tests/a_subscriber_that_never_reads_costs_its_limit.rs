@@ -39,7 +39,9 @@ async fn broadcast(total: usize) {
             data[..8].copy_from_slice(&number.to_be_bytes());
             let (caller, topic) = ("/test".into(), "news".into());
             sender
-                .send_frame(BroadcastRequest { caller, topic, data: data.into() }.into_frame())
+                .send_frame(
+                    BroadcastRequest { caller, topic, data: data.into(), missed: 0 }.into_frame(),
+                )
                 .await;
             assert_eq!(sender.expect::<BroadcastReply>().await.code, 0);
         }

@@ -228,6 +228,12 @@ impl Peer {
     /// Sends an event; its reply is not awaited.
     pub async fn broadcast(&mut self, topic: &str, data: &str) {
         let data = data.to_owned().into();
-        self.send(BroadcastRequest { caller: "/test".into(), topic: topic.into(), data }).await;
+        self.send(BroadcastRequest {
+            caller: "/test".into(),
+            topic: topic.into(),
+            data,
+            missed: 0,
+        })
+        .await;
     }
 }

@@ -255,6 +255,7 @@ pub fn broadcast(topic: &str) -> BroadcastRequest {
         caller: "/announcer".into(),
         data: Bytes::from_static(b"event"),
         topic: topic.into(),
+        missed: 0,
     }
 }
 

@@ -123,6 +123,7 @@ pub(crate) fn kind_of(error: &Error) -> &'static str {
         Error::Timeout { .. } => "timeout",
         Error::IsStream { .. } => "is a stream",
         Error::Overflow { .. } => "overflow",
+        Error::Missed { .. } => "missed",
         Error::NotSent(_) => "not sent",
         Error::ConnectionLost(_) => "connection lost",
         Error::ShutDown => "shut down",
