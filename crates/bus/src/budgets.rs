@@ -83,6 +83,19 @@ impl Charge {
         self.purpose == Purpose::Calls
     }
 
+    /// How many bytes are not written yet.
+    pub fn left(&self) -> usize {
+        self.bytes
+    }
+
+    /// From now on it is at the cost of whose room this is, as if it were an answer of the router: whoever
+    /// has paid so far is not to blame any more for what still waits.
+    pub fn pass_to(&mut self, room: &Room) {
+        self.account.release(self.purpose, self.bytes);
+        (self.account, self.purpose, self.call) = (room.0.clone(), Purpose::Answers, None);
+        self.account.used[self.purpose as usize].fetch_add(self.bytes, Ordering::SeqCst);
+    }
+
     /// The call that the frame carries, if somebody waits for its end.
     pub fn call(&self) -> Option<CallKey> {
         self.call
@@ -105,6 +118,11 @@ impl Room {
     /// Completes when there may be room. For a loop: enable it, try again, and only then await it.
     pub fn notified(&self) -> Notified<'_> {
         self.0.room.notified()
+    }
+
+    /// Whether it is made by the same connection.
+    pub fn is(&self, other: &Room) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Completes when nothing of the connection is queued anywhere. For a connection that has ended.
@@ -211,12 +229,23 @@ impl Budgets {
         body: usize,
         now: Instant,
     ) -> Admission {
-        self.admit_bytes(payer, purpose, body + FRAME_COST, now)
+        self.admit_bytes(payer, purpose, body + FRAME_COST, self.stall_timeout, now)
+    }
+
+    /// [`admit`](Budgets::admit) for a reply whose sender waits for this long at most.
+    pub(crate) fn admit_reply(
+        &mut self,
+        payer: ConnId,
+        body: usize,
+        patience: Duration,
+        now: Instant,
+    ) -> Admission {
+        self.admit_bytes(payer, Purpose::Replies, body + FRAME_COST, patience, now)
     }
 
     /// Whether the router may say something to `payer` if it has to.
     pub(crate) fn admit_answer(&mut self, payer: ConnId, now: Instant) -> Admission {
-        self.admit_bytes(payer, Purpose::Answers, 0, now)
+        self.admit_bytes(payer, Purpose::Answers, 0, self.stall_timeout, now)
     }
 
     fn admit_bytes(
@@ -224,6 +253,7 @@ impl Budgets {
         payer: ConnId,
         purpose: Purpose,
         bytes: usize,
+        patience: Duration,
         now: Instant,
     ) -> Admission {
         let (limit, stall_timeout) = (self.limit, self.stall_timeout);
@@ -252,11 +282,14 @@ impl Budgets {
             Some(_) => {}
         }
         let full = full.get_or_insert(Full { since: now, freed, stalled: false });
-        let deadline = full.since + stall_timeout;
-        full.stalled |= now >= deadline;
+        let deadline = full.since + patience;
+        full.stalled |= now >= full.since + stall_timeout;
         budget.account.awaited.store(true, Ordering::SeqCst);
         let room = Room(budget.account.clone());
-        if full.stalled { Admission::Stalled(room) } else { Admission::Wait(room, deadline) }
+        match full.stalled || now >= deadline {
+            true => Admission::Stalled(room),
+            false => Admission::Wait(room, deadline),
+        }
     }
 
     /// Whether a broadcast may be queued for `payer`, for which nobody ever waits.

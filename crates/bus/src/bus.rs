@@ -151,7 +151,7 @@ impl Bus {
             // It was not its silence.
             self.liveness.heard(from, now);
         }
-        match self.handle(from, frame, now, effects) {
+        match self.handle(from, frame, has_waited, now, effects) {
             Ok(()) => Ok(()),
             Err(Unhandled::Violation(violation)) => {
                 self.close(from, violation.into(), effects);
@@ -287,6 +287,7 @@ impl Bus {
         &mut self,
         from: ConnId,
         frame: Frame,
+        has_waited: bool,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Unhandled> {
@@ -345,7 +346,7 @@ impl Bus {
             MessageKind::CallReply => {
                 let message = frame.body.into_bytes();
                 let head = ReplyHead::read(&message)?;
-                self.reply(from, &message, &head, now, effects)?;
+                self.reply(from, &message, &head, has_waited, now, effects)?;
             }
             MessageKind::BroadcastRequest => {
                 let message = frame.body.into_bytes();
@@ -476,6 +477,7 @@ impl Bus {
         from: ConnId,
         message: &Bytes,
         head: &ReplyHead<'_>,
+        has_waited: bool,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Unhandled> {
@@ -488,7 +490,10 @@ impl Bus {
             // Not come to yet since its caller has gone.
             self.calls.give_up(key);
         } else if let Some(caller) = caller {
-            match self.budgets.admit(caller, Purpose::Replies, message.len(), now) {
+            let service = self.connections.get_mut(from);
+            let patience = service.map(|service| service.patience(self.stall_timeout, now));
+            let patience = patience.unwrap_or_default();
+            match self.budgets.admit_reply(caller, message.len(), patience, now) {
                 Admission::Yes => {}
                 Admission::Wait(room, until) => {
                     let frame = Frame::new(MessageKind::CallReply, message.clone());
@@ -496,10 +501,13 @@ impl Bus {
                     return Err(Unhandled::Wait(Wait { frame, room, until }, "replies"));
                 }
                 Admission::Stalled(_) => {
+                    if let Some(service) = self.connections.get_mut(from).filter(|_| has_waited) {
+                        service.waited(now);
+                    }
                     if let Some(waiting) = self.calls.give_up(key) {
                         let refusal = Refusal::CallerStalled {
                             limit: self.limits.queued_bytes,
-                            timeout: self.stall_timeout,
+                            timeout: patience,
                         };
                         self.end_call(waiting, caller, refusal, effects);
                     }

@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use gsb_proto::Framing;
 use slab::Slab;
+
+/// After so many stall timeouts it is forgotten that a connection has waited in vain.
+const FORGET: u32 = 10;
 
 /// Names a connection of a [`Bus`](crate::Bus), now and in no other life of the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +71,29 @@ pub(crate) struct Connection {
     pub(crate) no_echo: bool,
     /// How many broadcasts to it were dropped since the last one that was not.
     pub(crate) missed: u64,
+    /// How often it has waited for a caller in vain, lately.
+    pub(crate) waits: u32,
+    /// When it did last.
+    pub(crate) waited: Option<Instant>,
+}
+
+impl Connection {
+    /// How long it is let wait for a caller that does not read. The more have made it wait in vain, the
+    /// less: all together cost those who call it about two stall timeouts, and not one for each.
+    pub(crate) fn patience(&mut self, stall_timeout: Duration, now: Instant) -> Duration {
+        let long = stall_timeout.saturating_mul(FORGET);
+        let is_over = |waited| now.saturating_duration_since(waited) >= long;
+        if self.waited.is_none_or(is_over) {
+            self.waits = 0;
+        }
+        stall_timeout / 2u32.saturating_pow(self.waits)
+    }
+
+    /// It has waited for a caller in vain.
+    pub(crate) fn waited(&mut self, now: Instant) {
+        self.waits = self.waits.saturating_add(1);
+        self.waited = Some(now);
+    }
 }
 
 /// The live connections.
@@ -89,6 +116,8 @@ impl Connections {
             is_waiting: false,
             no_echo: false,
             missed: 0,
+            waits: 0,
+            waited: None,
         });
         id
     }

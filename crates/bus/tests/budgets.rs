@@ -235,6 +235,34 @@ fn a_slow_caller_does_not_stall() {
     assert_eq!(world.bus.counters().refusals.get("caller stalled"), None);
 }
 
+// Rule LI-5: however many callers do not read, all together they delay a service for two stall timeouts.
+#[test]
+fn callers_that_stall_do_not_add_up() {
+    let mut world = world();
+    let service = world.peer();
+    world.register(service, "/s");
+    for round in 0..2 {
+        let mut waited = Duration::ZERO;
+        for number in 0..20 {
+            let caller = world.peer();
+            world.deaf.insert(caller);
+            let id = format!("{round} {number}");
+            world.send(caller, call("/s", &id));
+            let at_service = world.take_call(service).request_id;
+            let reply = || CallReply { data: data(1000), ..partial(&at_service, "") }.to_frame();
+            let begin = world.now;
+            let (_, wait) = fill(&mut world, service, |_| reply());
+            world.now = wait.until.unwrap();
+            waited += world.now - begin;
+            world.send_frame(service, wait.frame);
+            assert!(waited >= STALL, "the first costs a whole one");
+        }
+        assert!(waited <= 2 * STALL, "{waited:?}");
+        // It is forgotten in the end.
+        world.now += 10 * STALL;
+    }
+}
+
 // Rules LI-3, LI-9: whoever floods the router with questions and reads no answer is not read itself.
 #[test]
 fn answers_are_at_the_cost_of_who_asks() {

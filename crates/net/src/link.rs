@@ -420,6 +420,13 @@ impl<T: Ticket> Link<T> {
         Some(Stuck { since, first })
     }
 
+    /// Hands the ticket of the frame of which something was written, and something was not, to `change`.
+    pub fn change_begun(&self, change: impl FnOnce(&mut T)) {
+        if let Some(ticket) = self.state.lock().outbox.begun() {
+            change(ticket);
+        }
+    }
+
     /// Takes back the frames that `is_unwanted` says, if the socket is full; not one of which something was
     /// written. Returns their tickets. For the task that drives the link.
     pub fn take_back(&self, is_unwanted: impl FnMut(&T) -> bool) -> Vec<T> {

@@ -163,6 +163,11 @@ impl<T: Ticket> Outbox<T> {
         self.spans.iter().map(|span| (&span.ticket, span.begun))
     }
 
+    /// The ticket of the frame of which some was written, and some was not.
+    pub(crate) fn begun(&mut self) -> Option<&mut T> {
+        self.spans.front_mut().filter(|span| span.begun).map(|span| &mut span.ticket)
+    }
+
     /// Takes out what is queued, frames and all, to be changed and put back, while this goes on counting
     /// it.
     pub(crate) fn take_whole(&mut self) -> Outbox<T> {

@@ -5,22 +5,18 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use gsb_bus::{CloseReason, ConnId, Identity, Room};
 use gsb_net::{Inbox, Link, Received, Stream};
 use gsb_proto::{Frame, FrameDecoder};
 
 use crate::patience::{Patience, Timeouts};
-use crate::shared::{Afterwards, Shared};
+use crate::shared::{Afterwards, SLICE, Shared};
 use crate::ticket::Ticket;
 
 /// How many frames are routed under one lock.
 const BATCH: usize = 64;
-
-/// After routing for so long without a pause, a task lets others run. Most frames take a thousandth of it,
-/// but a few take long.
-const SLICE: Duration = Duration::from_millis(1);
 
 /// Serves a peer until it goes or is sent away, and until nothing of it is left.
 pub(crate) async fn serve(
@@ -118,15 +114,17 @@ impl Connection {
         let mut begin = self.shared.clock.now();
         loop {
             let is_full = collect(&mut incoming.inbox, &mut incoming.frames);
-            if let Some((room, _)) = self.hand_over(incoming, &mut afterwards) {
-                self.wait(room, incoming).await?;
+            while !incoming.frames.is_empty() {
+                if let Some((room, _)) = self.hand_over(incoming, &mut afterwards) {
+                    self.wait(room, incoming).await?;
+                }
+                if self.shared.clock.now() - begin >= SLICE {
+                    tokio::task::yield_now().await;
+                    begin = self.shared.clock.now();
+                }
             }
             if !is_full? {
                 return Ok(());
-            }
-            if self.shared.clock.now() - begin >= SLICE {
-                tokio::task::yield_now().await;
-                begin = self.shared.clock.now();
             }
         }
     }
@@ -147,11 +145,16 @@ impl Connection {
     }
 
     /// Waits until the frames at hand are routed. Nothing is read meanwhile.
-    async fn wait(&self, mut room: Room, incoming: &mut Incoming) -> Result<(), CloseReason> {
+    async fn wait(&self, room: Room, incoming: &mut Incoming) -> Result<(), CloseReason> {
         incoming.patience.does_not_read();
+        let waited = self.wait_for(room, incoming).await;
+        incoming.patience.reads();
+        waited
+    }
+
+    async fn wait_for(&self, mut room: Room, incoming: &mut Incoming) -> Result<(), CloseReason> {
         loop {
-            let left = incoming.frames.len();
-            let here = room.clone();
+            let here = room;
             let mut notified = pin!(here.notified());
             notified.as_mut().enable();
             // Once more, now that no room is made without a word.
@@ -159,10 +162,11 @@ impl Connection {
                 return Ok(());
             };
             room = wanted;
-            if incoming.frames.len() < left {
-                // It may be another's room that is wanted now.
+            if !room.is(&here) {
                 continue;
             }
+            // Only whoever waits for another to read has an end to it.
+            incoming.patience.waits_for_another(until.is_some());
             let mut over = pin!(self.sleep_until(until));
             loop {
                 let written = tokio::select! {

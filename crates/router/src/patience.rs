@@ -14,18 +14,36 @@ use crate::ticket::{QueuedCall, Ticket};
 /// How long a peer may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeouts {
-    /// For taking a call that is queued for it.
+    /// For taking a call that is queued for it; one of which it has taken some, or another so many bytes of
+    /// it.
     pub(crate) stall: Duration,
+    pub(crate) stride: usize,
     /// For taking anything of what is queued for it.
     pub(crate) write: Duration,
     /// For the next byte of a frame that it has begun.
     pub(crate) frame: Duration,
 }
 
+impl Begun {
+    /// Whether it is this call, and not a stride further.
+    fn is_still(&self, call: QueuedCall, stride: usize) -> bool {
+        let taken = self.call.left.checked_sub(call.left);
+        self.call.is(call) && taken.is_some_and(|taken| taken < stride)
+    }
+}
+
 impl Timeouts {
     pub(crate) fn shortest(&self) -> Duration {
         self.stall.min(self.write).min(self.frame)
     }
+}
+
+/// A call that is being taken.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    call: QueuedCall,
+    /// When it began, or another stride did.
+    since: Instant,
 }
 
 /// Watches over what one peer has begun, by the router's clock.
@@ -38,19 +56,27 @@ pub(crate) struct Patience {
     armed: Option<Instant>,
     /// When the last byte of a frame came that has begun.
     within_frame: Option<Instant>,
-    /// The socket's last progress when a call was ended of which it had taken some.
-    ended_begun: Option<Instant>,
+    /// The call of which the peer has taken some.
+    begun: Option<Begun>,
+    /// See [`forgiven`](Patience::forgiven): what it was at the time below, and whether it grows.
+    forgiven: Duration,
+    forgiven_at: Instant,
+    waits_for_another: bool,
 }
 
 impl Patience {
     pub(crate) fn new(timeouts: Timeouts, shared: Arc<Shared>) -> Self {
+        let now = shared.clock.now();
         Patience {
             shared,
+            forgiven: Duration::ZERO,
+            forgiven_at: now,
+            waits_for_another: false,
             timeouts,
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
             armed: None,
             within_frame: None,
-            ended_begun: None,
+            begun: None,
         }
     }
 
@@ -62,9 +88,35 @@ impl Patience {
         }
     }
 
-    /// Nothing is read for now, and so nothing can be asked for.
+    /// Nothing is read for now, and so the rest of a frame cannot be asked for.
     pub(crate) fn does_not_read(&mut self) {
         self.within_frame = None;
+    }
+
+    /// Whether that nothing is read is the fault of another, for whom a reply of the peer has to wait. A peer
+    /// that does one thing at a time cannot read then, either.
+    pub(crate) fn waits_for_another(&mut self, is_so: bool) {
+        let now = self.shared.clock.now();
+        self.forgiven = self.forgiven(now);
+        self.forgiven_at = now;
+        self.waits_for_another = is_so;
+    }
+
+    /// The peer is read again.
+    pub(crate) fn reads(&mut self) {
+        self.waits_for_another(false);
+    }
+
+    /// How much longer the peer may take than it otherwise may, for having waited for others. Bounded, so
+    /// that two who work together cannot keep anybody waiting for ever.
+    fn forgiven(&self, now: Instant) -> Duration {
+        let since = now.saturating_duration_since(self.forgiven_at);
+        let stall = self.timeouts.stall;
+        match self.waits_for_another {
+            true => self.forgiven.saturating_add(since).min(stall.saturating_mul(2)),
+            false if since <= stall => self.forgiven,
+            false => Duration::ZERO,
+        }
     }
 
     /// Completes when it is time to [`look`](Patience::look).
@@ -85,7 +137,7 @@ impl Patience {
     /// up. To be called whenever its socket has become full, and when the patience is over.
     pub(crate) fn look(&mut self, id: ConnId, link: &Link<Ticket>) -> Result<(), CloseReason> {
         let now = self.shared.clock.now();
-        let Timeouts { stall, write, frame } = self.timeouts;
+        let Timeouts { stall, stride, write, frame } = self.timeouts;
         if let Some(since) = self.within_frame {
             if now >= since + frame {
                 return Err(CloseReason::UnfinishedFrame(frame));
@@ -95,18 +147,30 @@ impl Patience {
         let Some((stuck, begun, first)) = self.waiting(link) else {
             return Ok(());
         };
+        let forgiven = self.forgiven(now);
+        let (stall, write) = (stall.saturating_add(forgiven), write.saturating_add(forgiven));
         if now >= stuck + write {
-            return Err(CloseReason::NotReading(write));
+            return Err(CloseReason::NotReading(self.timeouts.write));
         }
         self.arm(stuck + write);
-        if let Some(call) = begun.filter(|_| self.ended_begun != Some(stuck)) {
-            let due = call.since.max(stuck) + stall;
-            if now >= due {
-                // What it will not have whole is not the peer's to answer any more.
-                self.ended_begun = Some(stuck);
+        self.begun = begun.map(|call| match self.begun {
+            Some(begun) if begun.is_still(call, stride) => begun,
+            _ => Begun { call, since: now },
+        });
+        if let Some(Begun { call, since }) = self.begun {
+            if now >= since + stall {
+                // What it will not have whole is not the peer's to answer any more, nor the caller's to pay.
                 self.shared.not_taken(id, [call.key], true);
+                if let Some(room) = self.shared.room(id) {
+                    // Unless the peer has just taken the rest.
+                    link.change_begun(|ticket| {
+                        if ticket.call().is_some_and(|begun| begun.is(call)) {
+                            ticket.pass_to(&room);
+                        }
+                    });
+                }
             } else {
-                self.arm(due);
+                self.arm(since + stall);
             }
         }
         if let Some(call) = first {

@@ -122,6 +122,7 @@ impl Router {
         };
         let timeouts = Timeouts {
             stall: config.stall_timeout.min(LONGEST_TIMEOUT),
+            stride: config.limits.queued_bytes / 2,
             write: config.write_timeout.min(LONGEST_TIMEOUT),
             frame: config.frame_timeout.min(LONGEST_TIMEOUT),
         };

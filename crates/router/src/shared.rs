@@ -3,14 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gsb_bus::{
     Bus, BusConfig, CallKey, Charge, CloseReason, ConnId, Counters, Effect, Identity, Room,
     Trouble, Usage, Wait,
 };
 use gsb_net::Link;
-use gsb_proto::{Frame, Framing};
+use gsb_proto::{Frame, Framing, MessageKind};
 use log::Level;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -21,6 +21,10 @@ use crate::ticket::Ticket;
 
 /// Scratch room of more elements than this is not kept while there is nothing to do.
 const KEPT: usize = 256;
+
+/// After routing for so long without a pause, a task lets others run. Most frames take a thousandth of it,
+/// but a few take long.
+pub(crate) const SLICE: Duration = Duration::from_millis(1);
 
 /// How many calls are ended under one lock.
 const BATCH: usize = 64;
@@ -133,7 +137,8 @@ impl Shared {
     }
 
     /// Bytes have come from a peer, and these frames are complete now. Routes them and writes to whom
-    /// they concern. What this returns has to be waited for before those that are left are routed.
+    /// they concern. What this returns has to be waited for before those that are left are routed; some may
+    /// be left without that, if they take long.
     pub(crate) fn receive(
         &self,
         from: ConnId,
@@ -147,12 +152,16 @@ impl Shared {
                 state.framing_known(from, framing, afterwards);
             }
             while let Some(frame) = frames.pop_front() {
+                let may_take_long = frame.kind == MessageKind::BroadcastRequest;
                 let received = state.bus.receive(from, frame, state.now, &mut state.effects);
                 // At once, so that what waits to be done is never more than follows from one frame.
                 state.carry_out(afterwards);
                 if let Err(Wait { frame, room, until }) = received {
                     frames.push_front(frame);
                     return Some((room, until));
+                }
+                if may_take_long && self.clock.now() - state.now >= SLICE {
+                    return None;
                 }
             }
             None

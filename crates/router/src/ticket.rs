@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use gsb_bus::{CallKey, Charge};
+use gsb_bus::{CallKey, Charge, Room};
 
 /// Who pays for a queued frame, and since when it waits.
 #[derive(Debug)]
@@ -17,6 +17,15 @@ pub(crate) struct QueuedCall {
     /// `None` if nobody waits for its end.
     pub(crate) key: Option<CallKey>,
     pub(crate) since: Instant,
+    /// What is charged for it still, in bytes.
+    pub(crate) left: usize,
+}
+
+impl QueuedCall {
+    /// Whether it is this one, as far as can be told of those that nobody waits for the end of.
+    pub(crate) fn is(&self, other: QueuedCall) -> bool {
+        (self.key, self.since) == (other.key, other.since)
+    }
 }
 
 impl Ticket {
@@ -27,7 +36,14 @@ impl Ticket {
     /// The call that the frame is, if it is one.
     pub(crate) fn call(&self) -> Option<QueuedCall> {
         let charge = self.charge.as_ref().filter(|charge| charge.is_call())?;
-        Some(QueuedCall { key: charge.call(), since: self.since })
+        Some(QueuedCall { key: charge.call(), since: self.since, left: charge.left() })
+    }
+
+    /// From now on the frame is no call, and at the cost of whose room this is.
+    pub(crate) fn pass_to(&mut self, room: &Room) {
+        if let Some(charge) = &mut self.charge {
+            charge.pass_to(room);
+        }
     }
 }
 
