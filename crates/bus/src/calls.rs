@@ -14,6 +14,7 @@
 //! that id, and the late reply to the old call would be delivered to the newcomer.
 
 use std::collections::{BTreeMap, HashMap, VecDeque, hash_map};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -67,6 +68,8 @@ struct Ends {
     serving: HashMap<RequestId, usize>,
     /// Those of `serving` whose caller went away, by their serials.
     abandoned: BTreeMap<u64, usize>,
+    /// Some were too many to be remembered, and may be answered yet.
+    has_forgotten: bool,
 }
 
 /// Where a reply goes, and under which id; `None` as the id leaves the reply as it is.
@@ -101,6 +104,8 @@ pub(crate) struct Calls {
     ends: PerConnection<Ends>,
     serial: u64,
     translations: u64,
+    /// Part of the ids that are made up, so that nobody can take a great many of them beforehand.
+    secret: u64,
     /// How many abandoned calls are remembered per service.
     abandoned_limit: usize,
     abandoned: usize,
@@ -109,13 +114,15 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// `abandoned_limit` bounds what is remembered for a service that never answers calls whose
-    /// callers have gone; beyond it the oldest is forgotten.
+    /// callers have gone; beyond it the oldest is forgotten, and from then on the service is given
+    /// no ids but new ones.
     pub(crate) fn new(abandoned_limit: usize) -> Self {
         Calls {
             calls: Slab::new(),
             ends: PerConnection::default(),
             serial: 0,
             translations: 0,
+            secret: RandomState::new().hash_one(()),
             abandoned_limit,
             abandoned: 0,
             leaving: VecDeque::new(),
@@ -150,15 +157,15 @@ impl Calls {
         Opened { key: CallKey::new(slot, self.serial), new_id }
     }
 
-    /// An id that no open call has at `service`: `None` if `wanted` is one.
+    /// An id that no open call has at `service`, nor any that it may answer yet: `None` if `wanted` is one.
     pub(crate) fn id_for_service(&mut self, service: ConnId, wanted: &str) -> Option<RequestId> {
-        let serving = &self.ends.get(service)?.serving;
-        if !serving.contains_key(wanted) {
+        let Ends { serving, has_forgotten, .. } = self.ends.get(service)?;
+        if !has_forgotten && !serving.contains_key(wanted) {
             return None;
         }
         loop {
             self.translations += 1;
-            let id = format!("~{}", self.translations);
+            let id = format!("~{:016x}-{}", self.secret, self.translations);
             if !serving.contains_key(id.as_str()) {
                 return Some(id.into());
             }
@@ -314,11 +321,12 @@ impl Calls {
             // Its service is gone too; that is where it will be forgotten.
             return;
         }
-        let abandoned = &mut self.ends.entry(service).abandoned;
-        abandoned.insert(serial, slot);
-        if abandoned.len() > self.abandoned_limit
-            && let Some((_, &oldest)) = abandoned.first_key_value()
+        let ends = self.ends.entry(service);
+        ends.abandoned.insert(serial, slot);
+        if ends.abandoned.len() > self.abandoned_limit
+            && let Some((_, &oldest)) = ends.abandoned.first_key_value()
         {
+            ends.has_forgotten = true;
             self.end(oldest);
         }
     }

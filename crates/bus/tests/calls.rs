@@ -381,6 +381,35 @@ fn an_endless_request_id_is_refused() {
     assert_eq!((reply.request_id, reply.code), (id, 400));
     world.send(caller, call("/s", &"x".repeat(MAX_REQUEST_ID)));
     world.take_call(service);
+    // Not even worth to be repeated.
+    world.send(caller, call("/s", &"x".repeat(1 << 20)));
+    assert_eq!(world.take(caller), [Seen::Closed("request id far too long")]);
+}
+
+// Rules CA-6, CO-8: an abandoned call that is forgotten leaves its id to nobody.
+#[test]
+fn a_forgotten_call_is_answered_to_nobody() {
+    let limits = Limits { open_calls: 3, ..Default::default() };
+    let mut world = World::new(BusConfig { limits, ..Default::default() });
+    let (service, victim, thief) = (world.peer(), world.peer(), world.peer());
+    world.register(service, "/s");
+    world.send(victim, call("/s", "secret"));
+    assert_eq!(world.take_call(service).request_id, "secret");
+    world.close(victim);
+    // So many that are abandoned later that it is forgotten.
+    let crowd = world.peer();
+    for id in ["1", "2", "3"] {
+        world.send(crowd, call("/s", id));
+    }
+    world.close(crowd);
+    world.take(service);
+    assert_eq!(world.bus.usage().abandoned_calls, 3);
+    world.send(thief, call("/s", "secret"));
+    let own = world.take_call(service).request_id;
+    world.send(service, full("secret", "for the victim"));
+    assert_eq!(world.take(thief), []);
+    world.send(service, full(&own, "for the thief"));
+    assert_eq!(world.take_reply(thief).data, "for the thief");
 }
 
 // Rule FR-9: replies without an id come in the order of the requests, refused ones too.

@@ -347,6 +347,7 @@ fn op() -> impl Strategy<Value = Op> {
 /// Rules that random events meet rarely; a generator that no longer does proves nothing about them.
 const TO_REACH: &[&str] = &[
     "abandoned call forgotten",
+    "new id after one was forgotten",
     "already subscribed",
     "bad name",
     "foreign instance id",

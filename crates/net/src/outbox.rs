@@ -11,6 +11,13 @@ use gsb_proto::{Frame, Framing};
 /// keeps the buffer alive that it was read into. In bytes.
 const COPIED: usize = 16 << 10;
 
+/// The same where more than [`BACKLOG`] is queued: what has to wait must not take much more memory than it has
+/// bytes. In bytes.
+const COPIED_TO_WAIT: usize = 64 << 10;
+
+/// More than is queued between peers that keep up with each other. In bytes.
+const BACKLOG: usize = 256 << 10;
+
 /// How many bytes of small frames are copied into one piece, so that a long queue neither moves its
 /// bytes when it grows nor keeps all of them for the last.
 const CHUNK: usize = 64 << 10;
@@ -216,7 +223,8 @@ impl<T: Ticket> Outbox<T> {
 
     /// Appends bytes; a few of them are copied, lest they keep all that they were cut from.
     fn append(&mut self, bytes: &Bytes) {
-        if bytes.len() <= COPIED {
+        let copied = if self.queued > BACKLOG { COPIED_TO_WAIT } else { COPIED };
+        if bytes.len() <= copied {
             self.copy(bytes);
         } else {
             self.seal();

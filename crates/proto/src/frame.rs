@@ -185,6 +185,9 @@ pub enum Violation {
     /// A `Hello` whose instance id is longer than any real one. In bytes.
     #[error("the Hello's instance id has {0} bytes; 16 are usual")]
     InstanceIdTooLong(usize),
+    /// A call whose request id is too long even to be repeated in a refusal. In bytes.
+    #[error("a call has a request id of {0} bytes")]
+    RequestIdTooLong(usize),
 }
 
 impl Violation {
@@ -203,6 +206,7 @@ impl Violation {
             Violation::WrongDirection(_) => "wrong direction",
             Violation::SecondHello => "second hello",
             Violation::InstanceIdTooLong(_) => "instance id too long",
+            Violation::RequestIdTooLong(_) => "request id far too long",
         }
     }
 }

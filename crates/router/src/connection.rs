@@ -103,7 +103,7 @@ impl Connection {
                 self.route(&mut incoming).await?;
                 incoming.patience.has_read(&incoming.inbox);
             } else {
-                incoming.patience.look(self.id, &self.link)?;
+                incoming.patience.look(self.id, &self.link).await?;
             }
         }
     }
@@ -178,7 +178,7 @@ impl Connection {
                 };
                 // Nothing is read; the end is all there may be.
                 is_something(written)?;
-                incoming.patience.look(self.id, &self.link)?;
+                incoming.patience.look(self.id, &self.link).await?;
             }
         }
     }

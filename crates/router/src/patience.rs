@@ -11,6 +11,9 @@ use tokio::time::Sleep;
 use crate::shared::Shared;
 use crate::ticket::{QueuedCall, Ticket};
 
+/// How often in a stall timeout it is looked who takes too long.
+const LOOKS: u32 = 16;
+
 /// How long a peer may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeouts {
@@ -56,6 +59,7 @@ pub(crate) struct Patience {
     armed: Option<Instant>,
     /// When the last byte of a frame came that has begun.
     within_frame: Option<Instant>,
+    looked: Option<Instant>,
     /// The call of which the peer has taken some.
     begun: Option<Begun>,
     /// See [`forgiven`](Patience::forgiven): what it was at the time below, and whether it grows.
@@ -76,6 +80,7 @@ impl Patience {
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
             armed: None,
             within_frame: None,
+            looked: None,
             begun: None,
         }
     }
@@ -135,7 +140,11 @@ impl Patience {
 
     /// Looks after the peer: ends the calls that it has not taken in time, and says when it has to be given
     /// up. To be called whenever its socket has become full, and when the patience is over.
-    pub(crate) fn look(&mut self, id: ConnId, link: &Link<Ticket>) -> Result<(), CloseReason> {
+    pub(crate) async fn look(
+        &mut self,
+        id: ConnId,
+        link: &Link<Ticket>,
+    ) -> Result<(), CloseReason> {
         let now = self.shared.clock.now();
         let Timeouts { stall, stride, write, frame } = self.timeouts;
         if let Some(since) = self.within_frame {
@@ -144,9 +153,16 @@ impl Patience {
             }
             self.arm(since + frame);
         }
+        // What is queued is looked through, which may be much.
+        let pause = stall / LOOKS;
+        if let Some(looked) = self.looked.filter(|looked| now < *looked + pause) {
+            self.arm(looked + pause);
+            return Ok(());
+        }
         let Some((stuck, begun, first)) = self.waiting(link) else {
             return Ok(());
         };
+        self.looked = Some(now);
         let forgiven = self.forgiven(now);
         let (stall, write) = (stall.saturating_add(forgiven), write.saturating_add(forgiven));
         if now >= stuck + write {
@@ -160,7 +176,7 @@ impl Patience {
         if let Some(Begun { call, since }) = self.begun {
             if now >= since + stall {
                 // What it will not have whole is not the peer's to answer any more, nor the caller's to pay.
-                self.shared.not_taken(id, [call.key], true);
+                self.shared.not_taken(id, [call.key], true).await;
                 if let Some(room) = self.shared.room(id) {
                     // Unless the peer has just taken the rest.
                     link.change_begun(|ticket| {
@@ -182,7 +198,7 @@ impl Patience {
                 |ticket: &Ticket| ticket.call().is_some_and(|call| now >= call.since + stall);
             let taken_back = link.take_back(is_due);
             let calls = taken_back.iter().filter_map(Ticket::call).map(|call| call.key);
-            self.shared.not_taken(id, calls, false);
+            self.shared.not_taken(id, calls, false).await;
             drop(taken_back);
             if let Some((.., Some(next))) = self.waiting(link) {
                 self.arm(next.since + stall);

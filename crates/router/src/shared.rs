@@ -169,7 +169,7 @@ impl Shared {
     }
 
     /// Calls were not taken by a service within the stall timeout; see [`Bus::not_taken`].
-    pub(crate) fn not_taken(
+    pub(crate) async fn not_taken(
         &self,
         service: ConnId,
         calls: impl IntoIterator<Item = Option<CallKey>>,
@@ -177,6 +177,8 @@ impl Shared {
     ) {
         let mut calls = calls.into_iter().peekable();
         while calls.peek().is_some() {
+            // They may be very many.
+            tokio::task::yield_now().await;
             self.with_state(&mut Afterwards::default(), |state, afterwards| {
                 for call in calls.by_ref().take(BATCH) {
                     state.bus.not_taken(service, call, is_begun, &mut state.effects);

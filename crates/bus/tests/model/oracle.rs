@@ -152,6 +152,8 @@ pub(super) struct Oracle {
     services: Vec<(ConnId, &'static str)>,
     subscriptions: Vec<(ConnId, &'static str)>,
     pub(super) calls: Vec<Call>,
+    /// Services of which an abandoned call was forgotten.
+    pub(super) forgetful: BTreeSet<ConnId>,
     /// What the current event ought to send to whom.
     pub(super) sent: Vec<(ConnId, Seen)>,
     /// Every request id that a service was ever given.
@@ -261,6 +263,7 @@ impl Oracle {
         while self.calls.iter().filter(|call| is_abandoned(call)).count() > LIMIT {
             let oldest = self.calls.iter().position(is_abandoned).unwrap();
             self.calls.remove(oldest);
+            self.forgetful.insert(service);
             self.reached.insert("abandoned call forgotten");
         }
     }
@@ -388,7 +391,8 @@ impl Oracle {
         let calls = &self.calls;
         let taken =
             |id: &str| calls.iter().any(|call| call.service == service && call.service_id == id);
-        if !taken(wanted) {
+        let has_forgotten = self.forgetful.contains(&service);
+        if !taken(wanted) && !has_forgotten {
             return Ok(wanted.to_owned());
         }
         let forwarded = seen.iter().find_map(|(to, seen)| match seen {
@@ -400,6 +404,11 @@ impl Oracle {
         };
         prop_assert!(!taken(&made_up), "{made_up:?} is taken at {service}");
         self.reached.insert("made-up id");
+        if has_forgotten {
+            let is_new = self.given.iter().all(|(to, id)| (*to, id) != (service, &made_up));
+            prop_assert!(is_new, "{made_up:?} was given to {service} before");
+            self.reached.insert("new id after one was forgotten");
+        }
         Ok(made_up)
     }
 
