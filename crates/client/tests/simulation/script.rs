@@ -216,7 +216,7 @@ impl Simulation {
         let mut config = RouterConfig::default();
         if self.weather == Weather::Rough && self.rng.bool() {
             self.world.log("the next router has short queues");
-            config.limits.queued_bytes = self.rng.usize(1..2000);
+            config.limits.queued_bytes = 1 << self.rng.usize(0..=11);
         }
         config
     }
