@@ -35,10 +35,13 @@ pub fn encode(say: Say<'_>, out: &mut BytesMut) {
             ..CallReply::default()
         }
         .into_frame(),
-        Say::Broadcast { topic, data } => {
-            BroadcastRequest { caller: "/hostile".to_owned(), topic: topic.to_owned(), data }
-                .into_frame()
+        Say::Broadcast { topic, data } => BroadcastRequest {
+            caller: "/hostile".to_owned(),
+            topic: topic.to_owned(),
+            data,
+            missed: 0,
         }
+        .into_frame(),
     };
     // Every kind of message has a form in this framing.
     let _ = frame.encode(Framing::Packet, out);
