@@ -34,7 +34,7 @@ const PURPOSES: usize = 4;
 #[derive(Debug)]
 struct Account {
     used: [AtomicUsize; PURPOSES],
-    /// Somebody waits for room.
+    /// Somebody has had to wait for room, and perhaps others still do.
     awaited: AtomicBool,
     /// There may be room again.
     room: Notify,
@@ -271,8 +271,6 @@ impl Budgets {
             None if fits => return Admission::Yes,
             Some(_) if fits && used <= budget.account.low => {
                 *full = None;
-                let is_awaited = budget.full.iter().any(Option::is_some);
-                budget.account.awaited.store(is_awaited, Ordering::SeqCst);
                 return Admission::Yes;
             }
             None => *full = Some(Full { since: now, freed, stalled: false }),

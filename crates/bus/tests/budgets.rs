@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -384,4 +386,26 @@ fn a_router_that_stops_refuses_what_is_new() {
         .collect();
     assert_eq!(ends, [("1".to_owned(), 500, 0), ("3".to_owned(), 500, 0)]);
     assert_eq!(world.bus.usage().open_calls, 0);
+}
+
+// Rule LI-5: whoever waits for room hears of it, even if another, who needed less, had some before.
+#[test]
+fn who_waits_for_room_hears_of_it_after_others_had_some() {
+    let mut world = world();
+    let (service, caller) = pair(&mut world);
+    let other = world.peer();
+    world.register(other, "/other");
+    world.send(caller, call("/s", "1"));
+    world.send(caller, call("/other", "2"));
+    world.deaf.insert(caller);
+    let reply = |id, length| CallReply { data: data(length), ..partial(id, "") }.to_frame();
+    world.send_frame(other, reply("2", LIMIT / 4));
+    let wait = world.try_send(service, reply("1", LIMIT * 9 / 10)).unwrap_err();
+    let mut room = pin!(wait.room.notified());
+    room.as_mut().enable();
+    world.send_frame(other, reply("2", LIMIT / 8));
+    world.take_queued(caller);
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(room.poll(&mut context).is_ready(), "nobody said so");
+    world.send_frame(service, wait.frame);
 }
