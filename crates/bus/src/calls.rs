@@ -24,6 +24,9 @@ use crate::effect::CloseReason;
 
 pub(crate) type RequestId = Arc<str>;
 
+/// Room for more calls than this is not kept while there are none.
+const KEPT: usize = 256;
+
 /// Names a call, now and after its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallKey {
@@ -231,12 +234,21 @@ impl Calls {
         self.calls.get(key.slot as usize).filter(|call| call.serial as u32 == key.serial)
     }
 
+    fn take(&mut self, slot: usize) -> Call {
+        let call = self.calls.remove(slot);
+        if self.calls.is_empty() && self.calls.capacity() > KEPT {
+            self.calls = Slab::new();
+        }
+        call
+    }
+
     /// Forgets a call at both ends.
     fn end(&mut self, slot: usize) {
-        let call = self.calls.remove(slot);
+        let call = self.take(slot);
         if self.is_served(&call, slot) {
             let service = self.ends.entry(call.service);
             service.serving.remove(&call.service_id);
+            free(&mut service.serving);
             service.abandoned.remove(&call.serial);
         }
         match call.caller {
@@ -256,6 +268,7 @@ impl Calls {
         let made = &mut self.ends.entry(caller).made;
         if made.get(request_id) == Some(&slot) {
             made.remove(request_id);
+            free(made);
         }
     }
 
@@ -301,7 +314,7 @@ impl Calls {
     /// Ends a call whose service is gone, unless it has ended meanwhile.
     fn forsake(&mut self, slot: usize, service: ConnId, reason: CloseReason) -> Option<Forsaken> {
         self.calls.get(slot).filter(|call| call.service == service)?;
-        let call = self.calls.remove(slot);
+        let call = self.take(slot);
         let Some(caller) = call.caller else {
             self.abandoned -= 1;
             return None;
@@ -339,5 +352,12 @@ impl Calls {
     /// How many calls have lost their caller and not had their last reply.
     pub(crate) fn abandoned(&self) -> usize {
         self.abandoned
+    }
+}
+
+/// Frees the room of a map that many were in once.
+fn free(calls: &mut HashMap<RequestId, usize>) {
+    if calls.is_empty() && calls.capacity() > KEPT {
+        *calls = HashMap::new();
     }
 }
