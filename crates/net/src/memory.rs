@@ -388,13 +388,23 @@ impl MemoryStream {
         }
     }
 
-    pub(crate) fn try_read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
+    /// Reads some of what has arrived, at most so many bytes, into the spare room of `buffer`; 0 at the end.
+    /// For peers that a test plays byte by byte.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] if nothing has arrived, [`ErrorKind::ConnectionReset`] after a cut.
+    pub fn try_read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
         let read = self.pipe.state.lock().read(self.side, buffer, most)?;
         self.pipe.changed[1 - self.side].notify_waiters();
         Ok(read)
     }
 
-    pub(crate) fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Writes as many of these bytes as there is room for, or fewer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] if there is no room, [`ErrorKind::ConnectionReset`] after a cut,
+    /// [`ErrorKind::BrokenPipe`] if the other end is gone.
+    pub fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = self.pipe.state.lock().write(self.side, pieces, &self.pipe.conditions)?;
         self.pipe.changed[1 - self.side].notify_waiters();
         Ok(written)
