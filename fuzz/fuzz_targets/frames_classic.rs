@@ -1,0 +1,13 @@
+//! The decoder of the classic framing, on any bytes, cut anywhere.
+//!
+//! However they are cut, the same frames come out, and the same violation; they are what rule FR-2 says.
+//! Memory follows what was received, not what is announced. What was decoded is encoded to what decodes
+//! to the same, in both framings.
+
+#![no_main]
+
+use gsb_fuzz::frames::{Input, check};
+use gsb_proto::Framing;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: Input<'_>| check(Framing::Classic, &input));

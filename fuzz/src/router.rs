@@ -1,0 +1,209 @@
+//! A router without sockets. All that the targets ask of gsb-bus goes through it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use futures::FutureExt as _;
+use gsb_bus::{Bus, BusConfig, CloseReason, ConnId, Effect, Identity, Limits, Wait};
+pub use gsb_bus::{CallKey, Charge, Room, Usage};
+use gsb_proto::messages::{Hello, Message};
+use gsb_proto::{Frame, FrameDecoder, Framing};
+
+/// A connection.
+pub type Peer = ConnId;
+
+/// Who may be behind a connection.
+pub const IDENTITIES: &[Identity] = &[Identity::Uid(1), Identity::Uid(2), Identity::Unknown];
+
+/// How many bytes may be queued for each purpose: several frames, not many.
+pub const QUEUE: usize = 300;
+
+/// The silence after which a Ping is due.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long anybody waits for a peer that does not read.
+pub const STALL: Duration = Duration::from_secs(5);
+
+/// What the router did.
+#[derive(Debug)]
+pub enum Did {
+    /// It sent a frame.
+    Send(Peer, Frame),
+    /// It closed a connection; whether because of a violation.
+    Close(Peer, bool),
+}
+
+/// A frame that has to wait for room.
+pub struct Waiting {
+    /// The frame.
+    pub frame: Frame,
+    /// When to try again in any case.
+    pub until: Option<Instant>,
+    room: Pin<Box<dyn Future<Output = ()>>>,
+    is_woken: bool,
+}
+
+impl Waiting {
+    fn new(Wait { frame, room, until }: Wait) -> Self {
+        let room = Box::pin(async move { room.notified().await });
+        let mut waiting = Waiting { frame, until, room, is_woken: false };
+        // From now on it hears of room.
+        assert!(!waiting.is_woken(), "there is room already");
+        waiting
+    }
+
+    /// Whether it was told that there may be room.
+    pub fn is_woken(&mut self) -> bool {
+        self.is_woken = self.is_woken || self.room.as_mut().now_or_never().is_some();
+        self.is_woken
+    }
+}
+
+/// The bus, the time, and what it did last.
+#[derive(Debug)]
+pub struct Router {
+    bus: Bus,
+    limit: usize,
+    now: Instant,
+    effects: Vec<Effect>,
+}
+
+impl Router {
+    /// Of services, subscriptions and open calls alike, a connection may hold `limit`.
+    pub fn new(limit: usize) -> Self {
+        let config = BusConfig {
+            ping_timeout: Some(PATIENCE),
+            limits: Limits {
+                services: limit,
+                subscriptions: limit,
+                open_calls: limit,
+                queued_bytes: QUEUE,
+            },
+            stall_timeout: STALL,
+            hello: Hello::default(),
+        };
+        Router { bus: Bus::new(config), limit, now: Instant::now(), effects: Vec::new() }
+    }
+
+    /// What a connection may hold.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// A peer connects.
+    pub fn connect(&mut self, identity: u8) -> Peer {
+        let identity = &IDENTITIES[usize::from(identity) % IDENTITIES.len()];
+        self.bus.connect(identity.clone(), self.now)
+    }
+
+    /// Bytes come.
+    pub fn hear(&mut self, peer: Peer) {
+        self.bus.heard(peer, self.now);
+    }
+
+    /// The framing of a peer shows.
+    pub fn detect(&mut self, peer: Peer, framing: Framing) {
+        self.bus.framing_known(peer, framing, &mut self.effects);
+    }
+
+    /// A frame comes, and may have to wait.
+    pub fn receive(&mut self, peer: Peer, frame: Frame) -> Option<Waiting> {
+        self.bus.receive(peer, frame, self.now, &mut self.effects).err().map(Waiting::new)
+    }
+
+    /// A service has not taken a call in time.
+    pub fn not_taken(&mut self, service: Peer, call: Option<CallKey>, is_begun: bool) {
+        self.bus.not_taken(service, call, is_begun, &mut self.effects);
+    }
+
+    /// Where it shows what a connection pays for; `None` if it is gone.
+    pub fn room(&self, peer: Peer) -> Option<Room> {
+        self.bus.room(peer)
+    }
+
+    /// A peer goes.
+    pub fn hang_up(&mut self, peer: Peer) {
+        self.bus.close(peer, CloseReason::HungUp, &mut self.effects);
+    }
+
+    /// Goes on clearing away what those have left who are gone; whether there is more.
+    pub fn sweep(&mut self, budget: usize) -> bool {
+        self.bus.sweep(budget, &mut self.effects)
+    }
+
+    /// Takes no more calls.
+    pub fn begin_to_stop(&mut self) {
+        self.bus.begin_to_stop();
+    }
+
+    /// Ends all calls.
+    pub fn end_calls(&mut self) {
+        self.bus.end_calls(&mut self.effects);
+    }
+
+    /// Time passes. Whatever was due is done then, and whoever is connected has a deadline yet.
+    pub fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.bus.tick(self.now, &mut self.effects);
+        let deadline = self.bus.next_deadline();
+        assert!(deadline.is_none_or(|deadline| deadline > self.now), "it would wake up for ever");
+        assert_eq!(deadline.is_some(), self.bus.usage().connections > 0);
+    }
+
+    /// What was done since this was asked last, and who pays for it. Each frame can be written and read back
+    /// in its framings.
+    pub fn done(&mut self) -> Vec<(Did, Option<Charge>)> {
+        let did = |effect| match effect {
+            Effect::Send { to, frame, charge } => {
+                check_form(&frame);
+                Some((Did::Send(to, frame), charge))
+            }
+            Effect::Close { connection, reason } => {
+                assert!(!reason.to_string().is_empty());
+                let is_violation = matches!(reason, CloseReason::Violation(_));
+                Some((Did::Close(connection, is_violation), None))
+            }
+            Effect::Report { trouble, .. } => {
+                assert!(!trouble.to_string().is_empty());
+                None
+            }
+        };
+        self.effects.drain(..).filter_map(did).collect()
+    }
+
+    /// What it holds.
+    pub fn holds(&self) -> Usage {
+        let usage = self.bus.usage();
+        assert_eq!(usage.deadlines, usage.connections);
+        assert_eq!(usage.budgets, usage.connections);
+        assert!(usage.instances <= usage.connections);
+        usage
+    }
+}
+
+/// Whether nothing is charged to a connection that is gone.
+pub fn is_free(room: &Room) -> bool {
+    room.emptied().now_or_never().is_some()
+}
+
+fn check_form(frame: &Frame) {
+    let mut out = BytesMut::new();
+    for framing in [Framing::Packet, Framing::Classic] {
+        if !frame.encode(framing, &mut out) {
+            assert_eq!((frame.kind, framing), (Hello::KIND, Framing::Classic));
+            continue;
+        }
+        let mut decoder = FrameDecoder::new(framing, usize::MAX);
+        let read = decoder.decode(&mut out).expect("no violation").expect("it is all there");
+        assert_eq!(read.kind, frame.kind);
+        assert_eq!(read.body.into_bytes(), frame.body.clone().into_bytes());
+        assert!(out.is_empty());
+    }
+}
