@@ -13,7 +13,7 @@ use gsb_proto::{Body, Frame, Framing, MessageKind, Topic, Violation};
 
 use crate::budgets::{Admission, Budgets, Purpose, Room};
 use crate::calls::{CallKey, Calls, Forsaken, RequestId};
-use crate::config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REFUSED_ID, MAX_REQUEST_ID};
+use crate::config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
 use crate::connections::{ConnId, Connections, Identity};
 use crate::counters::{Counters, Usage};
 use crate::effect::{CloseReason, Effect};
@@ -341,10 +341,6 @@ impl Bus {
                 }
                 let message = frame.body.into_bytes();
                 let head = CallHead::read(&message)?;
-                let length = head.request_id.text.len();
-                if length > MAX_REFUSED_ID {
-                    return Err(Violation::RequestIdTooLong(length).into());
-                }
                 self.call(from, &message, &head, effects);
             }
             MessageKind::CallReply => {

@@ -7,9 +7,6 @@ use gsb_proto::messages::Hello;
 /// Longest request id that a call may carry, in bytes. It is kept for as long as the call is open.
 pub const MAX_REQUEST_ID: usize = 1024;
 
-/// Longest request id with which a call is refused; a longer one closes its connection. In bytes.
-pub(crate) const MAX_REFUSED_ID: usize = 64 << 10;
-
 /// Longest timeout that is counted with: about a century. Longer ones are taken for this one.
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gsb_net::Link;
 use gsb_proto::messages::{BroadcastRequest, CallRequest};
-use gsb_proto::{Frame, Topic};
+use gsb_proto::{Frame, MAX_TEXT, Topic};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
@@ -421,6 +421,16 @@ impl Shared {
         self.last_call.fetch_add(1, Ordering::Relaxed)
     }
 
+    fn call_frame(&self, number: u64, request: CallRequest) -> Result<Frame, Error> {
+        let request = CallRequest { request_id: self.request_id(number), ..request };
+        // A router closes the connection over it (rule FR-12).
+        let length = request.caller.len() + request.address.len() + request.request_id.len();
+        if length > MAX_TEXT {
+            return Err(Error::TooLarge { length, limit: MAX_TEXT });
+        }
+        Ok(request.into_frame())
+    }
+
     /// Sends a call to the router and notes who waits for its replies. Returns its number.
     pub(crate) async fn open_call(
         &self,
@@ -430,7 +440,7 @@ impl Shared {
     ) -> Result<u64, Error> {
         let number = self.next_call();
         let mut opened = Some((request.address.clone(), waiting));
-        let frame = CallRequest { request_id: self.request_id(number), ..request }.into_frame();
+        let frame = self.call_frame(number, request)?;
         let mut note = |session: &mut Session| {
             if let Some((address, waiting)) = opened.take() {
                 session.calls.open(number, address, waiting);
@@ -442,8 +452,8 @@ impl Shared {
 
     /// Sends a call to the router that nobody waits for.
     pub(crate) async fn push(&self, request: CallRequest, patience: Duration) -> Result<(), Error> {
-        let request_id = self.request_id(self.next_call());
-        let frame = CallRequest { request_id, no_reply: true, ..request }.into_frame();
+        let request = CallRequest { no_reply: true, ..request };
+        let frame = self.call_frame(self.next_call(), request)?;
         self.send(&frame, patience, |_, _| ()).await
     }
 

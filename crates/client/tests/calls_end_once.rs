@@ -278,6 +278,10 @@ async fn what_is_too_large_is_refused_here() {
         }
         other => panic!("{other}"),
     }
+    match caller.call(&"x".repeat(70_000), "").await.unwrap_err() {
+        Error::TooLarge { length, limit: 65_536 } => assert!(length > 70_000),
+        other => panic!("{other}"),
+    }
     let fits = limit - 1000;
     assert_eq!(caller.call("/large", fits.to_string()).await.unwrap().len(), fits);
     router.stop().await;

@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use prost::Message as _;
 
 use crate::messages::Packet;
-use crate::wire::{Records, Value, WireError, read_varint, varint_len};
+use crate::wire::{MAX_PLAIN, Records, Value, WireError, read_varint, varint_len};
 
 /// Default limit of a frame's body, in bytes: 64 MiB.
 pub const DEFAULT_MAX_FRAME: usize = 64 << 20;
@@ -135,6 +135,12 @@ impl MessageKind {
         self as u32
     }
 
+    /// Whether it carries bytes of users, which may be many.
+    fn has_payload(self) -> bool {
+        use MessageKind::{BroadcastRequest, CallReply, CallRequest};
+        matches!(self, CallRequest | CallReply | BroadcastRequest)
+    }
+
     /// The type number in a classic header; `Hello` has none.
     pub fn classic_type(self) -> Option<i32> {
         (self != MessageKind::Hello).then(|| self as i32 - 2)
@@ -185,9 +191,6 @@ pub enum Violation {
     /// A `Hello` whose instance id is longer than any real one. In bytes.
     #[error("the Hello's instance id has {0} bytes; 16 are usual")]
     InstanceIdTooLong(usize),
-    /// A call whose request id is too long even to be repeated in a refusal. In bytes.
-    #[error("a call has a request id of {0} bytes")]
-    RequestIdTooLong(usize),
 }
 
 impl Violation {
@@ -206,7 +209,6 @@ impl Violation {
             Violation::WrongDirection(_) => "wrong direction",
             Violation::SecondHello => "second hello",
             Violation::InstanceIdTooLong(_) => "instance id too long",
-            Violation::RequestIdTooLong(_) => "request id far too long",
         }
     }
 }
@@ -292,7 +294,13 @@ impl Frame {
             Body::Whole(bytes) => bytes.clone(),
             spliced => spliced.clone().into_bytes(),
         };
-        Records::check_count(&body).map_err(|error| Violation::malformed(M::KIND, error))?;
+        let check = || {
+            if !M::KIND.has_payload() && body.len() > MAX_PLAIN {
+                return Err(WireError::TooLong);
+            }
+            Records::check_count(&body)
+        };
+        check().map_err(|error| Violation::malformed(M::KIND, error))?;
         M::decode(body).map_err(|error| Violation::Malformed {
             kind: M::KIND.name(),
             error: Cow::Owned(error.to_string()),

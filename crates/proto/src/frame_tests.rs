@@ -325,3 +325,29 @@ fn a_message_of_very_many_fields_is_refused() {
     refused(packet(&[40_000, 40_000]));
     refused(packet(&vec![0; 65_537]));
 }
+
+// Rule FR-12: nor what is too long to be looked at; payloads are not looked at.
+#[test]
+fn a_message_of_very_much_text_is_refused() {
+    use messages::Message as _;
+    let text = |length| "x".repeat(length);
+    let call = |address, caller, data| {
+        let request = messages::CallRequest {
+            address: text(address),
+            caller: text(caller),
+            data: vec![0; data].into(),
+            ..Default::default()
+        };
+        crate::head::CallHead::read(&request.to_frame().body.into_bytes()).map(drop)
+    };
+    call(40_000, 25_536, 1 << 20).unwrap();
+    let error = call(40_000, 25_537, 0).unwrap_err().to_string();
+    assert!(error.contains("65536 bytes of text"), "{error}");
+    let register = |length| {
+        let request = messages::RegisterRequest { service_id: text(length) };
+        request.to_frame().decode::<messages::RegisterRequest>().map(drop)
+    };
+    register(262_000).unwrap();
+    let error = register(263_000).unwrap_err().to_string();
+    assert!(error.contains("262144 bytes"), "{error}");
+}

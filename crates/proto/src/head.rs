@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::frame::{Body, MessageKind, Violation};
 use crate::messages::CallReplyType;
-use crate::wire::{Record, Records, WireError, varint_len, write_varint};
+use crate::wire::{MAX_TEXT, Record, Records, WireError, varint_len, write_varint};
 
 /// A string field, and where its record stands in the message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,14 +63,16 @@ impl<'a> CallHead<'a> {
     /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
         let mut head = CallHead::default();
-        for_each_record(MessageKind::CallRequest, message, |record| {
+        for_each_record(MessageKind::CallRequest, message, |record, left| {
             let (field, value) = (record.field, record.value);
             match field {
-                1 => head.caller = value.text(field)?,
-                2 => head.address = value.text(field)?,
+                1 => head.caller = value.text(field, left)?,
+                2 => head.address = value.text(field, left)?,
                 Self::REQUEST_ID => {
-                    head.request_id =
-                        Field { text: value.text(field)?, place: Some(record.start..record.end) }
+                    head.request_id = Field {
+                        text: value.text(field, left)?,
+                        place: Some(record.start..record.end),
+                    }
                 }
                 4 => drop(value.bytes(field)?),
                 5 => head.no_reply = value.varint(field)? != 0,
@@ -97,12 +99,14 @@ impl<'a> ReplyHead<'a> {
     /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
         let mut head = ReplyHead { last: true, ..ReplyHead::default() };
-        for_each_record(MessageKind::CallReply, message, |record| {
+        for_each_record(MessageKind::CallReply, message, |record, left| {
             let (field, value) = (record.field, record.value);
             match field {
                 Self::REQUEST_ID => {
-                    head.request_id =
-                        Field { text: value.text(field)?, place: Some(record.start..record.end) }
+                    head.request_id = Field {
+                        text: value.text(field, left)?,
+                        place: Some(record.start..record.end),
+                    }
                 }
                 2 => drop(value.varint(field)?),
                 // An enum is 32 bits wide; decoders drop what is above.
@@ -132,12 +136,12 @@ impl<'a> BroadcastHead<'a> {
     /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
         let mut head = BroadcastHead::default();
-        for_each_record(MessageKind::BroadcastRequest, message, |record| {
+        for_each_record(MessageKind::BroadcastRequest, message, |record, left| {
             let (field, value) = (record.field, record.value);
             match field {
-                1 => head.caller = value.text(field)?,
+                1 => head.caller = value.text(field, left)?,
                 2 => drop(value.bytes(field)?),
-                3 => head.topic = value.text(field)?,
+                3 => head.topic = value.text(field, left)?,
                 Self::MISSED => {
                     value.varint(field)?;
                     head.says_missed = true;
@@ -161,16 +165,17 @@ impl<'a> BroadcastHead<'a> {
     }
 }
 
-/// Hands each record of an encoded message to `take`.
+/// Hands each record of an encoded message to `take`, and how much text may yet come.
 fn for_each_record<'a>(
     kind: MessageKind,
     message: &'a [u8],
-    mut take: impl FnMut(Record<'a>) -> Result<(), WireError>,
+    mut take: impl FnMut(Record<'a>, &mut usize) -> Result<(), WireError>,
 ) -> Result<(), Violation> {
     let mut records = Records::new(message);
+    let mut left = MAX_TEXT;
     let mut read = || {
         while let Some(record) = records.next()? {
-            take(record)?;
+            take(record, &mut left)?;
         }
         Ok(())
     };

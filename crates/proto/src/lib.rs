@@ -30,3 +30,4 @@ pub use frame::{Body, Frame, FrameDecoder, Framing, MessageKind, Violation};
 pub use name::{NameError, ServiceId, Topic};
 pub use prefix_map::PrefixMap;
 pub use topic_map::{TopicId, TopicMap};
+pub use wire::MAX_TEXT;

@@ -13,6 +13,13 @@ const RECURSION_LIMIT: u32 = 99;
 /// router that reads for everybody does not (FR-11).
 pub(crate) const MAX_FIELDS: usize = 65_536;
 
+/// How much text a message with a payload may have in all, in bytes: its names, ids and caller. To look at them
+/// takes time (rule FR-12).
+pub const MAX_TEXT: usize = 64 << 10;
+
+/// How long a message without a payload may be, in bytes, for the same reason.
+pub(crate) const MAX_PLAIN: usize = 256 << 10;
+
 /// Why a message is not valid protobuf, or not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WireError {
@@ -34,6 +41,12 @@ pub(crate) enum WireError {
     /// More fields than [`MAX_FIELDS`].
     #[error("it has more than {MAX_FIELDS} fields")]
     TooManyFields,
+    /// More text than [`MAX_TEXT`].
+    #[error("it has more than {MAX_TEXT} bytes of text")]
+    TooMuchText,
+    /// A message without a payload that is longer than [`MAX_PLAIN`].
+    #[error("it has more than {MAX_PLAIN} bytes")]
+    TooLong,
     /// A group that ends without having begun, or is nested too deep.
     #[error("it contains an invalid group")]
     InvalidGroup,
@@ -66,9 +79,11 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as text, which `string` fields want.
-    pub(crate) fn text(self, field: u32) -> Result<&'a str, WireError> {
-        std::str::from_utf8(self.bytes(field)?).map_err(|_| WireError::NotUtf8(field))
+    /// The value as text, which `string` fields want; `left` is how much the message may have yet.
+    pub(crate) fn text(self, field: u32, left: &mut usize) -> Result<&'a str, WireError> {
+        let bytes = self.bytes(field)?;
+        *left = left.checked_sub(bytes.len()).ok_or(WireError::TooMuchText)?;
+        std::str::from_utf8(bytes).map_err(|_| WireError::NotUtf8(field))
     }
 }
 
