@@ -151,3 +151,19 @@ fn what_is_left_of_many_frames_keeps_no_more_than_itself() {
     // Copied together into one piece, not seventeen slices of the chunks they came from.
     assert_eq!(pieces.len(), 1);
 }
+
+// Rule LI-2: frames that have to wait long do not keep alive what they were cut from, where others have been.
+#[test]
+fn a_long_queue_keeps_no_more_than_its_frames() {
+    let mut outbox = Outbox::default();
+    let mut push = |body: Bytes| {
+        let frame = Frame::new(MessageKind::CallReply, body);
+        outbox.push(Framing::Classic, &frame, (), usize::MAX).unwrap();
+    };
+    push(vec![7; BACKLOG + 1].into());
+    for _ in 0..10 {
+        let read = Bytes::from(vec![7; 128 << 10]);
+        push(read.slice(1000..21_000));
+        assert!(read.is_unique(), "it was copied");
+    }
+}

@@ -3,7 +3,7 @@ use std::time::Duration;
 use gsb_bus::Limits;
 use gsb_net::{Inbox, Stream};
 use gsb_proto::FrameDecoder;
-use gsb_proto::messages::{Message, Ping};
+use gsb_proto::messages::{BroadcastRequest, Message, Ping, SubscribeRequest};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
@@ -57,4 +57,23 @@ async fn a_stopping_router_takes_nobody_in() {
     let (near, _far) = UnixStream::pair().unwrap();
     let late = Arc::new(Link::with_tickets(Stream::Unix(near)));
     assert!(shared.connect(Identity::Unknown, late).is_none());
+}
+
+// Whatever they cost: who sends many broadcasts to somebody with very many subscriptions does not keep the
+// others from the state for all of them together.
+#[tokio::test]
+async fn a_batch_that_takes_long_is_interrupted() {
+    let shared = shared();
+    let (subscriber, ..) = connect(&shared);
+    for number in 0..60_000 {
+        let topic = format!("{number}/b/c");
+        receive(&shared, subscriber, Framing::Packet, SubscribeRequest { topic }.to_frame());
+    }
+    let (sender, _link, _far) = connect(&shared);
+    let event = BroadcastRequest { topic: "*/*/nobody".into(), ..Default::default() }.to_frame();
+    let mut frames: VecDeque<_> = std::iter::repeat_n(event, 64).collect();
+    let all = frames.len();
+    let wait =
+        shared.receive(sender, Some(Framing::Packet), &mut frames, &mut Afterwards::default());
+    assert!(wait.is_none() && (1..all).contains(&frames.len()), "{} are left", frames.len());
 }
