@@ -188,7 +188,7 @@ async fn broadcasts_between_the_framings() {
     }
     let caller = "classic-caller".to_owned();
     let data = b"from classic".to_vec();
-    classic.send(BroadcastRequest { caller, data, topic: topic(), missed: 0 }).await;
+    classic.send(BroadcastRequest { caller, data, topic: topic() }).await;
     match classic.receive().await {
         GsbMessage::BroadcastReply(reply) => {
             assert_eq!(reply.code, BroadcastReplyCode::BroadcastOk as i32);

@@ -351,3 +351,15 @@ fn a_message_of_very_much_text_is_refused() {
     let error = register(263_000).unwrap_err().to_string();
     assert!(error.contains("262144 bytes"), "{error}");
 }
+
+// Rule FR-11: what a router passes on, whatever it had to add, is not too much for whoever gets it.
+#[test]
+fn what_a_router_adds_is_not_too_much() {
+    let message = Bytes::from(many_fields(65_536));
+    crate::head::BroadcastHead::read(&message).unwrap();
+    let body = crate::head::BroadcastHead::with_missed(&message, 1);
+    let frame = Frame { kind: MessageKind::BroadcastRequest, body };
+    frame.decode::<messages::BroadcastRequest>().unwrap();
+    let body = crate::head::CallHead::read(&message).unwrap().with_request_id(&message, "x");
+    Frame { kind: MessageKind::CallRequest, body }.decode::<messages::CallRequest>().unwrap();
+}

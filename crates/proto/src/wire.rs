@@ -13,6 +13,9 @@ const RECURSION_LIMIT: u32 = 99;
 /// router that reads for everybody does not (FR-11).
 pub(crate) const MAX_FIELDS: usize = 65_536;
 
+/// How many fields a router may add to a message that it passes on: a request id, or what was missed.
+pub(crate) const ADDED_FIELDS: usize = 8;
+
 /// How much text a message with a payload may have in all, in bytes: its names, ids and caller. To look at them
 /// takes time (rule FR-12).
 pub const MAX_TEXT: usize = 64 << 10;
@@ -109,14 +112,14 @@ impl<'a> Records<'a> {
         Records { message, position: 0, left: MAX_FIELDS }
     }
 
-    /// Whether a message has no more fields than it may have, for whoever has others read it. One that is
-    /// not valid in another way is left to them.
-    pub(crate) fn check_count(message: &[u8]) -> Result<(), WireError> {
+    /// Whether a message has no more fields than `most`, for whoever has others read it. One that is not valid
+    /// in another way is left to them.
+    pub(crate) fn check_count(message: &[u8], most: usize) -> Result<(), WireError> {
         // Each field takes two bytes at least.
         if message.len() < 2 * MAX_FIELDS {
             return Ok(());
         }
-        Self::count(message, &mut { MAX_FIELDS }, |_, _| Ok(()))
+        Self::count(message, &mut { most }, |_, _| Ok(()))
     }
 
     /// [`Records::check_count`] for a message of messages: their fields count together.

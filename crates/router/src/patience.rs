@@ -31,7 +31,7 @@ impl Begun {
     /// Whether it is this call, and not a stride further.
     fn is_still(&self, call: QueuedCall, stride: usize) -> bool {
         let taken = self.call.left.checked_sub(call.left);
-        self.call.is(call) && taken.is_some_and(|taken| taken < stride)
+        self.call.is(call) && taken.is_some_and(|taken| taken < stride.max(1))
     }
 }
 
@@ -154,7 +154,7 @@ impl Patience {
             self.arm(since + frame);
         }
         // What is queued is looked through, which may be much.
-        let pause = stall / LOOKS;
+        let pause = stall.min(write) / LOOKS;
         if let Some(looked) = self.looked.filter(|looked| now < *looked + pause) {
             self.arm(looked + pause);
             return Ok(());
