@@ -201,7 +201,7 @@ fn request_id(input: &mut Unstructured<'_>) -> Result<String> {
     Ok(match form {
         0..=149 => (form % 4).to_string(),
         150..=249 => input::text(input)?.to_owned(),
-        // Around the longest that is allowed, and the longest that is refused.
+        // Around the longest that is allowed, and the most text that is read.
         250..=254 => "i".repeat(900 + usize::from(input.arbitrary::<u8>()?)),
         _ => "i".repeat(65_400 + usize::from(input.arbitrary::<u8>()?)),
     })
@@ -946,8 +946,12 @@ fn decoded(kind: MessageKind, body: &Bytes) -> Option<packet::Packet> {
         MessageKind::Pong => Pong(prost::Message::decode(message).ok()?),
         MessageKind::CallRequest | MessageKind::CallReply | MessageKind::BroadcastRequest => {
             match Packet::decode(packed(kind, body)).ok()?.packet? {
-                // Rule CA-10.
-                CallRequest(call) if call.request_id.len() > 65_536 => return None,
+                // Rule FR-12.
+                CallRequest(call)
+                    if call.request_id.len() + call.address.len() + call.caller.len() > 65_536 =>
+                {
+                    return None;
+                }
                 message => message,
             }
         }
