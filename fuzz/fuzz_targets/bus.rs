@@ -28,6 +28,7 @@ use gsb_proto::messages::{
 use gsb_proto::{Frame, Framing, MessageKind, Topic};
 use libfuzzer_sys::fuzz_target;
 use prost::Message as _;
+use prost::encoding::{DecodeContext, decode_key, decode_varint, encode_varint, skip_field};
 
 /// More would only dilute the collisions.
 const MAX_PEERS: usize = 4;
@@ -82,6 +83,11 @@ enum Act<'a> {
     Call {
         service: u8,
         id: u8,
+        length: u8,
+    },
+    /// An event for a topic that is subscribed.
+    Broadcast {
+        topic: u8,
         length: u8,
     },
     /// A frame with any content.
@@ -140,7 +146,8 @@ impl<'a> Arbitrary<'a> for Op<'a> {
                 let (service, id, length) = input.arbitrary()?;
                 Act::Call { service, id, length }
             }
-            _ => Act::Say(input.arbitrary()?),
+            176..=244 => Act::Say(input.arbitrary()?),
+            _ => Act::Broadcast { topic: input.arbitrary()?, length: input.arbitrary()? },
         };
         Ok(Op::Peer(who, act))
     }
@@ -374,6 +381,14 @@ impl World {
                     let data = vec![7; length.into()].into();
                     let call = CallRequest { address, request_id, data, ..CallRequest::default() };
                     self.receive(peer, call.into_frame());
+                }
+            }
+            Act::Broadcast { topic, length } => {
+                let at = usize::from(topic).checked_rem(self.subscriptions.len()).unwrap_or(0);
+                if let Some((_, topic)) = self.subscriptions.keys().nth(at).cloned() {
+                    let data = vec![7; length.into()].into();
+                    let event = BroadcastRequest { topic, data, ..BroadcastRequest::default() };
+                    self.receive(peer, event.into_frame());
                 }
             }
             Act::Raw(kind, body) => {
@@ -945,15 +960,9 @@ fn decoded(kind: MessageKind, body: &Bytes) -> Option<packet::Packet> {
         MessageKind::Ping => Ping(prost::Message::decode(message).ok()?),
         MessageKind::Pong => Pong(prost::Message::decode(message).ok()?),
         MessageKind::CallRequest | MessageKind::CallReply | MessageKind::BroadcastRequest => {
-            match Packet::decode(packed(kind, body)).ok()?.packet? {
-                // Rule FR-12.
-                CallRequest(call)
-                    if call.request_id.len() + call.address.len() + call.caller.len() > 65_536 =>
-                {
-                    return None;
-                }
-                message => message,
-            }
+            let message = Packet::decode(packed(kind, body)).ok()?.packet?;
+            // Rule FR-12.
+            (text(kind, body) <= 65_536).then_some(message)?
         }
         // Only a router may send these, whatever is in them.
         MessageKind::RegisterReply
@@ -964,10 +973,30 @@ fn decoded(kind: MessageKind, body: &Bytes) -> Option<packet::Packet> {
     })
 }
 
+/// How much text there is in a message that decodes.
+fn text(kind: MessageKind, body: &Bytes) -> usize {
+    let fields: &[u32] = match kind {
+        MessageKind::CallRequest => &[1, 2, 3],
+        MessageKind::CallReply => &[1],
+        _ => &[1, 3],
+    };
+    let mut rest = body.clone();
+    let mut length = 0;
+    while !rest.is_empty() {
+        let (field, wire_type) = decode_key(&mut rest).expect("it decodes");
+        let before = rest.clone();
+        skip_field(wire_type, field, &mut rest, DecodeContext::default()).expect("it decodes");
+        if fields.contains(&field) {
+            length += decode_varint(&mut &before[..]).expect("it decodes") as usize;
+        }
+    }
+    length
+}
+
 /// The field of a `BroadcastRequest` that says how many events were missed.
 fn missed(count: u64) -> Vec<u8> {
     let mut field = vec![0xa0, 0x06];
-    prost::encoding::encode_varint(count, &mut field);
+    encode_varint(count, &mut field);
     field
 }
 
