@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use crate::calls::CallKey;
+use crate::config::LONGEST_TIMEOUT;
 use crate::connections::{ConnId, PerConnection};
 
 /// What a queued frame costs beside its own bytes: about what the queue itself needs for it. In bytes.
@@ -26,9 +27,25 @@ pub(crate) enum Purpose {
     Replies,
     /// Broadcasts to the payer.
     Broadcasts,
+    /// What is left of a call that the payer has begun to take, and did not take in time. At most one, and
+    /// nothing waits for it.
+    Remainder,
 }
 
-const PURPOSES: usize = 4;
+const PURPOSES: usize = 5;
+
+impl Purpose {
+    /// A short name for counting.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Purpose::Answers => "answers",
+            Purpose::Calls => "calls",
+            Purpose::Replies => "replies",
+            Purpose::Broadcasts => "broadcasts",
+            Purpose::Remainder => "remainder",
+        }
+    }
+}
 
 /// What of one connection's waits to be written, anywhere in the router.
 #[derive(Debug)]
@@ -88,11 +105,11 @@ impl Charge {
         self.bytes
     }
 
-    /// From now on it is at the cost of whose room this is, as if it were an answer of the router: whoever
-    /// has paid so far is not to blame any more for what still waits.
+    /// From now on it is at the cost of whose room this is, as the remainder of a call that it did not take
+    /// in time: whoever has paid so far is not to blame any more for what still waits.
     pub fn pass_to(&mut self, room: &Room) {
         self.account.release(self.purpose, self.bytes);
-        (self.account, self.purpose, self.call) = (room.0.clone(), Purpose::Answers, None);
+        (self.account, self.purpose, self.call) = (room.0.clone(), Purpose::Remainder, None);
         self.account.used[self.purpose as usize].fetch_add(self.bytes, Ordering::SeqCst);
     }
 
@@ -156,6 +173,18 @@ struct Full {
     /// How many bytes were ever freed at that time.
     freed: u64,
     stalled: bool,
+    /// Who has waited first, and so is first to have room.
+    first: Option<ConnId>,
+}
+
+/// Somebody who has a frame for a connection that pays for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender {
+    pub(crate) id: ConnId,
+    /// How long it waits for one that reads nothing.
+    pub(crate) patience: Duration,
+    /// When it has waited for too long in any case, if it waits already.
+    pub(crate) until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -188,7 +217,7 @@ impl Budgets {
             used: Default::default(),
             awaited: AtomicBool::new(false),
             room: Notify::new(),
-            low: self.limit / 2,
+            low: self.low(),
         };
         self.count += 1;
         *self.budgets.entry(connection) = Some(Budget {
@@ -217,9 +246,14 @@ impl Budgets {
         self.count
     }
 
-    /// Whether a frame with a body of so many bytes may be queued at the cost of `payer`. One larger than the limit may when nothing else
-    /// is. Once one may not, no other may before half of the limit is free again, so that whoever waits is
-    /// not overtaken for ever by those who need less.
+    /// See [`Account::low`].
+    fn low(&self) -> usize {
+        (self.limit / 2).max(1)
+    }
+
+    /// Whether a frame with a body of so many bytes may be queued at the cost of `payer`. One larger than
+    /// the limit may when nothing else is. Once one may not, no other may before it, so that whoever waits
+    /// is not overtaken by those who need less; and not before half of the limit is free again.
     ///
     /// A payer of whose budget not even half is freed within the stall timeout has stalled, until it is.
     pub(crate) fn admit(
@@ -229,23 +263,35 @@ impl Budgets {
         body: usize,
         now: Instant,
     ) -> Admission {
-        self.admit_bytes(payer, purpose, body + FRAME_COST, self.stall_timeout, now)
+        self.admit_bytes(payer, purpose, body + FRAME_COST, None, now)
     }
 
-    /// [`admit`](Budgets::admit) for a reply whose sender waits for this long at most.
+    /// [`admit`](Budgets::admit) for a reply.
     pub(crate) fn admit_reply(
         &mut self,
         payer: ConnId,
         body: usize,
-        patience: Duration,
+        sender: Sender,
         now: Instant,
     ) -> Admission {
-        self.admit_bytes(payer, Purpose::Replies, body + FRAME_COST, patience, now)
+        self.admit_bytes(payer, Purpose::Replies, body + FRAME_COST, Some(sender), now)
     }
 
     /// Whether the router may say something to `payer` if it has to.
     pub(crate) fn admit_answer(&mut self, payer: ConnId, now: Instant) -> Admission {
-        self.admit_bytes(payer, Purpose::Answers, 0, self.stall_timeout, now)
+        self.admit_bytes(payer, Purpose::Answers, 0, None, now)
+    }
+
+    /// How long a reply with a body of so many bytes may wait that begins to: the stall timeout, or what a
+    /// caller needs to make room for it that reads just fast enough not to stall.
+    pub(crate) fn longest_wait(&self, payer: ConnId, body: usize) -> Duration {
+        let budget = self.budgets.get(payer).and_then(Option::as_ref);
+        let used = budget.map_or(0, |budget| budget.account.used(Purpose::Replies));
+        // What does not fit into the limit is let in when nothing else is queued.
+        let room = self.limit.saturating_sub(body + FRAME_COST).min(self.low());
+        let halves = used.saturating_sub(room).div_ceil(self.low()).max(1);
+        let halves = u32::try_from(halves).unwrap_or(u32::MAX);
+        self.stall_timeout.saturating_mul(halves).min(LONGEST_TIMEOUT)
     }
 
     fn admit_bytes(
@@ -253,10 +299,10 @@ impl Budgets {
         payer: ConnId,
         purpose: Purpose,
         bytes: usize,
-        patience: Duration,
+        sender: Option<Sender>,
         now: Instant,
     ) -> Admission {
-        let (limit, stall_timeout) = (self.limit, self.stall_timeout);
+        let (limit, low, stall_timeout) = (self.limit, self.low(), self.stall_timeout);
         // Nobody sends to a connection that is gone.
         let Some(budget) =
             self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer)
@@ -264,29 +310,50 @@ impl Budgets {
             return Admission::Yes;
         };
         let used = budget.account.used(purpose);
-        let fits = used == 0 || used + bytes <= limit;
+        let fits = used == 0 || used.saturating_add(bytes) <= limit;
         let freed = budget.charged[purpose as usize].saturating_sub(used as u64);
         let full = &mut budget.full[purpose as usize];
-        match full {
-            None if fits => return Admission::Yes,
-            Some(_) if fits && used <= budget.account.low => {
-                *full = None;
-                return Admission::Yes;
+        let id = sender.map(|sender| sender.id);
+        if fits && full.is_none_or(|full| used <= low && (full.first.is_none() || full.first == id))
+        {
+            if full.take().is_some() {
+                // For those who come after it.
+                budget.account.room.notify_waiters();
             }
-            None => *full = Some(Full { since: now, freed, stalled: false }),
-            Some(full) if freed >= full.freed + budget.account.low as u64 => {
-                *full = Full { since: now, freed, stalled: false };
-            }
-            Some(_) => {}
+            return Admission::Yes;
         }
-        let full = full.get_or_insert(Full { since: now, freed, stalled: false });
-        let deadline = full.since + patience;
+        let anew = Full { since: now, freed, stalled: false, first: None };
+        let full = full.get_or_insert(anew);
+        if freed >= full.freed + low as u64 {
+            *full = Full { first: full.first, ..anew };
+        }
+        let (patience, until) =
+            sender.map_or((stall_timeout, None), |sender| (sender.patience, sender.until));
+        // Who reads as fast as one must has no less time for it because somebody is impatient.
+        let progress = stall_timeout.mul_f64((freed - full.freed) as f64 / low as f64);
+        let deadline = full.since + stall_timeout.min(patience.saturating_add(progress));
+        let deadline = until.map_or(deadline, |until| deadline.min(until));
         full.stalled |= now >= full.since + stall_timeout;
         budget.account.awaited.store(true, Ordering::SeqCst);
         let room = Room(budget.account.clone());
-        match full.stalled || now >= deadline {
-            true => Admission::Stalled(room),
-            false => Admission::Wait(room, deadline),
+        if full.stalled || now >= deadline {
+            return Admission::Stalled(room);
+        }
+        full.first = full.first.or(id);
+        Admission::Wait(room, deadline)
+    }
+
+    /// Whoever has waited to reply to `payer` does not any more, and perhaps was not let in.
+    pub(crate) fn stop_waiting(&mut self, payer: ConnId, sender: ConnId) {
+        let budget = self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer);
+        let Some(Budget { account, full, .. }) = budget else {
+            return;
+        };
+        if let Some(full) = &mut full[Purpose::Replies as usize]
+            && full.first == Some(sender)
+        {
+            full.first = None;
+            account.room.notify_waiters();
         }
     }
 

@@ -11,7 +11,7 @@ use gsb_proto::messages::{
 };
 use gsb_proto::{Body, Frame, Framing, MessageKind, Topic, Violation};
 
-use crate::budgets::{Admission, Budgets, Purpose, Room};
+use crate::budgets::{Admission, Budgets, Purpose, Room, Sender};
 use crate::calls::{CallKey, Calls, Forsaken, RequestId};
 use crate::config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
 use crate::connections::{ConnId, Connections, Identity};
@@ -23,6 +23,7 @@ use crate::refusal::{Refusal, quoted};
 use crate::services::Services;
 use crate::subscriptions::Subscriptions;
 use crate::trouble::Dropped;
+use crate::waiting::{ForCaller, Waiting};
 
 /// So much is done at once for a connection that ends; the rest while others have their turns.
 const AT_ONCE: usize = 1024;
@@ -64,8 +65,7 @@ pub struct Wait {
 /// Why a frame was not handled.
 enum Unhandled {
     Violation(Violation),
-    /// With the budget that is used up.
-    Wait(Wait, &'static str),
+    Wait(Wait, Waiting),
 }
 
 impl From<Violation> for Unhandled {
@@ -146,23 +146,34 @@ impl Bus {
         let Some(connection) = self.connections.get_mut(from) else {
             return Ok(());
         };
-        let has_waited = std::mem::take(&mut connection.is_waiting);
-        if has_waited {
+        let waited = connection.waiting.take();
+        if waited.is_some() {
             // It was not its silence.
             self.liveness.heard(from, now);
         }
-        match self.handle(from, frame, has_waited, now, effects) {
+        let waited_for = waited.and_then(|waited| waited.for_caller());
+        let handled = self.handle(from, frame, waited_for, now, effects);
+        let waiting = match &handled {
+            Err(Unhandled::Wait(_, waiting)) => Some(*waiting),
+            Ok(()) | Err(Unhandled::Violation(_)) => None,
+        };
+        if let Some(ForCaller { caller, .. }) = waited_for
+            && waiting.and_then(|waiting| waiting.for_caller()).is_none()
+        {
+            self.budgets.stop_waiting(caller, from);
+        }
+        match handled {
             Ok(()) => Ok(()),
             Err(Unhandled::Violation(violation)) => {
                 self.close(from, violation.into(), effects);
                 Ok(())
             }
-            Err(Unhandled::Wait(wait, budget)) => {
-                if !has_waited {
-                    *self.counters.pauses.entry(budget).or_default() += 1;
+            Err(Unhandled::Wait(wait, waiting)) => {
+                if waited.is_none() {
+                    *self.counters.pauses.entry(waiting.purpose().name()).or_default() += 1;
                 }
                 if let Some(connection) = self.connections.get_mut(from) {
-                    connection.is_waiting = true;
+                    connection.waiting = Some(waiting);
                 }
                 Err(wait)
             }
@@ -186,9 +197,12 @@ impl Bus {
             return;
         };
         // What the service was sent a part of, it may still answer.
-        let waiting = if is_begun { self.calls.give_up(key) } else { self.calls.take_back(key) };
+        let (waiting, refusal) = match is_begun {
+            true => (self.calls.give_up(key), Refusal::ServiceSlow { timeout }),
+            false => (self.calls.take_back(key), Refusal::ServiceStalled { timeout }),
+        };
         if let Some(waiting) = waiting {
-            self.end_call(waiting, service, Refusal::ServiceStalled { timeout }, effects);
+            self.end_call(waiting, service, refusal, effects);
         }
     }
 
@@ -210,8 +224,12 @@ impl Bus {
     /// answered, its own calls are forgotten. Does nothing if the connection has ended before. If there is
     /// very much to do, the rest is left to [`sweep`](Bus::sweep), which is to be called until nothing is left.
     pub fn close(&mut self, connection: ConnId, reason: CloseReason, effects: &mut Vec<Effect>) {
+        let waiting = self.connections.get(connection).and_then(|connection| connection.waiting);
         if !self.connections.remove(connection) {
             return;
+        }
+        if let Some(ForCaller { caller, .. }) = waiting.and_then(|waiting| waiting.for_caller()) {
+            self.budgets.stop_waiting(caller, connection);
         }
         *self.counters.closes.entry(reason.reason()).or_default() += 1;
         self.instances.remove_connection(connection);
@@ -253,7 +271,7 @@ impl Bus {
             // A connection whose framing is unknown has no form for a Ping.
             let may_ping = |id| connections.get(id).is_some_and(|c| c.framing.is_some());
             // Nothing is heard of one that nothing is read from.
-            let is_excused = |id| connections.get(id).is_some_and(|c| c.is_waiting);
+            let is_excused = |id| connections.get(id).is_some_and(|c| c.waiting.is_some());
             match self.liveness.next_due(now, may_ping, is_excused) {
                 None => return,
                 Some(Due::Ping(to)) => self.answer(to, Ping {}.to_frame(), effects),
@@ -287,7 +305,7 @@ impl Bus {
         &mut self,
         from: ConnId,
         frame: Frame,
-        has_waited: bool,
+        waited: Option<ForCaller>,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Unhandled> {
@@ -295,7 +313,7 @@ impl Bus {
         if let Admission::Wait(room, _) | Admission::Stalled(room) =
             self.budgets.admit_answer(from, now)
         {
-            return Err(Unhandled::Wait(Wait { frame, room, until: None }, "answers"));
+            return Err(Unhandled::Wait(Wait { frame, room, until: None }, Waiting::Answers));
         }
         match frame.kind {
             MessageKind::Hello => self.hello(from, &frame.decode()?, effects)?,
@@ -337,7 +355,7 @@ impl Bus {
                 if let Admission::Wait(room, _) | Admission::Stalled(room) =
                     self.budgets.admit(from, Purpose::Calls, frame.body.len(), now)
                 {
-                    return Err(Unhandled::Wait(Wait { frame, room, until: None }, "calls"));
+                    return Err(Unhandled::Wait(Wait { frame, room, until: None }, Waiting::Calls));
                 }
                 let message = frame.body.into_bytes();
                 let head = CallHead::read(&message)?;
@@ -346,7 +364,7 @@ impl Bus {
             MessageKind::CallReply => {
                 let message = frame.body.into_bytes();
                 let head = ReplyHead::read(&message)?;
-                self.reply(from, &message, &head, has_waited, now, effects)?;
+                self.reply(from, &message, &head, waited, now, effects)?;
             }
             MessageKind::BroadcastRequest => {
                 let message = frame.body.into_bytes();
@@ -477,44 +495,21 @@ impl Bus {
         from: ConnId,
         message: &Bytes,
         head: &ReplyHead<'_>,
-        has_waited: bool,
+        waited: Option<ForCaller>,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Unhandled> {
-        let Some(key) = self.calls.served(from, head.request_id.text) else {
-            self.dropped(from, Dropped::StrayReply, effects);
-            return Ok(());
-        };
-        let caller = self.calls.caller(key);
-        if caller.is_some_and(|caller| self.connections.get(caller).is_none()) {
-            // Not come to yet since its caller has gone.
-            self.calls.give_up(key);
-        } else if let Some(caller) = caller {
-            let service = self.connections.get_mut(from);
-            let patience = service.map(|service| service.patience(self.stall_timeout, now));
-            let patience = patience.unwrap_or_default();
-            match self.budgets.admit_reply(caller, message.len(), patience, now) {
-                Admission::Yes => {}
-                Admission::Wait(room, until) => {
-                    let frame = Frame::new(MessageKind::CallReply, message.clone());
-                    let until = Some(until);
-                    return Err(Unhandled::Wait(Wait { frame, room, until }, "replies"));
-                }
-                Admission::Stalled(_) => {
-                    if let Some(service) = self.connections.get_mut(from).filter(|_| has_waited) {
-                        service.waited(now);
-                    }
-                    if let Some(waiting) = self.calls.give_up(key) {
-                        let refusal = Refusal::CallerStalled {
-                            limit: self.limits.queued_bytes,
-                            timeout: patience,
-                        };
-                        self.end_call(waiting, caller, refusal, effects);
-                    }
-                }
-            }
+        let key = self.calls.served(from, head.request_id.text);
+        if let Some(key) = key {
+            self.admit_reply(from, key, message, waited, now, effects)?;
         }
-        let Some(forward) = self.calls.reply(key, head.last) else {
+        let Some(forward) = key.and_then(|key| self.calls.reply(key, head.last)) else {
+            if let Some(ForCaller { since, .. }) = waited
+                && let Some(service) = self.connections.get_mut(from)
+            {
+                let time = now.saturating_duration_since(since);
+                service.in_vain.add(time, self.stall_timeout, now);
+            }
             self.dropped(from, Dropped::StrayReply, effects);
             return Ok(());
         };
@@ -525,6 +520,53 @@ impl Bus {
         };
         let frame = Frame { kind: MessageKind::CallReply, body };
         self.send(forward.caller, frame, (forward.caller, Purpose::Replies), None, effects);
+        Ok(())
+    }
+
+    /// Makes a reply wait if there is no room for it, or ends its call if it has for too long.
+    fn admit_reply(
+        &mut self,
+        from: ConnId,
+        key: CallKey,
+        message: &Bytes,
+        waited: Option<ForCaller>,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Unhandled> {
+        let (Some(caller), Some(service)) = (self.calls.caller(key), self.connections.get(from))
+        else {
+            return Ok(());
+        };
+        if self.connections.get(caller).is_none() {
+            // Not come to yet since its caller has gone.
+            self.calls.give_up(key);
+            return Ok(());
+        }
+        let patience = match waited {
+            Some(waited) => waited.patience,
+            None => service.in_vain.patience(self.stall_timeout, now),
+        };
+        let until = waited.map(|waited| waited.until);
+        let sender = Sender { id: from, patience, until };
+        match self.budgets.admit_reply(caller, message.len(), sender, now) {
+            Admission::Yes => {}
+            Admission::Wait(room, until) => {
+                let frame = Frame::new(MessageKind::CallReply, message.clone());
+                let wait = Wait { frame, room, until: Some(until) };
+                let waiting = waited.unwrap_or_else(|| {
+                    let longest = self.budgets.longest_wait(caller, message.len());
+                    ForCaller { caller, since: now, patience, until: now + longest }
+                });
+                return Err(Unhandled::Wait(wait, Waiting::Caller(waiting)));
+            }
+            Admission::Stalled(_) => {
+                if let Some(waiting) = self.calls.give_up(key) {
+                    let limit = self.limits.queued_bytes;
+                    let refusal = Refusal::CallerStalled { limit, timeout: patience };
+                    self.end_call(waiting, caller, refusal, effects);
+                }
+            }
+        }
         Ok(())
     }
 

@@ -1,14 +1,11 @@
 //! Who is connected.
 
-use std::fmt;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
-
 use gsb_proto::Framing;
 use slab::Slab;
+use std::fmt;
+use std::net::IpAddr;
 
-/// After so many stall timeouts it is forgotten that a connection has waited in vain.
-const FORGET: u32 = 10;
+use crate::waiting::{InVain, Waiting};
 
 /// Names a connection of a [`Bus`](crate::Bus), now and in no other life of the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,35 +62,13 @@ pub(crate) struct Connection {
     pub(crate) identity: Identity,
     pub(crate) framing: Option<Framing>,
     pub(crate) hello_seen: bool,
-    /// Whether a frame of it has to wait, and so nothing is read from it.
-    pub(crate) is_waiting: bool,
+    /// What a frame of it has to wait for, if one has; nothing is read from it then.
+    pub(crate) waiting: Option<Waiting>,
     /// Whether it does not want its own broadcasts.
     pub(crate) no_echo: bool,
     /// How many broadcasts to it were dropped since the last one that was not.
     pub(crate) missed: u64,
-    /// How often it has waited for a caller in vain, lately.
-    pub(crate) waits: u32,
-    /// When it did last.
-    pub(crate) waited: Option<Instant>,
-}
-
-impl Connection {
-    /// How long it is let wait for a caller that does not read. The more have made it wait in vain, the
-    /// less: all together cost those who call it about two stall timeouts, and not one for each.
-    pub(crate) fn patience(&mut self, stall_timeout: Duration, now: Instant) -> Duration {
-        let long = stall_timeout.saturating_mul(FORGET);
-        let is_over = |waited| now.saturating_duration_since(waited) >= long;
-        if self.waited.is_none_or(is_over) {
-            self.waits = 0;
-        }
-        stall_timeout / 2u32.saturating_pow(self.waits)
-    }
-
-    /// It has waited for a caller in vain.
-    pub(crate) fn waited(&mut self, now: Instant) {
-        self.waits = self.waits.saturating_add(1);
-        self.waited = Some(now);
-    }
+    pub(crate) in_vain: InVain,
 }
 
 /// The live connections.
@@ -113,11 +88,10 @@ impl Connections {
             identity,
             framing: None,
             hello_seen: false,
-            is_waiting: false,
+            waiting: None,
             no_echo: false,
             missed: 0,
-            waits: 0,
-            waited: None,
+            in_vain: InVain::default(),
         });
         id
     }

@@ -21,6 +21,7 @@ mod refusal;
 mod services;
 mod subscriptions;
 mod trouble;
+mod waiting;
 
 pub use budgets::{Charge, Room};
 pub use bus::{Bus, Wait};

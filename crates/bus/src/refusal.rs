@@ -41,13 +41,19 @@ pub(crate) enum Refusal {
     #[error("this connection has {limit} open calls, which is the limit (--max-open-calls)")]
     TooManyCalls { limit: usize },
     #[error(
-        "the service took nothing for {} and so has not taken this call: it does not read \
-         (--stall-timeout)", seconds(*.timeout)
+        "the service has not taken this call within {}: it does not read, or too slowly (--stall-timeout)",
+        seconds(*.timeout)
     )]
     ServiceStalled { timeout: Duration },
     #[error(
-        "this connection did not read the replies to its calls: {limit} bytes of them wait, which is the \
-         limit (--queue-limit), and hardly any were taken for {} (--stall-timeout)", seconds(*.timeout)
+        "the service has taken a part of this call, but hardly more within {} (--stall-timeout)",
+        seconds(*.timeout)
+    )]
+    ServiceSlow { timeout: Duration },
+    #[error(
+        "this connection does not read the replies to its calls, or too slowly: {limit} bytes of them may \
+         wait (--queue-limit), and there was no room for another within {} (--stall-timeout)",
+        seconds(*.timeout)
     )]
     CallerStalled { limit: usize, timeout: Duration },
     #[error("the router stops and takes no more calls")]
@@ -85,7 +91,7 @@ impl Refusal {
             Refusal::RequestIdTooLong { .. } => "request id too long",
             Refusal::TooManyCalls { .. } => "too many open calls",
             Refusal::ServiceGone { .. } => "service gone",
-            Refusal::ServiceStalled { .. } => "service stalled",
+            Refusal::ServiceStalled { .. } | Refusal::ServiceSlow { .. } => "service stalled",
             Refusal::CallerStalled { .. } => "caller stalled",
             Refusal::Stopping => "stopping",
             Refusal::Stopped => "stopped",
@@ -100,6 +106,7 @@ impl Refusal {
                 | Refusal::TooManySubscriptions { .. }
                 | Refusal::TooManyCalls { .. }
                 | Refusal::ServiceStalled { .. }
+                | Refusal::ServiceSlow { .. }
                 | Refusal::CallerStalled { .. }
         )
     }
@@ -134,7 +141,7 @@ impl Refusal {
             Refusal::ServiceGone { .. } => {
                 (CallReplyCode::ServiceFailure, CallReplyReason::ReasonServiceGone)
             }
-            Refusal::ServiceStalled { .. } => {
+            Refusal::ServiceStalled { .. } | Refusal::ServiceSlow { .. } => {
                 (CallReplyCode::ServiceFailure, CallReplyReason::ReasonServiceStalled)
             }
             Refusal::CallerStalled { .. } => {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -237,32 +237,88 @@ fn a_slow_caller_does_not_stall() {
     assert_eq!(world.bus.counters().refusals.get("caller stalled"), None);
 }
 
-// Rule LI-5: however many callers do not read, all together they delay a service for two stall timeouts.
+/// Lets a caller that reads nothing hold up a service; how long it did, and what waits then.
+fn hold_up(world: &mut World, service: ConnId, id: &str) -> (ConnId, Wait) {
+    let caller = world.peer();
+    world.deaf.insert(caller);
+    world.send(caller, call("/s", id));
+    let at_service = world.take_call(service).request_id;
+    let reply = || CallReply { data: data(1000), ..partial(&at_service, "") }.to_frame();
+    let (_, wait) = fill(world, service, |_| reply());
+    (caller, wait)
+}
+
+// Rule LI-5: however many callers do not read, all together they delay a service for two stall timeouts, and
+// by a small part of one each.
 #[test]
 fn callers_that_stall_do_not_add_up() {
     let mut world = world();
     let service = world.peer();
     world.register(service, "/s");
     for round in 0..2 {
-        let mut waited = Duration::ZERO;
+        let begin = world.now;
         for number in 0..20 {
-            let caller = world.peer();
-            world.deaf.insert(caller);
-            let id = format!("{round} {number}");
-            world.send(caller, call("/s", &id));
-            let at_service = world.take_call(service).request_id;
-            let reply = || CallReply { data: data(1000), ..partial(&at_service, "") }.to_frame();
-            let begin = world.now;
-            let (_, wait) = fill(&mut world, service, |_| reply());
+            let (_, wait) = hold_up(&mut world, service, &format!("{round} {number}"));
             world.now = wait.until.unwrap();
-            waited += world.now - begin;
             world.send_frame(service, wait.frame);
-            assert!(waited >= STALL, "the first costs a whole one");
+            assert!(world.now - begin >= STALL, "the first costs a whole one");
         }
-        assert!(waited <= 2 * STALL, "{waited:?}");
+        let waited = world.now - begin;
+        assert!(waited <= 2 * STALL + 20 * STALL / 16, "{waited:?}");
         // It is forgotten in the end.
         world.now += 10 * STALL;
     }
+}
+
+// Rule LI-5: a caller that leaves at the last moment has held the service up in vain, too.
+#[test]
+fn callers_that_leave_do_not_add_up() {
+    let mut world = world();
+    let service = world.peer();
+    world.register(service, "/s");
+    let begin = world.now;
+    for number in 0..20 {
+        let (caller, wait) = hold_up(&mut world, service, &number.to_string());
+        world.now = wait.until.unwrap() - Duration::from_millis(1);
+        world.close(caller);
+        world.send_frame(service, wait.frame);
+    }
+    let waited = world.now - begin;
+    assert!(waited <= 2 * STALL + 20 * STALL / 16, "{waited:?}");
+}
+
+// Rule LI-5: a caller that reads is not made to pay for those who do not, however many there were.
+#[test]
+fn a_caller_that_reads_is_waited_for_whoever_does_not() {
+    let mut world = world();
+    let service = world.peer();
+    world.register(service, "/s");
+    for number in 0..40 {
+        let (_, wait) = hold_up(&mut world, service, &format!("deaf {number}"));
+        world.now = wait.until.unwrap();
+        world.send_frame(service, wait.frame);
+    }
+    let (caller, mut wait) = hold_up(&mut world, service, "reads");
+    assert_eq!(wait.until, Some(world.now + STALL / 16));
+    let queued = |world: &World| world.queued.iter().filter(|(to, _)| *to == caller).count();
+    let begin = world.now;
+    let (step, all) = (STALL / 20, queued(&world));
+    // It reads a tenth of what it may have queued in each step: just enough.
+    for number in 1..=10 {
+        world.now += step;
+        let left = all - all * number / 18;
+        while queued(&world) > left {
+            let first = world.queued.iter().position(|(to, _)| *to == caller).unwrap();
+            world.queued.remove(first);
+        }
+        match world.try_send(service, wait.frame) {
+            Ok(()) => break,
+            Err(again) => wait = again,
+        }
+        assert!(wait.until > Some(world.now), "given up after {:?}", world.now - begin);
+    }
+    assert!(world.now - begin > STALL / 16 * 4, "it has taken its time");
+    assert!(!world.take(caller).iter().any(|seen| matches!(seen, Seen::Reply(r) if r.code != 0)));
 }
 
 // Rules LI-3, LI-9: whoever floods the router with questions and reads no answer is not read itself.
@@ -388,24 +444,131 @@ fn a_router_that_stops_refuses_what_is_new() {
     assert_eq!(world.bus.usage().open_calls, 0);
 }
 
-// Rule LI-5: whoever waits for room hears of it, even if another, who needed less, had some before.
-#[test]
-fn who_waits_for_room_hears_of_it_after_others_had_some() {
-    let mut world = world();
-    let (service, caller) = pair(&mut world);
+/// Two services with a call each of a caller that takes nothing: the caller, and whose call 1 and 2 is.
+fn two_services(world: &mut World) -> (ConnId, ConnId, ConnId) {
+    let (service, caller) = pair(world);
     let other = world.peer();
     world.register(other, "/other");
     world.send(caller, call("/s", "1"));
     world.send(caller, call("/other", "2"));
     world.deaf.insert(caller);
-    let reply = |id, length| CallReply { data: data(length), ..partial(id, "") }.to_frame();
-    world.send_frame(other, reply("2", LIMIT / 4));
-    let wait = world.try_send(service, reply("1", LIMIT * 9 / 10)).unwrap_err();
-    let mut room = pin!(wait.room.notified());
+    (caller, service, other)
+}
+
+fn reply(id: &str, length: usize) -> Frame {
+    CallReply { data: data(length), ..partial(id, "") }.to_frame()
+}
+
+/// Whether whoever waits for room was told to look again.
+fn is_told(room: Pin<&mut impl Future>) -> bool {
+    room.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+// Rules LI-2, LI-5: whoever waits first for room has it first, whatever others need. They hear of it when their
+// turn comes.
+#[test]
+fn a_large_reply_is_not_overtaken() {
+    let mut world = world();
+    let (_, service, other) = two_services(&mut world);
+    world.send_frame(other, reply("2", LIMIT / 2));
+    let large = world.try_send(service, reply("1", LIMIT * 9 / 10)).unwrap_err();
+    let mut room = pin!(large.room.notified());
     room.as_mut().enable();
-    world.send_frame(other, reply("2", LIMIT / 8));
-    world.take_queued(caller);
-    let mut context = Context::from_waker(Waker::noop());
-    assert!(room.poll(&mut context).is_ready(), "nobody said so");
+    let small = world.try_send(other, reply("2", LIMIT / 8)).unwrap_err();
+    world.queued.clear();
+    assert!(is_told(room.as_mut()), "nobody said so");
+    let again = world.try_send(other, small.frame).unwrap_err();
+    let mut room_after = pin!(again.room.notified());
+    room_after.as_mut().enable();
+    world.send_frame(service, large.frame);
+    assert!(is_told(room_after.as_mut()), "nobody said so");
+    assert!(world.try_send(other, reply("2", LIMIT / 8)).is_err(), "there is no room");
+}
+
+// Rules LI-2, LI-5: if whoever waits first goes, or has waited for too long, the next may go on.
+#[test]
+fn who_waits_first_and_goes_holds_up_nobody() {
+    for leaves in [true, false] {
+        let mut world = world();
+        let (_, service, other) = two_services(&mut world);
+        world.send_frame(other, reply("2", LIMIT / 2));
+        let large = world.try_send(service, reply("1", LIMIT * 9 / 10)).unwrap_err();
+        world.queued.drain(..);
+        world.send_frame(service, large.frame);
+        let begin = world.now;
+        let large = world.try_send(service, reply("1", LIMIT)).unwrap_err();
+        world.now += STALL / 2;
+        let small = world.try_send(other, reply("2", LIMIT / 8)).unwrap_err();
+        let mut room = pin!(small.room.notified());
+        room.as_mut().enable();
+        if leaves {
+            world.close(service);
+        } else {
+            world.end_calls();
+            world.now = begin + STALL;
+            world.send_frame(service, large.frame);
+        }
+        assert!(is_told(room.as_mut()), "nobody said so");
+        world.queued.clear();
+        world.send_frame(other, small.frame);
+    }
+}
+
+// Rule LI-5: a reply waits for a caller that reads slowly as long as it needs, and not for ever.
+#[test]
+fn a_large_reply_waits_as_long_as_it_needs() {
+    let mut world = world();
+    let (_, service, other) = two_services(&mut world);
+    world.send_frame(other, reply("2", 4 * LIMIT));
+    let begin = world.now;
+    let mut wait = world.try_send(service, reply("1", LIMIT / 8)).unwrap_err();
+    // The caller takes just enough not to stall, of which the router learns when a frame is taken.
+    for _ in 0..7 {
+        world.now += STALL - Duration::from_millis(1);
+        let (_, charge) = world.queued.first_mut().unwrap();
+        charge.written(LIMIT / 2);
+        wait = world.try_send(service, wait.frame).unwrap_err();
+        assert!(wait.until > Some(world.now));
+    }
+    // It has had more queued than the limit: so that was not too long.
+    world.now += STALL - Duration::from_millis(1);
+    world.queued.clear();
     world.send_frame(service, wait.frame);
+    assert!(world.now - begin > 7 * STALL);
+}
+
+// Rule LI-5: even where others are first each time, a reply does not keep its service waiting for longer than it
+// needs.
+#[test]
+fn a_service_does_not_wait_for_its_turn_for_ever() {
+    let mut world = world();
+    let (caller, service, other) = two_services(&mut world);
+    let third = world.peer();
+    world.register(third, "/third");
+    world.send(caller, call("/third", "3"));
+    let large = |id| reply(id, LIMIT * 9 / 10);
+    world.send_frame(other, large("2"));
+    let mut next = (third, world.try_send(third, large("3")).unwrap_err());
+    let begin = world.now;
+    let mut wait = world.try_send(service, reply("1", 1)).unwrap_err();
+    for round in 0.. {
+        assert!(round < 10, "it waits for ever");
+        let others_had_it = wait.until > Some(world.now + STALL / 2);
+        world.now = wait.until.unwrap().min(world.now + STALL * 2 / 5);
+        if others_had_it {
+            world.queued.clear();
+            let (first, waited) = next;
+            world.send_frame(first, waited.frame);
+            let (second, id) = if first == third { (other, "2") } else { (third, "3") };
+            next = (second, world.try_send(second, large(id)).unwrap_err());
+        }
+        match world.try_send(service, wait.frame) {
+            Ok(()) => break,
+            Err(again) => wait = again,
+        }
+    }
+    assert_eq!(world.now - begin, STALL);
+    let ends = world.take(caller);
+    assert!(matches!(ends.last(), Some(Seen::Reply(reply)) if reply.code == 500), "{ends:?}");
+    assert_eq!(world.bus.usage().open_calls, 2, "the calls of others go on");
 }

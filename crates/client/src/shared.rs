@@ -423,11 +423,7 @@ impl Shared {
 
     fn call_frame(&self, number: u64, request: CallRequest) -> Result<Frame, Error> {
         let request = CallRequest { request_id: self.request_id(number), ..request };
-        // A router closes the connection over it (rule FR-12).
-        let length = request.caller.len() + request.address.len() + request.request_id.len();
-        if length > MAX_TEXT {
-            return Err(Error::TooLarge { length, limit: MAX_TEXT });
-        }
+        check_text([&request.caller, &request.address, &request.request_id])?;
         Ok(request.into_frame())
     }
 
@@ -515,6 +511,7 @@ impl Shared {
             });
         }
         let Broadcast { topic: name, caller, data } = event.clone();
+        check_text([&caller, &name])?;
         let frame = BroadcastRequest { caller, data, topic: name, missed: 0 }.into_frame();
         let sent = |state: &mut State, after: &mut Afterwards| {
             let (waiting, answer) = oneshot::channel();
@@ -604,5 +601,13 @@ impl Shared {
     /// Whether a connection that is lost now is one that was finished here.
     pub(crate) fn is_leaving(&self) -> bool {
         self.state.lock().is_leaving
+    }
+}
+
+/// Whether a message may have these texts: over more, a router closes the connection (rule FR-12).
+fn check_text<const N: usize>(texts: [&String; N]) -> Result<(), Error> {
+    match texts.iter().map(|text| text.len()).sum() {
+        length if length > MAX_TEXT => Err(Error::TooLarge { length, limit: MAX_TEXT }),
+        _ => Ok(()),
     }
 }

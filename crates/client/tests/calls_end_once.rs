@@ -282,6 +282,11 @@ async fn what_is_too_large_is_refused_here() {
         Error::TooLarge { length, limit: 65_536 } => assert!(length > 70_000),
         other => panic!("{other}"),
     }
+    let long_name = Bus::builder().name("x".repeat(70_000)).connect(&router.unix).await.unwrap();
+    match long_name.broadcast("news", "").await.unwrap_err() {
+        Error::TooLarge { length, limit: 65_536 } => assert!(length > 70_000),
+        other => panic!("{other}"),
+    }
     let fits = limit - 1000;
     assert_eq!(caller.call("/large", fits.to_string()).await.unwrap().len(), fits);
     router.stop().await;

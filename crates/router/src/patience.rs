@@ -112,14 +112,12 @@ impl Patience {
         self.waits_for_another(false);
     }
 
-    /// How much longer the peer may take than it otherwise may, for having waited for others. Bounded, so
-    /// that two who work together cannot keep anybody waiting for ever.
+    /// How much longer the peer may take than it otherwise may, for having waited for others.
     fn forgiven(&self, now: Instant) -> Duration {
         let since = now.saturating_duration_since(self.forgiven_at);
-        let stall = self.timeouts.stall;
         match self.waits_for_another {
-            true => self.forgiven.saturating_add(since).min(stall.saturating_mul(2)),
-            false if since <= stall => self.forgiven,
+            true => self.forgiven.saturating_add(since),
+            false if since <= self.timeouts.stall => self.forgiven,
             false => Duration::ZERO,
         }
     }
@@ -164,7 +162,9 @@ impl Patience {
         };
         self.looked = Some(now);
         let forgiven = self.forgiven(now);
-        let (stall, write) = (stall.saturating_add(forgiven), write.saturating_add(forgiven));
+        let write = write.saturating_add(forgiven);
+        // Bounded, since others wait for it: those who call the peer.
+        let stall = stall.saturating_add(forgiven.min(stall.saturating_mul(2)));
         if now >= stuck + write {
             return Err(CloseReason::NotReading(self.timeouts.write));
         }

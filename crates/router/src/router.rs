@@ -20,6 +20,9 @@ use crate::patience::Timeouts;
 use crate::shared::Shared;
 use crate::workers::Workers;
 
+/// A call of which a service takes this part of the longest frame in each stall timeout is not given up.
+const STRIDES: usize = 8;
+
 /// How long a router that stops waits for what is queued to leave.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
@@ -122,7 +125,7 @@ impl Router {
         };
         let timeouts = Timeouts {
             stall: config.stall_timeout.min(LONGEST_TIMEOUT),
-            stride: config.limits.queued_bytes / 2,
+            stride: config.max_frame / STRIDES,
             write: config.write_timeout.min(LONGEST_TIMEOUT),
             frame: config.frame_timeout.min(LONGEST_TIMEOUT),
         };

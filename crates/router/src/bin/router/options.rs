@@ -28,6 +28,9 @@ A flag wins over the environment, which wins over the file. RUST_LOG wins over -
 Exit codes: 0 stopped by a signal, 2 unusable options, 3 an address cannot be listened on, 1 any
 other failure.";
 
+/// What a peer has to read half of within the stall timeout should be more than single messages.
+const SMALLEST_QUEUE_LIMIT: ByteSize = ByteSize::kib(64);
+
 /// Router of the Golem Service Bus: programs on this host find and call each other by name through it.
 #[derive(Debug, Parser)]
 #[command(name = "router", version, after_help = EXAMPLES, max_term_width = 100)]
@@ -63,7 +66,7 @@ struct Options {
 
     /// Bytes that may wait to be written on one connection's account, for each of: answers to it, its
     /// calls, replies to them, broadcasts to it. Bytes, or with a unit as in 16MiB
-    #[arg(long, env = "GSB_QUEUE_LIMIT", value_name = "SIZE", default_value = "16MiB")]
+    #[arg(long, env = "GSB_QUEUE_LIMIT", value_name = "SIZE", default_value = "16MiB", value_parser = queue_limit)]
     queue_limit: ByteSize,
 
     /// How long a service may take nothing before the calls that wait for it fail, and a caller before
@@ -232,6 +235,16 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| "write seconds, or a number with a unit as in 90s or 2m".to_owned())
 }
 
+/// A size with which peers can be told apart that read from those that do not.
+fn queue_limit(text: &str) -> Result<ByteSize, String> {
+    match text.parse::<ByteSize>()? {
+        size if size < SMALLEST_QUEUE_LIMIT => Err(format!(
+            "write at least {SMALLEST_QUEUE_LIMIT}: peers that read would be taken for stalled"
+        )),
+        size => Ok(size),
+    }
+}
+
 /// A duration that must leave a peer some time.
 fn timeout(text: &str) -> Result<Duration, String> {
     match duration(text)? {
@@ -270,6 +283,7 @@ mod tests {
         }
         assert!(duration("soon").is_err());
         assert!(timeout("0").is_err() && timeout("1ms").is_ok());
+        assert!(queue_limit("63KiB").is_err() && queue_limit("64KiB").is_ok());
         assert_eq!(mode("0660"), Ok(0o660));
         assert!(mode("0999").is_err() && mode("7777").is_err());
         let settings = read_all(&["--max-frame", "1MiB", "-l", ":7", "-l", "unix:/x"]).unwrap();
