@@ -13,12 +13,13 @@
 //! An abandoned call keeps its request id taken at the service. Otherwise a newcomer's call could get
 //! that id, and the late reply to the old call would be delivered to the newcomer.
 
-use std::collections::{BTreeMap, HashMap, VecDeque, hash_map};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use slab::Slab;
 
+use crate::call_ids::{CallIds, IdHash, Slots};
 use crate::connections::{ConnId, PerConnection};
 use crate::effect::CloseReason;
 
@@ -55,9 +56,11 @@ struct Call {
     /// `None` when abandoned.
     caller: Option<ConnId>,
     caller_id: RequestId,
+    caller_hash: IdHash,
     service: ConnId,
     /// The id that the service knows the call by: `caller_id`, unless that was taken.
     service_id: RequestId,
+    service_hash: IdHash,
     /// The order in which calls were opened.
     serial: u64,
 }
@@ -66,9 +69,9 @@ struct Call {
 #[derive(Debug, Default)]
 struct Ends {
     /// Calls it made, by the id it chose.
-    made: HashMap<RequestId, usize>,
+    made: CallIds,
     /// Calls it is to answer, by the id it was given.
-    serving: HashMap<RequestId, usize>,
+    serving: CallIds,
     /// Those of `serving` whose caller went away, by their serials.
     abandoned: BTreeMap<u64, usize>,
     /// Some were too many to be remembered, and may be answered yet.
@@ -86,8 +89,8 @@ pub(crate) struct Forward {
 #[derive(Debug)]
 struct Leaving {
     connection: ConnId,
-    made: hash_map::IntoValues<RequestId, usize>,
-    serving: hash_map::IntoValues<RequestId, usize>,
+    made: Slots,
+    serving: Slots,
     reason: CloseReason,
 }
 
@@ -107,6 +110,7 @@ pub(crate) struct Calls {
     ends: PerConnection<Ends>,
     serial: u64,
     translations: u64,
+    hasher: RandomState,
     /// Part of the ids that are made up, so that nobody can take a great many of them beforehand.
     secret: u64,
     /// How many abandoned calls are remembered per service.
@@ -125,6 +129,7 @@ impl Calls {
             ends: PerConnection::default(),
             serial: 0,
             translations: 0,
+            hasher: RandomState::new(),
             secret: RandomState::new().hash_one(()),
             abandoned_limit,
             abandoned: 0,
@@ -139,45 +144,63 @@ impl Calls {
 
     /// Whether `caller` has an open call with this id.
     pub(crate) fn is_open(&self, caller: ConnId, request_id: &str) -> bool {
-        self.ends.get(caller).is_some_and(|ends| ends.made.contains_key(request_id))
+        let is_it = |slot: usize| *self.calls[slot].caller_id == *request_id;
+        let ends = self.ends.get(caller);
+        ends.is_some_and(|ends| ends.made.find(self.hash(request_id), is_it).is_some())
     }
 
     /// Opens a call whose id is not open at `caller`.
     pub(crate) fn open(&mut self, caller: ConnId, request_id: &str, service: ConnId) -> Opened {
         let caller_id: RequestId = Arc::from(request_id);
         let new_id = self.id_for_service(service, request_id);
-        let service_id = new_id.clone().unwrap_or_else(|| caller_id.clone());
+        let caller_hash = self.hash(request_id);
+        let (service_id, service_hash) = match &new_id {
+            Some(id) => (id.clone(), self.hash(id)),
+            None => (caller_id.clone(), caller_hash),
+        };
         self.serial += 1;
         let slot = self.calls.insert(Call {
             caller: Some(caller),
-            caller_id: caller_id.clone(),
+            caller_id,
+            caller_hash,
             service,
-            service_id: service_id.clone(),
+            service_id,
+            service_hash,
             serial: self.serial,
         });
-        self.ends.entry(caller).made.insert(caller_id, slot);
-        self.ends.entry(service).serving.insert(service_id, slot);
+        self.ends.entry(caller).made.insert(caller_hash, slot);
+        self.ends.entry(service).serving.insert(service_hash, slot);
         Opened { key: CallKey::new(slot, self.serial), new_id }
     }
 
     /// An id that no open call has at `service`, nor any that it may answer yet: `None` if `wanted` is one.
     pub(crate) fn id_for_service(&mut self, service: ConnId, wanted: &str) -> Option<RequestId> {
-        let Ends { serving, has_forgotten, .. } = self.ends.get(service)?;
-        if !has_forgotten && !serving.contains_key(wanted) {
+        let has_forgotten = self.ends.get(service)?.has_forgotten;
+        if !has_forgotten && self.slot_at(service, wanted).is_none() {
             return None;
         }
         loop {
             self.translations += 1;
             let id = format!("~{:016x}-{}", self.secret, self.translations);
-            if !serving.contains_key(id.as_str()) {
+            if self.slot_at(service, &id).is_none() {
                 return Some(id.into());
             }
         }
     }
 
+    fn hash(&self, request_id: &str) -> IdHash {
+        IdHash::new(self.hasher.hash_one(request_id))
+    }
+
+    /// The call that `service` knows by an id.
+    fn slot_at(&self, service: ConnId, request_id: &str) -> Option<usize> {
+        let is_it = |slot: usize| *self.calls[slot].service_id == *request_id;
+        self.ends.get(service)?.serving.find(self.hash(request_id), is_it)
+    }
+
     /// The call that `service` knows by an id, if it has not had its last reply.
     pub(crate) fn served(&self, service: ConnId, request_id: &str) -> Option<CallKey> {
-        let slot = *self.ends.get(service)?.serving.get(request_id)?;
+        let slot = self.slot_at(service, request_id)?;
         Some(CallKey::new(slot, self.calls[slot].serial))
     }
 
@@ -211,8 +234,8 @@ impl Calls {
     /// for its end, and under which id.
     pub(crate) fn give_up(&mut self, key: CallKey) -> Option<(ConnId, RequestId)> {
         let call = self.get(key)?;
-        let (caller, caller_id) = (call.caller?, call.caller_id.clone());
-        self.forget_made(caller, &caller_id, key.slot as usize);
+        let (caller, caller_id, hash) = (call.caller?, call.caller_id.clone(), call.caller_hash);
+        self.forget_made(caller, hash, key.slot as usize);
         self.abandon(key.slot as usize);
         Some((caller, caller_id))
     }
@@ -247,12 +270,11 @@ impl Calls {
         let call = self.take(slot);
         if self.is_served(&call, slot) {
             let service = self.ends.entry(call.service);
-            service.serving.remove(&call.service_id);
-            free(&mut service.serving);
+            service.serving.remove(call.service_hash, slot);
             service.abandoned.remove(&call.serial);
         }
         match call.caller {
-            Some(caller) => self.forget_made(caller, &call.caller_id, slot),
+            Some(caller) => self.forget_made(caller, call.caller_hash, slot),
             None => self.abandoned -= 1,
         }
     }
@@ -260,16 +282,12 @@ impl Calls {
     /// Whether the service of a call knows it. If not, it is gone, and perhaps another is in its place.
     fn is_served(&self, call: &Call, slot: usize) -> bool {
         let ends = self.ends.get(call.service);
-        ends.is_some_and(|ends| ends.serving.get(&call.service_id) == Some(&slot))
+        ends.is_some_and(|ends| ends.serving.contains(call.service_hash, slot))
     }
 
     /// Forgets a call at its caller's end, unless the caller is gone and perhaps another in its place.
-    fn forget_made(&mut self, caller: ConnId, request_id: &RequestId, slot: usize) {
-        let made = &mut self.ends.entry(caller).made;
-        if made.get(request_id) == Some(&slot) {
-            made.remove(request_id);
-            free(made);
-        }
+    fn forget_made(&mut self, caller: ConnId, hash: IdHash, slot: usize) {
+        self.ends.entry(caller).made.remove(hash, slot);
     }
 
     /// All calls of the connection end, those that it made and those that it was to answer: as
@@ -281,8 +299,8 @@ impl Calls {
         }
         self.leaving.push_back(Leaving {
             connection,
-            made: made.into_values(),
-            serving: serving.into_values(),
+            made: made.into_slots(),
+            serving: serving.into_slots(),
             reason: reason.clone(),
         });
     }
@@ -319,7 +337,7 @@ impl Calls {
             self.abandoned -= 1;
             return None;
         };
-        self.forget_made(caller, &call.caller_id, slot);
+        self.forget_made(caller, call.caller_hash, slot);
         Some(Forsaken { caller, request_id: call.caller_id, serial: call.serial, reason })
     }
 
@@ -352,12 +370,5 @@ impl Calls {
     /// How many calls have lost their caller and not had their last reply.
     pub(crate) fn abandoned(&self) -> usize {
         self.abandoned
-    }
-}
-
-/// Frees the room of a map that many were in once.
-fn free(calls: &mut HashMap<RequestId, usize>) {
-    if calls.is_empty() && calls.capacity() > KEPT {
-        *calls = HashMap::new();
     }
 }

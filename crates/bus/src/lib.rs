@@ -10,6 +10,7 @@
 
 mod budgets;
 mod bus;
+mod call_ids;
 mod calls;
 mod config;
 mod connections;
