@@ -9,6 +9,7 @@ use gsb_proto::messages::*;
 use gsb_proto::{Framing, MessageKind};
 use gsb_router::{Limits, RouterConfig};
 use gsb_testkit::{Peer, TestRouter, soon};
+use tokio::sync::oneshot;
 
 const STALL: Duration = Duration::from_millis(500);
 
@@ -45,18 +46,23 @@ async fn next_call(service: &mut Peer) -> CallRequest {
     }
 }
 
-// Rule LI-4: a call that a service takes bit by bit ends, and is not at its caller's cost from then on.
+// Rule LI-4: a call that a service takes bit by bit ends, and is not at its caller's cost from then on. The
+// service is read, whatever it has not taken yet.
 #[tokio::test]
 async fn a_service_that_takes_a_call_bit_by_bit() {
     let router = router(2 * STALL).await;
     let [mut hostile, mut service, mut caller] = peers(&router).await;
     hostile.register("/hostile").await;
     service.register("/fine").await;
+    caller.call("/hostile", "before", "").await;
+    let before = next_call(&mut hostile).await;
+    let (stop, mut is_over) = oneshot::channel();
     let trickle = tokio::spawn(async move {
-        loop {
+        while is_over.try_recv().is_err() {
             hostile.read_bytes(8 << 10).await;
             tokio::time::sleep(STALL / 10).await;
         }
+        hostile
     });
     // It is alone in the budget, which is used up until it has left.
     caller.call("/hostile", "large", &kilobytes(4 << 10)).await;
@@ -70,7 +76,60 @@ async fn a_service_that_takes_a_call_bit_by_bit() {
     service.reply(&call.request_id, "").await;
     assert_eq!(caller.expect::<CallReply>().await.code, 0);
     assert_eq!(router.status.usage().connections, 3, "the rest still waits");
-    trickle.abort();
+    stop.send(()).unwrap();
+    let mut hostile = trickle.await.unwrap();
+    hostile.reply(&before.request_id, "").await;
+    let reply: CallReply = caller.expect().await;
+    assert_eq!((reply.request_id.as_str(), reply.code), ("before", 0));
+    router.stop().await;
+}
+
+// Rules LI-5, LI-7, LI-9: a service that does one thing at a time takes nothing while it streams to somebody who
+// reads slowly. It is not closed for that, however long it takes.
+#[tokio::test]
+async fn a_service_that_streams_to_a_slow_caller() {
+    let router = router(2 * STALL).await;
+    let [mut service, mut slow, mut other] = peers(&router).await;
+    service.register("/s").await;
+    slow.call("/s", "stream", "").await;
+    let CallRequest { request_id, .. } = next_call(&mut service).await;
+    let parts = 200;
+    let streams = tokio::spawn(async move {
+        let begin = Instant::now();
+        for _ in 0..parts {
+            service.part(&request_id, &kilobytes(16)).await;
+        }
+        let took = begin.elapsed();
+        service.reply(&request_id, "").await;
+        (service, took)
+    });
+    // More than its socket takes. What it does not take ends, for it is nobody else's to wait for.
+    let calls = 24;
+    for id in 0..calls {
+        other.call("/s", &id.to_string(), &kilobytes(16)).await;
+    }
+    for _ in 0..=parts {
+        let part: CallReply = slow.expect().await;
+        assert_eq!(part.code, 0, "{part:?}");
+        // Twice as fast as it must.
+        tokio::time::sleep(STALL / 16).await;
+    }
+    let (mut service, took) = streams.await.unwrap();
+    println!("the service wrote for {took:.1?}, with a write timeout of {:?}", 2 * STALL);
+    assert!(took > 4 * STALL);
+    let mut ended = 0;
+    while let Some(Ok(end)) =
+        other.next_within(STALL).await.map(|frame| frame.decode::<CallReply>())
+    {
+        assert_eq!(end.reason(), CallReplyReason::ReasonServiceStalled);
+        ended += 1;
+    }
+    assert!(ended > 0);
+    for _ in ended..calls {
+        let call = next_call(&mut service).await;
+        service.reply(&call.request_id, "").await;
+        assert_eq!(other.expect::<CallReply>().await.code, 0);
+    }
     router.stop().await;
 }
 
