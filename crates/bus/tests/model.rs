@@ -78,6 +78,8 @@ enum Op {
     HangUp(Who),
     Wait(u32),
     Say(Who, Say),
+    /// A newcomer makes a call, and does not wait for its end.
+    CallAndLeave(&'static str, &'static str),
     /// A service replies to a call that it has not finished, abandoned or not.
     Answer(usize, i32),
     /// A service replies under an id that it was once given, finished or not.
@@ -131,7 +133,7 @@ impl Model {
         let peers = &self.oracle.peers;
         let framing = |id| peers.iter().find(|peer| peer.id == id).map(|peer| peer.framing);
         Some(match *op {
-            Op::Connect(..) if peers.len() == MAX_PEERS => return None,
+            Op::Connect(..) | Op::CallAndLeave(..) if peers.len() == MAX_PEERS => return None,
             Op::Connect(ref identity, framing, ref hello) => {
                 let id = self.world.bus.connect(identity.clone(), self.world.now);
                 let mut events = vec![Event::Connected(id, identity.clone())];
@@ -141,6 +143,15 @@ impl Model {
                     events.extend(hello.map(|hello| Event::Said(id, hello, self.events)));
                 }
                 events
+            }
+            Op::CallAndLeave(address, request_id) => {
+                let id = self.world.bus.connect(IDENTITIES[0].clone(), self.world.now);
+                vec![
+                    Event::Connected(id, IDENTITIES[0].clone()),
+                    Event::Detected(id, Framing::Classic),
+                    Event::Said(id, Say::Call(address, request_id), self.events),
+                    Event::HungUp(id),
+                ]
             }
             Op::Detect(who, found) => match self.who(who)? {
                 id if matches!(framing(id), Some(Some(_))) => return None,
@@ -339,6 +350,7 @@ fn op() -> impl Strategy<Value = Op> {
         5 => who().prop_map(Op::HangUp),
         4 => halves.prop_map(Op::Wait),
         90 => (who(), say()).prop_map(|(who, say)| Op::Say(who, say)),
+        10 => (select(ADDRESSES), select(REQUEST_IDS)).prop_map(|(address, id)| Op::CallAndLeave(address, id)),
         15 => (0..100usize, reply_type()).prop_map(|(at, kind)| Op::Answer(at, kind)),
         3 => (0..100usize, reply_type()).prop_map(|(at, kind)| Op::AnswerAgain(at, kind)),
     ]
