@@ -10,7 +10,6 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use crate::calls::CallKey;
-use crate::config::LONGEST_TIMEOUT;
 use crate::connections::{ConnId, PerConnection};
 
 /// What a queued frame costs beside its own bytes: about what the queue itself needs for it. In bytes.
@@ -282,16 +281,11 @@ impl Budgets {
         self.admit_bytes(payer, Purpose::Answers, 0, None, now)
     }
 
-    /// How long a reply with a body of so many bytes may wait that begins to: the stall timeout, or what a
-    /// caller needs to make room for it that reads just fast enough not to stall.
-    pub(crate) fn longest_wait(&self, payer: ConnId, body: usize) -> Duration {
-        let budget = self.budgets.get(payer).and_then(Option::as_ref);
-        let used = budget.map_or(0, |budget| budget.account.used(Purpose::Replies));
-        // What does not fit into the limit is let in when nothing else is queued.
-        let room = self.limit.saturating_sub(body + FRAME_COST).min(self.low());
-        let halves = used.saturating_sub(room).div_ceil(self.low()).max(1);
-        let halves = u32::try_from(halves).unwrap_or(u32::MAX);
-        self.stall_timeout.saturating_mul(halves).min(LONGEST_TIMEOUT)
+    /// How long a reply with a body of so many bytes may wait: the stall timeout, or two if more than half of
+    /// the limit has to become free for it.
+    pub(crate) fn longest_wait(&self, body: usize) -> Duration {
+        let is_large = body + FRAME_COST > self.limit - self.low().min(self.limit);
+        self.stall_timeout * if is_large { 2 } else { 1 }
     }
 
     fn admit_bytes(

@@ -25,8 +25,12 @@ use crate::subscriptions::Subscriptions;
 use crate::trouble::Dropped;
 use crate::waiting::{ForCaller, Waiting};
 
-/// So much is done at once for a connection that ends; the rest while others have their turns.
-const AT_ONCE: usize = 1024;
+/// So much is done at once for a connection that ends; the rest while others have their turns. Little, since
+/// very many may end at the same time.
+const AT_ONCE: usize = 16;
+
+/// So many connections are sent a Ping or closed at once.
+const DUE_AT_ONCE: usize = 64;
 
 /// The state of a router.
 ///
@@ -58,6 +62,8 @@ pub struct Wait {
     pub frame: Frame,
     /// Where there may be room for it at some time.
     pub room: Room,
+    /// Whether it waits for its sender itself, which does not read.
+    pub is_own_fault: bool,
     /// When to receive it again in any case; `None` if only room helps.
     pub until: Option<Instant>,
 }
@@ -264,9 +270,10 @@ impl Bus {
         self.liveness.next_deadline()
     }
 
-    /// Time has passed: silent connections are sent a Ping or closed.
+    /// Time has passed: silent connections are sent a Ping or closed. If they are very many, only some are,
+    /// and the [next deadline](Bus::next_deadline) is over still.
     pub fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        loop {
+        for _ in 0..DUE_AT_ONCE {
             let connections = &self.connections;
             // A connection whose framing is unknown has no form for a Ping.
             let may_ping = |id| connections.get(id).is_some_and(|c| c.framing.is_some());
@@ -313,7 +320,8 @@ impl Bus {
         if let Admission::Wait(room, _) | Admission::Stalled(room) =
             self.budgets.admit_answer(from, now)
         {
-            return Err(Unhandled::Wait(Wait { frame, room, until: None }, Waiting::Answers));
+            let wait = Wait { frame, room, is_own_fault: true, until: None };
+            return Err(Unhandled::Wait(wait, Waiting::Answers));
         }
         match frame.kind {
             MessageKind::Hello => self.hello(from, &frame.decode()?, effects)?,
@@ -355,7 +363,8 @@ impl Bus {
                 if let Admission::Wait(room, _) | Admission::Stalled(room) =
                     self.budgets.admit(from, Purpose::Calls, frame.body.len(), now)
                 {
-                    return Err(Unhandled::Wait(Wait { frame, room, until: None }, Waiting::Calls));
+                    let wait = Wait { frame, room, is_own_fault: false, until: None };
+                    return Err(Unhandled::Wait(wait, Waiting::Calls));
                 }
                 let message = frame.body.into_bytes();
                 let head = CallHead::read(&message)?;
@@ -500,6 +509,7 @@ impl Bus {
         effects: &mut Vec<Effect>,
     ) -> Result<(), Unhandled> {
         let key = self.calls.served(from, head.request_id.text);
+        let key = key.filter(|&key| waited.is_none_or(|waited| waited.call == key));
         if let Some(key) = key {
             self.admit_reply(from, key, message, waited, now, effects)?;
         }
@@ -552,10 +562,10 @@ impl Bus {
             Admission::Yes => {}
             Admission::Wait(room, until) => {
                 let frame = Frame::new(MessageKind::CallReply, message.clone());
-                let wait = Wait { frame, room, until: Some(until) };
+                let wait = Wait { frame, room, is_own_fault: false, until: Some(until) };
                 let waiting = waited.unwrap_or_else(|| {
-                    let longest = self.budgets.longest_wait(caller, message.len());
-                    ForCaller { caller, since: now, patience, until: now + longest }
+                    let longest = self.budgets.longest_wait(message.len());
+                    ForCaller { caller, call: key, since: now, patience, until: now + longest }
                 });
                 return Err(Unhandled::Wait(wait, Waiting::Caller(waiting)));
             }

@@ -111,8 +111,8 @@ pub(crate) struct Calls {
     serial: u64,
     translations: u64,
     hasher: RandomState,
-    /// Part of the ids that are made up, so that nobody can take a great many of them beforehand.
-    secret: u64,
+    /// Makes up the part of ids that nobody can know beforehand, and take a great many of.
+    secret: RandomState,
     /// How many abandoned calls are remembered per service.
     abandoned_limit: usize,
     abandoned: usize,
@@ -130,7 +130,7 @@ impl Calls {
             serial: 0,
             translations: 0,
             hasher: RandomState::new(),
-            secret: RandomState::new().hash_one(()),
+            secret: RandomState::new(),
             abandoned_limit,
             abandoned: 0,
             leaving: VecDeque::new(),
@@ -181,7 +181,8 @@ impl Calls {
         }
         loop {
             self.translations += 1;
-            let id = format!("~{:016x}-{}", self.secret, self.translations);
+            let number = self.translations;
+            let id = format!("~{number}-{:016x}", self.secret.hash_one(number));
             if self.slot_at(service, &id).is_none() {
                 return Some(id.into());
             }

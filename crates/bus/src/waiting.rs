@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::budgets::Purpose;
+use crate::calls::CallKey;
 use crate::connections::ConnId;
 
 /// One part in so many of the time that passes is taken off what was waited in vain.
@@ -29,6 +30,8 @@ pub(crate) enum Waiting {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ForCaller {
     pub(crate) caller: ConnId,
+    /// What it is a reply to. Another call may have the request id by the time that there is room.
+    pub(crate) call: CallKey,
     pub(crate) since: Instant,
     /// How long it waits if the caller reads nothing.
     pub(crate) patience: Duration,

@@ -80,6 +80,17 @@ pub enum Received {
     Closed,
 }
 
+/// What whoever writes knows of the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Knowledge {
+    /// No more than what is noted of it.
+    Nothing,
+    /// That it has room.
+    HasRoom,
+    /// That what is noted of it, and what the runtime has last heard, may be true no more.
+    Outdated,
+}
+
 /// What ended a wait of the driver.
 enum Woken {
     /// There may be something to read, or the peer is gone.
@@ -240,24 +251,34 @@ impl<T: Ticket> Link<T> {
     /// Writes what is queued, as far as the socket takes it without waiting. If the socket fails, what
     /// is queued is dropped, and the driver sees the end when it has read all that came before it.
     pub fn flush(&self) {
-        self.write(false);
+        self.write(Knowledge::Nothing);
     }
 
-    fn write(&self, socket_has_room: bool) {
+    /// [`flush`](Link::flush) that asks a full socket, too, without waiting for it to say that it has room: a
+    /// Unix socket does not before most of it is free, and until then a peer that reads slowly looks like one
+    /// that does not read.
+    pub fn flush_full(&self) {
+        self.write(Knowledge::Outdated);
+    }
+
+    fn write(&self, knowledge: Knowledge) {
         let mut pieces = {
             let mut state = self.state.lock();
             if state.flushing || state.outbox.is_empty() {
                 return;
             }
             // Found out by the write below, which also says since when.
-            if state.full.is_some() && !socket_has_room {
+            if state.full.is_some() && knowledge == Knowledge::Nothing {
                 return;
             }
             state.flushing = true;
             state.outbox.take()
         };
         loop {
-            let written = with_slices(&pieces, |slices| self.stream.try_write(slices));
+            let written = with_slices(&pieces, |slices| match knowledge {
+                Knowledge::Outdated => self.stream.write_now(slices),
+                Knowledge::Nothing | Knowledge::HasRoom => self.stream.try_write(slices),
+            });
             let (written, stop) = match written {
                 Ok(written) => (written, false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (0, false),
@@ -395,7 +416,7 @@ impl<T: Ticket> Link<T> {
                 ready = ready => {
                     let ready = ready?;
                     if ready.is_writable() {
-                        self.write(true);
+                        self.write(Knowledge::HasRoom);
                     }
                     let is_readable = ready.is_readable() || ready.is_read_closed() || ready.is_error();
                     if reading.is_some() && is_readable {
@@ -409,6 +430,11 @@ impl<T: Ticket> Link<T> {
                 }
             }
         }
+    }
+
+    /// Whether the socket takes nothing for now.
+    pub fn is_full(&self) -> bool {
+        self.state.lock().full.is_some()
     }
 
     /// Since when the socket has taken nothing, and what `find` finds first of the frames that wait for it;

@@ -1,6 +1,6 @@
 //! A socket of either kind.
 
-use std::io::{self, IoSlice, Read as _};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown};
 use std::ops::Deref as _;
 
@@ -172,6 +172,17 @@ impl Stream {
         let read = socket.deref().read(&mut buffer[held..]);
         buffer.truncate(held + *read.as_ref().unwrap_or(&0));
         read
+    }
+
+    /// [`try_write`](Stream::try_write) that asks the socket itself, and not what the runtime has last heard of
+    /// it.
+    pub(crate) fn write_now(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => SockRef::from(stream).deref().write_vectored(pieces),
+            Stream::Unix(stream) => SockRef::from(stream).deref().write_vectored(pieces),
+            #[cfg(feature = "memory")]
+            Stream::Memory(stream) => stream.try_write_vectored(pieces),
+        }
     }
 
     /// Writes as much as the socket takes at once.

@@ -12,7 +12,7 @@ use gsb_net::{Inbox, Link, Received, Stream};
 use gsb_proto::{Frame, FrameDecoder};
 
 use crate::patience::{Patience, Timeouts};
-use crate::shared::{Afterwards, SLICE, Shared};
+use crate::shared::{Afterwards, Pause, SLICE, Shared};
 use crate::ticket::Ticket;
 
 /// How many frames are routed under one lock.
@@ -36,9 +36,7 @@ pub(crate) async fn serve(
         Connection { shared: shared.clone(), id, link, end: CloseReason::Shutdown };
     connection.end = connection.run(max_frame, timeouts).await;
     drop(connection);
-    while shared.sweep() {
-        tokio::task::yield_now().await;
-    }
+    shared.sweep().await;
     // What it has sent may still wait for others to take it. Until then it counts as a connection, lest
     // whoever comes again and again has more queued than all connections may have.
     if let Some(room) = room {
@@ -101,7 +99,7 @@ impl Connection {
             };
             if is_something(received)? {
                 self.route(&mut incoming).await?;
-                incoming.patience.has_read(&incoming.inbox);
+                incoming.patience.has_read(&incoming.inbox, &self.link);
             } else {
                 incoming.patience.look(self.id, &self.link).await?;
             }
@@ -114,13 +112,21 @@ impl Connection {
         let mut begin = tokio::time::Instant::now();
         loop {
             let is_full = collect(&mut incoming.inbox, &mut incoming.frames);
-            while !incoming.frames.is_empty() {
-                if let Some((room, _)) = self.hand_over(incoming, &mut afterwards) {
+            // Bytes count, though they may be only a part of a frame (CO-9).
+            loop {
+                let pause = self.hand_over(incoming, &mut afterwards);
+                while afterwards.run_for_a_while() {
+                    tokio::task::yield_now().await;
+                }
+                if let Some(Pause { room, .. }) = pause {
                     self.wait(room, incoming).await?;
                 }
                 if begin.elapsed() >= SLICE {
                     tokio::task::yield_now().await;
                     begin = tokio::time::Instant::now();
+                }
+                if incoming.frames.is_empty() {
+                    break;
                 }
             }
             if !is_full? {
@@ -133,7 +139,7 @@ impl Connection {
         &self,
         Incoming { inbox, frames, .. }: &mut Incoming,
         afterwards: &mut Afterwards,
-    ) -> Option<(Room, Option<Instant>)> {
+    ) -> Option<Pause> {
         self.shared.receive(self.id, inbox.framing(), frames, afterwards)
     }
 
@@ -158,15 +164,19 @@ impl Connection {
             let mut notified = pin!(here.notified());
             notified.as_mut().enable();
             // Once more, now that no room is made without a word.
-            let Some((wanted, until)) = self.hand_over(incoming, &mut Afterwards::default()) else {
+            let mut afterwards = Afterwards::default();
+            let pause = self.hand_over(incoming, &mut afterwards);
+            while afterwards.run_for_a_while() {
+                tokio::task::yield_now().await;
+            }
+            let Some(Pause { room: wanted, is_own_fault, until }) = pause else {
                 return Ok(());
             };
             room = wanted;
             if !room.is(&here) {
                 continue;
             }
-            // Only whoever waits for another to read has an end to it.
-            incoming.patience.waits_for_another(until.is_some());
+            incoming.patience.waits_for_another(!is_own_fault);
             let mut over = pin!(self.sleep_until(until));
             loop {
                 let written = tokio::select! {

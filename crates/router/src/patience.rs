@@ -86,7 +86,11 @@ impl Patience {
     }
 
     /// Bytes were read, and whole frames taken out.
-    pub(crate) fn has_read(&mut self, inbox: &Inbox) {
+    pub(crate) fn has_read(&mut self, inbox: &Inbox, link: &Link<Ticket>) {
+        // Of a peer that sends without a pause nobody else might tell.
+        if link.is_full() {
+            self.arm(self.shared.clock.now() + self.pause());
+        }
         self.within_frame = inbox.is_within_frame().then(|| self.shared.clock.now());
         if let Some(since) = self.within_frame {
             self.arm(since + self.timeouts.frame);
@@ -98,7 +102,7 @@ impl Patience {
         self.within_frame = None;
     }
 
-    /// Whether that nothing is read is the fault of another, for whom a reply of the peer has to wait. A peer
+    /// Whether that nothing is read is the fault of another, who does not read what the peer has sent. A peer
     /// that does one thing at a time cannot read then, either.
     pub(crate) fn waits_for_another(&mut self, is_so: bool) {
         let now = self.shared.clock.now();
@@ -152,15 +156,18 @@ impl Patience {
             self.arm(since + frame);
         }
         // What is queued is looked through, which may be much.
-        let pause = stall.min(write) / LOOKS;
+        let pause = self.pause();
         if let Some(looked) = self.looked.filter(|looked| now < *looked + pause) {
             self.arm(looked + pause);
             return Ok(());
         }
+        // It may have taken something without a word.
+        link.flush_full();
+        self.looked = Some(now);
         let Some((stuck, begun, first)) = self.waiting(link) else {
             return Ok(());
         };
-        self.looked = Some(now);
+        self.arm(now + pause);
         let forgiven = self.forgiven(now);
         let write = write.saturating_add(forgiven);
         // Bounded, since others wait for it: those who call the peer.
@@ -168,7 +175,6 @@ impl Patience {
         if now >= stuck + write {
             return Err(CloseReason::NotReading(self.timeouts.write));
         }
-        self.arm(stuck + write);
         self.begun = begun.map(|call| match self.begun {
             Some(begun) if begun.is_still(call, stride) => begun,
             _ => Begun { call, since: now },
@@ -185,13 +191,10 @@ impl Patience {
                         }
                     });
                 }
-            } else {
-                self.arm(since + stall);
             }
         }
         if let Some(call) = first {
             if now < call.since + stall {
-                self.arm(call.since + stall);
                 return Ok(());
             }
             let is_due =
@@ -200,11 +203,13 @@ impl Patience {
             let calls = taken_back.iter().filter_map(Ticket::call).map(|call| call.key);
             self.shared.not_taken(id, calls, false).await;
             drop(taken_back);
-            if let Some((.., Some(next))) = self.waiting(link) {
-                self.arm(next.since + stall);
-            }
         }
         Ok(())
+    }
+
+    /// How long to look away from a socket that is full.
+    fn pause(&self) -> Duration {
+        self.timeouts.stall.min(self.timeouts.write) / LOOKS
     }
 
     fn arm(&mut self, deadline: Instant) {

@@ -195,7 +195,7 @@ impl Router {
         accepting.shutdown().await;
 
         shared.begin_to_stop();
-        if tokio::time::timeout(drain_timeout, shared.is_idle()).await.is_err() {
+        if within(&shared, drain_timeout, shared.is_idle()).await.is_none() {
             let open = shared.usage().open_calls;
             log::warn!(
                 "{open} calls were still open after {} s (--drain-timeout)",
@@ -203,7 +203,6 @@ impl Router {
             );
             shared.end_calls();
         }
-        clock.shutdown().await;
 
         let links = shared.stop();
         let leave = async {
@@ -211,9 +210,10 @@ impl Router {
                 link.drained().await;
             }
         };
-        if tokio::time::timeout(LEAVE_TIME, leave).await.is_err() {
+        if within(&shared, LEAVE_TIME, leave).await.is_none() {
             log::warn!("some connections did not take what was sent to them");
         }
+        clock.shutdown().await;
         for link in links {
             link.close();
         }
@@ -224,6 +224,16 @@ impl Router {
         if let Some(reception) = Arc::into_inner(reception) {
             reception.workers.into_inner().stop().await;
         }
+    }
+}
+
+/// What comes of something, if it does before the router has run for so long.
+async fn within<T>(shared: &Shared, time: Duration, what: impl Future<Output = T>) -> Option<T> {
+    let deadline = shared.clock.now() + time.min(LONGEST_TIMEOUT);
+    tokio::select! {
+        biased;
+        result = what => Some(result),
+        () = shared.clock.sleep_until(deadline) => None,
     }
 }
 
@@ -251,6 +261,8 @@ async fn keep_time(shared: Arc<Shared>) {
     let clock = &shared.clock;
     loop {
         let next = shared.tick();
+        // There may be more to do at once, but not before others had their turn.
+        tokio::task::yield_now().await;
         let latest = clock.now() + clock.beat();
         clock.sleep_until(next.map_or(latest, |deadline| deadline.min(latest))).await;
     }

@@ -13,7 +13,7 @@ use gsb_net::Link;
 use gsb_proto::{Frame, Framing, MessageKind};
 use log::Level;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::Clock;
 use crate::quiet::{Burst, Quiet};
@@ -22,9 +22,12 @@ use crate::ticket::Ticket;
 /// Scratch room of more elements than this is not kept while there is nothing to do.
 const KEPT: usize = 256;
 
-/// After routing for so long without a pause, a task lets others run. Most frames take a thousandth of it,
-/// but a few take long.
-pub(crate) const SLICE: Duration = Duration::from_millis(1);
+/// After routing or writing for so long without a pause, a task lets others run. Most frames take a hundredth of
+/// it, but a few take long.
+pub(crate) const SLICE: Duration = Duration::from_micros(250);
+
+/// So many links are written to without a look at the time.
+const FLUSHES: usize = 16;
 
 /// How many calls are ended under one lock.
 const BATCH: usize = 64;
@@ -39,6 +42,19 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// The router stops, and no call is open any more.
     idle: Notify,
+    /// Only one task at a time clears away what is left of those that have ended.
+    turn_to_sweep: Semaphore,
+}
+
+/// What frames have to wait for.
+#[derive(Debug)]
+pub(crate) struct Pause {
+    /// Where there may be room at some time.
+    pub(crate) room: Room,
+    /// See [`Wait::is_own_fault`].
+    pub(crate) is_own_fault: bool,
+    /// When to go on in any case.
+    pub(crate) until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -83,6 +99,24 @@ enum Event {
 }
 
 impl Afterwards {
+    /// Does some of it; whether anything is left, which is to be done when others had their turn.
+    pub(crate) fn run_for_a_while(&mut self) -> bool {
+        let mut begin = None;
+        loop {
+            let some = self.flush.len().saturating_sub(FLUSHES)..;
+            for link in self.flush.drain(some) {
+                link.flush();
+            }
+            if self.flush.is_empty() {
+                self.run();
+                return false;
+            }
+            if begin.get_or_insert_with(tokio::time::Instant::now).elapsed() >= SLICE {
+                return true;
+            }
+        }
+    }
+
     fn run(&mut self) {
         for link in self.flush.drain(..) {
             link.flush();
@@ -104,6 +138,12 @@ impl Afterwards {
     }
 }
 
+impl Drop for Afterwards {
+    fn drop(&mut self) {
+        self.run();
+    }
+}
+
 impl Shared {
     pub(crate) fn new(config: BusConfig, clock: Clock) -> Self {
         let now = clock.now();
@@ -118,6 +158,7 @@ impl Shared {
                 now,
             }),
             idle: Notify::new(),
+            turn_to_sweep: Semaphore::new(1),
         }
     }
 
@@ -137,16 +178,16 @@ impl Shared {
     }
 
     /// Bytes have come from a peer, and these frames are complete now. Routes them and writes to whom
-    /// they concern. What this returns has to be waited for before those that are left are routed; some may
-    /// be left without that, if they take long.
+    /// they concern, or leaves that to [`run_for_a_while`](Afterwards::run_for_a_while). What this returns has to
+    /// be waited for before those that are left are routed; some may be left without that, if they take long.
     pub(crate) fn receive(
         &self,
         from: ConnId,
         framing: Option<Framing>,
         frames: &mut VecDeque<Frame>,
         afterwards: &mut Afterwards,
-    ) -> Option<(Room, Option<Instant>)> {
-        self.with_state(afterwards, |state, afterwards| {
+    ) -> Option<Pause> {
+        self.under_lock(afterwards, |state, afterwards| {
             state.bus.heard(from, state.now);
             if let Some(framing) = framing {
                 state.framing_known(from, framing, afterwards);
@@ -158,9 +199,9 @@ impl Shared {
                 let received = state.bus.receive(from, frame, state.now, &mut state.effects);
                 // At once, so that what waits to be done is never more than follows from one frame.
                 state.carry_out(afterwards);
-                if let Err(Wait { frame, room, until }) = received {
+                if let Err(Wait { frame, room, is_own_fault, until }) = received {
                     frames.push_front(frame);
-                    return Some((room, until));
+                    return Some(Pause { room, is_own_fault, until });
                 }
                 if may_take_long && begin.elapsed() >= SLICE {
                     return None;
@@ -203,13 +244,20 @@ impl Shared {
         });
     }
 
-    /// Goes on with what is left to do for connections that have ended; whether something is left.
-    pub(crate) fn sweep(&self) -> bool {
-        self.with_state(&mut Afterwards::default(), |state, afterwards| {
-            let is_left = state.bus.sweep(SWEEP, &mut state.effects);
-            state.carry_out(afterwards);
-            is_left
-        })
+    /// Does what is left to do for connections that have ended, in turns with all others.
+    pub(crate) async fn sweep(&self) {
+        // Never closed.
+        let _turn = self.turn_to_sweep.acquire().await;
+        let sweep = || {
+            self.with_state(&mut Afterwards::default(), |state, afterwards| {
+                let is_left = state.bus.sweep(SWEEP, &mut state.effects);
+                state.carry_out(afterwards);
+                is_left
+            })
+        };
+        while sweep() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Time has passed. Returns when to call again; `None` is for never, as far as is known now.
@@ -269,13 +317,22 @@ impl Shared {
         afterwards: &mut Afterwards,
         happen: impl FnOnce(&mut State, &mut Afterwards) -> R,
     ) -> R {
+        let result = self.under_lock(afterwards, happen);
+        afterwards.run();
+        result
+    }
+
+    fn under_lock<R>(
+        &self,
+        afterwards: &mut Afterwards,
+        happen: impl FnOnce(&mut State, &mut Afterwards) -> R,
+    ) -> R {
         let (result, is_idle) = {
             let mut state = self.state.lock();
             state.now = self.clock.now();
             let result = happen(&mut state, afterwards);
             (result, state.is_stopping && state.bus.usage().open_calls == 0)
         };
-        afterwards.run();
         if is_idle {
             self.idle.notify_waiters();
         }

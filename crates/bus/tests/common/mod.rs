@@ -139,7 +139,9 @@ impl World {
 
     pub fn wait(&mut self, time: Duration) {
         self.now += time;
-        self.bus.tick(self.now, &mut self.effects);
+        while self.bus.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.bus.tick(self.now, &mut self.effects);
+        }
         self.settle();
     }
 
@@ -196,6 +198,14 @@ impl World {
         match self.take(peer).as_slice() {
             [Seen::Reply(reply)] => reply.clone(),
             other => panic!("not one reply but {other:?}"),
+        }
+    }
+
+    /// The last thing this peer was sent, among others: a reply to this call of it.
+    pub fn take_reply_to(&mut self, peer: ConnId, request_id: &str) -> CallReply {
+        match self.take(peer).pop() {
+            Some(Seen::Reply(reply)) if reply.request_id == request_id => reply,
+            other => panic!("not a reply to {request_id} but {other:?}"),
         }
     }
 
