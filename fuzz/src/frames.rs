@@ -6,6 +6,7 @@ use gsb_proto::frame::{DEFAULT_MAX_FRAME, LARGEST_FRAME};
 use gsb_proto::messages::Packet;
 use gsb_proto::{Frame, FrameDecoder, Framing, MessageKind, Violation};
 use prost::Message as _;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 use crate::memory::Meter;
 
@@ -156,6 +157,11 @@ fn follow(framing: Framing, limit: usize, mut bytes: &[u8], read: &Read) {
                 let outcome = seen.map(|(kind, body)| Packet::decode(packed(*kind, body)));
                 match (inside.map(|packet| packet.packet), outcome) {
                     (Ok(None), _) => break Some("empty packet"),
+                    // Rule FR-12.
+                    (Ok(_), seen) if body.len() > 256 << 10 && messages(body) > 1 => {
+                        assert!(seen.is_none(), "{} bytes of messages", body.len());
+                        break Some("malformed message");
+                    }
                     // What does not decode shows now, or to whoever decodes the message.
                     (Err(_), None) => break Some("malformed message"),
                     (Err(_), Some(seen)) => assert!(seen.is_err(), "{body:?} became {seen:?}"),
@@ -168,6 +174,17 @@ fn follow(framing: Framing, limit: usize, mut bytes: &[u8], read: &Read) {
     };
     assert_eq!(frames.as_slice(), [], "more frames than there are");
     assert_eq!(read.violation.as_ref().map(Violation::reason), expected);
+}
+
+/// How many messages stand in a `Packet` that decodes.
+fn messages(mut packet: &[u8]) -> usize {
+    let mut count = 0;
+    while !packet.is_empty() {
+        let (field, wire_type) = decode_key(&mut packet).expect("it decodes");
+        count += usize::from(MessageKind::from_field(field).is_some());
+        skip_field(wire_type, field, &mut packet, DecodeContext::default()).expect("it decodes");
+    }
+    count
 }
 
 /// The first four bytes, and the others.

@@ -473,14 +473,37 @@ fn unpack(mut packet: Bytes) -> Result<Frame, Violation> {
     unpack_unusual(&packet)
 }
 
-/// [`unpack`] for a `Packet` with several fields or unknown ones. Of different messages the last one
-/// counts; parts of the same message are merged, which is what appending them does.
+/// [`unpack`] for a `Packet` with several fields or unknown ones.
 fn unpack_unusual(packet: &Bytes) -> Result<Frame, Violation> {
-    let malformed = |error: WireError| Violation::Malformed {
-        kind: "Packet",
-        error: Cow::Owned(error.to_string()),
-    };
-    Records::check_nested_count(packet).map_err(malformed)?;
+    let mut found: Option<(MessageKind, &[u8])> = None;
+    let mut is_alone = true;
+    let mut records = Records::new(packet);
+    while let Some(record) = records.next().map_err(malformed_packet)? {
+        if let Some(kind) = MessageKind::from_field(record.field) {
+            let message = record.value.bytes(record.field).map_err(malformed_packet)?;
+            is_alone = found.is_none();
+            found = Some((kind, message));
+        }
+    }
+    let (kind, message) = found.ok_or(Violation::EmptyPacket)?;
+    if !is_alone {
+        return merge(packet);
+    }
+    // A frame is charged for its own bytes only (LI-2): it must not keep a packet that has many more.
+    if message.len() < packet.len() / 2 {
+        return Ok(Frame::new(kind, Bytes::copy_from_slice(message)));
+    }
+    Ok(Frame::new(kind, packet.slice_ref(message)))
+}
+
+/// [`unpack`] for a valid `Packet` with several messages. Of different ones the last one counts; parts of the
+/// same message are merged, which is what appending them does.
+fn merge(packet: &Bytes) -> Result<Frame, Violation> {
+    // No encoder writes that, and all of it is decoded and copied here.
+    if packet.len() > MAX_PLAIN {
+        return Err(malformed_packet(WireError::TooLong));
+    }
+    Records::check_nested_count(packet).map_err(malformed_packet)?;
     // prost also reads, and refuses, what is overwritten later.
     Packet::decode(packet.clone()).map_err(|error| Violation::Malformed {
         kind: "Packet",
@@ -488,7 +511,7 @@ fn unpack_unusual(packet: &Bytes) -> Result<Frame, Violation> {
     })?;
     let mut found: Option<(MessageKind, BytesMut)> = None;
     let mut records = Records::new(packet);
-    while let Some(record) = records.next().map_err(malformed)? {
+    while let Some(record) = records.next().map_err(malformed_packet)? {
         let (Some(kind), Value::Bytes(part)) =
             (MessageKind::from_field(record.field), record.value)
         else {
@@ -501,6 +524,10 @@ fn unpack_unusual(packet: &Bytes) -> Result<Frame, Violation> {
     }
     let (kind, message) = found.ok_or(Violation::EmptyPacket)?;
     Ok(Frame::new(kind, message))
+}
+
+fn malformed_packet(error: WireError) -> Violation {
+    Violation::Malformed { kind: "Packet", error: Cow::Owned(error.to_string()) }
 }
 
 #[cfg(test)]

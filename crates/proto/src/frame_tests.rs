@@ -352,6 +352,65 @@ fn a_message_of_very_much_text_is_refused() {
     assert!(error.contains("262144 bytes"), "{error}");
 }
 
+/// A `Packet` of these fields.
+fn packet_of(fields: &[(u32, &[u8])]) -> Bytes {
+    let mut packet = BytesMut::new();
+    for &(field, part) in fields {
+        crate::wire::write_varint(u64::from(field << 3 | 2), &mut packet);
+        crate::wire::write_varint(part.len() as u64, &mut packet);
+        packet.put_slice(part);
+    }
+    packet.freeze()
+}
+
+// Rule FR-12: several messages in a packet are looked into, and the more of them there is, the longer it takes.
+#[test]
+fn a_packet_of_several_long_messages_is_refused() {
+    // So many bytes, five of them a header, are one field that no message has.
+    let part = |length: usize| packet_of(&[(100, &vec![7; length - 5])]);
+    // A message has a header of four bytes, an empty one of two.
+    let half = part((MAX_PLAIN - 8) / 2);
+    unpack(packet_of(&[(14, &half), (14, &half)])).unwrap();
+    unpack(packet_of(&[(2, b""), (14, &part(MAX_PLAIN - 6))])).unwrap();
+    let longer = part(half.len() + 1);
+    for fields in [
+        &[(14, &*half), (14, &*longer)],
+        &[(2, b"".as_slice()), (14, &*part(MAX_PLAIN - 5))],
+        &[(14, &*part(MAX_PLAIN - 5)), (2, b"".as_slice())],
+    ] {
+        let violation = unpack(packet_of(fields)).unwrap_err();
+        assert!(matches!(violation, Violation::Malformed { kind: "Packet", .. }));
+        let error = violation.to_string();
+        assert!(error.contains("262144 bytes"), "{error}");
+    }
+}
+
+// What is unknown to us beside a message costs no more than to step over it.
+#[test]
+fn a_message_beside_unknown_fields_stays_where_it_is() {
+    // Not even valid: nobody looks into it before it is read.
+    let call = vec![0xff; 1 << 20];
+    let unknown = vec![7; 1000];
+    for fields in [&[(100, &*unknown), (6, &*call)], &[(6, &*call), (100, &*unknown)]] {
+        let packet = packet_of(fields);
+        let frame = unpack(packet.clone()).unwrap();
+        assert_eq!(frame.kind, MessageKind::CallRequest);
+        let body = frame.body.into_bytes();
+        assert_eq!(body, call);
+        assert!(packet.as_ptr_range().contains(&body.as_ptr()), "it was copied");
+    }
+}
+
+// Rule LI-2: what is queued of a connection takes about as much memory as it is charged for.
+#[test]
+fn a_message_beside_much_that_is_unknown_does_not_keep_that() {
+    let packet = packet_of(&[(100, &vec![7; 1 << 20]), (6, &[1; 100_000])]);
+    let frame = unpack(packet.clone()).unwrap();
+    let body = frame.body.into_bytes();
+    assert_eq!(body, vec![1; 100_000]);
+    assert!(!packet.as_ptr_range().contains(&body.as_ptr()), "it keeps the whole packet");
+}
+
 // Rule FR-11: what a router passes on, whatever it had to add, is not too much for whoever gets it.
 #[test]
 fn what_a_router_adds_is_not_too_much() {

@@ -20,7 +20,8 @@ pub(crate) const ADDED_FIELDS: usize = 8;
 /// takes time (rule FR-12).
 pub const MAX_TEXT: usize = 64 << 10;
 
-/// How long a message without a payload may be, in bytes, for the same reason.
+/// How long a message without a payload may be, or a `Packet` with several messages, in bytes, for the same
+/// reason.
 pub(crate) const MAX_PLAIN: usize = 256 << 10;
 
 /// Why a message is not valid protobuf, or not read.
@@ -47,7 +48,7 @@ pub(crate) enum WireError {
     /// More text than [`MAX_TEXT`].
     #[error("it has more than {MAX_TEXT} bytes of text")]
     TooMuchText,
-    /// A message without a payload that is longer than [`MAX_PLAIN`].
+    /// A message without a payload, or a `Packet` with several messages, that is longer than [`MAX_PLAIN`].
     #[error("it has more than {MAX_PLAIN} bytes")]
     TooLong,
     /// A group that ends without having begun, or is nested too deep.
@@ -122,7 +123,7 @@ impl<'a> Records<'a> {
         Self::count(message, &mut { most }, |_, _| Ok(()))
     }
 
-    /// [`Records::check_count`] for a message of messages: their fields count together.
+    /// [`Records::check_count`] for a `Packet` of several messages: their fields count together.
     pub(crate) fn check_nested_count(message: &[u8]) -> Result<(), WireError> {
         if message.len() < 2 * MAX_FIELDS {
             return Ok(());
