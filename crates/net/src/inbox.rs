@@ -14,6 +14,9 @@ const CHUNK: std::ops::RangeInclusive<usize> = 4 << 10..=64 << 10;
 /// A longer frame has memory of its own, which nothing else is read into: it may be kept for long. In bytes.
 const LARGE: usize = *CHUNK.end();
 
+/// So little of a frame is moved into memory of its own size when the rest does not come at once. In bytes.
+const SMALL: usize = *CHUNK.end() / 8;
+
 /// After reading so much without a pause, a task lets others run. In bytes.
 const CREDIT: usize = 64 << 10;
 
@@ -23,11 +26,14 @@ const LEAST_COST: usize = 2 << 10;
 /// Reads from a stream and cuts what came into frames.
 ///
 /// The buffer grows with what was received, at most twofold, and never with what a header announces, but for
-/// the end of a frame of which half is there. A large frame that is kept keeps no more than its own bytes. While nothing is waiting to become a frame there is no buffer.
+/// the end of a frame of which half is there. A large frame that is kept keeps no more than its own bytes. While
+/// nothing is waiting to become a frame there is no buffer, and while little is waiting a small one.
 #[derive(Debug)]
 pub struct Inbox {
     decoder: FrameDecoder,
     buffer: BytesMut,
+    /// Whether the buffer was made for what is in it, since nothing more came.
+    is_compact: bool,
     /// Room to offer to the next read: follows how much the last ones brought.
     chunk: usize,
     /// What is left of [`CREDIT`].
@@ -37,7 +43,13 @@ pub struct Inbox {
 impl Inbox {
     /// An empty inbox.
     pub fn new(decoder: FrameDecoder) -> Self {
-        Inbox { decoder, buffer: BytesMut::new(), chunk: *CHUNK.start(), credit: CREDIT }
+        Inbox {
+            decoder,
+            buffer: BytesMut::new(),
+            is_compact: false,
+            chunk: *CHUNK.start(),
+            credit: CREDIT,
+        }
     }
 
     /// Reads once: how many bytes came, 0 at the end of the stream, `None` if there are none now, as
@@ -46,6 +58,8 @@ impl Inbox {
     /// # Errors
     /// Those of the socket.
     pub(crate) fn fill(&mut self, stream: &Stream, is_ending: bool) -> io::Result<Option<usize>> {
+        // Put back below if nothing comes this time either.
+        let compact = std::mem::take(&mut self.is_compact).then(|| self.enlarge());
         let room = self.make_room();
         let read = if is_ending {
             stream.read_now(&mut self.buffer, room)
@@ -67,6 +81,9 @@ impl Inbox {
         }
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
+        } else if read.is_none() && self.buffer.len() <= SMALL {
+            self.buffer = compact.unwrap_or_else(|| BytesMut::from(&self.buffer[..]));
+            self.is_compact = true;
         }
         Ok(read)
     }
@@ -74,22 +91,37 @@ impl Inbox {
     /// Makes room for a read; returns how many bytes it may bring.
     fn make_room(&mut self) -> usize {
         let held = self.buffer.len();
-        match self.decoder.announced(&self.buffer) {
-            Some(length) if length > LARGE && length > held => {
+        match self.large() {
+            Some(length) => {
                 if self.buffer.capacity() == held {
                     // Not by what the buffer itself does to grow, which ends in up to twice the length.
-                    let room = length.min((held * 2).max(self.chunk));
-                    let mut larger = BytesMut::with_capacity(room);
-                    larger.extend_from_slice(&self.buffer);
-                    self.buffer = larger;
+                    self.enlarge();
                 }
                 (self.buffer.capacity() - held).min(length - held)
             }
-            _ => {
+            None => {
                 self.buffer.reserve(self.chunk);
                 self.buffer.capacity() - held
             }
         }
+    }
+
+    /// How long the frame is to be that has begun to come, if it is a large one.
+    fn large(&self) -> Option<usize> {
+        let announced = self.decoder.announced(&self.buffer);
+        announced.filter(|&length| length > LARGE && length > self.buffer.len())
+    }
+
+    /// Moves what is held into a buffer with room for more; returns the one it was in, as it was.
+    fn enlarge(&mut self) -> BytesMut {
+        let held = self.buffer.len();
+        let room = match self.large() {
+            Some(length) => length.min((held * 2).max(self.chunk)),
+            None => held + self.chunk,
+        };
+        let mut larger = BytesMut::with_capacity(room);
+        larger.extend_from_slice(&self.buffer);
+        std::mem::replace(&mut self.buffer, larger)
     }
 
     /// Whether others should run before more is read. Says so once.

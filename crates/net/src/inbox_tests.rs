@@ -1,5 +1,5 @@
 use gsb_proto::MessageKind;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 
 use super::*;
@@ -65,6 +65,77 @@ async fn a_large_frame_that_is_kept_keeps_its_own_bytes_only() {
 async fn no_buffer_is_held_while_nothing_is_waiting() {
     let (_, inbox) = frames(frame(1 << 20), 1).await;
     assert_eq!(inbox.buffer.capacity(), 0);
+}
+
+/// Writes to the peer of a link, reads all of it, and finds that there is no more; hands out the frames.
+async fn pass(
+    wire: &[u8],
+    far: &mut UnixStream,
+    link: &Link,
+    inbox: &mut Inbox,
+    frames: &mut Vec<Frame>,
+) {
+    let mut left = wire.len();
+    let read = async {
+        while left > 0 {
+            link.stream().ready(Interest::READABLE).await.unwrap();
+            left -= inbox.fill(link.stream(), false).unwrap().unwrap_or(0);
+            frames.extend(std::iter::from_fn(|| inbox.next_frame().unwrap()));
+        }
+        assert_eq!(inbox.fill(link.stream(), false).unwrap(), None);
+    };
+    let (written, ()) = tokio::join!(far.write_all(wire), read);
+    written.unwrap();
+}
+
+// The rest of a frame may be long in coming, to very many connections.
+#[tokio::test]
+async fn little_of_a_frame_is_held_in_little_memory() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let link = Link::new(Stream::Unix(near), 1000);
+    let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, 64 << 20));
+    let mut frames = Vec::new();
+    // Many small frames make for a large buffer. In front of what is held, so that it is in the same.
+    let many = frame(10).repeat((400 << 10) / frame(10).len());
+    for next in [frame(100), frame(64 << 10), frame(1 << 20)] {
+        for held in [1, 4, 90] {
+            let (start, rest) = next.split_at(held);
+            pass(&[&many, start].concat(), &mut far, &link, &mut inbox, &mut frames).await;
+            assert!(inbox.is_within_frame());
+            assert_eq!(inbox.buffer.capacity(), held);
+            // Nor is it moved again and again while nothing comes, which a byte of room would not survive.
+            let mut marked = BytesMut::with_capacity(held + 1);
+            marked.extend_from_slice(start);
+            inbox.buffer = marked;
+            for _ in 0..3 {
+                assert_eq!(inbox.fill(link.stream(), false).unwrap(), None);
+                assert_eq!((&inbox.buffer[..], inbox.buffer.capacity()), (start, held + 1));
+            }
+            frames.clear();
+            pass(rest, &mut far, &link, &mut inbox, &mut frames).await;
+            let [whole] = frames.as_slice() else { panic!("one frame") };
+            let mut again = BytesMut::new();
+            assert!(whole.encode(Framing::Packet, &mut again));
+            assert!(again == next, "another frame of {} bytes", next.len());
+        }
+    }
+}
+
+// What is more than little is not copied whenever nothing comes for a moment.
+#[tokio::test]
+async fn much_of_a_frame_stays_where_it_was_read_to() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let link = Link::new(Stream::Unix(near), 1000);
+    let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, 64 << 20));
+    for next in [frame(64 << 10), frame(1 << 20)] {
+        let (start, rest) = next.split_at(SMALL + 1);
+        pass(start, &mut far, &link, &mut inbox, &mut Vec::new()).await;
+        let place = inbox.buffer.as_ptr();
+        assert_eq!(inbox.fill(link.stream(), false).unwrap(), None);
+        assert_eq!(inbox.buffer.as_ptr(), place);
+        assert!(inbox.buffer.capacity() > SMALL + 1);
+        pass(rest, &mut far, &link, &mut inbox, &mut Vec::new()).await;
+    }
 }
 
 // However much there is to read, others get their turn.
