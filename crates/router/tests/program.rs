@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use gsb_proto::messages::*;
 use gsb_proto::{Address, Framing};
-use gsb_testkit::{Peer, RouterProcess, soon};
+use gsb_testkit::{Peer, RouterProcess, Spawned, soon};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -200,6 +200,18 @@ async fn bad_options_are_sentences() {
     assert_eq!(help.status.code(), Some(0));
     assert!(text(&help.stdout).contains("Examples:"));
     assert_eq!(run(&["--version"]).await.status.code(), Some(0));
+}
+
+// Whoever has nobody to read the sentence still gets the code.
+#[tokio::test]
+async fn a_standard_error_that_is_full_changes_no_exit_code() {
+    let (directory, _, _) = place();
+    let inside = format!("unix:{}/no/such/directory/gsb.sock", directory.path().display());
+    for (arguments, code) in [(["-l", &inside], 3), (["-l", "http://x"], 2)] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut router = Spawned::start(Command::new(ROUTER).args(arguments).stderr(full));
+        assert_eq!(router.wait().await.code(), Some(code), "{arguments:?}");
+    }
 }
 
 // Rule CO-9, with the variable that operators know: T = 2 s. The lower bounds are exact; the upper
