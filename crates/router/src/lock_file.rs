@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// A locked file, which is removed when dropped. The kernel releases the lock of a process that dies;
-/// the file that stays behind then means nothing.
+/// A locked file, which is removed when dropped, if its path still leads to it. The kernel releases the lock
+/// of a process that dies; the file that stays behind then means nothing.
 #[derive(Debug)]
 pub(crate) struct LockFile {
     path: PathBuf,
     /// Holds the lock.
-    _file: File,
+    file: File,
 }
 
 impl LockFile {
@@ -40,21 +40,32 @@ impl LockFile {
             }
             // The holder before may have removed the file between our opening and our locking it;
             // then this lock keeps nobody out.
-            match std::fs::symlink_metadata(path) {
-                Ok(there) if is_same(&there, &file.metadata()?) => {
-                    return Ok(Some(LockFile { path: path.to_owned(), _file: file }));
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            let lock = LockFile { path: path.to_owned(), file };
+            if lock.is_in_place()? {
+                return Ok(Some(lock));
             }
+        }
+    }
+
+    /// Whether its path still leads to it, and not to another file or to none.
+    fn is_in_place(&self) -> io::Result<bool> {
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(there) => Ok(is_same(&there, &self.file.metadata()?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        // Somebody may have removed it, and another router locks a new one by now.
+        let removed = match self.is_in_place() {
+            Ok(true) => std::fs::remove_file(&self.path),
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
             log::warn!("cannot remove {}: {error}", self.path.display());
         }
     }

@@ -36,6 +36,13 @@ async fn run(arguments: &[&str]) -> Output {
     soon("the end of the program", run).await.unwrap()
 }
 
+/// A router whose standard error is a file.
+async fn logging_to(file: &Path, arguments: &[&str]) -> RouterProcess {
+    let mut command = Command::new(ROUTER);
+    command.args(arguments).env_remove("RUST_LOG").stderr(std::fs::File::create(file).unwrap());
+    RouterProcess::start_command(&mut command, &[]).await
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -175,6 +182,34 @@ async fn a_socket_that_is_not_its_own_any_more_stays() {
     router.process.signal("TERM").await;
     assert_eq!(router.process.wait().await.code(), Some(0));
     assert!(path.metadata().unwrap().file_type().is_socket());
+}
+
+#[tokio::test]
+async fn a_lock_that_is_not_its_own_any_more_stays() {
+    let (directory, path, url) = place();
+    let lock = directory.path().join("gsb.sock.lock");
+    let mut first = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
+    std::fs::remove_file(&lock).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let _second = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
+    first.process.signal("TERM").await;
+    assert_eq!(first.process.wait().await.code(), Some(0));
+    // It still keeps others out.
+    let sentence = text(&run(&["-l", &url]).await.stderr);
+    assert!(sentence.contains(lock.to_str().unwrap()), "{sentence}");
+}
+
+#[tokio::test]
+async fn a_lock_that_is_gone_is_no_trouble() {
+    let (directory, path, url) = place();
+    let log = directory.path().join("log");
+    let mut router = logging_to(&log, &["-l", &url, "--log-level", "warn"]).await;
+    std::fs::remove_file(directory.path().join("gsb.sock.lock")).unwrap();
+    router.process.signal("TERM").await;
+    assert_eq!(router.process.wait().await.code(), Some(0));
+    assert!(!path.exists());
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(!log.contains("cannot remove"), "{log}");
 }
 
 #[tokio::test]
