@@ -48,7 +48,7 @@ pub enum CloseReason {
     #[error("failed: {0}")]
     Io(String),
     /// The peer broke the protocol.
-    #[error("broke the protocol: {0}")]
+    #[error("broke the protocol: {}{}", .0, option_behind(.0))]
     Violation(#[from] Violation),
     /// Nothing was received for so long, Pings notwithstanding.
     #[error("was silent for {} (--ping-timeout)", seconds(*.0))]
@@ -72,6 +72,15 @@ pub enum CloseReason {
 
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
+}
+
+/// The option that sets the limit a peer went over, if it did. Said here, since a violation is a client's, too,
+/// and a client has no options.
+fn option_behind(violation: &Violation) -> &'static str {
+    match violation {
+        Violation::FrameTooLarge { .. } => " (--max-frame)",
+        _ => "",
+    }
 }
 
 impl CloseReason {

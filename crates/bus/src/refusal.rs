@@ -58,7 +58,7 @@ pub(crate) enum Refusal {
     CallerStalled { limit: usize, timeout: Duration },
     #[error("the router stops and takes no more calls")]
     Stopping,
-    #[error("the router has stopped before the service finished its answer")]
+    #[error("the router has stopped before the service finished its answer (--drain-timeout)")]
     Stopped,
     #[error("the service went away before it finished its answer: its connection {reason}")]
     ServiceGone { reason: CloseReason },

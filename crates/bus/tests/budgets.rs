@@ -441,6 +441,7 @@ fn a_router_that_stops_refuses_what_is_new() {
         })
         .collect();
     assert_eq!(ends, [("1".to_owned(), 500, 0), ("3".to_owned(), 500, 0)]);
+    assert!(world.sentences.last().unwrap().contains("--drain-timeout"));
     assert_eq!(world.bus.usage().open_calls, 0);
 }
 

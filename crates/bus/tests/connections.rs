@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::*;
-use gsb_bus::{BusConfig, Identity, Limits, Usage};
+use gsb_bus::{BusConfig, CloseReason, Identity, Limits, Usage};
 use gsb_proto::messages::*;
-use gsb_proto::{Framing, MessageKind};
+use gsb_proto::{Framing, MessageKind, Violation};
 
 fn world() -> World {
     World::new(BusConfig::default())
@@ -336,4 +336,22 @@ fn violations_close_and_nobody_else_notices() {
     }
     world.send(service, full("1", "still here"));
     assert_eq!(world.take_reply(caller), full("1", "still here"));
+}
+
+// Whoever reads why a connection ended learns which option would have let it go on.
+#[test]
+fn closes_that_come_of_an_option_name_it() {
+    let time = Duration::from_secs(1);
+    let too_large = Violation::FrameTooLarge { length: 2000, limit: 1000 };
+    let cases = [
+        (too_large.into(), "over the limit of 1000 (--max-frame)"),
+        (CloseReason::Silent(time), "1 s (--ping-timeout)"),
+        (CloseReason::NotReading(time), "1 s (--write-timeout)"),
+        (CloseReason::UnfinishedFrame(time), "1 s (--frame-timeout)"),
+        (Violation::EmptyPacket.into(), "the packet holds no message"),
+    ];
+    for (reason, end) in cases {
+        let sentence = reason.to_string();
+        assert!(sentence.ends_with(end), "{sentence}");
+    }
 }
