@@ -59,8 +59,11 @@ impl Reception {
     fn welcome(&self, stream: Stream, trouble: &mut Quiet) {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             if trouble.may_log() {
-                let limit = self.max_connections;
-                log::warn!("a connection was turned away: {limit} are open (--max-connections)");
+                let (identity, limit) = (connection::identify(&stream), self.max_connections);
+                log::warn!(
+                    "a connection of {identity} was turned away: {limit} are open, which is the limit \
+                     (--max-connections)"
+                );
             }
             return;
         };

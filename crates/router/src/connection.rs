@@ -44,7 +44,8 @@ pub(crate) async fn serve(
     }
 }
 
-fn identify(stream: &Stream) -> Identity {
+/// Who is behind a socket.
+pub(crate) fn identify(stream: &Stream) -> Identity {
     match (stream.peer_ip(), stream.peer_uid()) {
         (Some(ip), _) => Identity::Ip(ip),
         (None, Some(uid)) => Identity::Uid(uid),

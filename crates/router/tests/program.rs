@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -235,6 +235,33 @@ async fn bad_options_are_sentences() {
     assert_eq!(help.status.code(), Some(0));
     assert!(text(&help.stdout).contains("Examples:"));
     assert_eq!(run(&["--version"]).await.status.code(), Some(0));
+}
+
+// What docs/reliability.md promises of those that come of a limit.
+#[tokio::test]
+async fn warnings_name_who_it_was_and_the_option_that_helps() {
+    let (directory, path, url) = place();
+    let log = directory.path().join("log");
+    let arguments =
+        ["-l", &url, "-l", "127.0.0.1:0", "--max-connections", "1", "--max-frame", "1KiB"];
+    let mut router = logging_to(&log, &arguments).await;
+    let user = path.metadata().unwrap().uid();
+    let mut first = Peer::connect(&router.addresses[0], Framing::Packet).await;
+    for address in &router.addresses {
+        Peer::silent(address, Framing::Packet).await.expect_close().await;
+    }
+    first.call("/a", "1", &"x".repeat(2000)).await;
+    first.expect_close().await;
+    router.process.signal("TERM").await;
+    assert_eq!(router.process.wait().await.code(), Some(0));
+
+    let log = std::fs::read_to_string(log).unwrap();
+    let said =
+        |words: [&str; 2]| log.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    let user = format!(" of user id {user} ");
+    assert!(said([&format!("{user}was turned away"), "(--max-connections)"]), "{log}");
+    assert!(said([" of 127.0.0.1 was turned away", "(--max-connections)"]), "{log}");
+    assert!(said([&format!("{user}broke the protocol"), "(--max-frame)"]), "{log}");
 }
 
 // Whoever has nobody to read the sentence still gets the code.
