@@ -13,5 +13,5 @@ mod stream;
 
 pub use inbox::Inbox;
 pub use link::{Link, Received, Stuck};
-pub use outbox::{OutboxFull, Ticket};
+pub use outbox::{Fate, OutboxFull, TakenBack, Ticket};
 pub use stream::{StdStream, Stream};

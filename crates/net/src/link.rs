@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use crate::inbox::{Inbox, is_transient};
-use crate::outbox::{Outbox, OutboxFull, Ticket, advance, with_slices};
+use crate::outbox::{Fate, Outbox, OutboxFull, TakenBack, Ticket, advance, with_slices};
 use crate::stream::Stream;
 
 /// How long whoever waits for room leaves others the first go.
@@ -453,30 +453,26 @@ impl<T: Ticket> Link<T> {
         }
     }
 
-    /// Takes back the frames that `is_unwanted` says, if the socket is full; not one of which something was
-    /// written. Returns their tickets. For the task that drives the link.
-    pub fn take_back(&self, is_unwanted: impl FnMut(&T) -> bool) -> Vec<T> {
-        let mut queue = {
-            let mut state = self.state.lock();
-            if state.full.is_none() || state.flushing {
-                return Vec::new();
-            }
-            // As for a write: others append meanwhile, and leave the rest alone.
-            state.flushing = true;
-            state.outbox.take_whole()
-        };
-        let (tickets, removed) = queue.remove(is_unwanted);
+    /// Takes back frames as `decide` says, if the socket is full; not one of which something was written. Takes
+    /// no more than others can wait for, and says whether there may be more: then it is to be called again, when
+    /// others have run. It begins where the last call ended, whatever was written or pushed since.
+    ///
+    /// `decide` must not use the link.
+    pub fn take_back(&self, decide: impl FnMut(&T) -> Fate) -> TakenBack<T> {
         let mut state = self.state.lock();
-        if !state.broken && !state.finished {
-            state.outbox.put_back_whole(queue, removed);
+        if state.full.is_none() || state.flushing {
+            return TakenBack::default();
         }
-        state.flushing = false;
+        let (taken, gone) = state.outbox.take_back(decide);
         if state.outbox.is_empty() {
             state.full = None;
         }
         drop(state);
-        self.room.notify_waiters();
-        tickets
+        drop(gone);
+        if !taken.tickets.is_empty() {
+            self.room.notify_waiters();
+        }
+        taken
     }
 
     /// Ends both directions, for the peer too: what is queued is dropped, the driver is woken.

@@ -30,13 +30,17 @@ async fn read(link: &Link, count: usize) -> Vec<(u32, usize)> {
     let mut numbers = Vec::new();
     while numbers.len() < count {
         assert_eq!(link.receive(&mut inbox).await.unwrap(), Received::Bytes);
-        while let Some(frame) = inbox.next_frame().unwrap() {
-            let body = frame.body.into_bytes();
-            let number = u32::from_be_bytes(*body.first_chunk().unwrap());
-            numbers.push((number, body.len()));
-        }
+        collect(&mut inbox, &mut numbers);
     }
     numbers
+}
+
+fn collect(inbox: &mut Inbox, numbers: &mut Vec<(u32, usize)>) {
+    while let Some(frame) = inbox.next_frame().unwrap() {
+        let body = frame.body.into_bytes();
+        let number = u32::from_be_bytes(*body.first_chunk().unwrap());
+        numbers.push((number, body.len()));
+    }
 }
 
 async fn drive(link: Arc<Link>) {
@@ -225,4 +229,83 @@ async fn what_was_written_before_the_finish_arrives_and_nothing_after_it() {
     peer.send(Framing::Packet, &frame(3, 10)).await;
     assert_eq!(soon(read(&link, 1)).await, [(3, 10)], "reading goes on");
     soon(drive(peer)).await;
+}
+
+/// A number that goes with a frame.
+#[derive(Debug, PartialEq)]
+struct Numbered(u32);
+
+impl Ticket for Numbered {
+    fn written(&mut self, _bytes: usize) {}
+}
+
+// Rule LI-4: of very many small frames those in front are taken back step by step, while the peer takes some and
+// others push.
+#[tokio::test]
+async fn frames_are_taken_back_in_steps() {
+    const QUEUED: u32 = 300_000;
+    const DUE: u32 = 200_000;
+    let (near, far) = UnixStream::pair().unwrap();
+    let link = Link::with_tickets(Stream::Unix(near));
+    let peer = Link::new(Stream::Unix(far), LIMIT);
+    let push = |number| {
+        link.push_unlimited(Framing::Packet, &frame(number, 4), Numbered(number));
+    };
+    (0..QUEUED).for_each(push);
+    let none = link.take_back(|_| Fate::TakeBack);
+    assert_eq!(none.tickets, [], "nothing of a socket that is not known to be full");
+    link.flush();
+    assert!(link.stuck(|_, _| None::<()>).is_some());
+
+    let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, LIMIT));
+    let (mut received, mut gone) = (Vec::new(), Vec::new());
+    let (mut asked, mut steps, mut next) = (0, 0, QUEUED);
+    loop {
+        let before = asked;
+        let taken = link.take_back(|&Numbered(number)| {
+            asked += 1;
+            match number % 8 {
+                _ if number >= DUE => Fate::NotYet,
+                0 => Fate::Stay,
+                _ => Fate::TakeBack,
+            }
+        });
+        assert!(asked - before <= 1024, "others have to wait");
+        gone.extend(taken.tickets.into_iter().map(|Numbered(number)| number));
+        if !taken.is_more {
+            break;
+        }
+        steps += 1;
+        push(next);
+        next += 1;
+        if steps % 20 == 0 {
+            let mut full_again = pin!(soon(link.write_only()));
+            loop {
+                tokio::select! {
+                    biased;
+                    full = &mut full_again => break assert_eq!(full.unwrap(), None),
+                    read = peer.receive(&mut inbox) => assert_eq!(read.unwrap(), Received::Bytes),
+                }
+                collect(&mut inbox, &mut received);
+            }
+        }
+    }
+    assert!(steps > 50 && gone.len() > 50_000, "{steps} steps, {} taken back", gone.len());
+    assert!(received.len() > 1000, "the peer has taken {}", received.len());
+    assert!(asked <= DUE + 1, "each is asked about once");
+
+    let mut is_gone = vec![false; next as usize];
+    gone.into_iter().for_each(|number| is_gone[number as usize] = true);
+    let stays = (0..next).filter(|&number| !is_gone[number as usize]);
+    let expected: Vec<_> = stays.map(|number| (number, 4)).collect();
+    let writer = async { while link.write_only().await.unwrap() != Some(Received::Closed) {} };
+    let reader = async {
+        while received.len() < expected.len() {
+            assert_eq!(peer.receive(&mut inbox).await.unwrap(), Received::Bytes);
+            collect(&mut inbox, &mut received);
+        }
+        link.close();
+    };
+    soon(async { tokio::join!(writer, reader) }).await;
+    assert!(received == expected);
 }

@@ -28,6 +28,12 @@ const PIECES: usize = 64;
 /// A buffer of more than this is not kept while nothing is queued. In bytes.
 const KEPT: usize = 4 << 10;
 
+/// How many frames are looked at in one step of taking back: others wait meanwhile.
+const STEP: usize = 1024;
+
+/// A step ends as well when the frames have so many bytes.
+const STEP_BYTES: usize = 256 << 10;
+
 /// More is queued than the limit allows. Nothing was added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxFull {
@@ -47,13 +53,48 @@ impl Ticket for () {
     fn written(&mut self, _bytes: usize) {}
 }
 
+/// What is to become of a queued frame when frames are taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is taken back.
+    TakeBack,
+    /// It stays until it is written. It is not asked about again.
+    Stay,
+    /// It stays for now, and so does all that is queued behind it.
+    NotYet,
+}
+
+/// Frames that were taken back in one step.
+#[derive(Debug)]
+pub struct TakenBack<T> {
+    /// Their tickets, in the order in which the frames would have left.
+    pub tickets: Vec<T>,
+    /// Whether there is more to look at, in another step.
+    pub is_more: bool,
+}
+
+/// Derived, it would ask for tickets with a default.
+impl<T> Default for TakenBack<T> {
+    fn default() -> Self {
+        TakenBack { tickets: Vec::new(), is_more: false }
+    }
+}
+
 /// Encoded frames in the order in which they leave.
 pub(crate) struct Outbox<T> {
+    /// What leaves first: the frames that were looked at when others were taken back, and that stay. Apart from
+    /// the rest, so that nothing behind a frame that is taken back has to move, and none is looked at twice.
+    seen: Queue<T>,
+    rest: Queue<T>,
+    /// All that is queued, in bytes.
+    queued: usize,
+}
+
+/// Frames, one behind the other.
+struct Queue<T> {
     pieces: VecDeque<Bytes>,
     /// What comes behind `pieces`, still growing.
     tail: BytesMut,
-    /// All that is queued, in bytes.
-    queued: usize,
     /// The frames of which something is queued.
     spans: VecDeque<Span<T>>,
 }
@@ -68,7 +109,13 @@ struct Span<T> {
 
 impl<T> Default for Outbox<T> {
     fn default() -> Self {
-        Outbox { pieces: VecDeque::new(), tail: BytesMut::new(), queued: 0, spans: VecDeque::new() }
+        Outbox { seen: Queue::default(), rest: Queue::default(), queued: 0 }
+    }
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Queue { pieces: VecDeque::new(), tail: BytesMut::new(), spans: VecDeque::new() }
     }
 }
 
@@ -104,52 +151,107 @@ impl<T: Ticket> Outbox<T> {
             return Err(OutboxFull { limit });
         }
         self.queued += length;
-        self.spans.push_back(Span { left: length, begun: false, ticket });
-        self.copy(header.as_ref());
+        let copied = if self.queued > BACKLOG { COPIED_TO_WAIT } else { COPIED };
+        self.rest.spans.push_back(Span { left: length, begun: false, ticket });
+        self.rest.copy(header.as_ref());
         for segment in frame.body.segments() {
-            self.append(segment);
+            self.rest.append(segment, copied);
         }
         Ok(())
     }
 
-    fn copy(&mut self, bytes: &[u8]) {
-        if self.tail.len() + bytes.len() > CHUNK {
-            self.seal();
-        }
-        self.tail.extend_from_slice(bytes);
+    /// What leaves first.
+    fn first(&mut self) -> &mut Queue<T> {
+        if self.seen.spans.is_empty() { &mut self.rest } else { &mut self.seen }
     }
 
-    /// Takes everything out, to be written.
+    /// Takes out what leaves first, to be written: something, unless nothing is queued, and perhaps not all.
     pub(crate) fn take(&mut self) -> VecDeque<Bytes> {
-        self.seal();
-        std::mem::take(&mut self.pieces)
+        let first = self.first();
+        first.seal();
+        std::mem::take(&mut first.pieces)
     }
 
     /// Notes that `written` bytes of what was taken have left, and puts `rest` back to the front.
     pub(crate) fn put_back(&mut self, mut rest: VecDeque<Bytes>, written: usize) {
         self.queued -= written;
-        self.pass(written);
+        let left = self.seen.pass(written);
+        self.rest.pass(left);
+        // It was taken from here, or all of it has left.
+        let first = self.first();
         if rest.is_empty() {
             // Kept for its room.
-            if self.pieces.capacity() == 0 && rest.capacity() <= PIECES {
-                self.pieces = rest;
+            if first.pieces.capacity() == 0 && rest.capacity() <= PIECES {
+                first.pieces = rest;
             }
         } else {
-            rest.append(&mut self.pieces);
-            self.pieces = rest;
+            rest.append(&mut first.pieces);
+            first.pieces = rest;
         }
-        if self.is_empty() {
-            if self.tail.capacity() > KEPT {
-                self.tail = BytesMut::new();
-            }
-            if self.spans.capacity() > PIECES {
-                self.spans = VecDeque::new();
-            }
-        }
+        self.seen.tidy();
+        self.rest.tidy();
     }
 
-    /// Lets go of the frames that the first `written` bytes belong to.
-    fn pass(&mut self, mut written: usize) {
+    /// The tickets of the frames that are queued, from the first to leave; and whether some of the frame
+    /// was written.
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = (&T, bool)> {
+        self.seen.spans.iter().chain(&self.rest.spans).map(|span| (&span.ticket, span.begun))
+    }
+
+    /// The ticket of the frame of which some was written, and some was not.
+    pub(crate) fn begun(&mut self) -> Option<&mut T> {
+        self.first().spans.front_mut().filter(|span| span.begun).map(|span| &mut span.ticket)
+    }
+
+    /// Takes back frames as `decide` says, from where the last step ended, and as many as make one step. Does not
+    /// ask about a frame of which something was written, which stays. Costs what the frames do that are asked
+    /// about, however much is queued behind them. Returns their bytes, too, which may take long to drop.
+    pub(crate) fn take_back(
+        &mut self,
+        mut decide: impl FnMut(&T) -> Fate,
+    ) -> (TakenBack<T>, Vec<Bytes>) {
+        let (mut taken, mut gone) = (TakenBack::default(), Vec::new());
+        let (mut frames, mut bytes) = (0, 0);
+        self.rest.seal();
+        while let Some(first) = self.rest.spans.front() {
+            if frames == STEP || bytes >= STEP_BYTES {
+                taken.is_more = true;
+                break;
+            }
+            let fate = if first.begun { Fate::Stay } else { decide(&first.ticket) };
+            if fate == Fate::NotYet {
+                break;
+            }
+            let Some(span) = self.rest.spans.pop_front() else {
+                break;
+            };
+            frames += 1;
+            bytes += span.left;
+            let parts = cut(&mut self.rest.pieces, span.left);
+            if fate == Fate::TakeBack {
+                gone.extend(parts);
+                self.queued -= span.left;
+                taken.tickets.push(span.ticket);
+            } else {
+                // Copying a large one would take long, and it shares little of what it was cut from.
+                let copied = if span.left > COPIED_TO_WAIT { 0 } else { COPIED_TO_WAIT };
+                parts.for_each(|part| self.seen.append(&part, copied));
+                self.seen.spans.push_back(span);
+            }
+        }
+        self.rest.tidy();
+        if self.rest.spans.len() <= STEP && self.rest.spans.capacity() > 4 * STEP {
+            // There were very many. The few that are left are quickly moved.
+            self.rest.spans.shrink_to(2 * STEP);
+        }
+        (taken, gone)
+    }
+}
+
+impl<T: Ticket> Queue<T> {
+    /// Lets go of the frames that the first `written` bytes belong to, as far as they are here. Returns how many
+    /// bytes do not.
+    fn pass(&mut self, mut written: usize) -> usize {
         while written > 0
             && let Some(front) = self.spans.front_mut()
         {
@@ -162,68 +264,30 @@ impl<T: Ticket> Outbox<T> {
                 self.spans.pop_front();
             }
         }
+        written
     }
 
-    /// The tickets of the frames that are queued, from the first to leave; and whether some of the frame
-    /// was written.
-    pub(crate) fn tickets(&self) -> impl Iterator<Item = (&T, bool)> {
-        self.spans.iter().map(|span| (&span.ticket, span.begun))
-    }
-
-    /// The ticket of the frame of which some was written, and some was not.
-    pub(crate) fn begun(&mut self) -> Option<&mut T> {
-        self.spans.front_mut().filter(|span| span.begun).map(|span| &mut span.ticket)
-    }
-
-    /// Takes out what is queued, frames and all, to be changed and put back, while this goes on counting
-    /// it.
-    pub(crate) fn take_whole(&mut self) -> Outbox<T> {
-        self.seal();
-        Outbox {
-            pieces: std::mem::take(&mut self.pieces),
-            spans: std::mem::take(&mut self.spans),
-            ..Outbox::default()
+    /// Keeps no large buffers for nothing.
+    fn tidy(&mut self) {
+        if self.spans.is_empty() {
+            if self.tail.capacity() > KEPT {
+                self.tail = BytesMut::new();
+            }
+            if self.spans.capacity() > PIECES {
+                self.spans = VecDeque::new();
+            }
         }
     }
 
-    /// Puts what was taken out, and has become shorter by `removed` bytes, back to the front.
-    pub(crate) fn put_back_whole(&mut self, mut whole: Outbox<T>, removed: usize) {
-        whole.spans.append(&mut self.spans);
-        self.spans = whole.spans;
-        self.queued -= removed;
-        self.put_back(whole.pieces, 0);
-    }
-
-    /// Removes the frames that `is_unwanted` says, except one of which something was written. Returns
-    /// their tickets, and how many bytes are gone.
-    pub(crate) fn remove(&mut self, mut is_unwanted: impl FnMut(&T) -> bool) -> (Vec<T>, usize) {
-        let mut kept = Outbox::default();
-        let mut removed = Vec::new();
-        let mut gone = 0;
-        // How many bytes at the front belong to frames that stay.
-        let mut run = 0;
-        for span in std::mem::take(&mut self.spans) {
-            if span.begun || !is_unwanted(&span.ticket) {
-                run += span.left;
-                kept.spans.push_back(span);
-                continue;
-            }
-            for part in cut(&mut self.pieces, std::mem::take(&mut run)) {
-                kept.append(&part);
-            }
-            cut(&mut self.pieces, span.left).for_each(drop);
-            gone += span.left;
-            removed.push(span.ticket);
+    fn copy(&mut self, bytes: &[u8]) {
+        if self.tail.len() + bytes.len() > CHUNK {
+            self.seal();
         }
-        kept.seal();
-        kept.pieces.append(&mut self.pieces);
-        *self = kept;
-        (removed, gone)
+        self.tail.extend_from_slice(bytes);
     }
 
-    /// Appends bytes; a few of them are copied, lest they keep all that they were cut from.
-    fn append(&mut self, bytes: &Bytes) {
-        let copied = if self.queued > BACKLOG { COPIED_TO_WAIT } else { COPIED };
+    /// Appends bytes; up to `copied` of them are copied, lest they keep all that they were cut from.
+    fn append(&mut self, bytes: &Bytes, copied: usize) {
         if bytes.len() <= copied {
             self.copy(bytes);
         } else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gsb_bus::{CloseReason, ConnId};
-use gsb_net::{Inbox, Link};
+use gsb_net::{Fate, Inbox, Link, TakenBack};
 use tokio::time::Sleep;
 
 use crate::shared::Shared;
@@ -197,12 +197,22 @@ impl Patience {
             if now < call.since + stall {
                 return Ok(());
             }
-            let is_due =
-                |ticket: &Ticket| ticket.call().is_some_and(|call| now >= call.since + stall);
-            let taken_back = link.take_back(is_due);
-            let calls = taken_back.iter().filter_map(Ticket::call).map(|call| call.key);
-            self.shared.not_taken(id, calls, false).await;
-            drop(taken_back);
+            let decide = |ticket: &Ticket| match ticket.call() {
+                // So it is for all behind it: frames are queued in the order of time.
+                _ if now < ticket.since() + stall => Fate::NotYet,
+                Some(_) => Fate::TakeBack,
+                None => Fate::Stay,
+            };
+            loop {
+                let TakenBack { tickets, is_more } = link.take_back(decide);
+                let calls = tickets.iter().filter_map(Ticket::call).map(|call| call.key);
+                self.shared.not_taken(id, calls, false).await;
+                drop(tickets);
+                if !is_more {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }

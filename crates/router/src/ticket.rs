@@ -33,6 +33,11 @@ impl Ticket {
         Ticket { charge, since }
     }
 
+    /// When the frame was queued.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// The call that the frame is, if it is one.
     pub(crate) fn call(&self) -> Option<QueuedCall> {
         let charge = self.charge.as_ref().filter(|charge| charge.is_call())?;
