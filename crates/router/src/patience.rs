@@ -249,3 +249,7 @@ impl Patience {
         Some((since, begun, stuck.first))
     }
 }
+
+#[cfg(test)]
+#[path = "patience_tests.rs"]
+mod tests;
