@@ -71,7 +71,7 @@ pub struct Wait {
 /// Why a frame was not handled.
 enum Unhandled {
     Violation(Violation),
-    Wait(Wait, Waiting),
+    Wait(Box<Wait>, Waiting),
 }
 
 impl From<Violation> for Unhandled {
@@ -181,7 +181,7 @@ impl Bus {
                 if let Some(connection) = self.connections.get_mut(from) {
                     connection.waiting = Some(waiting);
                 }
-                Err(wait)
+                Err(*wait)
             }
         }
     }
@@ -321,7 +321,7 @@ impl Bus {
             self.budgets.admit_answer(from, now)
         {
             let wait = Wait { frame, room, is_own_fault: true, until: None };
-            return Err(Unhandled::Wait(wait, Waiting::Answers));
+            return Err(Unhandled::Wait(Box::new(wait), Waiting::Answers));
         }
         match frame.kind {
             MessageKind::Hello => self.hello(from, &frame.decode()?, effects)?,
@@ -364,7 +364,7 @@ impl Bus {
                     self.budgets.admit(from, Purpose::Calls, frame.body.len(), now)
                 {
                     let wait = Wait { frame, room, is_own_fault: false, until: None };
-                    return Err(Unhandled::Wait(wait, Waiting::Calls));
+                    return Err(Unhandled::Wait(Box::new(wait), Waiting::Calls));
                 }
                 let message = frame.body.into_bytes();
                 let head = CallHead::read(&message)?;
@@ -567,7 +567,7 @@ impl Bus {
                     let longest = self.budgets.longest_wait(message.len());
                     ForCaller { caller, call: key, since: now, patience, until: now + longest }
                 });
-                return Err(Unhandled::Wait(wait, Waiting::Caller(waiting)));
+                return Err(Unhandled::Wait(Box::new(wait), Waiting::Caller(waiting)));
             }
             Admission::Stalled(_) => {
                 if let Some(waiting) = self.calls.give_up(key) {

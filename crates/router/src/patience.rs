@@ -179,18 +179,16 @@ impl Patience {
             Some(begun) if begun.is_still(call, stride) => begun,
             _ => Begun { call, since: now },
         });
-        if let Some(Begun { call, since }) = self.begun {
-            if now >= since + stall {
-                // What it will not have whole is not the peer's to answer any more, nor the caller's to pay.
-                self.shared.not_taken(id, [call.key], true).await;
-                if let Some(room) = self.shared.room(id) {
-                    // Unless the peer has just taken the rest.
-                    link.change_begun(|ticket| {
-                        if ticket.call().is_some_and(|begun| begun.is(call)) {
-                            ticket.pass_to(&room);
-                        }
-                    });
-                }
+        if let Some(Begun { call, .. }) = self.begun.filter(|begun| now >= begun.since + stall) {
+            // What it will not have whole is not the peer's to answer any more, nor the caller's to pay.
+            self.shared.not_taken(id, [call.key], true).await;
+            if let Some(room) = self.shared.room(id) {
+                // Unless the peer has just taken the rest.
+                link.change_begun(|ticket| {
+                    if ticket.call().is_some_and(|begun| begun.is(call)) {
+                        ticket.pass_to(&room);
+                    }
+                });
             }
         }
         if let Some(call) = first {

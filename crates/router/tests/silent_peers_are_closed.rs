@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
 use gsb_router::RouterConfig;
@@ -37,6 +38,30 @@ async fn one_that_answers_stays() {
         peer.send(Pong {}).await;
     }
     peer.expect_nothing().await;
+    router.stop().await;
+}
+
+// Rules CO-1, CO-9: any byte counts, and a few of them tell the framing.
+#[tokio::test]
+async fn one_in_the_middle_of_a_frame_is_not_silent() {
+    let router = router().await;
+    for framing in [Framing::Packet, Framing::Classic] {
+        let mut peer = Peer::silent(&router.tcp, framing).await;
+        let mut bytes = BytesMut::new();
+        let request = RegisterRequest { service_id: format!("/{}", "x".repeat(900)) };
+        assert!(request.to_frame().encode(framing, &mut bytes));
+        peer.send_bytes(&bytes.split_to(5)).await;
+        if framing == Framing::Packet {
+            let Hello { .. } = peer.expect().await;
+        }
+        // Half as much again as its silence might last.
+        for piece in bytes.chunks(bytes.len().div_ceil(15)) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            peer.send_bytes(piece).await;
+        }
+        let RegisterReply { code, .. } = peer.expect().await;
+        assert_eq!(code, 0);
+    }
     router.stop().await;
 }
 
