@@ -249,6 +249,26 @@ async fn one_that_takes_nothing_is_closed() {
     router.stop().await;
 }
 
+// Rule LI-7: a peer that reads slowly takes something all the time, though its socket says so only now and then.
+#[tokio::test]
+async fn one_that_takes_little_at_a_time_stays() {
+    let write_timeout = Duration::from_millis(500);
+    let router = TestRouter::with(RouterConfig { write_timeout, ..impatient() }).await;
+    let (mut slow, mut sender) = (peer(&router).await, peer(&router).await);
+    slow.subscribe("news").await;
+    for _ in 0..60 {
+        sender.broadcast("news", &kilobytes(8)).await;
+        let BroadcastReply { .. } = sender.expect().await;
+    }
+    let begin = Instant::now();
+    while begin.elapsed() < 4 * write_timeout {
+        slow.read_bytes(2 << 10).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(router.status.counters().closes.len(), 0);
+    router.stop().await;
+}
+
 // Rule LI-8: a frame that has begun has to go on; a slow one may.
 #[tokio::test]
 async fn a_frame_that_does_not_go_on() {

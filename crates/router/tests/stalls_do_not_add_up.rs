@@ -196,6 +196,42 @@ async fn many_callers_that_never_read() {
     router.stop().await;
 }
 
+// Rules LI-4, LI-7, LI-9: a caller that does one thing at a time takes nothing while its calls are not taken. It is not
+// closed for that, however many they are.
+#[tokio::test]
+async fn a_caller_whose_calls_are_not_taken() {
+    let router = router(2 * STALL).await;
+    let [mut hostile, mut caller, mut sender] = peers(&router).await;
+    hostile.register("/hostile").await;
+    caller.subscribe("news").await;
+    // Enough not to be taken for one that reads nothing.
+    let trickle = tokio::spawn(async move {
+        loop {
+            hostile.read_bytes(8 << 10).await;
+            tokio::time::sleep(STALL / 5).await;
+        }
+    });
+    // More than its socket takes.
+    for _ in 0..40 {
+        sender.broadcast("news", &kilobytes(8)).await;
+        assert_eq!(sender.expect::<BroadcastReply>().await.code, 0);
+    }
+    let begin = Instant::now();
+    let calls = 120;
+    for id in 0..calls {
+        caller.call("/hostile", &id.to_string(), &kilobytes(16)).await;
+    }
+    let took = begin.elapsed();
+    println!("the caller wrote for {took:.1?}, with a write timeout of {:?}", 2 * STALL);
+    assert!(took > 3 * STALL);
+    caller.send(Ping {}).await;
+    let is_pong = async { while caller.next().await.unwrap().kind != MessageKind::Pong {} };
+    soon("a Pong", is_pong).await;
+    assert_eq!(router.status.counters().closes.len(), 0);
+    trickle.abort();
+    router.stop().await;
+}
+
 // A reply that waits for room of its caller's, and is then let wait for room of its sender's own, must not go
 // on waiting for the first.
 #[tokio::test]
