@@ -46,7 +46,7 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    fn new(Wait { frame, room, until }: Wait) -> Self {
+    fn new(Wait { frame, room, until, .. }: Wait) -> Self {
         let room = Box::pin(async move { room.notified().await });
         let mut waiting = Waiting { frame, until, room, is_woken: false };
         // From now on it hears of room.
