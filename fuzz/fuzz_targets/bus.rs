@@ -263,6 +263,9 @@ struct Held {
     waiting: Waiting,
     /// Where there is no room.
     payer: Payer,
+    /// The call that it is a reply to.
+    call: Option<usize>,
+    since: Instant,
 }
 
 /// The router, and what its traffic tells about it.
@@ -286,8 +289,6 @@ struct World {
     held: BTreeMap<Peer, Held>,
     /// Of all to whom something is charged, gone or not.
     rooms: Vec<(Peer, Room)>,
-    /// How often services have lately waited for callers in vain, and when they did last.
-    waits: BTreeMap<Peer, (u32, Instant)>,
     /// How many events were dropped since the last one that was not.
     missed: BTreeMap<Peer, u64>,
     is_stopping: bool,
@@ -312,7 +313,6 @@ impl World {
             queues: Queues::default(),
             held: BTreeMap::new(),
             rooms: Vec::new(),
-            waits: BTreeMap::new(),
             missed: BTreeMap::new(),
             is_stopping: false,
             is_unswept: false,
@@ -556,14 +556,35 @@ impl World {
     fn receive(&mut self, from: Peer, frame: Frame) {
         // What has to wait comes before all that came later, which is forgotten here.
         let held = self.held.remove(&from);
-        let has_waited = held.is_some();
-        let frame = held.map_or(frame, |held| held.waiting.frame);
+        let frame = held.as_ref().map_or(frame, |held| held.waiting.frame.clone());
+        let before = held.map(|held| (held.payer, held.call, held.since));
+        self.receive_next(from, frame, before);
+        let payer = |(payer, ..): (Payer, Option<usize>, Instant)| payer;
+        if self.held.get(&from).map(|held| held.payer) != before.map(payer) {
+            let waits_first = self.held.get(&from).map(|held| held.payer);
+            self.queues.stop_waiting(from);
+            if let Some(payer) = waits_first.filter(|payer| payer.1 == Purpose::Replies) {
+                self.queues.wait(payer, from);
+            }
+        }
+    }
+
+    /// `before` is where it had to wait before, with what call, and since when.
+    fn receive_next(
+        &mut self,
+        from: Peer,
+        frame: Frame,
+        before: Option<(Payer, Option<usize>, Instant)>,
+    ) {
+        let before = before.filter(|(payer, ..)| payer.1 == Purpose::Replies);
         let (kind, body) = (frame.kind, frame.body.clone().into_bytes());
         let message = decoded(kind, &body);
         let answered = match &message {
             Some(packet::Packet::CallReply(reply)) => self.open_call(from, &reply.request_id),
             _ => None,
         };
+        // If that has ended, it is to nobody, though another call may have its id now.
+        let answered = answered.filter(|&call| before.is_none_or(|it| it.1 == Some(call)));
         let lacking = self.lacking(from, kind, body.len(), answered);
         let copies = match &message {
             Some(packet::Packet::BroadcastRequest(event)) => self.copies(event, &body),
@@ -582,12 +603,13 @@ impl World {
                 assert!(done.is_empty(), "{done:?} while it waits");
                 let frame = waiting.frame.clone();
                 assert_eq!((frame.kind, frame.body.into_bytes()), (kind, body));
-                return self.hold(from, waiting, payer);
+                let since = before.map_or(self.router.now(), |(.., since)| since);
+                return self.hold(from, Held { waiting, payer, call: answered, since });
             }
             (None, Some(payer)) => {
                 assert_eq!(payer.1, Purpose::Replies, "there was no room");
                 let call = answered.expect("replies belong to calls");
-                return self.stalled(call, payer, has_waited, done);
+                return self.stalled(call, payer, done);
             }
             (Some(_), None) => panic!("it waits for nothing"),
         }
@@ -674,42 +696,28 @@ impl World {
         ];
         let mut budgets = budgets.into_iter().flatten();
         budgets
-            .find(|(payer, bytes)| !self.queues.lets_in(*payer, *bytes, now))
+            .find(|(payer, bytes)| !self.queues.lets_in(*payer, *bytes, from, now))
             .map(|(payer, _)| payer)
     }
 
-    fn hold(&mut self, from: Peer, waiting: Waiting, payer: Payer) {
+    fn hold(&mut self, from: Peer, held: Held) {
         let now = self.router.now();
-        let patience = self.patience(from);
-        let is_soon = |until| now < until && until <= now + patience;
-        match payer.1 {
-            Purpose::Replies => assert!(waiting.until.is_some_and(is_soon)),
-            _ => assert_eq!(waiting.until, None),
-        }
-        assert!(!self.queues.is_stalled(payer), "nobody waits for it any more");
-        self.held.insert(from, Held { waiting, payer });
-    }
-
-    /// Rule LI-5: how long a service waits for one more caller. It halves with each that was in vain.
-    fn patience(&self, service: Peer) -> Duration {
-        match self.waits.get(&service) {
-            Some((count, last)) if self.router.now() < *last + 10 * STALL => {
-                STALL / 2u32.saturating_pow(*count)
+        // Rule LI-5: of those that need much room.
+        let latest = held.since + 2 * STALL;
+        let is_soon = |until| now < until && until <= latest.min(now + STALL);
+        match held.payer.1 {
+            Purpose::Replies => {
+                assert!(held.waiting.until.is_some_and(is_soon));
+                self.queues.wait(held.payer, from);
             }
-            _ => STALL,
+            _ => assert_eq!(held.waiting.until, None),
         }
+        self.held.insert(from, held);
     }
 
     /// Rule LI-5: the call of somebody who does not read ends.
-    fn stalled(&mut self, call: usize, payer: Payer, has_waited: bool, done: Vec<Did>) {
-        let now = self.router.now();
-        let service = self.calls[call].service;
-        let patience = self.patience(service);
-        self.queues.stall(payer, patience, now);
-        if has_waited {
-            let before = if patience == STALL { 0 } else { self.waits[&service].0 };
-            self.waits.insert(service, (before + 1, now));
-        }
+    fn stalled(&mut self, call: usize, payer: Payer, done: Vec<Did>) {
+        self.queues.stall(payer, self.router.now());
         match &done[..] {
             [Did::Send(_, frame)] => {
                 let reply: CallReply = frame.decode().expect("a reply");
@@ -881,6 +889,7 @@ impl World {
                     self.open.retain(|(caller, _), _| *caller != peer);
                     self.no_echo.retain(|other| *other != peer);
                     self.held.remove(&peer);
+                    self.queues.stop_waiting(peer);
                     self.is_unswept = self.router.limit() > MANY;
                 }
             }
@@ -913,9 +922,10 @@ impl World {
             assert!(is_live || is_free(room) != is_charged, "what {peer} pays for");
             is_live || is_charged
         });
-        for held in self.held.values_mut() {
-            let is_empty = self.queues.used(held.payer) == 0;
-            assert!(!is_empty || held.waiting.is_woken(), "it waits for ever");
+        for (peer, held) in &mut self.held {
+            let is_next =
+                self.queues.used(held.payer) == 0 && self.queues.is_turn(held.payer, *peer);
+            assert!(!is_next || held.waiting.is_woken(), "it waits for ever");
         }
     }
 
@@ -926,7 +936,10 @@ impl World {
             self.queues.take_all(*peer);
         }
         self.check();
-        while let Some((&peer, _)) = self.held.first_key_value() {
+        while !self.held.is_empty() {
+            let is_next = |(peer, held): &(&Peer, &Held)| self.queues.is_turn(held.payer, **peer);
+            let next = self.held.iter().find(is_next).map(|(peer, _)| *peer);
+            let peer = next.expect("it is somebody's turn");
             self.try_again(peer);
             assert!(!self.held.contains_key(&peer), "there is room");
             self.check();

@@ -1,6 +1,6 @@
 //! What is queued at whose cost (rules LI-2 to LI-6), in a list that is searched from end to end.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use gsb_proto::Frame;
 
@@ -20,6 +20,8 @@ pub enum Purpose {
     Replies,
     /// Events.
     Broadcasts,
+    /// What is left of a call that it had begun to take.
+    Remainder,
 }
 
 /// Whose budget, and which of them.
@@ -46,6 +48,8 @@ struct Full {
     payer: Payer,
     since: Instant,
     is_stalled: bool,
+    /// Who has waited first for room for a reply.
+    first: Option<Peer>,
 }
 
 /// All queues. Whoever is not deaf takes at once what it is sent.
@@ -81,33 +85,50 @@ impl Queues {
         used == 0 || used + bytes <= QUEUE
     }
 
-    /// Rule LI-2 for what can wait: once something had to, nothing is let in before half is free.
-    pub fn lets_in(&mut self, payer: Payer, bytes: usize, now: Instant) -> bool {
+    /// Rule LI-2 for what can wait: once something had to, nothing is let in before it, and it not before half
+    /// is free.
+    pub fn lets_in(&mut self, payer: Payer, bytes: usize, sender: Peer, now: Instant) -> bool {
         let full = self.full.iter().position(|full| full.payer == payer);
         let is_low = self.used(payer) <= QUEUE / 2;
+        let is_turn = self.is_turn(payer, sender);
         match full {
-            Some(full) if self.has_room(payer, bytes) && is_low => drop(self.full.remove(full)),
+            Some(full) if self.has_room(payer, bytes) && is_low && is_turn => {
+                self.full.remove(full);
+            }
             None if self.has_room(payer, bytes) => {}
             Some(_) => return false,
             None => {
-                self.full.push(Full { payer, since: now, is_stalled: false });
+                self.full.push(Full { payer, since: now, is_stalled: false, first: None });
                 return false;
             }
         }
         true
     }
 
-    /// Rule LI-5: whether nobody waits for this one any more.
-    pub fn is_stalled(&self, payer: Payer) -> bool {
-        self.full.iter().any(|full| full.payer == payer && full.is_stalled)
+    /// Whether nobody else has waited first.
+    pub fn is_turn(&self, payer: Payer, sender: Peer) -> bool {
+        let is_other = |full: &Full| full.first.is_some_and(|first| first != sender);
+        !self.full.iter().any(|full| full.payer == payer && is_other(full))
     }
 
-    /// Somebody who has waited so long does not wait for this one any more.
-    pub fn stall(&mut self, payer: Payer, patience: Duration, now: Instant) {
+    /// Somebody waits to reply.
+    pub fn wait(&mut self, payer: Payer, sender: Peer) {
         let full = self.full.iter_mut().find(|full| full.payer == payer).expect("it is full");
-        assert!(full.is_stalled || now >= full.since + patience, "it was not waited for");
-        // Those with more patience may still wait.
-        full.is_stalled |= patience == STALL;
+        full.first = full.first.or(Some(sender));
+    }
+
+    /// Somebody does not wait any more.
+    pub fn stop_waiting(&mut self, sender: Peer) {
+        for full in self.full.iter_mut().filter(|full| full.first == Some(sender)) {
+            full.first = None;
+        }
+    }
+
+    /// Rule LI-5: somebody does not wait for this one any more.
+    pub fn stall(&mut self, payer: Payer, now: Instant) {
+        let full = self.full.iter_mut().find(|full| full.payer == payer).expect("it is full");
+        assert!(full.is_stalled || now >= full.since + STALL / 16, "it was not waited for");
+        full.is_stalled = true;
     }
 
     /// Queues a frame, unless its receiver takes it at once.
@@ -189,6 +210,6 @@ impl Queues {
         let begun = begun.expect("it has begun to take something");
         begun.charge.pass_to(room);
         assert_eq!(begun.charge.left(), begun.left);
-        (begun.payer, begun.call) = ((service, Purpose::Answers), None);
+        (begun.payer, begun.call) = ((service, Purpose::Remainder), None);
     }
 }

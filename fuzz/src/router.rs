@@ -151,9 +151,14 @@ impl Router {
     /// Time passes. Whatever was due is done then, and whoever is connected has a deadline yet.
     pub fn wait(&mut self, time: Duration) {
         self.now += time;
-        self.bus.tick(self.now, &mut self.effects);
+        for tick in 0.. {
+            assert!(tick < 100, "it would wake up for ever");
+            self.bus.tick(self.now, &mut self.effects);
+            if self.bus.next_deadline().is_none_or(|deadline| deadline > self.now) {
+                break;
+            }
+        }
         let deadline = self.bus.next_deadline();
-        assert!(deadline.is_none_or(|deadline| deadline > self.now), "it would wake up for ever");
         assert_eq!(deadline.is_some(), self.bus.usage().connections > 0);
     }
 
