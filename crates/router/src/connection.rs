@@ -102,7 +102,7 @@ impl Connection {
                 self.route(&mut incoming).await?;
                 incoming.patience.has_read(&incoming.inbox, &self.link);
             } else {
-                incoming.patience.look(self.id, &self.link).await?;
+                Box::pin(incoming.patience.look(self.id, &self.link)).await?;
             }
         }
     }
@@ -120,7 +120,8 @@ impl Connection {
                     tokio::task::yield_now().await;
                 }
                 if let Some(Pause { room, .. }) = pause {
-                    self.wait(room, incoming).await?;
+                    // In memory of its own, which an idle connection does without; so it is below.
+                    Box::pin(self.wait(room, incoming)).await?;
                 }
                 if begin.elapsed() >= SLICE {
                     tokio::task::yield_now().await;
@@ -189,7 +190,7 @@ impl Connection {
                 };
                 // Nothing is read; the end is all there may be.
                 is_something(written)?;
-                incoming.patience.look(self.id, &self.link).await?;
+                Box::pin(incoming.patience.look(self.id, &self.link)).await?;
             }
         }
     }
