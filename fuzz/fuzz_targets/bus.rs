@@ -564,7 +564,7 @@ impl World {
             let waits_first = self.held.get(&from).map(|held| held.payer);
             self.queues.stop_waiting(from);
             if let Some(payer) = waits_first.filter(|payer| payer.1 == Purpose::Replies) {
-                self.queues.wait(payer, from);
+                self.queues.wait(payer, from, self.others_wait(payer, from));
             }
         }
     }
@@ -696,8 +696,19 @@ impl World {
         ];
         let mut budgets = budgets.into_iter().flatten();
         budgets
-            .find(|(payer, bytes)| !self.queues.lets_in(*payer, *bytes, from, now))
+            .find(|(payer, bytes)| {
+                let others_wait = self.others_wait(*payer, from);
+                !self.queues.lets_in(*payer, *bytes, (from, others_wait), now)
+            })
             .map(|(payer, _)| payer)
+    }
+
+    fn is_turn(&self, payer: Payer, peer: Peer) -> bool {
+        self.queues.is_turn(payer, peer, self.others_wait(payer, peer))
+    }
+
+    fn others_wait(&self, payer: Payer, sender: Peer) -> bool {
+        self.held.iter().any(|(peer, held)| *peer != sender && held.payer == payer)
     }
 
     fn hold(&mut self, from: Peer, held: Held) {
@@ -708,7 +719,7 @@ impl World {
         match held.payer.1 {
             Purpose::Replies => {
                 assert!(held.waiting.until.is_some_and(is_soon));
-                self.queues.wait(held.payer, from);
+                self.queues.wait(held.payer, from, self.others_wait(held.payer, from));
             }
             _ => assert_eq!(held.waiting.until, None),
         }
@@ -922,9 +933,10 @@ impl World {
             assert!(is_live || is_free(room) != is_charged, "what {peer} pays for");
             is_live || is_charged
         });
-        for (peer, held) in &mut self.held {
-            let is_next =
-                self.queues.used(held.payer) == 0 && self.queues.is_turn(held.payer, *peer);
+        let payers: Vec<_> = self.held.iter().map(|(peer, held)| (*peer, held.payer)).collect();
+        for (peer, payer) in payers {
+            let is_next = self.queues.used(payer) == 0 && self.is_turn(payer, peer);
+            let held = self.held.get_mut(&peer).expect("it is held");
             assert!(!is_next || held.waiting.is_woken(), "it waits for ever");
         }
     }
@@ -937,7 +949,7 @@ impl World {
         }
         self.check();
         while !self.held.is_empty() {
-            let is_next = |(peer, held): &(&Peer, &Held)| self.queues.is_turn(held.payer, **peer);
+            let is_next = |(peer, held): &(&Peer, &Held)| self.is_turn(held.payer, **peer);
             let next = self.held.iter().find(is_next).map(|(peer, _)| *peer);
             let peer = next.expect("it is somebody's turn");
             self.try_again(peer);

@@ -1,5 +1,6 @@
 //! What is queued at whose cost (rules LI-2 to LI-6), in a list that is searched from end to end.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use gsb_proto::Frame;
@@ -60,6 +61,8 @@ pub struct Queues {
     taken_back: Vec<Queued>,
     deaf: Vec<Peer>,
     full: Vec<Full>,
+    /// Who had room last for a reply, by who pays for it.
+    last: BTreeMap<Peer, Peer>,
 }
 
 /// What a frame with a body of so many bytes counts for.
@@ -87,10 +90,16 @@ impl Queues {
 
     /// Rule LI-2 for what can wait: once something had to, nothing is let in before it, and it not before half
     /// is free.
-    pub fn lets_in(&mut self, payer: Payer, bytes: usize, sender: Peer, now: Instant) -> bool {
+    pub fn lets_in(
+        &mut self,
+        payer: Payer,
+        bytes: usize,
+        (sender, others_wait): (Peer, bool),
+        now: Instant,
+    ) -> bool {
         let full = self.full.iter().position(|full| full.payer == payer);
         let is_low = self.used(payer) <= QUEUE / 2;
-        let is_turn = self.is_turn(payer, sender);
+        let is_turn = self.is_turn(payer, sender, others_wait);
         match full {
             Some(full) if self.has_room(payer, bytes) && is_low && is_turn => {
                 self.full.remove(full);
@@ -102,19 +111,25 @@ impl Queues {
                 return false;
             }
         }
+        if payer.1 == Purpose::Replies {
+            self.last.insert(payer.0, sender);
+        }
         true
     }
 
-    /// Whether nobody else has waited first.
-    pub fn is_turn(&self, payer: Payer, sender: Peer) -> bool {
-        let is_other = |full: &Full| full.first.is_some_and(|first| first != sender);
-        !self.full.iter().any(|full| full.payer == payer && is_other(full))
+    /// Whether nobody else has waited first, nor waits while this one had room last.
+    pub fn is_turn(&self, payer: Payer, sender: Peer, others_wait: bool) -> bool {
+        let is_reply = payer.1 == Purpose::Replies;
+        let had_it = is_reply && others_wait && self.last.get(&payer.0) == Some(&sender);
+        let full = self.full.iter().find(|full| full.payer == payer);
+        full.is_none_or(|full| full.first.map_or(!had_it, |first| first == sender))
     }
 
     /// Somebody waits to reply.
-    pub fn wait(&mut self, payer: Payer, sender: Peer) {
+    pub fn wait(&mut self, payer: Payer, sender: Peer, others_wait: bool) {
+        let is_turn = self.is_turn(payer, sender, others_wait);
         let full = self.full.iter_mut().find(|full| full.payer == payer).expect("it is full");
-        full.first = full.first.or(Some(sender));
+        full.first = full.first.or(is_turn.then_some(sender));
     }
 
     /// Somebody does not wait any more.

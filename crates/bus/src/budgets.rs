@@ -54,8 +54,8 @@ struct Account {
     awaited: AtomicBool,
     /// There may be room again.
     room: Notify,
-    /// So much must be left at most before whoever waits has its go.
-    low: usize,
+    /// So much must be left at most before whoever waits first has its go.
+    wake_at: [AtomicUsize; PURPOSES],
 }
 
 impl Account {
@@ -66,7 +66,8 @@ impl Account {
     fn release(&self, purpose: Purpose, bytes: usize) {
         let before = self.used[purpose as usize].fetch_sub(bytes, Ordering::SeqCst);
         let after = before - bytes;
-        let is_low_now = before > self.low && after <= self.low || after == 0;
+        let wake_at = self.wake_at[purpose as usize].load(Ordering::SeqCst);
+        let is_low_now = before > wake_at && after <= wake_at || after == 0;
         if is_low_now && self.awaited.load(Ordering::SeqCst) {
             self.room.notify_waiters();
         }
@@ -192,6 +193,9 @@ struct Budget {
     owner: ConnId,
     account: Arc<Account>,
     full: [Option<Full>; PURPOSES],
+    /// How many wait to reply to it, and who was the last that was let in.
+    waiting: usize,
+    last: Option<ConnId>,
     /// How many bytes were ever charged.
     charged: [u64; PURPOSES],
 }
@@ -216,13 +220,15 @@ impl Budgets {
             used: Default::default(),
             awaited: AtomicBool::new(false),
             room: Notify::new(),
-            low: self.low(),
+            wake_at: std::array::from_fn(|_| AtomicUsize::new(self.low())),
         };
         self.count += 1;
         *self.budgets.entry(connection) = Some(Budget {
             owner: connection,
             account: Arc::new(account),
             full: Default::default(),
+            waiting: 0,
+            last: None,
             charged: Default::default(),
         });
     }
@@ -245,14 +251,15 @@ impl Budgets {
         self.count
     }
 
-    /// See [`Account::low`].
+    /// So much must be left at most before whoever has to wait has its go.
     fn low(&self) -> usize {
         (self.limit / 2).max(1)
     }
 
     /// Whether a frame with a body of so many bytes may be queued at the cost of `payer`. One larger than
     /// the limit may when nothing else is. Once one may not, no other may before it, so that whoever waits
-    /// is not overtaken by those who need less; and not before half of the limit is free again.
+    /// is not overtaken by those who need less; and not before half of the limit is free again. Whoever had
+    /// room last is not the next to be first.
     ///
     /// A payer of whose budget not even half is freed within the stall timeout has stalled, until it is.
     pub(crate) fn admit(
@@ -308,9 +315,17 @@ impl Budgets {
         let freed = budget.charged[purpose as usize].saturating_sub(used as u64);
         let full = &mut budget.full[purpose as usize];
         let id = sender.map(|sender| sender.id);
-        if fits && full.is_none_or(|full| used <= low && (full.first.is_none() || full.first == id))
-        {
+        let waits = sender.is_some_and(|sender| sender.until.is_some());
+        let others_wait = sender.is_some() && budget.waiting > usize::from(waits);
+        let had_its_turn = others_wait && budget.last == id;
+        let may_be_first = |first: Option<ConnId>| match first {
+            Some(first) => Some(first) == id,
+            None => !had_its_turn,
+        };
+        if fits && full.is_none_or(|full| used <= low && may_be_first(full.first)) {
+            budget.last = id.or(budget.last);
             if full.take().is_some() {
+                budget.account.wake_at[purpose as usize].store(low, Ordering::SeqCst);
                 // For those who come after it.
                 budget.account.room.notify_waiters();
             }
@@ -333,20 +348,33 @@ impl Budgets {
         if full.stalled || now >= deadline {
             return Admission::Stalled(room);
         }
-        full.first = full.first.or(id);
+        budget.waiting += usize::from(sender.is_some() && !waits);
+        if may_be_first(full.first) {
+            full.first = id;
+            let wake_at = limit.saturating_sub(bytes).min(low);
+            let account = &budget.account;
+            account.wake_at[purpose as usize].store(wake_at, Ordering::SeqCst);
+            // What was freed meanwhile has not woken anybody.
+            if account.used(purpose) <= wake_at {
+                account.room.notify_waiters();
+            }
+        }
         Admission::Wait(room, deadline)
     }
 
     /// Whoever has waited to reply to `payer` does not any more, and perhaps was not let in.
     pub(crate) fn stop_waiting(&mut self, payer: ConnId, sender: ConnId) {
+        let low = self.low();
         let budget = self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer);
-        let Some(Budget { account, full, .. }) = budget else {
+        let Some(Budget { account, full, waiting, .. }) = budget else {
             return;
         };
+        *waiting = waiting.saturating_sub(1);
         if let Some(full) = &mut full[Purpose::Replies as usize]
-            && full.first == Some(sender)
+            && (full.first == Some(sender) || full.first.is_none() && *waiting == 1)
         {
             full.first = None;
+            account.wake_at[Purpose::Replies as usize].store(low, Ordering::SeqCst);
             account.room.notify_waiters();
         }
     }

@@ -486,6 +486,67 @@ fn a_large_reply_is_not_overtaken() {
     assert!(world.try_send(other, reply("2", LIMIT / 8)).is_err(), "there is no room");
 }
 
+// Rules LI-2, LI-5: services that reply to one caller at a time take turns, however fast one of them comes back.
+#[test]
+fn who_had_room_last_is_not_first_again() {
+    let mut world = world();
+    let (caller, eager, other) = two_services(&mut world);
+    let part = || reply("1", 1000);
+    let (_, eager_wait) = fill(&mut world, eager, |_| part());
+    let other_wait = world.try_send(other, reply("2", 1000)).unwrap_err();
+    world.queued.clear();
+    // It was first; and then it fills it up again before anybody else comes.
+    world.send_frame(eager, eager_wait.frame);
+    let (_, eager_wait) = fill(&mut world, eager, |_| part());
+    world.queued.clear();
+    let eager_wait = world.try_send(eager, eager_wait.frame).unwrap_err();
+    let mut room = pin!(eager_wait.room.notified());
+    room.as_mut().enable();
+    world.send_frame(other, other_wait.frame);
+    assert!(is_told(room.as_mut()), "nobody said so");
+    world.send_frame(eager, eager_wait.frame);
+    // And if the other goes, there is nobody to wait for.
+    let (_, eager_wait) = fill(&mut world, eager, |_| part());
+    let other_wait = world.try_send(other, reply("2", 1000)).unwrap_err();
+    world.queued.clear();
+    world.send_frame(eager, eager_wait.frame);
+    let (_, eager_wait) = fill(&mut world, eager, |_| part());
+    world.queued.clear();
+    let eager_wait = world.try_send(eager, eager_wait.frame).unwrap_err();
+    let mut room = pin!(eager_wait.room.notified());
+    room.as_mut().enable();
+    drop(other_wait);
+    world.close(other);
+    assert!(is_told(room.as_mut()), "nobody said so");
+    world.send_frame(eager, eager_wait.frame);
+    assert_eq!(world.bus.counters().refusals.get("caller stalled"), None);
+    world.take(caller);
+}
+
+// Rule LI-2: a large frame hears of the room that it needs, and not only that half is free.
+#[test]
+fn a_large_frame_goes_on_as_soon_as_it_fits() {
+    let mut world = world();
+    let (service, caller) = pair(&mut world);
+    let other = world.peer();
+    world.register(other, "/other");
+    world.deaf.extend([service, other]);
+    let call =
+        |address, id, length| CallRequest { data: data(length), ..call(address, id) }.to_frame();
+    world.send_frame(caller, call("/other", "1", LIMIT * 3 / 10));
+    world.send_frame(caller, call("/s", "2", LIMIT * 6 / 10));
+    let mut wait = world.try_send(caller, call("/s", "3", LIMIT * 62 / 100)).unwrap_err();
+    for (written, is_enough) in [(LIMIT * 54 / 100, false), (LIMIT, true)] {
+        let room = wait.room.clone();
+        let mut room = pin!(room.notified());
+        room.as_mut().enable();
+        wait = world.try_send(caller, wait.frame).unwrap_err();
+        world.queued[1].1.written(written);
+        assert_eq!(is_told(room.as_mut()), is_enough);
+    }
+    world.send_frame(caller, wait.frame);
+}
+
 // Rules LI-2, LI-5: if whoever waits first goes, or has waited for too long, the next may go on.
 #[test]
 fn who_waits_first_and_goes_holds_up_nobody() {

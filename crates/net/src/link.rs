@@ -55,6 +55,8 @@ struct State<T> {
     broken: bool,
     /// Nothing more is to be sent; what is pushed is dropped.
     finished: bool,
+    /// What was queued when it broke, if that was very much.
+    leftover: Option<Outbox<T>>,
 }
 
 impl<T> Default for State<T> {
@@ -65,6 +67,7 @@ impl<T> Default for State<T> {
             full: None,
             broken: false,
             finished: false,
+            leftover: None,
         }
     }
 }
@@ -319,10 +322,18 @@ impl<T: Ticket> Link<T> {
         }
     }
 
-    /// Drops what is queued and takes nothing more.
+    /// Drops what is queued, but for what is left to [`clear_away`](Link::clear_away), and takes nothing more.
     fn break_off(&self) {
-        let dropped =
-            std::mem::replace(&mut *self.state.lock(), State { broken: true, ..State::default() });
+        let dropped = {
+            let mut state = self.state.lock();
+            let broken = State { broken: true, ..State::default() };
+            let mut dropped = std::mem::replace(&mut *state, broken);
+            state.leftover = dropped.leftover.take();
+            if dropped.outbox.is_long() {
+                state.leftover = Some(std::mem::take(&mut dropped.outbox));
+            }
+            dropped
+        };
         drop(dropped);
         self.room.notify_waiters();
         self.over.notify_waiters();
@@ -480,6 +491,20 @@ impl<T: Ticket> Link<T> {
         self.closed.store(true, Ordering::Release);
         self.break_off();
         self.stream.shut_down();
+    }
+
+    /// Drops some of what was queued when the link was closed or its peer went; whether there is more, which
+    /// goes with the link at the latest. To drop very much at once would take long.
+    pub fn clear_away(&self) -> bool {
+        let leftover = self.state.lock().leftover.take();
+        let Some(mut outbox) = leftover else {
+            return false;
+        };
+        let is_more = outbox.drop_some();
+        if is_more {
+            self.state.lock().leftover = Some(outbox);
+        }
+        is_more
     }
 
     /// Whether the link was closed on this side.

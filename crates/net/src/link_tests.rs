@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -308,4 +309,47 @@ async fn frames_are_taken_back_in_steps() {
     };
     soon(async { tokio::join!(writer, reader) }).await;
     assert!(received == expected);
+}
+
+/// Counts how many of its kind are dropped.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Ticket for Counted {
+    fn written(&mut self, _bytes: usize) {}
+}
+
+// To drop what is queued takes long if it is very much, and so is not done at once.
+#[tokio::test]
+async fn a_long_queue_is_cleared_away_bit_by_bit() {
+    let frames = 10_000;
+    let (near, _far) = UnixStream::pair().unwrap();
+    let link = Link::with_tickets(Stream::Unix(near));
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let count = || dropped.load(Ordering::Relaxed);
+    for number in 0..frames {
+        link.push_unlimited(Framing::Packet, &frame(number, 10), Counted(dropped.clone()));
+    }
+    link.close();
+    assert_eq!(count(), 0);
+    let mut steps = 0;
+    while link.clear_away() {
+        steps += 1;
+        assert!((steps..steps * 2000).contains(&count()), "{} in {steps} steps", count());
+        // Whoever closes it again leaves the rest alone.
+        link.close();
+    }
+    assert_eq!((count(), link.clear_away()), (frames as usize, false));
+    // A short one goes at once.
+    let (near, _far) = UnixStream::pair().unwrap();
+    let link = Link::with_tickets(Stream::Unix(near));
+    link.push_unlimited(Framing::Packet, &frame(0, 10), Counted(dropped.clone()));
+    link.close();
+    assert_eq!(count(), frames as usize + 1);
 }

@@ -246,6 +246,24 @@ impl<T: Ticket> Outbox<T> {
         }
         (taken, gone)
     }
+
+    /// Whether to drop all of it would take long.
+    pub(crate) fn is_long(&self) -> bool {
+        self.seen.spans.len() + self.rest.spans.len() > STEP
+    }
+
+    /// Drops some of the frames; whether there are more.
+    pub(crate) fn drop_some(&mut self) -> bool {
+        for _ in 0..STEP {
+            let first = self.first();
+            first.seal();
+            let Some(span) = first.spans.pop_front() else {
+                return false;
+            };
+            cut(&mut first.pieces, span.left).for_each(drop);
+        }
+        true
+    }
 }
 
 impl<T: Ticket> Queue<T> {

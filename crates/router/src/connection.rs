@@ -35,7 +35,11 @@ pub(crate) async fn serve(
     let mut connection =
         Connection { shared: shared.clone(), id, link, end: CloseReason::Shutdown };
     connection.end = connection.run(max_frame, timeouts).await;
+    let link = connection.link.clone();
     drop(connection);
+    while link.clear_away() {
+        tokio::task::yield_now().await;
+    }
     shared.sweep().await;
     // What it has sent may still wait for others to take it. Until then it counts as a connection, lest
     // whoever comes again and again has more queued than all connections may have.
