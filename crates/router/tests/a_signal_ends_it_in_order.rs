@@ -1,6 +1,8 @@
 //! A first SIGTERM lets the calls end that are open, and the router with them; a second one ends it at once,
 //! and says so. Rule CO-17; the same within a process: stopping.rs.
 
+use std::time::Duration;
+
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
 use gsb_testkit::{Peer, RouterProcess, soon};
@@ -9,7 +11,8 @@ const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
 /// A router with a call that is open, told to stop.
 async fn stopping(drain_timeout: &str) -> (RouterProcess, Peer, Peer) {
-    let arguments = ["--drain-timeout", drain_timeout];
+    // The shortest timeout says how soon a router notices that it stood still.
+    let arguments = ["--drain-timeout", drain_timeout, "--stall-timeout", "1s"];
     let router = RouterProcess::on_its_own(ROUTER, arguments).await;
     let mut service = Peer::connect(router.unix(), Framing::Packet).await;
     let mut caller = Peer::connect(router.tcp(), Framing::Classic).await;
@@ -43,6 +46,20 @@ async fn after_the_calls_that_are_open() {
     assert_eq!((&end.data[..], end.code, end.reply_type), (&b"end"[..], 0, 0));
     caller.expect_close().await;
     service.expect_close().await;
+    assert_eq!(router.process.wait().await.code(), Some(0));
+}
+
+// Rule LI-10.
+#[tokio::test]
+async fn after_the_calls_that_ended_while_it_stood_still() {
+    let (mut router, mut service, mut caller) = stopping("2s").await;
+    router.process.signal("STOP").await;
+    service.reply("open", "end").await;
+    // This is about time, so it takes some.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    router.process.signal("CONT").await;
+    let end: CallReply = caller.expect().await;
+    assert_eq!((&end.data[..], end.code), (&b"end"[..], 0));
     assert_eq!(router.process.wait().await.code(), Some(0));
 }
 
