@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use common::{Seen, World, call, full, partial};
 use gsb_bus::{BusConfig, ConnId, Usage};
@@ -151,5 +152,34 @@ fn calls_to_oneself_leave_nothing() {
     world.close(hermit);
     while world.sweep(100) {}
     assert_eq!(world.take(hermit), [Seen::Closed("hung up")]);
+    assert_eq!(world.bus.usage(), Usage::default());
+}
+
+// Rules CO-9, CO-7: when very many fall silent together, others have their turns between their ends; and what each
+// leaves behind is little at once.
+#[test]
+fn many_that_end_together_end_bit_by_bit() {
+    let mut world = world();
+    let (peers, names) = (1000, 50);
+    for peer in 0..peers {
+        let silent = world.peer();
+        for name in 0..names {
+            assert_eq!(world.register(silent, &format!("/{peer}/{name}")), [Seen::Registered(0)]);
+        }
+    }
+    world.now += Duration::from_secs(120);
+    let mut ticks = 0;
+    while world.bus.next_deadline().is_some_and(|deadline| deadline <= world.now) {
+        let before = world.bus.usage().connections;
+        world.bus.tick(world.now, &mut world.effects);
+        assert!(before - world.bus.usage().connections <= 100);
+        ticks += 1;
+    }
+    assert!(ticks >= peers / 100, "{ticks} ticks");
+    let mut sweeps = 0;
+    while world.bus.sweep(256, &mut world.effects) {
+        sweeps += 1;
+    }
+    assert!(sweeps * 256 >= peers * names / 2, "too much was done when they ended");
     assert_eq!(world.bus.usage(), Usage::default());
 }
