@@ -195,6 +195,25 @@ fn made_up_ids_stay_unique() {
     }
 }
 
+// Rule CA-2: nobody who was given one made-up id knows the next. Who did could take very many of them, which the
+// router would have to look through.
+#[test]
+fn made_up_ids_cannot_be_guessed() {
+    let mut world = world();
+    let service = world.peer();
+    world.register(service, "/s");
+    let mut parts = std::collections::HashSet::new();
+    for number in 0..100 {
+        let caller = world.peer();
+        world.send(caller, call("/s", "x"));
+        let CallRequest { request_id, .. } = world.take_call(service);
+        // Apart from the number.
+        let part = request_id.rsplit('-').next().unwrap().to_owned();
+        assert!(part.len() == 16 || number == 0, "{request_id}");
+        assert!(parts.insert(part), "{request_id} is like one before");
+    }
+}
+
 // Rule CA-2: a push is no open call, but must not share an id with one either.
 #[test]
 fn a_push_does_not_borrow_the_id_of_an_open_call() {

@@ -4,7 +4,7 @@ use std::pin::pin;
 use gsb_bus::{BusConfig, Identity};
 use gsb_net::Stream;
 use gsb_proto::messages::*;
-use gsb_proto::{Frame, Framing};
+use gsb_proto::{Frame, FrameDecoder, Framing};
 use tokio::net::UnixStream;
 
 use super::*;
@@ -73,4 +73,28 @@ async fn all_calls_that_are_due_are_taken_back_in_steps() {
     assert!(looked.await.is_ok());
     assert_eq!(shared.usage().open_calls, 5);
     assert!(pauses >= 5000 / 1024, "{pauses} pauses");
+}
+
+// Rules LI-4, LI-7: that the socket of a peer is full is noticed though it sends without a pause.
+#[tokio::test(start_paused = true)]
+async fn who_sends_without_a_pause_is_looked_after() {
+    let shared = Arc::new(Shared::new(BusConfig::default(), Clock::new(STALL)));
+    let (peer, link, _far) = connect(&shared);
+    let timeouts = Timeouts { stall: STALL, stride: 1, write: STALL, frame: STALL };
+    let mut patience = Patience::new(timeouts, shared.clone());
+    let inbox = Inbox::new(FrameDecoder::detecting(1000));
+    patience.has_read(&inbox, &link);
+    assert!(patience.armed.is_none());
+    receive(&shared, peer, SubscribeRequest { topic: "topic".into() }.to_frame());
+    let data = vec![7; 1 << 20].into();
+    let event = BroadcastRequest { topic: "topic".into(), data, ..Default::default() };
+    receive(&shared, peer, event.to_frame());
+    patience.has_read(&inbox, &link);
+    pass(&shared.clock, STALL / LOOKS).await;
+    patience.is_over().await;
+    assert!(patience.look(peer, &link).await.is_ok());
+    pass(&shared.clock, STALL).await;
+    patience.is_over().await;
+    let end = patience.look(peer, &link).await.unwrap_err();
+    assert_eq!(end, CloseReason::NotReading(STALL));
 }
