@@ -1,0 +1,42 @@
+//! The program `gsb`.
+
+mod bench;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  gsb bench call                                  4 callers, 4 services, 64 calls open each
+  gsb bench call --depth 1 --payload 8KiB -d 10s  one call at a time, for ten seconds
+  gsb bench call --pid $(pidof router) --json     with what the router needs, for programs
+
+Exit codes: 0 done, 2 unusable options, 1 any other failure.";
+
+/// Tools for the Golem Service Bus.
+#[derive(Debug, Parser)]
+#[command(name = "gsb", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Loads a router and measures it
+    #[command(subcommand)]
+    Bench(bench::Command),
+}
+
+fn main() -> ExitCode {
+    let Options { command: Command::Bench(command) } = Options::parse();
+    match bench::run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "gsb: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `gsb bench` loads a router and says what it measured, to people and to programs.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use gsb_testkit::{TestRouter, soon};
+use serde_json::Value;
+use tokio::process::Command;
+
+const GSB: &str = env!("CARGO_BIN_EXE_gsb");
+
+/// What the program prints, to standard output and to standard error, and its exit code.
+async fn gsb(arguments: &[&str]) -> (String, String, Option<i32>) {
+    let mut command = Command::new(GSB);
+    let output = command.args(arguments).env_remove("GSB_URL").output().await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.code())
+}
+
+fn short(address: &str) -> Vec<&str> {
+    vec!["bench", "call", "-a", address, "-d", "200ms", "--warm-up", "50ms"]
+}
+
+#[tokio::test]
+async fn calls_are_counted() {
+    let router = TestRouter::start().await;
+    let (unix, tcp) = (router.unix.to_string(), router.tcp.to_string());
+    let own = std::process::id().to_string();
+    for (address, framing, depth, payload) in
+        [(&unix, "packet", "64", "64"), (&tcp, "classic", "1", "100KiB")]
+    {
+        let arguments = ["--json", "--framing", framing, "--depth", depth, "--payload", payload];
+        let (out, _, code) =
+            gsb(&[&short(address)[..], &arguments, &["--pid", &own]].concat()).await;
+        assert_eq!(code, Some(0));
+        let report: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(report["what"], "call");
+        assert_eq!(report["errors"], 0);
+        let count = report["count"].as_f64().unwrap();
+        assert!(count > 0.0);
+        let rate = count / report["seconds"].as_f64().unwrap();
+        assert!((rate / report["per_second"].as_f64().unwrap() - 1.0).abs() < 0.01);
+        let times = &report["microseconds"];
+        assert!(
+            times["p50"].as_f64().unwrap() > 1.0 && times["p50"].as_f64() <= times["p100"].as_f64()
+        );
+        assert!(report["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+    }
+    let (out, _, _) = gsb(&short(&unix)).await;
+    assert!(out.contains("calls/s") && out.contains("p99.9"), "{out}");
+    soon("the end of all connections", async {
+        while router.status.usage().connections > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(router.status.usage().open_calls, 0);
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_measured_is_said() {
+    let (_, error, code) = gsb(&short("unix:/no/such/socket")).await;
+    assert!(error.contains("unix:/no/such/socket") && error.contains("router"), "{error}");
+    assert_eq!(code, Some(1));
+    let router = TestRouter::start().await;
+    let unix = router.unix.to_string();
+    let (_, error, code) = gsb(&[&short(&unix)[..], &["--pid", "4194305"]].concat()).await;
+    assert!(error.contains("4194305"), "{error}");
+    assert_eq!(code, Some(1));
+    let (_, _, code) = gsb(&[&short(&unix)[..], &["--depth", "0"]].concat()).await;
+    assert_eq!(code, Some(2));
+    router.stop().await;
+}
