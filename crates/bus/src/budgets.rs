@@ -33,19 +33,6 @@ pub(crate) enum Purpose {
 
 const PURPOSES: usize = 5;
 
-impl Purpose {
-    /// A short name for counting.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Purpose::Answers => "answers",
-            Purpose::Calls => "calls",
-            Purpose::Replies => "replies",
-            Purpose::Broadcasts => "broadcasts",
-            Purpose::Remainder => "remainder",
-        }
-    }
-}
-
 /// What of one connection's waits to be written, anywhere in the router.
 #[derive(Debug)]
 struct Account {
@@ -291,7 +278,7 @@ impl Budgets {
     /// How long a reply with a body of so many bytes may wait: the stall timeout, or two if more than half of
     /// the limit has to become free for it.
     pub(crate) fn longest_wait(&self, body: usize) -> Duration {
-        let is_large = body + FRAME_COST > self.limit - self.low().min(self.limit);
+        let is_large = body + FRAME_COST > self.limit.saturating_sub(self.low());
         self.stall_timeout * if is_large { 2 } else { 1 }
     }
 

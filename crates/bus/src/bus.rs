@@ -176,7 +176,7 @@ impl Bus {
             }
             Err(Unhandled::Wait(wait, waiting)) => {
                 if waited.is_none() {
-                    *self.counters.pauses.entry(waiting.purpose().name()).or_default() += 1;
+                    *self.counters.pauses.entry(waiting.reason()).or_default() += 1;
                 }
                 if let Some(connection) = self.connections.get_mut(from) {
                     connection.waiting = Some(waiting);

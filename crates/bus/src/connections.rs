@@ -1,9 +1,10 @@
 //! Who is connected.
 
-use gsb_proto::Framing;
-use slab::Slab;
 use std::fmt;
 use std::net::IpAddr;
+
+use gsb_proto::Framing;
+use slab::Slab;
 
 use crate::waiting::{InVain, Waiting};
 

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::budgets::Purpose;
 use crate::calls::CallKey;
 use crate::connections::ConnId;
 
@@ -40,12 +39,12 @@ pub(crate) struct ForCaller {
 }
 
 impl Waiting {
-    /// What there has to be room for.
-    pub(crate) fn purpose(&self) -> Purpose {
+    /// What there has to be room for, for counting.
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Waiting::Answers => Purpose::Answers,
-            Waiting::Calls => Purpose::Calls,
-            Waiting::Caller(_) => Purpose::Replies,
+            Waiting::Answers => "answers",
+            Waiting::Calls => "calls",
+            Waiting::Caller(_) => "replies",
         }
     }
 

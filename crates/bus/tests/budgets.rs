@@ -491,31 +491,27 @@ fn a_large_reply_is_not_overtaken() {
 fn who_had_room_last_is_not_first_again() {
     let mut world = world();
     let (caller, eager, other) = two_services(&mut world);
-    let part = || reply("1", 1000);
-    let (_, eager_wait) = fill(&mut world, eager, |_| part());
-    let other_wait = world.try_send(other, reply("2", 1000)).unwrap_err();
-    world.queued.clear();
-    // It was first; and then it fills it up again before anybody else comes.
-    world.send_frame(eager, eager_wait.frame);
-    let (_, eager_wait) = fill(&mut world, eager, |_| part());
-    world.queued.clear();
-    let eager_wait = world.try_send(eager, eager_wait.frame).unwrap_err();
+    // One fills it up and waits, then the other does; the one has room first, and fills it up again before
+    // anybody else comes.
+    let be_eager = |world: &mut World| {
+        let (_, eager_wait) = fill(world, eager, |_| reply("1", 1000));
+        let other_wait = world.try_send(other, reply("2", 1000)).unwrap_err();
+        world.queued.clear();
+        world.send_frame(eager, eager_wait.frame);
+        let (_, eager_wait) = fill(world, eager, |_| reply("1", 1000));
+        world.queued.clear();
+        (world.try_send(eager, eager_wait.frame).unwrap_err(), other_wait)
+    };
+    let (eager_wait, other_wait) = be_eager(&mut world);
     let mut room = pin!(eager_wait.room.notified());
     room.as_mut().enable();
     world.send_frame(other, other_wait.frame);
     assert!(is_told(room.as_mut()), "nobody said so");
     world.send_frame(eager, eager_wait.frame);
     // And if the other goes, there is nobody to wait for.
-    let (_, eager_wait) = fill(&mut world, eager, |_| part());
-    let other_wait = world.try_send(other, reply("2", 1000)).unwrap_err();
-    world.queued.clear();
-    world.send_frame(eager, eager_wait.frame);
-    let (_, eager_wait) = fill(&mut world, eager, |_| part());
-    world.queued.clear();
-    let eager_wait = world.try_send(eager, eager_wait.frame).unwrap_err();
+    let (eager_wait, _) = be_eager(&mut world);
     let mut room = pin!(eager_wait.room.notified());
     room.as_mut().enable();
-    drop(other_wait);
     world.close(other);
     assert!(is_told(room.as_mut()), "nobody said so");
     world.send_frame(eager, eager_wait.frame);

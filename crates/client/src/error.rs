@@ -137,12 +137,13 @@ pub enum Error {
         /// How many events were dropped.
         count: u64,
     },
-    /// The message, or its address, is larger than a router accepts. In bytes.
+    /// The message, or its address and names, are larger than a router accepts. In bytes.
     #[error("a message of {length} bytes is over the limit of {limit}")]
     TooLarge {
         /// The size of the message.
         length: usize,
-        /// The limit, see [`BusBuilder::max_frame`](crate::BusBuilder::max_frame); 65,536 for the address.
+        /// The limit, see [`BusBuilder::max_frame`](crate::BusBuilder::max_frame); 65,536 for the
+        /// address and names together.
         limit: usize,
     },
     /// There is no connection to the router, or it stops: nobody has got the request.
