@@ -12,6 +12,10 @@ Examples:
   gsb bench call                                  4 callers, 4 services, 64 calls open each
   gsb bench call --depth 1 --payload 8KiB -d 10s  one call at a time, for ten seconds
   gsb bench call --pid $(pidof router) --json     with what the router needs, for programs
+  gsb bench stream --chunks 100 --payload 4KiB    streams of replies
+  gsb bench broadcast --subscribers 16            one broadcasts, 16 have subscribed
+  gsb bench idle --connections 10000 -d 1m        connections that do nothing, for a minute
+  gsb bench register --names 1000000              many names
 
 Exit codes: 0 done, 2 unusable options, 1 any other failure.";
 
@@ -32,7 +36,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let Options { command: Command::Bench(command) } = Options::parse();
-    match bench::run(command) {
+    match bench::run(&command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let _ = writeln!(std::io::stderr(), "gsb: {failure}");

@@ -60,6 +60,30 @@ async fn calls_are_counted() {
 }
 
 #[tokio::test]
+async fn every_other_load_is_counted() {
+    let router = TestRouter::start().await;
+    let (unix, own) = (router.unix.to_string(), std::process::id().to_string());
+    let short = ["-d", "100ms", "--warm-up", "20ms"];
+    let few = ["--connections", "3", "-d", "10ms"];
+    for (what, arguments, counted) in [
+        ("stream", &[&short[..], &["--chunks", "3", "--payload", "100"]].concat()[..], "count"),
+        ("broadcast", &[&short[..], &["--subscribers", "3", "--ahead", "2"]].concat(), "count"),
+        ("idle", &few, "bytes_each"),
+        ("register", &[&few[..], &["--names", "2500"]].concat(), "bytes_each"),
+    ] {
+        let common = ["bench", what, "--json", "-a", &unix, "--pid", &own];
+        let (out, error, code) = gsb(&[&common[..], arguments].concat()).await;
+        assert_eq!(code, Some(0), "{what}: {error}");
+        let report: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(report["what"], what);
+        assert!(report["per_second"].as_f64().unwrap() > 0.0, "{out}");
+        assert!(report[counted].as_f64().unwrap() >= 0.0, "{out}");
+        assert!(report.get("missed").is_none_or(|missed| missed == 0), "{out}");
+    }
+    router.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_measured_is_said() {
     let (_, error, code) = gsb(&short("unix:/no/such/socket")).await;
     assert!(error.contains("unix:/no/such/socket") && error.contains("router"), "{error}");

@@ -139,7 +139,10 @@ impl Stream {
     }
 
     /// Waits until the socket is ready for some of `interest`. May be dropped at any time.
-    pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         match self {
             Stream::Tcp(stream) => stream.ready(interest).await,
             Stream::Unix(stream) => stream.ready(interest).await,
@@ -148,8 +151,12 @@ impl Stream {
         }
     }
 
-    /// Reads what is there into the spare room of `buffer`.
-    pub(crate) fn try_read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
+    /// Reads what is there into the spare room of `buffer`, up to `most` bytes: how many came, 0 at the end of
+    /// the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing is there; those of the socket.
+    pub fn try_read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.try_read_buf(&mut buffer.limit(most)),
             Stream::Unix(stream) => stream.try_read_buf(&mut buffer.limit(most)),
@@ -185,8 +192,11 @@ impl Stream {
         }
     }
 
-    /// Writes as much as the socket takes at once.
-    pub(crate) fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Writes as much as the socket takes at once: how many bytes.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it takes nothing now; those of the socket.
+    pub fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.try_write_vectored(pieces),
             Stream::Unix(stream) => stream.try_write_vectored(pieces),

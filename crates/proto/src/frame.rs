@@ -314,21 +314,7 @@ impl Frame {
     /// The bytes that stand before the body on the wire; `None` for a `Hello` in the classic framing,
     /// which has no number for it, and for a body of 4 GiB or more.
     pub fn header(&self, framing: Framing) -> Option<Header> {
-        let length = self.body.len();
-        let mut header = Header::default();
-        match framing {
-            Framing::Classic => {
-                header.extend(self.kind.classic_type()?.to_be_bytes());
-                header.extend(u32::try_from(length).ok()?.to_be_bytes());
-            }
-            Framing::Packet => {
-                let packet_length = 1 + varint_len(length as u64) + length;
-                header.extend(u32::try_from(packet_length).ok()?.to_be_bytes());
-                header.extend([(self.kind.field() << 3) as u8 | 2]);
-                crate::wire::write_varint(length as u64, &mut header);
-            }
-        }
-        Some(header)
+        Header::new(self.kind, self.body.len(), framing)
     }
 
     /// Appends the whole frame to `out`; `false`, and nothing appended, where [`Frame::header`] is `None`.
@@ -350,6 +336,26 @@ impl Frame {
 pub struct Header {
     bytes: [u8; MAX_HEADER],
     length: u8,
+}
+
+impl Header {
+    /// The header of a frame with a body of `length` bytes; see [`Frame::header`].
+    pub fn new(kind: MessageKind, length: usize, framing: Framing) -> Option<Header> {
+        let mut header = Header::default();
+        match framing {
+            Framing::Classic => {
+                header.extend(kind.classic_type()?.to_be_bytes());
+                header.extend(u32::try_from(length).ok()?.to_be_bytes());
+            }
+            Framing::Packet => {
+                let packet_length = 1 + varint_len(length as u64) + length;
+                header.extend(u32::try_from(packet_length).ok()?.to_be_bytes());
+                header.extend([(kind.field() << 3) as u8 | 2]);
+                crate::wire::write_varint(length as u64, &mut header);
+            }
+        }
+        Some(header)
+    }
 }
 
 impl Extend<u8> for Header {

@@ -9,6 +9,7 @@
 //! | [`name`] | service ids and topics, checked once and valid ever after |
 //! | [`prefix_map`] | service id → value, found by the longest prefix of an address |
 //! | [`topic_map`] | subscriptions with patterns, found by a broadcast's topic |
+//! | [`wire`] | the fields of any message, read where they stand |
 //! | [`address`] | where a bus listens: `tcp://host:port`, `unix:/path` |
 //! | `codec` | an adapter for tokio-util's `Framed` (feature `codec`) |
 //!
@@ -23,7 +24,7 @@ pub mod messages;
 pub mod name;
 pub mod prefix_map;
 pub mod topic_map;
-mod wire;
+pub mod wire;
 
 pub use address::{Address, AddressError};
 pub use frame::{Body, Frame, FrameDecoder, Framing, MessageKind, Violation};

@@ -11,7 +11,7 @@ const RECURSION_LIMIT: u32 = 99;
 
 /// How many fields a message may have, those within groups included. prost has no limit, and its time; a
 /// router that reads for everybody does not (FR-11).
-pub(crate) const MAX_FIELDS: usize = 65_536;
+pub const MAX_FIELDS: usize = 65_536;
 
 /// How many fields a router may add to a message that it passes on: a request id, or what was missed.
 pub(crate) const ADDED_FIELDS: usize = 8;
@@ -22,11 +22,11 @@ pub const MAX_TEXT: usize = 64 << 10;
 
 /// How long a message without a payload may be, or a `Packet` with several messages, in bytes, for the same
 /// reason.
-pub(crate) const MAX_PLAIN: usize = 256 << 10;
+pub const MAX_PLAIN: usize = 256 << 10;
 
 /// Why a message is not valid protobuf, or not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum WireError {
+pub enum WireError {
     /// A length or a number runs past the end of the message.
     #[error("it ends in the middle of a field")]
     Truncated,
@@ -58,17 +58,25 @@ pub(crate) enum WireError {
 
 /// The value of one record. Groups are skipped as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Value<'a> {
+pub enum Value<'a> {
+    /// A number.
     Varint(u64),
+    /// Eight bytes.
     Fixed64,
+    /// Bytes, text or a message.
     Bytes(&'a [u8]),
+    /// A group.
     Group,
+    /// Four bytes.
     Fixed32,
 }
 
 impl<'a> Value<'a> {
     /// The value as a number, which `bool`, `int32` and enum fields want.
-    pub(crate) fn varint(self, field: u32) -> Result<u64, WireError> {
+    ///
+    /// # Errors
+    /// [`WireError::WrongType`] if it is not one.
+    pub fn varint(self, field: u32) -> Result<u64, WireError> {
         match self {
             Value::Varint(value) => Ok(value),
             _ => Err(WireError::WrongType(field)),
@@ -76,7 +84,10 @@ impl<'a> Value<'a> {
     }
 
     /// The value as bytes, which `bytes` and message fields want.
-    pub(crate) fn bytes(self, field: u32) -> Result<&'a [u8], WireError> {
+    ///
+    /// # Errors
+    /// [`WireError::WrongType`] if it is not that.
+    pub fn bytes(self, field: u32) -> Result<&'a [u8], WireError> {
         match self {
             Value::Bytes(bytes) => Ok(bytes),
             _ => Err(WireError::WrongType(field)),
@@ -93,15 +104,19 @@ impl<'a> Value<'a> {
 
 /// One field of a message, with the place of the whole record (key included) in the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record<'a> {
-    pub(crate) field: u32,
-    pub(crate) value: Value<'a>,
-    pub(crate) start: usize,
-    pub(crate) end: usize,
+pub struct Record<'a> {
+    /// The field's number.
+    pub field: u32,
+    /// What it holds.
+    pub value: Value<'a>,
+    /// Where the record begins in the message, in bytes.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
 }
 
 /// Iterates over the top-level records of a message.
-pub(crate) struct Records<'a> {
+pub struct Records<'a> {
     message: &'a [u8],
     position: usize,
     /// How many fields may yet come.
@@ -109,7 +124,8 @@ pub(crate) struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    pub(crate) fn new(message: &'a [u8]) -> Self {
+    /// The records of an encoded message.
+    pub fn new(message: &'a [u8]) -> Self {
         Records { message, position: 0, left: MAX_FIELDS }
     }
 
@@ -153,7 +169,11 @@ impl<'a> Records<'a> {
     }
 
     /// The next record, or `None` at the end of the message.
-    pub(crate) fn next(&mut self) -> Result<Option<Record<'a>>, WireError> {
+    ///
+    /// # Errors
+    /// What follows is not a valid record.
+    #[allow(clippy::should_implement_trait)] // An iterator would go on after an error.
+    pub fn next(&mut self) -> Result<Option<Record<'a>>, WireError> {
         if self.position == self.message.len() {
             return Ok(None);
         }
@@ -223,7 +243,10 @@ impl<'a> Records<'a> {
 }
 
 /// Reads a varint from the start of `bytes`: its value and how many bytes it takes.
-pub(crate) fn read_varint(bytes: &[u8]) -> Result<(u64, usize), WireError> {
+///
+/// # Errors
+/// The bytes end before it does, or it has more than 64 bits.
+pub fn read_varint(bytes: &[u8]) -> Result<(u64, usize), WireError> {
     let mut value = 0u64;
     for (index, &byte) in bytes.iter().take(10).enumerate() {
         // The tenth byte holds the 64th bit and nothing else.
@@ -239,7 +262,7 @@ pub(crate) fn read_varint(bytes: &[u8]) -> Result<(u64, usize), WireError> {
 }
 
 /// Appends `value` as a varint.
-pub(crate) fn write_varint(mut value: u64, out: &mut impl Extend<u8>) {
+pub fn write_varint(mut value: u64, out: &mut impl Extend<u8>) {
     while value >= 0x80 {
         out.extend([(value as u8 & 0x7f) | 0x80]);
         value >>= 7;
@@ -248,7 +271,7 @@ pub(crate) fn write_varint(mut value: u64, out: &mut impl Extend<u8>) {
 }
 
 /// How many bytes `value` takes as a varint.
-pub(crate) fn varint_len(value: u64) -> usize {
+pub fn varint_len(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use gsb_load::Outcome;
+use gsb_load::crowd::Crowd;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
-
-use super::process::Need;
 
 /// The figures of one measurement, for people or for programs.
 #[derive(Debug)]
@@ -30,14 +30,15 @@ impl Report {
         self.values.insert(name.to_owned(), value.into());
     }
 
-    /// How many there were of something in a time, and with how many bytes each.
-    pub(crate) fn throughput(&mut self, unit: &str, count: u64, bytes: u64, time: Duration) {
-        let rate = count as f64 / time.as_secs_f64();
-        let volume = ByteSize::b((rate * bytes as f64) as u64);
-        self.lines.push(format!("{rate:.0} {unit}/s ({volume}/s), {count} in {time:.1?}"));
+    /// How many there were of something in a time, of `size` bytes each.
+    pub(crate) fn throughput(&mut self, outcome: &Outcome, unit: &str, size: u64) {
+        let (rate, count, elapsed) = (outcome.per_second(), outcome.count, outcome.elapsed);
+        let volume = ByteSize::b((rate * size as f64) as u64);
+        self.lines.push(format!("{rate:.0} {unit}/s ({volume}/s), {count} in {elapsed:.1?}"));
         self.setting("count", count);
-        self.setting("seconds", time.as_secs_f64());
+        self.setting("seconds", elapsed.as_secs_f64());
         self.setting("per_second", rate);
+        self.setting("mebibytes_per_second", rate * size as f64 / f64::from(1 << 20));
     }
 
     /// How long something took, in nanoseconds.
@@ -53,25 +54,48 @@ impl Report {
         self.setting("microseconds", Map::from_iter(values));
     }
 
-    pub(crate) fn errors(&mut self, count: u64, example: Option<&str>) {
-        if let Some(example) = example {
-            self.lines.push(format!("{count} errors, such as: {example}"));
-            self.setting("error", example);
+    /// What has failed.
+    pub(crate) fn errors(&mut self, outcome: &Outcome) {
+        if let Some(example) = &outcome.example {
+            self.lines.push(format!("{} errors, such as: {example}", outcome.errors));
+            self.setting("error", example.as_str());
         }
-        self.setting("errors", count);
+        self.setting("errors", outcome.errors);
     }
 
-    /// What the router's process has needed for so many of something.
-    pub(crate) fn need(&mut self, need: Option<Need>, unit: &str, count: u64) {
-        let Some(Need { processor, peak_memory }) = need else {
+    /// What did not arrive.
+    pub(crate) fn missed(&mut self, outcome: &Outcome) {
+        if outcome.errors > 0 {
+            self.lines.push(format!("{} did not arrive", outcome.errors));
+        }
+        self.setting("missed", outcome.errors);
+    }
+
+    /// What the router's process has needed for each.
+    pub(crate) fn need(&mut self, outcome: &Outcome, unit: &str) {
+        let (Some(each), Some(need)) = (outcome.processor_microseconds(), outcome.need) else {
             return;
         };
-        let each = processor.as_secs_f64() * 1e6 / count.max(1) as f64;
-        let memory = ByteSize::b(peak_memory);
+        let memory = ByteSize::b(need.peak_memory);
         self.lines
             .push(format!("router: {each:.2} µs of processor time per {unit}, at most {memory}"));
         self.setting("processor_microseconds_each", each);
-        self.setting("peak_memory_bytes", peak_memory);
+        self.setting("peak_memory_bytes", need.peak_memory);
+    }
+
+    /// What so many connections or names cost.
+    pub(crate) fn crowd(&mut self, crowd: &Crowd, unit: &str, count: u32) {
+        let rate = f64::from(count) / crowd.elapsed.as_secs_f64();
+        self.lines.push(format!("{count} {unit}s in {:.1?}, {rate:.0}/s", crowd.elapsed));
+        self.setting("seconds", crowd.elapsed.as_secs_f64());
+        self.setting("per_second", rate);
+        if let Some(memory) = crowd.memory {
+            let each = memory as f64 / f64::from(count.max(1));
+            let memory = ByteSize::b(memory);
+            self.lines
+                .push(format!("router: {each:.0} bytes per {unit}, {memory} more than before"));
+            self.setting("bytes_each", each);
+        }
     }
 
     pub(crate) fn print(self) {
@@ -81,4 +105,9 @@ impl Report {
             println!("{}", self.lines.join("\n"));
         }
     }
+}
+
+/// A size that something in memory can have.
+pub(crate) fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }

@@ -3,32 +3,50 @@
 use std::fs;
 use std::time::Duration;
 
-use super::Failure;
+use crate::Failure;
 
 /// A process at some moment.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     pid: u32,
     processor: Duration,
 }
 
 /// What a process has needed since then.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Need {
-    pub(crate) processor: Duration,
+pub struct Need {
+    /// Processor time of all its threads.
+    pub processor: Duration,
     /// The most that it ever had, in bytes.
-    pub(crate) peak_memory: u64,
+    pub peak_memory: u64,
 }
 
 impl Process {
-    pub(crate) fn look(pid: u32) -> Result<Self, Failure> {
+    /// Looks at a process now.
+    ///
+    /// # Errors
+    /// There is none with this id.
+    pub fn look(pid: u32) -> Result<Self, Failure> {
         let processor = processor(pid).ok_or(Failure::Process(pid))?;
         Ok(Process { pid, processor })
     }
 
-    pub(crate) fn need(&self) -> Result<Need, Failure> {
+    /// The memory that a process has now, in bytes.
+    ///
+    /// # Errors
+    /// There is none with this id.
+    pub fn memory_of(pid: u32) -> Result<u64, Failure> {
+        memory(pid, "VmRSS:").ok_or(Failure::Process(pid))
+    }
+
+    /// What it has needed since.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn need(&self) -> Result<Need, Failure> {
         let failed = Failure::Process(self.pid);
-        let (Some(processor), Some(peak_memory)) = (processor(self.pid), peak_memory(self.pid))
+        let (Some(processor), Some(peak_memory)) =
+            (processor(self.pid), memory(self.pid, "VmHWM:"))
         else {
             return Err(failed);
         };
@@ -48,9 +66,10 @@ fn processor(pid: u32) -> Option<Duration> {
     Some(Duration::from_secs_f64((user + kernel) as f64 / ticks as f64))
 }
 
-fn peak_memory(pid: u32) -> Option<u64> {
+/// An entry of `/proc/<pid>/status` (proc_pid_status(5)), in bytes.
+fn memory(pid: u32, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = peak.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let kibibytes: u64 = value.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }

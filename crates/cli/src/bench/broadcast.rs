@@ -1,0 +1,49 @@
+//! Broadcasts to those who have subscribed.
+
+use bytesize::ByteSize;
+use clap::Args;
+use gsb_load::Failure;
+use gsb_load::broadcast::{Load, run};
+
+use super::report::{Report, bytes};
+use super::{Common, Timing};
+
+/// A load of broadcasts.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Broadcast {
+    #[command(flatten)]
+    common: Common,
+
+    #[command(flatten)]
+    timing: Timing,
+
+    /// Connections that have subscribed
+    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    subscribers: u32,
+
+    /// Broadcasts that are sent before the slowest subscriber has the first of them
+    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..))]
+    ahead: u64,
+
+    /// Bytes that each broadcast carries, 8 at least. Bytes, or with a unit as in 8KiB
+    #[arg(long, value_name = "SIZE", default_value = "64")]
+    payload: ByteSize,
+}
+
+impl Broadcast {
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let payload = bytes(self.payload).max(8);
+        let load = Load { subscribers: self.subscribers, ahead: self.ahead, payload };
+        let target = self.common.target()?;
+        let outcome = self.timing.measure(&self.common, |measure| run(&load, &target, measure))?;
+        let mut report = Report::new("broadcast", self.common.json);
+        report.setting("subscribers", load.subscribers);
+        report.setting("ahead", load.ahead);
+        report.setting("payload_bytes", load.payload);
+        report.throughput(&outcome, "deliveries", load.payload as u64);
+        report.need(&outcome, "delivery");
+        report.missed(&outcome);
+        report.print();
+        Ok(())
+    }
+}

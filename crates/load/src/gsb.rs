@@ -1,0 +1,177 @@
+use gsb_proto::frame::{Header, LARGEST_FRAME};
+use gsb_proto::messages::{Hello, Message, Pong, RegisterRequest, SubscribeRequest};
+use gsb_proto::wire::{Records, Value, read_varint, varint_len, write_varint};
+use gsb_proto::{Frame, Framing, MessageKind};
+
+use crate::{Failure, Heard, Protocol};
+
+/// The protocol of this bus, in one of its framings.
+#[derive(Debug, Clone, Copy)]
+pub struct Gsb(pub Framing);
+
+impl Protocol for Gsb {
+    fn greet(&mut self, number: u64, out: &mut Vec<u8>) {
+        if self.0 == Framing::Packet {
+            let mut instance_id = [0; 16];
+            instance_id[..4].copy_from_slice(&std::process::id().to_be_bytes());
+            instance_id[8..].copy_from_slice(&number.to_be_bytes());
+            self.whole(
+                &Hello {
+                    name: "gsb-bench".to_owned(),
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    instance_id: instance_id.to_vec().into(),
+                    ..Hello::default()
+                }
+                .to_frame(),
+                out,
+            );
+        }
+    }
+
+    fn serve(&self, name: &str, out: &mut Vec<u8>) {
+        self.whole(&RegisterRequest { service_id: name.to_owned() }.to_frame(), out);
+    }
+
+    fn subscribe(&self, topic: &str, out: &mut Vec<u8>) {
+        self.whole(&SubscribeRequest { topic: topic.to_owned() }.to_frame(), out);
+    }
+
+    fn call(&self, name: &str, id: u64, payload: &[u8], out: &mut Vec<u8>) {
+        let id = id.to_string();
+        let fields = [(2, name.as_bytes()), (3, id.as_bytes()), (4, payload)];
+        self.fields(MessageKind::CallRequest, &[], &fields, out);
+    }
+
+    fn reply(&self, reply_to: &[u8], payload: &[u8], is_last: bool, out: &mut Vec<u8>) {
+        // Field 3 is the type, and 1 is PARTIAL; FULL is the default.
+        let kind: &[u8] = if is_last { &[] } else { &[3 << 3, 1] };
+        self.fields(MessageKind::CallReply, kind, &[(1, reply_to), (4, payload)], out);
+    }
+
+    fn broadcast(&self, topic: &str, payload: &[u8], out: &mut Vec<u8>) {
+        let fields = [(2, payload), (3, topic.as_bytes())];
+        self.fields(MessageKind::BroadcastRequest, &[], &fields, out);
+    }
+
+    fn answer_ping(&self, out: &mut Vec<u8>) {
+        self.whole(&Pong {}.to_frame(), out);
+    }
+
+    fn next<'a>(&self, bytes: &'a [u8]) -> Result<Option<(Heard<'a>, usize)>, Failure> {
+        let (length, begin) = match self.0 {
+            Framing::Classic => (bytes.get(4..8), 8),
+            Framing::Packet => (bytes.get(..4), 4),
+        };
+        let Some(length) = length.and_then(|length| length.first_chunk()) else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes(*length) as usize;
+        if length > LARGEST_FRAME {
+            return Err(Failure::Protocol(format!("a frame has {length} bytes")));
+        }
+        let Some(body) = bytes.get(begin..begin + length) else {
+            return Ok(None);
+        };
+        let heard = match self.0 {
+            Framing::Classic => {
+                let number = bytes.first_chunk().map_or(0, |number| i32::from_be_bytes(*number));
+                hear(MessageKind::from_classic_type(number), body)?
+            }
+            Framing::Packet => {
+                let (key, size) = read_varint(body)?;
+                let (length, more) = read_varint(&body[size..])?;
+                let message = &body[size + more..];
+                if message.len() as u64 != length {
+                    return Err(Failure::Protocol("a packet has several messages".to_owned()));
+                }
+                let kind = u32::try_from(key >> 3).ok().and_then(MessageKind::from_field);
+                hear(kind, message)?
+            }
+        };
+        Ok(Some((heard, begin + length)))
+    }
+}
+
+impl Gsb {
+    fn whole(self, frame: &Frame, out: &mut Vec<u8>) {
+        // A Hello has no header in the classic framing, and is not said there.
+        if let Some(header) = frame.header(self.0) {
+            out.extend_from_slice(header.as_ref());
+            for segment in frame.body.segments() {
+                out.extend_from_slice(segment);
+            }
+        }
+    }
+
+    /// A message of these bytes, followed by these fields.
+    fn fields(self, kind: MessageKind, begin: &[u8], fields: &[(u8, &[u8])], out: &mut Vec<u8>) {
+        let each = |(_, value): &(u8, &[u8])| 1 + varint_len(value.len() as u64) + value.len();
+        let length = begin.len() + fields.iter().map(each).sum::<usize>();
+        let Some(header) = Header::new(kind, length, self.0) else {
+            return;
+        };
+        out.extend_from_slice(header.as_ref());
+        out.extend_from_slice(begin);
+        for (field, value) in fields {
+            out.push(field << 3 | 2);
+            write_varint(value.len() as u64, out);
+            out.extend_from_slice(value);
+        }
+    }
+}
+
+fn hear(kind: Option<MessageKind>, message: &[u8]) -> Result<Heard<'_>, Failure> {
+    let mut records = Records::new(message);
+    let (mut first, mut second, mut third, mut fourth) =
+        (Value::Group, Value::Group, 0, Value::Group);
+    if matches!(
+        kind,
+        None | Some(MessageKind::Hello | MessageKind::Pong | MessageKind::UnregisterReply)
+    ) {
+        return Ok(Heard::Nothing);
+    }
+    while let Some(record) = records.next()? {
+        match record.field {
+            1 => first = record.value,
+            2 => second = record.value,
+            3 => third = record.value.varint(3).unwrap_or(0),
+            4 => fourth = record.value,
+            _ => {}
+        }
+        if kind == Some(MessageKind::CallRequest) && record.field == 3 {
+            first = record.value;
+        }
+    }
+    let bytes = |value| match value {
+        Value::Bytes(bytes) => bytes,
+        _ => &[],
+    };
+    let number = |value| match value {
+        Value::Varint(number) => number,
+        _ => 0,
+    };
+    Ok(match kind {
+        Some(MessageKind::CallRequest) => {
+            Heard::Call { reply_to: bytes(first), payload: bytes(fourth) }
+        }
+        Some(MessageKind::CallReply) => Heard::Reply {
+            id: decimal(bytes(first)).unwrap_or(u64::MAX),
+            payload: bytes(fourth),
+            is_error: number(second) != 0,
+            is_last: third != 1,
+        },
+        Some(MessageKind::BroadcastRequest) => Heard::Broadcast { payload: bytes(second) },
+        Some(
+            MessageKind::RegisterReply | MessageKind::SubscribeReply | MessageKind::BroadcastReply,
+        ) => match number(first) {
+            0 => Heard::Done,
+            _ => Heard::Refused(std::str::from_utf8(bytes(second)).unwrap_or("")),
+        },
+        Some(MessageKind::Ping) => Heard::Ping,
+        _ => Heard::Nothing,
+    })
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
