@@ -173,7 +173,25 @@ impl<'a> Records<'a> {
     /// # Errors
     /// What follows is not a valid record.
     #[allow(clippy::should_implement_trait)] // An iterator would go on after an error.
+    #[inline]
     pub fn next(&mut self) -> Result<Option<Record<'a>>, WireError> {
+        let rest = &self.message[self.position..];
+        let start = self.position;
+        // What most records are: short bytes in one of the first fields.
+        if let &[key @ 0x08..0x80, length @ 0..0x80, ref bytes @ ..] = rest
+            && key & 7 == 2
+            && self.left > 0
+            && let Some(bytes) = bytes.get(..usize::from(length))
+        {
+            self.left -= 1;
+            self.position = start + 2 + bytes.len();
+            let (field, value) = (u32::from(key >> 3), Value::Bytes(bytes));
+            return Ok(Some(Record { field, value, start, end: self.position }));
+        }
+        self.next_of_any_kind()
+    }
+
+    fn next_of_any_kind(&mut self) -> Result<Option<Record<'a>>, WireError> {
         if self.position == self.message.len() {
             return Ok(None);
         }
@@ -246,7 +264,16 @@ impl<'a> Records<'a> {
 ///
 /// # Errors
 /// The bytes end before it does, or it has more than 64 bits.
+#[inline]
 pub fn read_varint(bytes: &[u8]) -> Result<(u64, usize), WireError> {
+    match *bytes {
+        [low @ 0..0x80, ..] => Ok((u64::from(low), 1)),
+        [low, high @ 0..0x80, ..] => Ok((u64::from(low & 0x7f) | u64::from(high) << 7, 2)),
+        _ => read_long_varint(bytes),
+    }
+}
+
+fn read_long_varint(bytes: &[u8]) -> Result<(u64, usize), WireError> {
     let mut value = 0u64;
     for (index, &byte) in bytes.iter().take(10).enumerate() {
         // The tenth byte holds the 64th bit and nothing else.
