@@ -259,6 +259,16 @@ impl Budgets {
         self.admit_bytes(payer, purpose, body + FRAME_COST, None, now)
     }
 
+    /// Whether a reply is admitted without a look at who waits: as long as nobody has to.
+    pub(crate) fn admit_reply_at_once(
+        &mut self,
+        payer: ConnId,
+        body: usize,
+        sender: ConnId,
+    ) -> bool {
+        self.has_room(payer, Purpose::Replies, body + FRAME_COST, Some(sender))
+    }
+
     /// [`admit`](Budgets::admit) for a reply.
     pub(crate) fn admit_reply(
         &mut self,
@@ -282,6 +292,29 @@ impl Budgets {
         self.stall_timeout * if is_large { 2 } else { 1 }
     }
 
+    /// Whether so many bytes may be queued, and nothing has had to wait.
+    fn has_room(
+        &mut self,
+        payer: ConnId,
+        purpose: Purpose,
+        bytes: usize,
+        sender: Option<ConnId>,
+    ) -> bool {
+        // Nobody sends to a connection that is gone.
+        let Some(budget) =
+            self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer)
+        else {
+            return true;
+        };
+        let used = budget.account.used(purpose);
+        let has_room = budget.full[purpose as usize].is_none()
+            && (used == 0 || used.saturating_add(bytes) <= self.limit);
+        if has_room {
+            budget.last = sender.or(budget.last);
+        }
+        has_room
+    }
+
     fn admit_bytes(
         &mut self,
         payer: ConnId,
@@ -290,6 +323,9 @@ impl Budgets {
         sender: Option<Sender>,
         now: Instant,
     ) -> Admission {
+        if self.has_room(payer, purpose, bytes, sender.map(|sender| sender.id)) {
+            return Admission::Yes;
+        }
         let (limit, low, stall_timeout) = (self.limit, self.low(), self.stall_timeout);
         // Nobody sends to a connection that is gone.
         let Some(budget) =

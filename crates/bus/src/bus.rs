@@ -12,6 +12,7 @@ use gsb_proto::messages::{
 use gsb_proto::{Body, Frame, Framing, MessageKind, Topic, Violation};
 
 use crate::budgets::{Admission, Budgets, Purpose, Room, Sender};
+use crate::call_ids::HashedId;
 use crate::calls::{CallKey, Calls, Forsaken, RequestId};
 use crate::config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
 use crate::connections::{ConnId, Connections, Identity};
@@ -451,9 +452,11 @@ impl Bus {
                 Err(dropped) => return self.dropped(from, dropped, effects),
             };
             self.counters.pushes += 1;
-            (service, None, self.calls.id_for_service(service, request_id))
+            let id = self.calls.hash(request_id);
+            (service, None, self.calls.id_for_service(service, id))
         } else {
-            let service = match self.may_call(from, head, service) {
+            let id = self.calls.hash(request_id);
+            let service = match self.may_call(from, head.address, id, service) {
                 Ok(service) => service,
                 Err(refusal) => {
                     let write = |refusal: &Refusal| refusal.call_reply(request_id);
@@ -462,7 +465,7 @@ impl Bus {
                 }
             };
             self.counters.calls += 1;
-            let opened = self.calls.open(from, request_id, service);
+            let opened = self.calls.open(from, id, service);
             (service, Some(opened.key), opened.new_id)
         };
         let body = match new_id {
@@ -477,26 +480,26 @@ impl Bus {
     fn may_call(
         &self,
         from: ConnId,
-        head: &CallHead<'_>,
+        address: &str,
+        id: HashedId<'_>,
         service: Option<ConnId>,
     ) -> Result<ConnId, Refusal> {
-        let request_id = head.request_id.text;
-        if request_id.len() > MAX_REQUEST_ID {
-            let length = request_id.len();
+        if id.text.len() > MAX_REQUEST_ID {
+            let length = id.text.len();
             return Err(Refusal::RequestIdTooLong { length });
         }
         if self.is_stopping {
             return Err(Refusal::Stopping);
         }
-        if self.calls.is_open(from, request_id) {
-            let request_id = request_id.to_owned();
+        if self.calls.is_open(from, id) {
+            let request_id = id.text.to_owned();
             return Err(Refusal::RequestIdInUse { request_id });
         }
         let limit = self.limits.open_calls;
         if self.calls.made_by(from) >= limit {
             return Err(Refusal::TooManyCalls { limit });
         }
-        service.ok_or_else(|| Refusal::NoSuchService { quoted_address: quoted(head.address) })
+        service.ok_or_else(|| Refusal::NoSuchService { quoted_address: quoted(address) })
     }
 
     fn reply(
@@ -550,6 +553,9 @@ impl Bus {
         if self.connections.get(caller).is_none() {
             // Not come to yet since its caller has gone.
             self.calls.give_up(key);
+            return Ok(());
+        }
+        if self.budgets.admit_reply_at_once(caller, message.len(), from) {
             return Ok(());
         }
         let patience = match waited {

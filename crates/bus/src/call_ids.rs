@@ -1,6 +1,9 @@
 //! Request ids at one end of calls.
 
+use std::hash::{BuildHasher as _, RandomState};
+
 use hashbrown::hash_table::{self, HashTable};
+use siphasher::sip::SipHasher13;
 
 /// Room for more calls than this is not kept while there are none.
 const KEPT: usize = 256;
@@ -10,13 +13,31 @@ const KEPT: usize = 256;
 pub(crate) struct IdHash(u32);
 
 impl IdHash {
-    pub(crate) fn new(hash: u64) -> Self {
-        IdHash(hash as u32)
-    }
-
     /// A table looks at the highest bits and at the lowest.
     fn whole(self) -> u64 {
         u64::from(self.0) << 32 | u64::from(self.0)
+    }
+}
+
+/// A request id, hashed once for all the places where it is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HashedId<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) hash: IdHash,
+}
+
+/// Hashes request ids. Others choose them, and know nothing of its keys.
+#[derive(Debug)]
+pub(crate) struct IdHasher(SipHasher13);
+
+impl IdHasher {
+    pub(crate) fn new() -> Self {
+        let random = RandomState::new();
+        IdHasher(SipHasher13::new_with_keys(random.hash_one(0), random.hash_one(1)))
+    }
+
+    pub(crate) fn hash<'a>(&self, text: &'a str) -> HashedId<'a> {
+        HashedId { text, hash: IdHash(self.0.hash(text.as_bytes()) as u32) }
     }
 }
 
@@ -54,26 +75,28 @@ impl CallIds {
         self.table.find(hash.whole(), is_it).map(|entry| entry.slot as usize)
     }
 
-    /// Whether the call in this slot is among them.
-    pub(crate) fn contains(&self, hash: IdHash, slot: usize) -> bool {
-        self.find(hash, |found| found == slot).is_some()
-    }
-
     /// Adds a call whose id no other has.
     pub(crate) fn insert(&mut self, hash: IdHash, slot: usize) {
         let entry = Entry { hash, slot: slot as u32 };
         self.table.insert_unique(hash.whole(), entry, |entry| entry.hash.whole());
     }
 
-    /// Removes a call, if it is among them.
-    pub(crate) fn remove(&mut self, hash: IdHash, slot: usize) {
-        if let Ok(found) = self.table.find_entry(hash.whole(), |entry| entry.slot as usize == slot)
-        {
-            found.remove();
-        }
+    /// Whether the call in this slot is among them.
+    pub(crate) fn contains(&self, hash: IdHash, slot: usize) -> bool {
+        self.find(hash, |found| found == slot).is_some()
+    }
+
+    /// Removes a call; whether it was among them.
+    pub(crate) fn remove(&mut self, hash: IdHash, slot: usize) -> bool {
+        let is_it = |entry: &Entry| entry.slot as usize == slot;
+        let Ok(found) = self.table.find_entry(hash.whole(), is_it) else {
+            return false;
+        };
+        found.remove();
         if self.table.is_empty() && self.table.capacity() > KEPT {
             self.table = HashTable::new();
         }
+        true
     }
 
     pub(crate) fn into_slots(self) -> Slots {

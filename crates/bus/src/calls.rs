@@ -15,15 +15,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
 
 use slab::Slab;
+use smol_str::SmolStr;
 
-use crate::call_ids::{CallIds, IdHash, Slots};
+use crate::call_ids::{CallIds, HashedId, IdHash, IdHasher, Slots};
 use crate::connections::{ConnId, PerConnection};
 use crate::effect::CloseReason;
 
-pub(crate) type RequestId = Arc<str>;
+/// Most have no more bytes than stand in this itself.
+pub(crate) type RequestId = SmolStr;
 
 /// Room for more calls than this is not kept while there are none.
 const KEPT: usize = 256;
@@ -51,6 +52,13 @@ pub(crate) struct Opened {
     pub(crate) new_id: Option<RequestId>,
 }
 
+impl Call {
+    /// The id that the service knows the call by.
+    fn service_id(&self) -> &str {
+        self.new_id.as_ref().unwrap_or(&self.caller_id)
+    }
+}
+
 #[derive(Debug)]
 struct Call {
     /// `None` when abandoned.
@@ -58,8 +66,8 @@ struct Call {
     caller_id: RequestId,
     caller_hash: IdHash,
     service: ConnId,
-    /// The id that the service knows the call by: `caller_id`, unless that was taken.
-    service_id: RequestId,
+    /// The id that the service knows the call by, if not `caller_id`, since that was taken.
+    new_id: Option<RequestId>,
     service_hash: IdHash,
     /// The order in which calls were opened.
     serial: u64,
@@ -110,7 +118,7 @@ pub(crate) struct Calls {
     ends: PerConnection<Ends>,
     serial: u64,
     translations: u64,
-    hasher: RandomState,
+    hasher: IdHasher,
     /// Makes up the part of ids that nobody can know beforehand, and take a great many of.
     secret: RandomState,
     /// How many abandoned calls are remembered per service.
@@ -129,7 +137,7 @@ impl Calls {
             ends: PerConnection::default(),
             serial: 0,
             translations: 0,
-            hasher: RandomState::new(),
+            hasher: IdHasher::new(),
             secret: RandomState::new(),
             abandoned_limit,
             abandoned: 0,
@@ -143,38 +151,37 @@ impl Calls {
     }
 
     /// Whether `caller` has an open call with this id.
-    pub(crate) fn is_open(&self, caller: ConnId, request_id: &str) -> bool {
-        let is_it = |slot: usize| *self.calls[slot].caller_id == *request_id;
+    pub(crate) fn is_open(&self, caller: ConnId, id: HashedId<'_>) -> bool {
+        let is_it = |slot: usize| self.calls[slot].caller_id == id.text;
         let ends = self.ends.get(caller);
-        ends.is_some_and(|ends| ends.made.find(self.hash(request_id), is_it).is_some())
+        ends.is_some_and(|ends| ends.made.find(id.hash, is_it).is_some())
     }
 
     /// Opens a call whose id is not open at `caller`.
-    pub(crate) fn open(&mut self, caller: ConnId, request_id: &str, service: ConnId) -> Opened {
-        let caller_id: RequestId = Arc::from(request_id);
-        let new_id = self.id_for_service(service, request_id);
-        let caller_hash = self.hash(request_id);
-        let (service_id, service_hash) = match &new_id {
-            Some(id) => (id.clone(), self.hash(id)),
-            None => (caller_id.clone(), caller_hash),
-        };
+    pub(crate) fn open(&mut self, caller: ConnId, id: HashedId<'_>, service: ConnId) -> Opened {
+        let new_id = self.id_for_service(service, id);
+        let service_hash = new_id.as_ref().map_or(id.hash, |id| self.hash(id).hash);
         self.serial += 1;
         let slot = self.calls.insert(Call {
             caller: Some(caller),
-            caller_id,
-            caller_hash,
+            caller_id: RequestId::new(id.text),
+            caller_hash: id.hash,
             service,
-            service_id,
+            new_id: new_id.clone(),
             service_hash,
             serial: self.serial,
         });
-        self.ends.entry(caller).made.insert(caller_hash, slot);
+        self.ends.entry(caller).made.insert(id.hash, slot);
         self.ends.entry(service).serving.insert(service_hash, slot);
         Opened { key: CallKey::new(slot, self.serial), new_id }
     }
 
     /// An id that no open call has at `service`, nor any that it may answer yet: `None` if `wanted` is one.
-    pub(crate) fn id_for_service(&mut self, service: ConnId, wanted: &str) -> Option<RequestId> {
+    pub(crate) fn id_for_service(
+        &mut self,
+        service: ConnId,
+        wanted: HashedId<'_>,
+    ) -> Option<RequestId> {
         let has_forgotten = self.ends.get(service)?.has_forgotten;
         if !has_forgotten && self.slot_at(service, wanted).is_none() {
             return None;
@@ -183,25 +190,26 @@ impl Calls {
             self.translations += 1;
             let number = self.translations;
             let id = format!("~{number}-{:016x}", self.secret.hash_one(number));
-            if self.slot_at(service, &id).is_none() {
+            if self.slot_at(service, self.hash(&id)).is_none() {
                 return Some(id.into());
             }
         }
     }
 
-    fn hash(&self, request_id: &str) -> IdHash {
-        IdHash::new(self.hasher.hash_one(request_id))
+    /// A request id, to be looked for.
+    pub(crate) fn hash<'a>(&self, request_id: &'a str) -> HashedId<'a> {
+        self.hasher.hash(request_id)
     }
 
     /// The call that `service` knows by an id.
-    fn slot_at(&self, service: ConnId, request_id: &str) -> Option<usize> {
-        let is_it = |slot: usize| *self.calls[slot].service_id == *request_id;
-        self.ends.get(service)?.serving.find(self.hash(request_id), is_it)
+    fn slot_at(&self, service: ConnId, id: HashedId<'_>) -> Option<usize> {
+        let is_it = |slot: usize| self.calls[slot].service_id() == id.text;
+        self.ends.get(service)?.serving.find(id.hash, is_it)
     }
 
     /// The call that `service` knows by an id, if it has not had its last reply.
     pub(crate) fn served(&self, service: ConnId, request_id: &str) -> Option<CallKey> {
-        let slot = self.slot_at(service, request_id)?;
+        let slot = self.slot_at(service, self.hash(request_id))?;
         Some(CallKey::new(slot, self.calls[slot].serial))
     }
 
@@ -213,10 +221,8 @@ impl Calls {
     /// Takes a reply to a call; `last` ends it. `None` if nobody waits for it.
     pub(crate) fn reply(&mut self, key: CallKey, last: bool) -> Option<Forward> {
         let call = self.get(key)?;
-        let translated = !Arc::ptr_eq(&call.caller_id, &call.service_id);
-        let forward = call
-            .caller
-            .map(|caller| Forward { caller, new_id: translated.then(|| call.caller_id.clone()) });
+        let new_id = || call.new_id.is_some().then(|| call.caller_id.clone());
+        let forward = call.caller.map(|caller| Forward { caller, new_id: new_id() });
         if last {
             self.end(key.slot as usize);
         }
@@ -269,14 +275,17 @@ impl Calls {
     /// Forgets a call at both ends.
     fn end(&mut self, slot: usize) {
         let call = self.take(slot);
-        if self.is_served(&call, slot) {
-            let service = self.ends.entry(call.service);
-            service.serving.remove(call.service_hash, slot);
-            service.abandoned.remove(&call.serial);
-        }
+        // Unless the service is gone, and perhaps another in its place.
+        let service = self.ends.entry(call.service);
+        let is_served = service.serving.remove(call.service_hash, slot);
         match call.caller {
             Some(caller) => self.forget_made(caller, call.caller_hash, slot),
-            None => self.abandoned -= 1,
+            None => {
+                self.abandoned -= 1;
+                if is_served {
+                    service.abandoned.remove(&call.serial);
+                }
+            }
         }
     }
 

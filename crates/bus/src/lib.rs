@@ -19,6 +19,7 @@ mod effect;
 mod instances;
 mod liveness;
 mod refusal;
+mod routes;
 mod services;
 mod subscriptions;
 mod trouble;

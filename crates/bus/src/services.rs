@@ -6,6 +6,7 @@ use gsb_proto::{PrefixMap, ServiceId};
 
 use crate::connections::{ConnId, PerConnection};
 use crate::refusal::Refusal;
+use crate::routes::Routes;
 
 #[derive(Debug)]
 struct Owned {
@@ -20,6 +21,7 @@ pub(crate) struct Services {
     own: PerConnection<Vec<ServiceId>>,
     /// What is still to be removed of connections that are gone. Nobody finds it any more.
     leaving: VecDeque<(ConnId, Vec<ServiceId>)>,
+    routes: Routes,
     limit: usize,
     /// How many are held by those who are not gone.
     count: usize,
@@ -32,6 +34,7 @@ impl Services {
             owners: PrefixMap::new(),
             own: PerConnection::default(),
             leaving: VecDeque::new(),
+            routes: Routes::default(),
             limit,
             count: 0,
         }
@@ -53,6 +56,7 @@ impl Services {
         if own.len() >= self.limit {
             return Err(Refusal::TooManyServices { limit: self.limit });
         }
+        self.routes.forget();
         let owned = Owned { owner, at: own.len() };
         own.push(id.clone());
         self.count += 1;
@@ -72,6 +76,7 @@ impl Services {
         let Some(Owned { at, .. }) = self.owners.remove(id) else {
             return false;
         };
+        self.routes.forget();
         self.count -= 1;
         let own = self.own.entry(owner);
         own.swap_remove(at);
@@ -82,8 +87,17 @@ impl Services {
     }
 
     /// Who serves an address. `is_live` says which connections are not gone.
-    pub(crate) fn find(&self, address: &str, is_live: impl Fn(ConnId) -> bool) -> Option<ConnId> {
-        self.owners.lookup_where(address, |owned| is_live(owned.owner)).map(|owned| owned.owner)
+    pub(crate) fn find(
+        &mut self,
+        address: &str,
+        is_live: impl Fn(ConnId) -> bool,
+    ) -> Option<ConnId> {
+        if let Some(known) = self.routes.find(address) {
+            return Some(known);
+        }
+        let found = self.owners.lookup_where(address, |owned| is_live(owned.owner))?.owner;
+        self.routes.note(address, found);
+        Some(found)
     }
 
     /// All that the connection holds is free from now on, but removed by [`Services::sweep`].
@@ -91,6 +105,7 @@ impl Services {
         let own = self.own.take(connection);
         self.count -= own.len();
         if !own.is_empty() {
+            self.routes.forget();
             self.leaving.push_back((connection, own));
         }
     }
