@@ -82,7 +82,7 @@ fn pair() -> Pair {
         bus.framing_known(connection, Framing::Packet, &mut effects);
     }
     let register = RegisterRequest { service_id: "/service".into() };
-    bus.receive(service, register.to_frame(), now, &mut effects).unwrap();
+    bus.receive(service, register.to_frame().whole(), now, &mut effects).unwrap();
     effects.clear();
     Pair { bus, service, caller, effects, now }
 }
@@ -90,11 +90,11 @@ fn pair() -> Pair {
 #[divan::bench]
 fn route_a_call_and_its_reply(bencher: Bencher<'_, '_>) {
     let mut pair = pair();
-    let request: Frame = call().to_frame();
-    let reply = CallReply { request_id: "5f3a9c01-1".into(), ..Default::default() }.to_frame();
+    let mut request: Frame = call().to_frame();
+    let mut reply = CallReply { request_id: "5f3a9c01-1".into(), ..Default::default() }.to_frame();
     bencher.bench_local(|| {
-        pair.bus.receive(pair.caller, request.clone(), pair.now, &mut pair.effects).unwrap();
-        pair.bus.receive(pair.service, reply.clone(), pair.now, &mut pair.effects).unwrap();
+        pair.bus.receive(pair.caller, request.whole(), pair.now, &mut pair.effects).unwrap();
+        pair.bus.receive(pair.service, reply.whole(), pair.now, &mut pair.effects).unwrap();
         pair.effects.clear();
     });
 }
@@ -105,9 +105,11 @@ fn route_a_broadcast(bencher: Bencher<'_, '_>, subscribers: usize) {
     for _ in 0..subscribers {
         let subscriber = pair.bus.connect(Identity::Unknown, Instant::now());
         let subscribe = SubscribeRequest { topic: "node/*/status".into() };
-        pair.bus.receive(subscriber, subscribe.to_frame(), pair.now, &mut pair.effects).unwrap();
+        pair.bus
+            .receive(subscriber, subscribe.to_frame().whole(), pair.now, &mut pair.effects)
+            .unwrap();
     }
-    let event = gsb_proto::messages::BroadcastRequest {
+    let mut event = gsb_proto::messages::BroadcastRequest {
         topic: "node/7/status".into(),
         data: vec![7; 64].into(),
         ..Default::default()
@@ -115,6 +117,6 @@ fn route_a_broadcast(bencher: Bencher<'_, '_>, subscribers: usize) {
     .to_frame();
     bencher.bench_local(|| {
         pair.effects.clear();
-        pair.bus.receive(pair.caller, event.clone(), pair.now, &mut pair.effects).unwrap();
+        pair.bus.receive(pair.caller, event.whole(), pair.now, &mut pair.effects).unwrap();
     });
 }

@@ -46,7 +46,7 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    fn new(Wait { frame, room, until, .. }: Wait) -> Self {
+    fn new(frame: Frame, Wait { room, until, .. }: Wait) -> Self {
         let room = Box::pin(async move { room.notified().await });
         let mut waiting = Waiting { frame, until, room, is_woken: false };
         // From now on it hears of room.
@@ -114,8 +114,9 @@ impl Router {
     }
 
     /// A frame comes, and may have to wait.
-    pub fn receive(&mut self, peer: Peer, frame: Frame) -> Option<Waiting> {
-        self.bus.receive(peer, frame, self.now, &mut self.effects).err().map(Waiting::new)
+    pub fn receive(&mut self, peer: Peer, mut frame: Frame) -> Option<Waiting> {
+        let wait = self.bus.receive(peer, frame.whole(), self.now, &mut self.effects).err()?;
+        Some(Waiting::new(frame, wait))
     }
 
     /// A service has not taken a call in time.

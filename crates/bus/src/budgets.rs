@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use gsb_proto::Frame;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -411,16 +410,16 @@ impl Budgets {
         })
     }
 
-    /// Lets `payer` pay for a frame, whether or not it was asked for before; `None` if it is gone.
+    /// Lets `payer` pay for a frame with a body of so many bytes, whether or not it was asked for before; `None` if it is gone.
     pub(crate) fn charge(
         &mut self,
         payer: ConnId,
         purpose: Purpose,
-        frame: &Frame,
+        body: usize,
         call: Option<CallKey>,
     ) -> Option<Charge> {
         let budget = self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer)?;
-        let bytes = frame.body.len() + FRAME_COST;
+        let bytes = body + FRAME_COST;
         budget.charged[purpose as usize] += bytes as u64;
         budget.account.used[purpose as usize].fetch_add(bytes, Ordering::SeqCst);
         Some(Charge { account: budget.account.clone(), purpose, bytes, call })

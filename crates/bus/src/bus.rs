@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use gsb_proto::head::{BroadcastHead, CallHead, ReplyHead};
 use gsb_proto::messages::{
     BroadcastReply, Hello, Message, Ping, Pong, RegisterReply, RegisterRequest, SubscribeReply,
     SubscribeRequest, UnregisterReply, UnregisterReplyCode, UnregisterRequest, UnsubscribeReply,
     UnsubscribeReplyCode, UnsubscribeRequest,
 };
-use gsb_proto::{Body, Frame, Framing, MessageKind, Topic, Violation};
+use gsb_proto::{Frame, FrameRef, Framing, MessageKind, Outgoing, Piece, Topic, Violation};
 
 use crate::budgets::{Admission, Budgets, Purpose, Room, Sender};
 use crate::call_ids::HashedId;
@@ -17,7 +16,7 @@ use crate::calls::{CallKey, Calls, Forsaken, RequestId};
 use crate::config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
 use crate::connections::{ConnId, Connections, Identity};
 use crate::counters::{Counters, Usage};
-use crate::effect::{CloseReason, Effect};
+use crate::effect::{CloseReason, Effects};
 use crate::instances::{Instances, MAX_INSTANCE_ID};
 use crate::liveness::{Due, Liveness};
 use crate::refusal::{Refusal, quoted};
@@ -56,11 +55,9 @@ pub struct Bus {
     subscribers: Vec<ConnId>,
 }
 
-/// A frame that has to wait, because of what is already queued on somebody's account.
+/// A frame has to wait, because of what is already queued on somebody's account: it is to be received again.
 #[derive(Debug)]
 pub struct Wait {
-    /// The frame, to be received again.
-    pub frame: Frame,
     /// Where there may be room for it at some time.
     pub room: Room,
     /// Whether it waits for its sender itself, which does not read.
@@ -72,7 +69,7 @@ pub struct Wait {
 /// Why a frame was not handled.
 enum Unhandled {
     Violation(Violation),
-    Wait(Box<Wait>, Waiting),
+    Wait(Wait, Waiting),
 }
 
 impl From<Violation> for Unhandled {
@@ -128,7 +125,7 @@ impl Bus {
         &mut self,
         connection: ConnId,
         framing: Framing,
-        effects: &mut Vec<Effect>,
+        effects: &mut dyn Effects,
     ) {
         let Some(known) = self.connections.get_mut(connection) else {
             return;
@@ -146,9 +143,9 @@ impl Bus {
     pub fn receive(
         &mut self,
         from: ConnId,
-        frame: Frame,
+        frame: FrameRef<'_>,
         now: Instant,
-        effects: &mut Vec<Effect>,
+        effects: &mut dyn Effects,
     ) -> Result<(), Wait> {
         let Some(connection) = self.connections.get_mut(from) else {
             return Ok(());
@@ -182,7 +179,7 @@ impl Bus {
                 if let Some(connection) = self.connections.get_mut(from) {
                     connection.waiting = Some(waiting);
                 }
-                Err(*wait)
+                Err(wait)
             }
         }
     }
@@ -194,7 +191,7 @@ impl Bus {
         service: ConnId,
         call: Option<CallKey>,
         is_begun: bool,
-        effects: &mut Vec<Effect>,
+        effects: &mut dyn Effects,
     ) {
         let timeout = self.stall_timeout;
         let Some(key) = call else {
@@ -219,7 +216,7 @@ impl Bus {
     }
 
     /// Ends all calls that are open.
-    pub fn end_calls(&mut self, effects: &mut Vec<Effect>) {
+    pub fn end_calls(&mut self, effects: &mut dyn Effects) {
         for key in self.calls.open_calls() {
             if let Some((caller, request_id)) = self.calls.give_up(key) {
                 self.end_call((caller, request_id), caller, Refusal::Stopped, effects);
@@ -230,7 +227,7 @@ impl Bus {
     /// Ends a connection: its names and subscriptions are free, whoever waits for its answers is
     /// answered, its own calls are forgotten. Does nothing if the connection has ended before. If there is
     /// very much to do, the rest is left to [`sweep`](Bus::sweep), which is to be called until nothing is left.
-    pub fn close(&mut self, connection: ConnId, reason: CloseReason, effects: &mut Vec<Effect>) {
+    pub fn close(&mut self, connection: ConnId, reason: CloseReason, effects: &mut dyn Effects) {
         let waiting = self.connections.get(connection).and_then(|connection| connection.waiting);
         if !self.connections.remove(connection) {
             return;
@@ -245,14 +242,14 @@ impl Bus {
         self.liveness.remove_connection(connection);
         self.budgets.remove_connection(connection);
         self.calls.remove_connection(connection, &reason);
-        effects.push(Effect::Close { connection, reason });
+        effects.close(connection, reason);
         self.sweep(AT_ONCE, effects);
     }
 
     /// Goes on with what is left to do for connections that have ended: removes up to so many of their names
     /// and subscriptions, which nobody finds any more, and ends as many of their calls. Returns whether
     /// something is left.
-    pub fn sweep(&mut self, budget: usize, effects: &mut Vec<Effect>) -> bool {
+    pub fn sweep(&mut self, budget: usize, effects: &mut dyn Effects) -> bool {
         let mut forsaken = Vec::new();
         let left = self.calls.sweep(budget, &mut forsaken);
         let left = self.services.sweep(left);
@@ -273,7 +270,7 @@ impl Bus {
 
     /// Time has passed: silent connections are sent a Ping or closed. If they are very many, only some are,
     /// and the [next deadline](Bus::next_deadline) is over still.
-    pub fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub fn tick(&mut self, now: Instant, effects: &mut dyn Effects) {
         for _ in 0..DUE_AT_ONCE {
             let connections = &self.connections;
             // A connection whose framing is unknown has no form for a Ping.
@@ -312,17 +309,17 @@ impl Bus {
     fn handle(
         &mut self,
         from: ConnId,
-        frame: Frame,
+        frame: FrameRef<'_>,
         waited: Option<ForCaller>,
         now: Instant,
-        effects: &mut Vec<Effect>,
+        effects: &mut dyn Effects,
     ) -> Result<(), Unhandled> {
         // Whatever comes may have to be answered.
         if let Admission::Wait(room, _) | Admission::Stalled(room) =
             self.budgets.admit_answer(from, now)
         {
-            let wait = Wait { frame, room, is_own_fault: true, until: None };
-            return Err(Unhandled::Wait(Box::new(wait), Waiting::Answers));
+            let wait = Wait { room, is_own_fault: true, until: None };
+            return Err(Unhandled::Wait(wait, Waiting::Answers));
         }
         match frame.kind {
             MessageKind::Hello => self.hello(from, &frame.decode()?, effects)?,
@@ -362,24 +359,21 @@ impl Bus {
             }
             MessageKind::CallRequest => {
                 if let Admission::Wait(room, _) | Admission::Stalled(room) =
-                    self.budgets.admit(from, Purpose::Calls, frame.body.len(), now)
+                    self.budgets.admit(from, Purpose::Calls, frame.body.bytes.len(), now)
                 {
-                    let wait = Wait { frame, room, is_own_fault: false, until: None };
-                    return Err(Unhandled::Wait(Box::new(wait), Waiting::Calls));
+                    let wait = Wait { room, is_own_fault: false, until: None };
+                    return Err(Unhandled::Wait(wait, Waiting::Calls));
                 }
-                let message = frame.body.into_bytes();
-                let head = CallHead::read(&message)?;
-                self.call(from, &message, &head, effects);
+                let head = CallHead::read(frame.body.bytes)?;
+                self.call(from, frame.body, &head, effects);
             }
             MessageKind::CallReply => {
-                let message = frame.body.into_bytes();
-                let head = ReplyHead::read(&message)?;
-                self.reply(from, &message, &head, waited, now, effects)?;
+                let head = ReplyHead::read(frame.body.bytes)?;
+                self.reply(from, frame.body, &head, waited, now, effects)?;
             }
             MessageKind::BroadcastRequest => {
-                let message = frame.body.into_bytes();
-                let head = BroadcastHead::read(&message)?;
-                self.broadcast(from, &message, &head, effects);
+                let head = BroadcastHead::read(frame.body.bytes)?;
+                self.broadcast(from, frame.body, &head, effects);
             }
             MessageKind::Ping => {
                 let Ping {} = frame.decode()?;
@@ -403,7 +397,7 @@ impl Bus {
         &mut self,
         from: ConnId,
         hello: &Hello,
-        effects: &mut Vec<Effect>,
+        effects: &mut dyn Effects,
     ) -> Result<(), Violation> {
         let Some(newcomer) = self.connections.get_mut(from) else {
             return Ok(());
@@ -435,9 +429,9 @@ impl Bus {
     fn call(
         &mut self,
         from: ConnId,
-        message: &Bytes,
+        message: Piece<'_>,
         head: &CallHead<'_>,
-        effects: &mut Vec<Effect>,
+        effects: &mut dyn Effects,
     ) {
         let request_id = head.request_id.text;
         let service = self.services.find(head.address, |id| self.connections.get(id).is_some());
@@ -468,12 +462,16 @@ impl Bus {
             let opened = self.calls.open(from, id, service);
             (service, Some(opened.key), opened.new_id)
         };
-        let body = match new_id {
-            None => Body::Whole(message.clone()),
-            Some(id) => head.with_request_id(message, &id),
-        };
-        let frame = Frame { kind: MessageKind::CallRequest, body };
-        self.send(to, frame, (from, Purpose::Calls), key, effects);
+        let kind = MessageKind::CallRequest;
+        let payer = (from, Purpose::Calls);
+        match new_id {
+            None => self.send(to, Outgoing { kind, pieces: &[message] }, payer, key, effects),
+            Some(id) => {
+                let pieces = head.with_request_id(&message.to_bytes(), &id);
+                let frame = Outgoing { kind, pieces: &pieces.pieces() };
+                self.send(to, frame, payer, key, effects);
+            }
+        }
     }
 
     /// Whether a call that wants an answer may be forwarded, and to whom.
@@ -505,11 +503,11 @@ impl Bus {
     fn reply(
         &mut self,
         from: ConnId,
-        message: &Bytes,
+        message: Piece<'_>,
         head: &ReplyHead<'_>,
         waited: Option<ForCaller>,
         now: Instant,
-        effects: &mut Vec<Effect>,
+        effects: &mut dyn Effects,
     ) -> Result<(), Unhandled> {
         let key = self.calls.served(from, head.request_id.text);
         let key = key.filter(|&key| waited.is_none_or(|waited| waited.call == key));
@@ -527,12 +525,22 @@ impl Bus {
             return Ok(());
         };
         self.counters.replies += 1;
-        let body = match forward.new_id {
-            None => Body::Whole(message.clone()),
-            Some(id) => head.with_request_id(message, &id),
-        };
-        let frame = Frame { kind: MessageKind::CallReply, body };
-        self.send(forward.caller, frame, (forward.caller, Purpose::Replies), None, effects);
+        let kind = MessageKind::CallReply;
+        let payer = (forward.caller, Purpose::Replies);
+        match forward.new_id {
+            None => self.send(
+                forward.caller,
+                Outgoing { kind, pieces: &[message] },
+                payer,
+                None,
+                effects,
+            ),
+            Some(id) => {
+                let pieces = head.with_request_id(&message.to_bytes(), &id);
+                let frame = Outgoing { kind, pieces: &pieces.pieces() };
+                self.send(forward.caller, frame, payer, None, effects);
+            }
+        }
         Ok(())
     }
 
@@ -541,10 +549,10 @@ impl Bus {
         &mut self,
         from: ConnId,
         key: CallKey,
-        message: &Bytes,
+        message: Piece<'_>,
         waited: Option<ForCaller>,
         now: Instant,
-        effects: &mut Vec<Effect>,
+        effects: &mut dyn Effects,
     ) -> Result<(), Unhandled> {
         let (Some(caller), Some(service)) = (self.calls.caller(key), self.connections.get(from))
         else {
@@ -555,7 +563,7 @@ impl Bus {
             self.calls.give_up(key);
             return Ok(());
         }
-        if self.budgets.admit_reply_at_once(caller, message.len(), from) {
+        if self.budgets.admit_reply_at_once(caller, message.bytes.len(), from) {
             return Ok(());
         }
         let patience = match waited {
@@ -564,16 +572,15 @@ impl Bus {
         };
         let until = waited.map(|waited| waited.until);
         let sender = Sender { id: from, patience, until };
-        match self.budgets.admit_reply(caller, message.len(), sender, now) {
+        match self.budgets.admit_reply(caller, message.bytes.len(), sender, now) {
             Admission::Yes => {}
             Admission::Wait(room, until) => {
-                let frame = Frame::new(MessageKind::CallReply, message.clone());
-                let wait = Wait { frame, room, is_own_fault: false, until: Some(until) };
+                let wait = Wait { room, is_own_fault: false, until: Some(until) };
                 let waiting = waited.unwrap_or_else(|| {
-                    let longest = self.budgets.longest_wait(message.len());
+                    let longest = self.budgets.longest_wait(message.bytes.len());
                     ForCaller { caller, call: key, since: now, patience, until: now + longest }
                 });
-                return Err(Unhandled::Wait(Box::new(wait), Waiting::Caller(waiting)));
+                return Err(Unhandled::Wait(wait, Waiting::Caller(waiting)));
             }
             Admission::Stalled(_) => {
                 if let Some(waiting) = self.calls.give_up(key) {
@@ -589,9 +596,9 @@ impl Bus {
     fn broadcast(
         &mut self,
         from: ConnId,
-        message: &Bytes,
+        message: Piece<'_>,
         head: &BroadcastHead<'_>,
-        effects: &mut Vec<Effect>,
+        effects: &mut dyn Effects,
     ) {
         let topic = match Topic::new(head.topic) {
             Ok(topic) => topic,
@@ -608,55 +615,55 @@ impl Bus {
         if self.connections.get(from).is_some_and(|sender| sender.no_echo) {
             self.subscribers.retain(|&to| to != from);
         }
-        let frame = |missed| Frame {
-            kind: MessageKind::BroadcastRequest,
-            body: match missed {
-                0 if !head.says_missed => Body::Whole(message.clone()),
-                missed => BroadcastHead::with_missed(message, missed),
-            },
-        };
-        let usual = frame(0);
         let subscribers = std::mem::take(&mut self.subscribers);
+        let kind = MessageKind::BroadcastRequest;
+        let payer = |to| (to, Purpose::Broadcasts);
         for &to in &subscribers {
             let Some(subscriber) = self.connections.get_mut(to) else {
                 continue;
             };
-            let copy = match subscriber.missed {
-                0 => usual.clone(),
-                missed => frame(missed),
-            };
-            if self.budgets.has_room_for_broadcast(to, copy.body.len()) {
-                subscriber.missed = 0;
-                self.counters.deliveries += 1;
-                self.send(to, copy, (to, Purpose::Broadcasts), None, effects);
-            } else {
+            if !self.budgets.has_room_for_broadcast(to, message.bytes.len()) {
                 subscriber.missed += 1;
                 let limit = self.limits.queued_bytes;
                 self.dropped(to, Dropped::SlowSubscriber { limit }, effects);
+                continue;
+            }
+            self.counters.deliveries += 1;
+            match std::mem::take(&mut subscriber.missed) {
+                0 if !head.says_missed => {
+                    let frame = Outgoing { kind, pieces: &[message] };
+                    self.send(to, frame, payer(to), None, effects);
+                }
+                missed => {
+                    let body = BroadcastHead::with_missed(&message.to_bytes(), missed);
+                    let frame = Outgoing { kind, pieces: &body.pieces() };
+                    self.send(to, frame, payer(to), None, effects);
+                }
             }
         }
         self.subscribers = subscribers;
     }
 
     /// Says something for the router itself.
-    fn answer(&mut self, to: ConnId, frame: Frame, effects: &mut Vec<Effect>) {
+    fn answer(&mut self, to: ConnId, frame: Frame, effects: &mut dyn Effects) {
+        let frame = Outgoing { kind: frame.kind, pieces: &frame.body.pieces() };
         self.send(to, frame, (to, Purpose::Answers), None, effects);
     }
 
     fn send(
         &mut self,
         to: ConnId,
-        frame: Frame,
+        frame: Outgoing<'_>,
         (payer, purpose): (ConnId, Purpose),
         call: Option<CallKey>,
-        effects: &mut Vec<Effect>,
+        effects: &mut dyn Effects,
     ) {
         if self.connections.get(to).is_none() {
             // A caller that has gone, of whose calls one was not come to yet.
             return;
         }
-        let charge = self.budgets.charge(payer, purpose, &frame, call);
-        effects.push(Effect::Send { to, frame, charge });
+        let charge = self.budgets.charge(payer, purpose, frame.body_len(), call);
+        effects.send(to, frame, charge);
     }
 
     /// Answers somebody who has waited for the end of a call, and says whose fault it is.
@@ -665,7 +672,7 @@ impl Bus {
         (caller, request_id): (ConnId, RequestId),
         culprit: ConnId,
         refusal: Refusal,
-        effects: &mut Vec<Effect>,
+        effects: &mut dyn Effects,
     ) {
         let write = |refusal: &Refusal| refusal.call_reply(&request_id);
         let reply = self.refused(culprit, refusal, write, effects);
@@ -678,11 +685,11 @@ impl Bus {
         culprit: ConnId,
         refusal: Refusal,
         write: impl FnOnce(&Refusal) -> Frame,
-        effects: &mut Vec<Effect>,
+        effects: &mut dyn Effects,
     ) -> Frame {
         self.count(&refusal);
         let reply = write(&refusal);
-        effects.push(Effect::Report { connection: culprit, trouble: refusal.into() });
+        effects.report(culprit, refusal.into());
         reply
     }
 
@@ -690,8 +697,8 @@ impl Bus {
         *self.counters.refusals.entry(refusal.reason()).or_default() += 1;
     }
 
-    fn dropped(&mut self, culprit: ConnId, dropped: Dropped, effects: &mut Vec<Effect>) {
+    fn dropped(&mut self, culprit: ConnId, dropped: Dropped, effects: &mut dyn Effects) {
         *self.counters.drops.entry(dropped.reason()).or_default() += 1;
-        effects.push(Effect::Report { connection: culprit, trouble: dropped.into() });
+        effects.report(culprit, dropped.into());
     }
 }

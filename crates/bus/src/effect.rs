@@ -2,13 +2,40 @@
 
 use std::time::Duration;
 
-use gsb_proto::{Frame, Violation};
+use gsb_proto::{Frame, Outgoing, Violation};
 
 use crate::budgets::Charge;
 use crate::connections::ConnId;
 use crate::trouble::Trouble;
 
-/// Something that the owner of a [`Bus`](crate::Bus) has to carry out, in the order of the buffer.
+/// Carries out what a [`Bus`](crate::Bus) wants done, in the order in which it is told.
+pub trait Effects {
+    /// Send a frame: see [`Effect::Send`].
+    fn send(&mut self, to: ConnId, frame: Outgoing<'_>, charge: Option<Charge>);
+
+    /// Close a connection: see [`Effect::Close`].
+    fn close(&mut self, connection: ConnId, reason: CloseReason);
+
+    /// Tell the operator: see [`Effect::Report`].
+    fn report(&mut self, connection: ConnId, trouble: Trouble);
+}
+
+/// Keeps them for later.
+impl Effects for Vec<Effect> {
+    fn send(&mut self, to: ConnId, frame: Outgoing<'_>, charge: Option<Charge>) {
+        self.push(Effect::Send { to, frame: frame.to_frame(), charge });
+    }
+
+    fn close(&mut self, connection: ConnId, reason: CloseReason) {
+        self.push(Effect::Close { connection, reason });
+    }
+
+    fn report(&mut self, connection: ConnId, trouble: Trouble) {
+        self.push(Effect::Report { connection, trouble });
+    }
+}
+
+/// Something that the owner of a [`Bus`](crate::Bus) has to carry out.
 #[derive(Debug)]
 pub enum Effect {
     /// Send a frame.

@@ -1,7 +1,7 @@
 //! The routing rules of a Golem Service Bus as a state machine.
 //!
-//! A [`Bus`] takes what happened (a connection came, a frame arrived, time passed) and appends
-//! [`Effect`]s to a buffer that the caller owns: frames to send, connections to close. It knows no
+//! A [`Bus`] takes what happened (a connection came, a frame arrived, time passed) and tells what
+//! follows to its caller's [`Effects`]: frames to send, connections to close. It knows no
 //! socket, reads no clock and starts no task, so each rule of `docs/protocol.md` is tested in
 //! microseconds.
 //!
@@ -31,5 +31,5 @@ pub use calls::CallKey;
 pub use config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
 pub use connections::{ConnId, Identity};
 pub use counters::{Counters, Usage};
-pub use effect::{CloseReason, Effect};
+pub use effect::{CloseReason, Effect, Effects};
 pub use trouble::Trouble;

@@ -9,8 +9,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Seen, World, broadcast, call, full, partial, push};
-use gsb_bus::{BusConfig, ConnId, Limits, Wait};
+use common::{Seen, Wait, World, broadcast, call, full, partial, push};
+use gsb_bus::{BusConfig, ConnId, Limits};
 use gsb_proto::Frame;
 use gsb_proto::messages::*;
 

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use bytes::BytesMut;
-use gsb_proto::{Frame, FrameDecoder, Framing, Violation};
+use bytes::{Buf as _, Bytes, BytesMut};
+use gsb_proto::{Frame, FrameDecoder, FrameRef, Framing, MessageKind, Piece, Violation};
 
 use crate::stream::Stream;
 
@@ -16,6 +16,10 @@ const LARGE: usize = *CHUNK.end();
 
 /// So little of a frame is moved into memory of its own size when the rest does not come at once. In bytes.
 const SMALL: usize = *CHUNK.end() / 8;
+
+/// Of a frame that is longer than this the memory may be shared, and is not only looked at. In bytes; what is
+/// shorter is copied into outboxes anyway.
+const SHARED: usize = 16 << 10;
 
 /// After reading so much without a pause, a task lets others run. In bytes.
 const CREDIT: usize = 64 << 10;
@@ -32,6 +36,9 @@ const LEAST_COST: usize = 2 << 10;
 pub struct Inbox {
     decoder: FrameDecoder,
     buffer: BytesMut,
+    /// So much of the buffer was passed over, in bytes.
+    passed: usize,
+    first: Option<First>,
     /// Whether the buffer was made for what is in it, since nothing more came.
     is_compact: bool,
     /// Room to offer to the next read: follows how much the last ones brought.
@@ -40,16 +47,32 @@ pub struct Inbox {
     credit: usize,
 }
 
+/// The frame that comes first.
+#[derive(Debug)]
+enum First {
+    /// In the buffer, from the end of what was passed over.
+    Here { kind: MessageKind, begin: usize, end: usize },
+    /// Taken out of it.
+    Apart { kind: MessageKind, body: Bytes },
+}
+
 impl Inbox {
     /// An empty inbox.
     pub fn new(decoder: FrameDecoder) -> Self {
         Inbox {
             decoder,
             buffer: BytesMut::new(),
+            passed: 0,
+            first: None,
             is_compact: false,
             chunk: *CHUNK.start(),
             credit: CREDIT,
         }
+    }
+
+    /// An inbox that has received these bytes.
+    pub fn holding(decoder: FrameDecoder, bytes: BytesMut) -> Self {
+        Inbox { buffer: bytes, ..Inbox::new(decoder) }
     }
 
     /// Reads once: how many bytes came, 0 at the end of the stream, `None` if there are none now, as
@@ -133,16 +156,73 @@ impl Inbox {
         must_pause
     }
 
-    /// The next whole frame of what has been read; `None` if there is none.
+    /// The next whole frame of what has been read, taken out; `None` if there is none.
     ///
     /// # Errors
     /// The peer broke the protocol; nothing more can be read.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
+        if let Some(First::Apart { kind, body }) = self.first.take() {
+            return Ok(Some(Frame::new(kind, body)));
+        }
+        self.settle();
         let frame = self.decoder.decode(&mut self.buffer)?;
-        if self.buffer.is_empty() && frame.is_none() {
-            self.buffer = BytesMut::new();
+        if frame.is_none() {
+            self.tidy();
         }
         Ok(frame)
+    }
+
+    /// The first whole frame of what has been read, until it is [passed over](Inbox::pass); `None` if there is
+    /// none. A small one stays where it is; only the memory of a large one may be shared.
+    ///
+    /// # Errors
+    /// The peer broke the protocol; nothing more can be read.
+    pub fn first(&mut self) -> Result<Option<FrameRef<'_>>, Violation> {
+        if self.first.is_none() {
+            self.first = self.find_first()?;
+        }
+        Ok(self.first.as_ref().map(|first| match first {
+            First::Here { kind, begin, end } => {
+                let bytes = &self.buffer[self.passed..][*begin..*end];
+                FrameRef { kind: *kind, body: Piece { bytes, memory: None } }
+            }
+            First::Apart { kind, body } => FrameRef { kind: *kind, body: body.into() },
+        }))
+    }
+
+    /// Passes over the first frame.
+    pub fn pass(&mut self) {
+        if let Some(First::Here { end, .. }) = self.first.take() {
+            self.passed += end;
+        }
+    }
+
+    fn find_first(&mut self) -> Result<Option<First>, Violation> {
+        let Some(place) = self.decoder.find(&self.buffer[self.passed..])? else {
+            self.settle();
+            self.tidy();
+            return Ok(None);
+        };
+        if let Some((kind, message)) = place.message
+            && place.end <= SHARED
+        {
+            return Ok(Some(First::Here { kind, begin: message.start, end: place.end }));
+        }
+        self.settle();
+        let frame = self.decoder.decode(&mut self.buffer)?;
+        Ok(frame.map(|frame| First::Apart { kind: frame.kind, body: frame.body.into_bytes() }))
+    }
+
+    /// Lets go of what was passed over.
+    fn settle(&mut self) {
+        self.buffer.advance(std::mem::take(&mut self.passed));
+    }
+
+    /// Keeps no buffer for nothing.
+    fn tidy(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
     }
 
     /// Whether some of a frame has come and not the rest, once [`next_frame`](Inbox::next_frame) has said that

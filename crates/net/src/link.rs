@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gsb_proto::{Frame, Framing};
+use gsb_proto::{Frame, Framing, Outgoing};
 use parking_lot::Mutex;
 use tokio::io::Interest;
 use tokio::sync::{Notify, Semaphore};
@@ -125,13 +125,16 @@ impl Link {
     /// # Errors
     /// [`OutboxFull`] if the limit does not allow it.
     pub fn push(&self, framing: Framing, frame: &Frame) -> Result<bool, OutboxFull> {
+        let pieces = frame.body.pieces();
+        let frame = Outgoing { kind: frame.kind, pieces: &pieces };
         self.push_within(framing, frame, (), self.limit)
     }
 
     /// Appends a small frame whatever the limit says; `true` if the caller has to flush. For frames that
     /// answer or undo something, of which there are few.
     pub fn push_urgent(&self, framing: Framing, frame: &Frame) -> bool {
-        self.push_unlimited(framing, frame, ())
+        let pieces = frame.body.pieces();
+        self.push_unlimited(framing, Outgoing { kind: frame.kind, pieces: &pieces }, ())
     }
 
     /// Appends a frame when the limit allows it, and flushes. Returns at once on a closed link, with
@@ -173,14 +176,14 @@ impl<T: Ticket> Link<T> {
 
     /// Appends a frame whatever the limit says; `true` if the caller has to [`flush`](Link::flush), `false`
     /// if somebody else will. On a link that was closed, or whose peer is gone, the frame is dropped.
-    pub fn push_unlimited(&self, framing: Framing, frame: &Frame, ticket: T) -> bool {
+    pub fn push_unlimited(&self, framing: Framing, frame: Outgoing<'_>, ticket: T) -> bool {
         self.push_within(framing, frame, ticket, usize::MAX) == Ok(true)
     }
 
     fn push_within(
         &self,
         framing: Framing,
-        frame: &Frame,
+        frame: Outgoing<'_>,
         ticket: T,
         limit: usize,
     ) -> Result<bool, OutboxFull> {

@@ -25,6 +25,11 @@ fn frame(number: u32, length: usize) -> Frame {
     Frame::new(MessageKind::CallRequest, body)
 }
 
+fn append<T: Ticket>(link: &Link<T>, frame: &Frame, ticket: T) {
+    let outgoing = Outgoing { kind: frame.kind, pieces: &frame.body.pieces() };
+    link.push_unlimited(Framing::Packet, outgoing, ticket);
+}
+
 /// Reads frames until there are `count`; their numbers and lengths.
 async fn read(link: &Link, count: usize) -> Vec<(u32, usize)> {
     let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, 64 << 20));
@@ -250,7 +255,7 @@ async fn frames_are_taken_back_in_steps() {
     let link = Link::with_tickets(Stream::Unix(near));
     let peer = Link::new(Stream::Unix(far), LIMIT);
     let push = |number| {
-        link.push_unlimited(Framing::Packet, &frame(number, 4), Numbered(number));
+        append(&link, &frame(number, 4), Numbered(number));
     };
     (0..QUEUED).for_each(push);
     let none = link.take_back(|_| Fate::TakeBack);
@@ -334,7 +339,7 @@ async fn a_long_queue_is_cleared_away_bit_by_bit() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let count = || dropped.load(Ordering::Relaxed);
     for number in 0..frames {
-        link.push_unlimited(Framing::Packet, &frame(number, 10), Counted(dropped.clone()));
+        append(&link, &frame(number, 10), Counted(dropped.clone()));
     }
     link.close();
     assert_eq!(count(), 0);
@@ -349,7 +354,7 @@ async fn a_long_queue_is_cleared_away_bit_by_bit() {
     // A short one goes at once.
     let (near, _far) = UnixStream::pair().unwrap();
     let link = Link::with_tickets(Stream::Unix(near));
-    link.push_unlimited(Framing::Packet, &frame(0, 10), Counted(dropped.clone()));
+    append(&link, &frame(0, 10), Counted(dropped.clone()));
     link.close();
     assert_eq!(count(), frames as usize + 1);
 }

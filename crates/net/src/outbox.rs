@@ -5,7 +5,8 @@ use std::fmt;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
-use gsb_proto::{Frame, Framing};
+use gsb_proto::frame::Header;
+use gsb_proto::{Framing, Outgoing, Piece};
 
 /// Bodies up to this length are copied together, so that many leave as one piece and none of them
 /// keeps the buffer alive that it was read into. In bytes.
@@ -44,7 +45,7 @@ pub struct OutboxFull {
 /// What travels with a queued frame until all of it was written, or it was dropped. Then it is dropped
 /// itself, possibly under the lock of its [`Link`](crate::Link): it must not use the link.
 pub trait Ticket {
-    /// So many more bytes of the frame were written.
+    /// So many more bytes of the frame were written, and some were not.
     fn written(&mut self, bytes: usize);
 }
 
@@ -138,15 +139,16 @@ impl<T: Ticket> Outbox<T> {
     pub(crate) fn push(
         &mut self,
         framing: Framing,
-        frame: &Frame,
+        frame: Outgoing<'_>,
         ticket: T,
         limit: usize,
     ) -> Result<(), OutboxFull> {
         // No header: a Hello for a classic connection, which simply is not told.
-        let Some(header) = frame.header(framing) else {
+        let body = frame.body_len();
+        let Some(header) = Header::new(frame.kind, body, framing) else {
             return Ok(());
         };
-        let length = header.as_ref().len() + frame.body.len();
+        let length = header.as_ref().len() + body;
         if !self.is_empty() && self.queued + length > limit {
             return Err(OutboxFull { limit });
         }
@@ -154,8 +156,8 @@ impl<T: Ticket> Outbox<T> {
         let copied = if self.queued > BACKLOG { COPIED_TO_WAIT } else { COPIED };
         self.rest.spans.push_back(Span { left: length, begun: false, ticket });
         self.rest.copy(header.as_ref());
-        for segment in frame.body.segments() {
-            self.rest.append(segment, copied);
+        for &piece in frame.pieces {
+            self.rest.append(piece, copied);
         }
         Ok(())
     }
@@ -235,7 +237,7 @@ impl<T: Ticket> Outbox<T> {
             } else {
                 // Copying a large one would take long, and it shares little of what it was cut from.
                 let copied = if span.left > COPIED_TO_WAIT { 0 } else { COPIED_TO_WAIT };
-                parts.for_each(|part| self.seen.append(&part, copied));
+                parts.for_each(|part| self.seen.append(Piece::from(&part), copied));
                 self.seen.spans.push_back(span);
             }
         }
@@ -273,13 +275,14 @@ impl<T: Ticket> Queue<T> {
         while written > 0
             && let Some(front) = self.spans.front_mut()
         {
-            let part = written.min(front.left);
-            written -= part;
-            front.left -= part;
-            front.begun = true;
-            front.ticket.written(part);
-            if front.left == 0 {
+            if front.left <= written {
+                written -= front.left;
                 self.spans.pop_front();
+            } else {
+                front.left -= written;
+                front.begun = true;
+                front.ticket.written(written);
+                written = 0;
             }
         }
         written
@@ -305,12 +308,12 @@ impl<T: Ticket> Queue<T> {
     }
 
     /// Appends bytes; up to `copied` of them are copied, lest they keep all that they were cut from.
-    fn append(&mut self, bytes: &Bytes, copied: usize) {
-        if bytes.len() <= copied {
-            self.copy(bytes);
+    fn append(&mut self, piece: Piece<'_>, copied: usize) {
+        if piece.bytes.len() <= copied {
+            self.copy(piece.bytes);
         } else {
             self.seal();
-            self.pieces.push_back(bytes.clone());
+            self.pieces.push_back(piece.to_bytes());
         }
     }
 

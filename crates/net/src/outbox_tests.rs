@@ -1,9 +1,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gsb_proto::MessageKind;
+use gsb_proto::{Frame, MessageKind};
 
 use super::*;
+
+fn append<T: Ticket>(outbox: &mut Outbox<T>, frame: &Frame, ticket: T) {
+    let outgoing = Outgoing { kind: frame.kind, pieces: &frame.body.pieces() };
+    outbox.push(Framing::Classic, outgoing, ticket, usize::MAX).unwrap();
+}
 
 /// Counts what is queued of all frames together.
 #[derive(Debug)]
@@ -118,7 +123,7 @@ fn run(seed: u64) {
         let left = 8 + length;
         all.fetch_add(left, Ordering::Relaxed);
         let ticket = Counted { number, left, all: all.clone() };
-        outbox.push(Framing::Classic, &frame, ticket, usize::MAX).unwrap();
+        append(&mut outbox, &frame, ticket);
         let mut bytes = frame.header(Framing::Classic).unwrap().as_ref().to_vec();
         bytes.extend_from_slice(&frame.body.into_bytes());
         naive.frames.push_back(NaiveFrame { number, bytes, begun: false, seen: false });
@@ -170,7 +175,7 @@ fn what_is_left_of_many_frames_keeps_no_more_than_itself() {
     let frame = Frame::new(MessageKind::CallRequest, vec![7; 1000]);
     for number in 0..1000 {
         let ticket = Counted { number, left: 1008, all: all.clone() };
-        outbox.push(Framing::Classic, &frame, ticket, usize::MAX).unwrap();
+        append(&mut outbox, &frame, ticket);
     }
     let mut steps = 0;
     let mut tickets = Vec::new();
@@ -199,7 +204,7 @@ fn a_long_queue_keeps_no_more_than_its_frames() {
     let mut outbox = Outbox::default();
     let mut push = |body: Bytes| {
         let frame = Frame::new(MessageKind::CallReply, body);
-        outbox.push(Framing::Classic, &frame, (), usize::MAX).unwrap();
+        append(&mut outbox, &frame, ());
     };
     push(vec![7; BACKLOG + 1].into());
     for _ in 0..10 {
@@ -218,7 +223,7 @@ fn numbered(numbers: std::ops::Range<u32>) -> Outbox<u32> {
 
 fn push_numbered(outbox: &mut Outbox<u32>, number: u32) {
     let frame = Frame::new(MessageKind::CallRequest, number.to_be_bytes().to_vec());
-    outbox.push(Framing::Classic, &frame, number, usize::MAX).unwrap();
+    append(outbox, &frame, number);
 }
 
 impl Ticket for u32 {
@@ -307,7 +312,7 @@ fn a_large_frame_that_stays_is_not_copied() {
     let body = Bytes::from(vec![7; 4 << 20]);
     let frame = Frame::new(MessageKind::CallReply, body.clone());
     for number in 0..3 {
-        outbox.push(Framing::Classic, &frame, number, usize::MAX).unwrap();
+        append(&mut outbox, &frame, number);
     }
     // Each is more than a step.
     for is_more in [true, true, false] {

@@ -215,6 +215,77 @@ impl Violation {
     }
 }
 
+/// Bytes that stand in the memory of somebody else.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// What they are a part of, if that may be shared.
+    pub memory: Option<&'a Bytes>,
+}
+
+impl Piece<'_> {
+    /// The bytes for oneself: shared if they may be, or copied.
+    pub fn to_bytes(&self) -> Bytes {
+        match self.memory {
+            Some(memory) => memory.slice_ref(self.bytes),
+            None => Bytes::copy_from_slice(self.bytes),
+        }
+    }
+}
+
+impl<'a> From<&'a Bytes> for Piece<'a> {
+    fn from(bytes: &'a Bytes) -> Self {
+        Piece { bytes, memory: Some(bytes) }
+    }
+}
+
+/// A frame that was received, where it stands.
+#[derive(Debug, Clone, Copy)]
+pub struct FrameRef<'a> {
+    /// What the message is.
+    pub kind: MessageKind,
+    /// The encoded message, without any framing.
+    pub body: Piece<'a>,
+}
+
+impl FrameRef<'_> {
+    /// Decodes the body as `M`.
+    ///
+    /// # Errors
+    /// As those of [`Frame::decode`].
+    pub fn decode<M: crate::messages::Message>(&self) -> Result<M, Violation> {
+        Frame::new(self.kind, self.body.to_bytes()).decode()
+    }
+}
+
+/// A frame on its way out, its body in one piece or several.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// What the message is.
+    pub kind: MessageKind,
+    /// The encoded message, without any framing.
+    pub pieces: &'a [Piece<'a>],
+}
+
+impl Outgoing<'_> {
+    /// Length of the body, in bytes.
+    pub fn body_len(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.bytes.len()).sum()
+    }
+
+    /// The frame for oneself.
+    pub fn to_frame(&self) -> Frame {
+        let piece = |index| self.pieces.get(index).map(Piece::to_bytes).unwrap_or_default();
+        let body = match self.pieces.len() {
+            0 | 1 => Body::Whole(piece(0)),
+            2 | 3 => Body::Spliced(Box::new([piece(0), piece(1), piece(2)])),
+            _ => Body::Whole(self.pieces.iter().flat_map(|piece| piece.bytes).copied().collect()),
+        };
+        Frame { kind: self.kind, body }
+    }
+}
+
 /// The encoded message of a frame: one piece of memory, or three where a field was replaced.
 #[derive(Debug, Clone)]
 pub enum Body {
@@ -230,6 +301,15 @@ impl Body {
         match self {
             Body::Whole(bytes) => std::slice::from_ref(bytes),
             Body::Spliced(pieces) => pieces.as_slice(),
+        }
+    }
+
+    /// The pieces, in order; none is missing, but some may be empty.
+    pub fn pieces(&self) -> [Piece<'_>; 3] {
+        const NOTHING: Piece<'_> = Piece { bytes: &[], memory: None };
+        match self {
+            Body::Whole(bytes) => [bytes.into(), NOTHING, NOTHING],
+            Body::Spliced(pieces) => pieces.each_ref().map(Piece::from),
         }
     }
 
@@ -281,6 +361,15 @@ impl Frame {
         crate::wire::write_varint(u64::from(field << 3 | 2), &mut message);
         crate::wire::write_varint(payload.len() as u64, &mut message);
         Frame { kind, body: Body::Spliced(Box::new([message.into(), payload, Bytes::new()])) }
+    }
+
+    /// The frame as one that stands where it was received; copies its body together if it has several pieces.
+    pub fn whole(&mut self) -> FrameRef<'_> {
+        if let Body::Spliced(pieces) = &self.body {
+            self.body = Body::Whole(pieces.concat().into());
+        }
+        let [body, ..] = self.body.pieces();
+        FrameRef { kind: self.kind, body }
     }
 
     /// Decodes the body as `M`.
@@ -373,6 +462,16 @@ impl AsRef<[u8]> for Header {
     }
 }
 
+/// Where a frame stands in the bytes that a peer sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// What the message is, and where; `None` if it does not stand there as it is, but has to be put together by
+    /// [`FrameDecoder::decode`].
+    pub message: Option<(MessageKind, std::ops::Range<usize>)>,
+    /// Where the frame ends, in bytes from its beginning.
+    pub end: usize,
+}
+
 /// Takes frames out of the bytes that a peer sent.
 ///
 /// It keeps no bytes itself and reserves none: memory follows what was received, never what a header
@@ -406,13 +505,34 @@ impl FrameDecoder {
     /// A [`Violation`], as soon as the header or, once it is complete, the body shows it. The
     /// connection is of no use afterwards.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, Violation> {
+        let Some(Place { message, end }) = self.find(buffer)? else {
+            return Ok(None);
+        };
+        match message {
+            Some((kind, place)) => {
+                buffer.advance(place.start);
+                let body = buffer.split_to(place.len());
+                Ok(Some(Frame::new(kind, body)))
+            }
+            None => {
+                buffer.advance(PACKET_HEADER);
+                unpack_unusual(&buffer.split_to(end - PACKET_HEADER).freeze()).map(Some)
+            }
+        }
+    }
+
+    /// Finds the first whole frame in `buffer`, without taking it out; `None` while it is not all there.
+    ///
+    /// # Errors
+    /// As those of [`decode`](FrameDecoder::decode), but for what only a frame shows that has to be put together.
+    pub fn find(&mut self, buffer: &[u8]) -> Result<Option<Place>, Violation> {
         if self.framing.is_none() {
             self.framing = Framing::detect(buffer)?;
         }
         match self.framing {
             None => Ok(None),
-            Some(Framing::Classic) => self.decode_classic(buffer),
-            Some(Framing::Packet) => self.decode_packet(buffer),
+            Some(Framing::Classic) => self.find_classic(buffer),
+            Some(Framing::Packet) => self.find_packet(buffer),
         }
     }
 
@@ -428,30 +548,27 @@ impl FrameDecoder {
         header.checked_add(length)
     }
 
-    fn decode_classic(&self, buffer: &mut BytesMut) -> Result<Option<Frame>, Violation> {
+    fn find_classic(&self, buffer: &[u8]) -> Result<Option<Place>, Violation> {
         let Some(&[t0, t1, t2, t3, l0, l1, l2, l3]) = buffer.first_chunk::<CLASSIC_HEADER>() else {
             return Ok(None);
         };
         let number = i32::from_be_bytes([t0, t1, t2, t3]);
         let kind = MessageKind::from_classic_type(number).ok_or(Violation::UnknownType(number))?;
-        let length = self.checked_length([l0, l1, l2, l3])?;
-        if buffer.len() - CLASSIC_HEADER < length {
-            return Ok(None);
-        }
-        buffer.advance(CLASSIC_HEADER);
-        Ok(Some(Frame::new(kind, buffer.split_to(length))))
+        let end = CLASSIC_HEADER + self.checked_length([l0, l1, l2, l3])?;
+        let place = Place { message: Some((kind, CLASSIC_HEADER..end)), end };
+        Ok((buffer.len() >= end).then_some(place))
     }
 
-    fn decode_packet(&self, buffer: &mut BytesMut) -> Result<Option<Frame>, Violation> {
+    fn find_packet(&self, buffer: &[u8]) -> Result<Option<Place>, Violation> {
         let Some(&header) = buffer.first_chunk::<PACKET_HEADER>() else {
             return Ok(None);
         };
-        let length = self.checked_length(header)?;
-        if buffer.len() - PACKET_HEADER < length {
+        let end = PACKET_HEADER + self.checked_length(header)?;
+        let Some(packet) = buffer.get(PACKET_HEADER..end) else {
             return Ok(None);
-        }
-        buffer.advance(PACKET_HEADER);
-        unpack(buffer.split_to(length).freeze()).map(Some)
+        };
+        let message = usual(packet).map(|(kind, begin)| (kind, PACKET_HEADER + begin..end));
+        Ok(Some(Place { message, end }))
     }
 
     fn checked_length(&self, bytes: [u8; 4]) -> Result<usize, Violation> {
@@ -463,23 +580,19 @@ impl FrameDecoder {
     }
 }
 
-/// Takes the message out of an encoded `Packet`.
-fn unpack(mut packet: Bytes) -> Result<Frame, Violation> {
-    // What every encoder writes: one field, which takes all there is.
-    if let Some(&key) = packet.first()
-        && key < 0x80
-        && key & 7 == 2
-        && let Some(kind) = MessageKind::from_field(u32::from(key >> 3))
-        && let Ok((length, size)) = read_varint(&packet[1..])
-        && length == (packet.len() - 1 - size) as u64
-    {
-        packet.advance(1 + size);
-        return Ok(Frame::new(kind, packet));
+/// The message of an encoded `Packet` that is as every encoder writes it, one field that takes all there is:
+/// which it is, and where it begins.
+fn usual(packet: &[u8]) -> Option<(MessageKind, usize)> {
+    let (&key, rest) = packet.split_first()?;
+    if key >= 0x80 || key & 7 != 2 {
+        return None;
     }
-    unpack_unusual(&packet)
+    let kind = MessageKind::from_field(u32::from(key >> 3))?;
+    let (length, size) = read_varint(rest).ok()?;
+    (length == (rest.len() - size) as u64).then_some((kind, 1 + size))
 }
 
-/// [`unpack`] for a `Packet` with several fields or unknown ones.
+/// Takes the message out of a `Packet` with several fields or unknown ones.
 fn unpack_unusual(packet: &Bytes) -> Result<Frame, Violation> {
     let mut found: Option<(MessageKind, &[u8])> = None;
     let mut is_alone = true;
@@ -502,7 +615,7 @@ fn unpack_unusual(packet: &Bytes) -> Result<Frame, Violation> {
     Ok(Frame::new(kind, packet.slice_ref(message)))
 }
 
-/// [`unpack`] for a valid `Packet` with several messages. Of different ones the last one counts; parts of the
+/// [`unpack_unusual`] for a valid `Packet` with several messages. Of different ones the last one counts; parts of the
 /// same message are merged, which is what appending them does.
 fn merge(packet: &Bytes) -> Result<Frame, Violation> {
     // No encoder writes that, and all of it is decoded and copied here.

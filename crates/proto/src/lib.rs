@@ -27,7 +27,9 @@ pub mod topic_map;
 pub mod wire;
 
 pub use address::{Address, AddressError};
-pub use frame::{Body, Frame, FrameDecoder, Framing, MessageKind, Violation};
+pub use frame::{
+    Body, Frame, FrameDecoder, FrameRef, Framing, MessageKind, Outgoing, Piece, Violation,
+};
 pub use name::{NameError, ServiceId, Topic};
 pub use prefix_map::PrefixMap;
 pub use topic_map::{TopicId, TopicMap};

@@ -1,22 +1,18 @@
 //! The task of one connection.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gsb_bus::{CloseReason, ConnId, Identity, Room};
+use gsb_bus::{CloseReason, ConnId, Identity, Room, Wait};
 use gsb_net::{Inbox, Link, Received, Stream};
-use gsb_proto::{Frame, FrameDecoder};
+use gsb_proto::FrameDecoder;
 
 use crate::patience::{Patience, Timeouts};
-use crate::shared::{Afterwards, Pause, SLICE, Shared};
+use crate::shared::{Afterwards, Routed, SLICE, Shared};
 use crate::ticket::Ticket;
-
-/// How many frames are routed under one lock.
-const BATCH: usize = 64;
 
 /// Serves a peer until it goes or is sent away, and until nothing of it is left.
 pub(crate) async fn serve(
@@ -76,8 +72,6 @@ impl Drop for Connection {
 /// What has come, between the socket and the bus.
 struct Incoming {
     inbox: Inbox,
-    /// Whole frames, at most a [`BATCH`].
-    frames: VecDeque<Frame>,
     patience: Patience,
 }
 
@@ -86,7 +80,6 @@ impl Connection {
     async fn run(&self, max_frame: usize, timeouts: Timeouts) -> CloseReason {
         let incoming = Incoming {
             inbox: Inbox::new(FrameDecoder::detecting(max_frame)),
-            frames: VecDeque::new(),
             patience: Patience::new(timeouts, self.shared.clone()),
         };
         match self.receive(incoming).await {
@@ -116,37 +109,24 @@ impl Connection {
         let mut afterwards = Afterwards::default();
         let mut begin = tokio::time::Instant::now();
         loop {
-            let is_full = collect(&mut incoming.inbox, &mut incoming.frames);
             // Bytes count, though they may be only a part of a frame (CO-9).
-            loop {
-                let pause = self.hand_over(incoming, &mut afterwards);
-                while afterwards.run_for_a_while() {
-                    tokio::task::yield_now().await;
-                }
-                if let Some(Pause { room, .. }) = pause {
-                    // In memory of its own, which an idle connection does without; so it is below.
+            let routed = self.shared.receive(self.id, &mut incoming.inbox, &mut afterwards);
+            while afterwards.run_for_a_while() {
+                tokio::task::yield_now().await;
+            }
+            match routed? {
+                Routed::All => return Ok(()),
+                Routed::Some => {}
+                // In memory of its own, which an idle connection does without; so it is above.
+                Routed::UntilRoom(Wait { room, .. }) => {
                     Box::pin(self.wait(room, incoming)).await?;
                 }
-                if begin.elapsed() >= SLICE {
-                    tokio::task::yield_now().await;
-                    begin = tokio::time::Instant::now();
-                }
-                if incoming.frames.is_empty() {
-                    break;
-                }
             }
-            if !is_full? {
-                return Ok(());
+            if begin.elapsed() >= SLICE {
+                tokio::task::yield_now().await;
+                begin = tokio::time::Instant::now();
             }
         }
-    }
-
-    fn hand_over(
-        &self,
-        Incoming { inbox, frames, .. }: &mut Incoming,
-        afterwards: &mut Afterwards,
-    ) -> Option<Pause> {
-        self.shared.receive(self.id, inbox.framing(), frames, afterwards)
     }
 
     async fn sleep_until(&self, deadline: Option<Instant>) {
@@ -171,11 +151,11 @@ impl Connection {
             notified.as_mut().enable();
             // Once more, now that no room is made without a word.
             let mut afterwards = Afterwards::default();
-            let pause = self.hand_over(incoming, &mut afterwards);
+            let routed = self.shared.receive(self.id, &mut incoming.inbox, &mut afterwards);
             while afterwards.run_for_a_while() {
                 tokio::task::yield_now().await;
             }
-            let Some(Pause { room: wanted, is_own_fault, until }) = pause else {
+            let Routed::UntilRoom(Wait { room: wanted, is_own_fault, until }) = routed? else {
                 return Ok(());
             };
             room = wanted;
@@ -210,15 +190,4 @@ fn is_something(received: io::Result<Option<Received>>) -> Result<bool, CloseRea
         Ok(Some(Received::Closed)) => Err(CloseReason::Shutdown),
         Err(error) => Err(CloseReason::Io(error.to_string())),
     }
-}
-
-/// Takes whole frames; `true` if there may be more than fit into a batch.
-fn collect(inbox: &mut Inbox, frames: &mut VecDeque<Frame>) -> Result<bool, CloseReason> {
-    while let Some(frame) = inbox.next_frame()? {
-        frames.push_back(frame);
-        if frames.len() == BATCH {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

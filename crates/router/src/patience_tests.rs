@@ -1,4 +1,3 @@
-use std::collections::VecDeque;
 use std::pin::pin;
 
 use gsb_bus::{BusConfig, Identity};
@@ -9,7 +8,6 @@ use tokio::net::UnixStream;
 
 use super::*;
 use crate::clock::Clock;
-use crate::shared::Afterwards;
 
 const STALL: Duration = Duration::from_secs(2);
 
@@ -20,10 +18,7 @@ fn connect(shared: &Shared) -> (ConnId, Arc<Link<Ticket>>, UnixStream) {
 }
 
 fn receive(shared: &Shared, from: ConnId, frame: Frame) {
-    let mut frames = VecDeque::from([frame]);
-    let framing = Some(Framing::Packet);
-    let wait = shared.receive(from, framing, &mut frames, &mut Afterwards::default());
-    assert!(wait.is_none() && frames.is_empty());
+    crate::shared::tests::receive(shared, from, Framing::Packet, frame);
 }
 
 fn call(request_id: String) -> Frame {

@@ -1,16 +1,16 @@
 //! The bus and the links of its connections: what all tasks of a router share.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gsb_bus::{
-    Bus, BusConfig, CallKey, Charge, CloseReason, ConnId, Counters, Effect, Identity, Room,
+    Bus, BusConfig, CallKey, Charge, CloseReason, ConnId, Counters, Effects, Identity, Room,
     Trouble, Usage, Wait,
 };
-use gsb_net::Link;
-use gsb_proto::{Frame, Framing, MessageKind};
+use gsb_net::{Inbox, Link};
+use gsb_proto::{Framing, MessageKind, Outgoing, Violation};
 use log::Level;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
@@ -29,7 +29,7 @@ pub(crate) const SLICE: Duration = Duration::from_micros(250);
 /// So many links are written to without a look at the time.
 const FLUSHES: usize = 16;
 
-/// How many calls are ended under one lock.
+/// How many frames are routed, or calls ended, under one lock.
 const BATCH: usize = 64;
 
 /// How much is done under one lock for connections that have ended.
@@ -46,15 +46,15 @@ pub(crate) struct Shared {
     turn_to_sweep: Semaphore,
 }
 
-/// What frames have to wait for.
+/// How far the routing of what has come from a peer has got.
 #[derive(Debug)]
-pub(crate) struct Pause {
-    /// Where there may be room at some time.
-    pub(crate) room: Room,
-    /// See [`Wait::is_own_fault`].
-    pub(crate) is_own_fault: bool,
-    /// When to go on in any case.
-    pub(crate) until: Option<Instant>,
+pub(crate) enum Routed {
+    /// There is no whole frame any more.
+    All,
+    /// There may be more frames.
+    Some,
+    /// The first frame that is left has to wait.
+    UntilRoom(Wait),
 }
 
 #[derive(Debug)]
@@ -62,8 +62,6 @@ struct State {
     bus: Bus,
     /// By the slots of the bus's connections.
     peers: Vec<Option<Peer>>,
-    /// Empty whenever the state is not locked; kept for its room.
-    effects: Vec<Effect>,
     /// No more connections are taken.
     is_stopping: bool,
     /// What was logged lately, by the reason.
@@ -152,7 +150,6 @@ impl Shared {
             state: Mutex::new(State {
                 bus: Bus::new(config),
                 peers: Vec::new(),
-                effects: Vec::new(),
                 is_stopping: false,
                 logged: HashMap::new(),
                 now,
@@ -177,37 +174,44 @@ impl Shared {
         Some(id)
     }
 
-    /// Bytes have come from a peer, and these frames are complete now. Routes them and writes to whom
-    /// they concern, or leaves that to [`run_for_a_while`](Afterwards::run_for_a_while). What this returns has to
-    /// be waited for before those that are left are routed; some may be left without that, if they take long.
+    /// Bytes have come from a peer. Routes a batch of the whole frames that there are, and writes to whom they
+    /// concern or leaves that to [`run_for_a_while`](Afterwards::run_for_a_while).
+    ///
+    /// # Errors
+    /// The peer broke the protocol behind the frames that were routed.
     pub(crate) fn receive(
         &self,
         from: ConnId,
-        framing: Option<Framing>,
-        frames: &mut VecDeque<Frame>,
+        inbox: &mut Inbox,
         afterwards: &mut Afterwards,
-    ) -> Option<Pause> {
+    ) -> Result<Routed, Violation> {
         self.under_lock(afterwards, |state, afterwards| {
-            state.bus.heard(from, state.now);
-            if let Some(framing) = framing {
-                state.framing_known(from, framing, afterwards);
+            let (bus, mut effects) = state.split(afterwards);
+            let now = effects.now;
+            bus.heard(from, now);
+            let found = inbox.first().map(drop);
+            if let Some(framing) = inbox.framing()
+                && effects.framing_known(from, framing)
+            {
+                bus.framing_known(from, framing, &mut effects);
             }
+            found?;
             // Not by the router's clock, which may stand still for a while.
             let begin = tokio::time::Instant::now();
-            while let Some(frame) = frames.pop_front() {
+            for _ in 0..BATCH {
+                let Some(frame) = inbox.first()? else {
+                    return Ok(Routed::All);
+                };
                 let may_take_long = frame.kind == MessageKind::BroadcastRequest;
-                let received = state.bus.receive(from, frame, state.now, &mut state.effects);
-                // At once, so that what waits to be done is never more than follows from one frame.
-                state.carry_out(afterwards);
-                if let Err(Wait { frame, room, is_own_fault, until }) = received {
-                    frames.push_front(frame);
-                    return Some(Pause { room, is_own_fault, until });
+                if let Err(wait) = bus.receive(from, frame, now, &mut effects) {
+                    return Ok(Routed::UntilRoom(wait));
                 }
+                inbox.pass();
                 if may_take_long && begin.elapsed() >= SLICE {
-                    return None;
+                    break;
                 }
             }
-            None
+            Ok(Routed::Some)
         })
     }
 
@@ -224,8 +228,8 @@ impl Shared {
             tokio::task::yield_now().await;
             self.with_state(&mut Afterwards::default(), |state, afterwards| {
                 for call in calls.by_ref().take(BATCH) {
-                    state.bus.not_taken(service, call, is_begun, &mut state.effects);
-                    state.carry_out(afterwards);
+                    let (bus, mut effects) = state.split(afterwards);
+                    bus.not_taken(service, call, is_begun, &mut effects);
                 }
             });
         }
@@ -239,8 +243,8 @@ impl Shared {
     /// A connection has ended.
     pub(crate) fn close(&self, connection: ConnId, reason: CloseReason) {
         self.with_state(&mut Afterwards::default(), |state, afterwards| {
-            state.bus.close(connection, reason, &mut state.effects);
-            state.carry_out(afterwards);
+            let (bus, mut effects) = state.split(afterwards);
+            bus.close(connection, reason, &mut effects);
         });
     }
 
@@ -250,9 +254,8 @@ impl Shared {
         let _turn = self.turn_to_sweep.acquire().await;
         let sweep = || {
             self.with_state(&mut Afterwards::default(), |state, afterwards| {
-                let is_left = state.bus.sweep(SWEEP, &mut state.effects);
-                state.carry_out(afterwards);
-                is_left
+                let (bus, mut effects) = state.split(afterwards);
+                bus.sweep(SWEEP, &mut effects)
             })
         };
         while sweep() {
@@ -263,8 +266,9 @@ impl Shared {
     /// Time has passed. Returns when to call again; `None` is for never, as far as is known now.
     pub(crate) fn tick(&self) -> Option<Instant> {
         self.with_state(&mut Afterwards::default(), |state, afterwards| {
-            state.bus.tick(state.now, &mut state.effects);
-            state.carry_out(afterwards);
+            let (bus, mut effects) = state.split(afterwards);
+            let now = effects.now;
+            bus.tick(now, &mut effects);
             state.bus.next_deadline()
         })
     }
@@ -291,8 +295,8 @@ impl Shared {
     /// Ends all calls that are open.
     pub(crate) fn end_calls(&self) {
         self.with_state(&mut Afterwards::default(), |state, afterwards| {
-            state.bus.end_calls(&mut state.effects);
-            state.carry_out(afterwards);
+            let (bus, mut effects) = state.split(afterwards);
+            bus.end_calls(&mut effects);
         });
     }
 
@@ -340,48 +344,25 @@ impl Shared {
     }
 }
 
+/// Carries out at once what the bus wants: queues what is to be sent, and lets go of what is to be closed.
+/// Frames are queued under the lock, so that what one connection sends to another, and what the bus adds to it,
+/// keeps its order whichever tasks are at work.
+struct AtOnce<'a> {
+    peers: &'a mut Vec<Option<Peer>>,
+    logged: &'a mut HashMap<&'static str, Burst>,
+    now: Instant,
+    afterwards: &'a mut Afterwards,
+}
+
 impl State {
-    fn framing_known(&mut self, from: ConnId, framing: Framing, afterwards: &mut Afterwards) {
-        // The slot may have got another connection since this one was closed.
-        let peer = self.peers.get_mut(from.slot()).and_then(Option::as_mut);
-        if let Some(peer) = peer.filter(|peer| peer.id == from && peer.framing.is_none()) {
-            peer.framing = Some(framing);
-            self.bus.framing_known(from, framing, &mut self.effects);
-            self.carry_out(afterwards);
-        }
+    fn split<'a>(&'a mut self, afterwards: &'a mut Afterwards) -> (&'a mut Bus, AtOnce<'a>) {
+        let State { bus, peers, logged, now, .. } = self;
+        (bus, AtOnce { peers, logged, now: *now, afterwards })
     }
+}
 
-    /// Queues what is to be sent and lets go of what is to be closed. Frames are queued under the
-    /// lock, so that what one connection sends to another, and what the bus adds to it, keeps its
-    /// order whichever tasks are at work.
-    fn carry_out(&mut self, afterwards: &mut Afterwards) {
-        while !self.effects.is_empty() {
-            let mut effects = std::mem::take(&mut self.effects);
-            for effect in effects.drain(..) {
-                match effect {
-                    Effect::Send { to, frame, charge } => {
-                        self.send(to, &frame, charge, afterwards);
-                    }
-                    Effect::Close { connection, reason } => {
-                        self.forget(connection, reason, afterwards);
-                    }
-                    Effect::Report { connection, trouble } => {
-                        self.report(connection, trouble, afterwards);
-                    }
-                }
-            }
-            effects.shrink_to(KEPT);
-            self.effects = effects;
-        }
-    }
-
-    fn send(
-        &mut self,
-        to: ConnId,
-        frame: &Frame,
-        charge: Option<Charge>,
-        afterwards: &mut Afterwards,
-    ) {
+impl Effects for AtOnce<'_> {
+    fn send(&mut self, to: ConnId, frame: Outgoing<'_>, charge: Option<Charge>) {
         let Some(Some(peer)) = self.peers.get(to.slot()) else {
             return;
         };
@@ -391,26 +372,26 @@ impl State {
         };
         // The bus has seen to the limits.
         if peer.link.push_unlimited(framing, frame, Ticket::new(charge, self.now)) {
-            afterwards.flush.push(peer.link.clone());
+            self.afterwards.flush.push(peer.link.clone());
         }
     }
 
-    fn forget(&mut self, connection: ConnId, reason: CloseReason, afterwards: &mut Afterwards) {
+    fn close(&mut self, connection: ConnId, reason: CloseReason) {
         let Some(slot) = self.peers.get_mut(connection.slot()) else {
             return;
         };
         let Some(peer) = slot.take_if(|peer| peer.id == connection) else {
             return;
         };
-        afterwards.close.push(peer.link);
+        self.afterwards.close.push(peer.link);
         let is_news = reason.is_fault() && self.may_log(reason.reason());
         let level = if is_news { Level::Warn } else { Level::Debug };
         if log::log_enabled!(level) {
-            afterwards.log.push((level, connection, peer.identity, Event::Closed(reason)));
+            self.afterwards.log.push((level, connection, peer.identity, Event::Closed(reason)));
         }
     }
 
-    fn report(&mut self, connection: ConnId, trouble: Trouble, afterwards: &mut Afterwards) {
+    fn report(&mut self, connection: ConnId, trouble: Trouble) {
         let level = if trouble.is_fault() { Level::Warn } else { Level::Debug };
         let reason = trouble.reason();
         let Some(Some(peer)) = self.peers.get_mut(connection.slot()) else {
@@ -430,8 +411,18 @@ impl State {
         };
         let identity = peer.identity.clone();
         if may_log && self.may_log(reason) {
-            afterwards.log.push((level, connection, identity, Event::Trouble(trouble)));
+            self.afterwards.log.push((level, connection, identity, Event::Trouble(trouble)));
         }
+    }
+}
+
+impl AtOnce<'_> {
+    /// Notes how a connection frames its messages; whether that was not known.
+    fn framing_known(&mut self, from: ConnId, framing: Framing) -> bool {
+        // The slot may have got another connection since this one was closed.
+        let peer = self.peers.get_mut(from.slot()).and_then(Option::as_mut);
+        let peer = peer.filter(|peer| peer.id == from && peer.framing.is_none());
+        peer.is_some_and(|peer| peer.framing.replace(framing).is_none())
     }
 
     /// Whoever can come again and again must not be able to fill the log.
@@ -442,4 +433,4 @@ impl State {
 
 #[cfg(test)]
 #[path = "shared_tests.rs"]
-mod tests;
+pub(crate) mod tests;

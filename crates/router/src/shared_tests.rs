@@ -1,9 +1,10 @@
 use std::time::Duration;
 
+use bytes::BytesMut;
 use gsb_bus::Limits;
 use gsb_net::{Inbox, Stream};
-use gsb_proto::FrameDecoder;
 use gsb_proto::messages::{BroadcastRequest, Message, Ping, SubscribeRequest};
+use gsb_proto::{Frame, FrameDecoder};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
@@ -22,10 +23,18 @@ fn connect(shared: &Shared) -> (ConnId, Arc<Link<Ticket>>, UnixStream) {
     (id, link, far)
 }
 
-fn receive(shared: &Shared, from: ConnId, framing: Framing, frame: Frame) {
-    let mut frames = VecDeque::from([frame]);
-    let wait = shared.receive(from, Some(framing), &mut frames, &mut Afterwards::default());
-    assert!(wait.is_none() && frames.is_empty());
+/// What has come of a peer when it has sent these frames.
+fn inbox(framing: Framing, frames: &[Frame]) -> Inbox {
+    let mut bytes = BytesMut::new();
+    assert!(frames.iter().all(|frame| frame.encode(framing, &mut bytes)));
+    Inbox::holding(FrameDecoder::new(framing, 1 << 24), bytes)
+}
+
+/// Routes a frame that does not have to wait.
+pub(crate) fn receive(shared: &Shared, from: ConnId, framing: Framing, frame: Frame) {
+    let mut inbox = inbox(framing, &[frame]);
+    let routed = shared.receive(from, &mut inbox, &mut Afterwards::default()).unwrap();
+    assert!(matches!(routed, Routed::All), "{routed:?}");
 }
 
 // The task of a connection may still be at work when the bus has closed it and another has its place.
@@ -71,9 +80,9 @@ async fn a_batch_that_takes_long_is_interrupted() {
     }
     let (sender, _link, _far) = connect(&shared);
     let event = BroadcastRequest { topic: "*/*/nobody".into(), ..Default::default() }.to_frame();
-    let mut frames: VecDeque<_> = std::iter::repeat_n(event, 64).collect();
-    let all = frames.len();
-    let wait =
-        shared.receive(sender, Some(Framing::Packet), &mut frames, &mut Afterwards::default());
-    assert!(wait.is_none() && (1..all).contains(&frames.len()), "{} are left", frames.len());
+    let mut inbox = inbox(Framing::Packet, &vec![event; BATCH]);
+    let routed = shared.receive(sender, &mut inbox, &mut Afterwards::default()).unwrap();
+    assert!(matches!(routed, Routed::Some), "{routed:?}");
+    let left = std::iter::from_fn(|| inbox.next_frame().unwrap()).count();
+    assert!((1..BATCH).contains(&left), "{left} are left");
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gsb_bus::{Bus, BusConfig, Charge, CloseReason, ConnId, Effect, Identity, Wait};
+use gsb_bus::{Bus, BusConfig, Charge, CloseReason, ConnId, Effect, Identity, Room};
 use gsb_proto::messages::*;
 use gsb_proto::{Frame, Framing, MessageKind};
 
@@ -26,6 +26,15 @@ pub enum Seen {
     Ping,
     Pong,
     Closed(&'static str),
+}
+
+/// A frame that has to wait, and what for.
+#[derive(Debug)]
+pub struct Wait {
+    pub frame: Frame,
+    pub room: Room,
+    pub is_own_fault: bool,
+    pub until: Option<Instant>,
 }
 
 pub struct World {
@@ -93,10 +102,15 @@ impl World {
     }
 
     /// Sends what may have to wait.
-    pub fn try_send(&mut self, from: ConnId, frame: Frame) -> Result<(), Wait> {
-        let result = self.bus.receive(from, frame, self.now, &mut self.effects);
+    pub fn try_send(&mut self, from: ConnId, mut frame: Frame) -> Result<(), Wait> {
+        let result = self.bus.receive(from, frame.whole(), self.now, &mut self.effects);
         self.settle();
-        result
+        result.map_err(|gsb_bus::Wait { room, is_own_fault, until }| Wait {
+            frame,
+            room,
+            is_own_fault,
+            until,
+        })
     }
 
     /// A peer that took nothing takes all that is queued for it.
