@@ -174,10 +174,12 @@ async fn call<P: Protocol>(
     stage: Stage,
 ) -> Result<Tally, Failure> {
     let mut callers = JoinSet::new();
+    let mut first_id = 0;
     for (number, connection) in connections.into_iter().enumerate() {
         let peer = connection.join()?;
         let name = names[number % names.len()].clone();
-        callers.spawn(call_on(peer, name, load.clone(), stage.clone()));
+        callers.spawn(call_on(peer, name, first_id, load.clone(), stage.clone()));
+        first_id += u64::from(load.depth);
     }
     let mut tally = Tally::new()?;
     while let Some(ended) = callers.join_next().await {
@@ -194,9 +196,11 @@ struct Slot {
     is_measured: bool,
 }
 
+/// Its calls have ids from `first_id` on: those of no other caller, since not each bus tells them apart.
 async fn call_on<P: Protocol>(
     mut peer: Peer<P>,
     name: String,
+    first_id: u64,
     load: Load,
     stage: Stage,
 ) -> Result<Tally, Failure> {
@@ -205,7 +209,7 @@ async fn call_on<P: Protocol>(
     for number in 0..load.depth {
         let mut bytes = Vec::new();
         peer.say(|protocol, out| {
-            protocol.call(&name, number.into(), &payload, &mut bytes);
+            protocol.call(&name, first_id + u64::from(number), &payload, &mut bytes);
             out.extend_from_slice(&bytes);
         });
         slots.push(Slot { bytes, begin: Instant::now(), is_measured: false });
@@ -220,7 +224,8 @@ async fn call_on<P: Protocol>(
             let Heard::Reply { id, payload, is_error, is_last } = heard else {
                 return Ok(());
             };
-            let slot = usize::try_from(id).ok().and_then(|id| slots.get_mut(id));
+            let slot = id.checked_sub(first_id).and_then(|slot| usize::try_from(slot).ok());
+            let slot = slot.and_then(|slot| slots.get_mut(slot));
             let slot = slot.ok_or(Failure::ForeignReply(id))?;
             if !is_last {
                 return Ok(());
