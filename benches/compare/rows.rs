@@ -1,0 +1,225 @@
+//! What is measured, and what is to come of it.
+
+use std::fmt;
+
+use gsb_load::call::{Answer, Load as Calls};
+use gsb_load::{broadcast, crowd};
+
+use crate::figures::Figure;
+use crate::goals::Bound::{AtLeast, AtMost};
+use crate::goals::{Goal, Than};
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Contender {
+    /// Our router, with so many workers.
+    Ours(u32),
+    /// `ya-sb-router`.
+    Ya,
+    /// `nats-server`.
+    Nats,
+    /// The relay that reads nothing.
+    Relay,
+}
+
+use Contender::{Nats, Ours, Relay, Ya};
+
+/// Our router, in the ways that it is measured.
+pub(crate) const OURS: [Contender; 2] = [Ours(1), Ours(2)];
+
+impl fmt::Display for Contender {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ours(1) => write!(formatter, "router, 1 worker"),
+            Ours(workers) => write!(formatter, "router, {workers} workers"),
+            Ya => write!(formatter, "ya-sb-router"),
+            Nats => write!(formatter, "nats-server"),
+            Relay => write!(formatter, "relay"),
+        }
+    }
+}
+
+/// The sockets that all but NATS are measured with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Socket {
+    Unix,
+    Tcp,
+}
+
+/// What is done to who is measured.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Calls, of which is shown how many there are, or how many bytes they carry.
+    Calls(Calls),
+    /// Broadcasts.
+    Broadcast(broadcast::Load),
+    /// Connections and names that do nothing.
+    Crowd {
+        /// What it consists of.
+        load: crowd::Load,
+        /// Whether calls are measured before and beside it.
+        is_beside_calls: bool,
+    },
+}
+
+/// A measurement of several contenders.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) socket: Socket,
+    pub(crate) work: Work,
+    pub(crate) contenders: &'static [Contender],
+    pub(crate) goals: &'static [Goal],
+}
+
+const ALL: &[Contender] = &[Ours(1), Ours(2), Ya, Nats, Relay];
+const SERVERS: &[Contender] = &[Ours(1), Ours(2), Ya, Nats];
+
+/// Four callers and as many services; of the size that most calls on a bus have.
+pub(crate) const SMALL_CALLS: Calls = calls(4, 4, 64, 64);
+
+/// All that is measured.
+pub(crate) static ROWS: &[Row] = &[
+    Row {
+        name: "64 B calls, 64 open, Unix",
+        socket: Socket::Unix,
+        work: Work::Calls(SMALL_CALLS),
+        contenders: ALL,
+        goals: &[
+            goal(Figure::Processor, Than::Peer(Nats), AtMost(0.5)),
+            goal(Figure::Processor, Than::Peer(Relay), AtMost(1.6)),
+            goal(Figure::Calls, Than::Peer(Relay), AtLeast(0.95)),
+            goal(Figure::Calls, Than::Peer(Nats), AtLeast(1.0)),
+            goal(Figure::Calls, Than::Peer(Ya), AtLeast(5.0)),
+        ],
+    },
+    Row {
+        name: "64 B calls, 1 open, Unix",
+        socket: Socket::Unix,
+        work: Work::Calls(calls(4, 4, 1, 64)),
+        contenders: ALL,
+        goals: &[
+            goal(Figure::P50, Than::Peer(Relay), AtMost(0.8)),
+            goal(Figure::P99, Than::Peer(Relay), AtMost(1.1)),
+        ],
+    },
+    Row {
+        name: "64 B calls, 64 open, TCP",
+        socket: Socket::Tcp,
+        work: Work::Calls(SMALL_CALLS),
+        contenders: ALL,
+        goals: &[goal(Figure::Processor, Than::Peer(Nats), AtMost(0.6))],
+    },
+    Row {
+        name: "64 B calls, 1 open, TCP",
+        socket: Socket::Tcp,
+        work: Work::Calls(calls(4, 4, 1, 64)),
+        contenders: ALL,
+        goals: &[goal(Figure::P50, Than::Peer(Nats), AtMost(0.5))],
+    },
+    Row {
+        name: "8 KiB calls, 32 open, Unix",
+        socket: Socket::Unix,
+        work: Work::Calls(calls(4, 4, 32, 8 << 10)),
+        contenders: ALL,
+        goals: &[goal(Figure::Mebibytes, Than::Peer(Relay), AtLeast(0.9))],
+    },
+    Row {
+        name: "1 MiB calls, 4 open, Unix",
+        socket: Socket::Unix,
+        work: Work::Calls(calls(4, 4, 4, 1 << 20)),
+        contenders: ALL,
+        goals: &[goal(Figure::Mebibytes, Than::Peer(Relay), AtLeast(0.9))],
+    },
+    Row {
+        name: "streams of 100 × 4 KiB, 4 open, Unix",
+        socket: Socket::Unix,
+        work: Work::Calls(Calls {
+            answer: Answer::Stream { chunks: 100, payload: 4 << 10 },
+            ..calls(4, 4, 4, 8)
+        }),
+        contenders: &[Ours(1), Ours(2), Ya, Relay],
+        goals: &[
+            goal(Figure::Mebibytes, Than::Peer(Relay), AtLeast(0.9)),
+            goal(Figure::Mebibytes, Than::Peer(Ya), AtLeast(5.0)),
+        ],
+    },
+    Row {
+        name: "200 callers, 50 services, 8 open, Unix",
+        socket: Socket::Unix,
+        work: Work::Calls(calls(200, 50, 8, 64)),
+        contenders: ALL,
+        goals: &[
+            goal(Figure::Calls, Than::Peer(Relay), AtLeast(1.0)),
+            goal(Figure::P999, Than::Own(Figure::P50), AtMost(5.0)),
+        ],
+    },
+    Row {
+        name: "broadcast to 16, 16 ahead, Unix",
+        socket: Socket::Unix,
+        work: Work::Broadcast(broadcast::Load { subscribers: 16, ahead: 16, payload: 64 }),
+        contenders: SERVERS,
+        goals: &[
+            goal(Figure::Deliveries, Than::Peer(Nats), AtLeast(1.5)),
+            goal(Figure::Lost, Than::Nothing, AtMost(0.0)),
+        ],
+    },
+    Row {
+        name: "broadcast to 16, 256 ahead, Unix",
+        socket: Socket::Unix,
+        work: Work::Broadcast(broadcast::Load { subscribers: 16, ahead: 256, payload: 64 }),
+        contenders: SERVERS,
+        goals: &[
+            goal(Figure::Deliveries, Than::Peer(Nats), AtLeast(1.2)),
+            goal(Figure::Lost, Than::Nothing, AtMost(0.0)),
+        ],
+    },
+    Row {
+        name: "10,000 idle connections, Unix",
+        socket: Socket::Unix,
+        work: Work::Crowd { load: idle(10_000), is_beside_calls: false },
+        contenders: SERVERS,
+        goals: &[goal(Figure::Memory, Than::Nothing, AtMost(4096.0))],
+    },
+    Row {
+        name: "calls beside 10,000 idle connections, Unix",
+        socket: Socket::Unix,
+        work: Work::Crowd { load: idle(10_000), is_beside_calls: true },
+        contenders: &OURS,
+        goals: &[goal(Figure::CallsBeside, Than::Own(Figure::CallsBefore), AtLeast(0.95))],
+    },
+    Row {
+        name: "100,000 names of 60 bytes, 64 connections, Unix",
+        socket: Socket::Unix,
+        work: Work::Crowd { load: names(100_000), is_beside_calls: false },
+        contenders: &[Ours(1), Ours(2), Ya],
+        goals: &[],
+    },
+    Row {
+        name: "calls beside 1,000,000 names of 60 bytes, 64 connections, Unix",
+        socket: Socket::Unix,
+        work: Work::Crowd { load: names(1_000_000), is_beside_calls: true },
+        contenders: &OURS,
+        goals: &[
+            goal(Figure::Memory, Than::Nothing, AtMost(200.0)),
+            goal(Figure::CallsBeside, Than::Own(Figure::CallsBefore), AtLeast(0.95)),
+        ],
+    },
+];
+
+const fn calls(callers: u32, services: u32, depth: u32, payload: usize) -> Calls {
+    let (answer, threads, is_paired) = (Answer::Echo, 1, false);
+    Calls { callers, services, depth, payload, answer, threads, is_paired }
+}
+
+const fn idle(connections: u32) -> crowd::Load {
+    crowd::Load { connections, names: connections, name_length: 0 }
+}
+
+const fn names(names: u32) -> crowd::Load {
+    crowd::Load { connections: 64, names, name_length: 60 }
+}
+
+const fn goal(figure: Figure, than: Than, bound: crate::goals::Bound) -> Goal {
+    Goal { figure, than, bound }
+}
