@@ -14,6 +14,10 @@ use crate::connections::{ConnId, PerConnection};
 /// What a queued frame costs beside its own bytes: about what the queue itself needs for it. In bytes.
 const FRAME_COST: usize = 64;
 
+/// Frames that are charged for together come to this at most. What they cost beside their bytes is free again only
+/// when all of them were written. In bytes.
+const LARGEST_SUM: usize = 16 << 10;
+
 /// What queued bytes are for. Each connection has a limit of its own for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -109,6 +113,49 @@ impl Drop for Charge {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.account.release(self.purpose, self.bytes);
+        }
+    }
+}
+
+/// What a frame costs, before it is queued and its cost is [charged](Cost::charge).
+#[derive(Debug)]
+#[must_use = "what is queued has to be charged"]
+pub struct Cost<'a> {
+    /// `None` if the payer is gone.
+    account: Option<&'a Arc<Account>>,
+    purpose: Purpose,
+    bytes: usize,
+    call: Option<CallKey>,
+}
+
+impl Cost<'_> {
+    /// Charges it; `None` if nobody pays for it, because the payer is gone.
+    pub fn charge(self) -> Option<Charge> {
+        let Cost { account, purpose, bytes, call } = self;
+        let account = account?;
+        account.used[purpose as usize].fetch_add(bytes, Ordering::SeqCst);
+        Some(Charge { account: account.clone(), purpose, bytes, call })
+    }
+
+    /// Charges it as a part of what is charged already, for a frame that is not taken back by itself: where the
+    /// two are paid by the same connection for the same purpose, are no calls, and come to little.
+    ///
+    /// # Errors
+    /// The cost, where they are not.
+    pub fn add_to(self, charge: &mut Charge) -> Result<(), Self> {
+        let bytes = charge.bytes + self.bytes;
+        match self.account {
+            Some(account)
+                if Arc::ptr_eq(account, &charge.account)
+                    && self.purpose == charge.purpose
+                    && self.purpose != Purpose::Calls
+                    && bytes <= LARGEST_SUM =>
+            {
+                account.used[self.purpose as usize].fetch_add(self.bytes, Ordering::SeqCst);
+                charge.bytes = bytes;
+                Ok(())
+            }
+            _ => Err(self),
         }
     }
 }
@@ -410,18 +457,21 @@ impl Budgets {
         })
     }
 
-    /// Lets `payer` pay for a frame with a body of so many bytes, whether or not it was asked for before; `None` if it is gone.
-    pub(crate) fn charge(
+    /// What a frame with a body of so many bytes costs `payer`, which has been asked before, or has to pay in any
+    /// case.
+    pub(crate) fn cost(
         &mut self,
         payer: ConnId,
         purpose: Purpose,
         body: usize,
         call: Option<CallKey>,
-    ) -> Option<Charge> {
-        let budget = self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer)?;
+    ) -> Cost<'_> {
         let bytes = body + FRAME_COST;
-        budget.charged[purpose as usize] += bytes as u64;
-        budget.account.used[purpose as usize].fetch_add(bytes, Ordering::SeqCst);
-        Some(Charge { account: budget.account.clone(), purpose, bytes, call })
+        let budget = self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer);
+        let account = budget.map(|budget| {
+            budget.charged[purpose as usize] += bytes as u64;
+            &budget.account
+        });
+        Cost { account, purpose, bytes, call }
     }
 }

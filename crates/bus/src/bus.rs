@@ -662,8 +662,8 @@ impl Bus {
             // A caller that has gone, of whose calls one was not come to yet.
             return;
         }
-        let charge = self.budgets.charge(payer, purpose, frame.body_len(), call);
-        effects.send(to, frame, charge);
+        let cost = self.budgets.cost(payer, purpose, frame.body_len(), call);
+        effects.send(to, frame, cost);
     }
 
     /// Answers somebody who has waited for the end of a call, and says whose fault it is.

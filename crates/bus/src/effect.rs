@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use gsb_proto::{Frame, Outgoing, Violation};
 
-use crate::budgets::Charge;
+use crate::budgets::{Charge, Cost};
 use crate::connections::ConnId;
 use crate::trouble::Trouble;
 
 /// Carries out what a [`Bus`](crate::Bus) wants done, in the order in which it is told.
 pub trait Effects {
-    /// Send a frame: see [`Effect::Send`].
-    fn send(&mut self, to: ConnId, frame: Outgoing<'_>, charge: Option<Charge>);
+    /// Send a frame, at this cost: see [`Effect::Send`].
+    fn send(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>);
 
     /// Close a connection: see [`Effect::Close`].
     fn close(&mut self, connection: ConnId, reason: CloseReason);
@@ -22,8 +22,8 @@ pub trait Effects {
 
 /// Keeps them for later.
 impl Effects for Vec<Effect> {
-    fn send(&mut self, to: ConnId, frame: Outgoing<'_>, charge: Option<Charge>) {
-        self.push(Effect::Send { to, frame: frame.to_frame(), charge });
+    fn send(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
+        self.push(Effect::Send { to, frame: frame.to_frame(), charge: cost.charge() });
     }
 
     fn close(&mut self, connection: ConnId, reason: CloseReason) {

@@ -25,7 +25,7 @@ mod subscriptions;
 mod trouble;
 mod waiting;
 
-pub use budgets::{Charge, Room};
+pub use budgets::{Charge, Cost, Room};
 pub use bus::{Bus, Wait};
 pub use calls::CallKey;
 pub use config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};

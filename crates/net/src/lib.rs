@@ -4,14 +4,18 @@
 //! with an outbox: any task on any thread may append frames and write them at once as far as the
 //! socket takes them; what it does not take is left to the one task that drives the link.
 
+mod batch;
 mod inbox;
 mod link;
 #[cfg(feature = "memory")]
 pub mod memory;
 mod outbox;
+mod queue;
 mod stream;
 
+pub use batch::Batch;
 pub use inbox::Inbox;
 pub use link::{Link, Received, Stuck};
-pub use outbox::{Fate, OutboxFull, TakenBack, Ticket};
+pub use outbox::{Fate, OutboxFull, TakenBack};
+pub use queue::Ticket;
 pub use stream::{StdStream, Stream};

@@ -11,8 +11,10 @@ use tokio::io::Interest;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use crate::batch::Batch;
 use crate::inbox::{Inbox, is_transient};
-use crate::outbox::{Fate, Outbox, OutboxFull, TakenBack, Ticket, advance, with_slices};
+use crate::outbox::{Fate, Outbox, OutboxFull, TakenBack, advance, with_slices};
+use crate::queue::Ticket;
 use crate::stream::Stream;
 
 /// How long whoever waits for room leaves others the first go.
@@ -178,6 +180,19 @@ impl<T: Ticket> Link<T> {
     /// if somebody else will. On a link that was closed, or whose peer is gone, the frame is dropped.
     pub fn push_unlimited(&self, framing: Framing, frame: Outgoing<'_>, ticket: T) -> bool {
         self.push_within(framing, frame, ticket, usize::MAX) == Ok(true)
+    }
+
+    /// Appends all frames of a batch, which is empty then, as [`push_unlimited`](Link::push_unlimited) appends one.
+    pub fn push_batch(&self, batch: &mut Batch<T>) -> bool {
+        let mut state = self.state.lock();
+        if self.is_closed() || state.broken || state.finished {
+            drop(state);
+            batch.clear();
+            return false;
+        }
+        let first = state.outbox.is_empty();
+        state.outbox.push_batch(batch);
+        first
     }
 
     fn push_within(

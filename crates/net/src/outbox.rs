@@ -4,30 +4,19 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::IoSlice;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use gsb_proto::frame::Header;
 use gsb_proto::{Framing, Outgoing, Piece};
 
-/// Bodies up to this length are copied together, so that many leave as one piece and none of them
-/// keeps the buffer alive that it was read into. In bytes.
-const COPIED: usize = 16 << 10;
+use crate::batch::Batch;
+use crate::queue::{COPIED, PIECES, Queue, Ticket, cut};
 
-/// The same where more than [`BACKLOG`] is queued: what has to wait must not take much more memory than it has
+/// Up to how many bytes a body is copied where more than [`BACKLOG`] is queued: what has to wait must not take much more memory than it has
 /// bytes. In bytes.
 const COPIED_TO_WAIT: usize = 64 << 10;
 
 /// More than is queued between peers that keep up with each other. In bytes.
 const BACKLOG: usize = 256 << 10;
-
-/// How many bytes of small frames are copied into one piece, so that a long queue neither moves its
-/// bytes when it grows nor keeps all of them for the last.
-const CHUNK: usize = 64 << 10;
-
-/// How many pieces are handed to one system call.
-const PIECES: usize = 64;
-
-/// A buffer of more than this is not kept while nothing is queued. In bytes.
-const KEPT: usize = 4 << 10;
 
 /// How many frames are looked at in one step of taking back: others wait meanwhile.
 const STEP: usize = 1024;
@@ -40,18 +29,6 @@ const STEP_BYTES: usize = 256 << 10;
 pub struct OutboxFull {
     /// The limit, in bytes.
     pub limit: usize,
-}
-
-/// What travels with a queued frame until all of it was written, or it was dropped. Then it is dropped
-/// itself, possibly under the lock of its [`Link`](crate::Link): it must not use the link.
-pub trait Ticket {
-    /// So many more bytes of the frame were written, and some were not.
-    fn written(&mut self, bytes: usize);
-}
-
-/// For links whose frames are all alike.
-impl Ticket for () {
-    fn written(&mut self, _bytes: usize) {}
 }
 
 /// What is to become of a queued frame when frames are taken back.
@@ -91,32 +68,9 @@ pub(crate) struct Outbox<T> {
     queued: usize,
 }
 
-/// Frames, one behind the other.
-struct Queue<T> {
-    pieces: VecDeque<Bytes>,
-    /// What comes behind `pieces`, still growing.
-    tail: BytesMut,
-    /// The frames of which something is queued.
-    spans: VecDeque<Span<T>>,
-}
-
-struct Span<T> {
-    /// What is left to write of the frame, in bytes.
-    left: usize,
-    /// Whether some of it was written.
-    begun: bool,
-    ticket: T,
-}
-
 impl<T> Default for Outbox<T> {
     fn default() -> Self {
         Outbox { seen: Queue::default(), rest: Queue::default(), queued: 0 }
-    }
-}
-
-impl<T> Default for Queue<T> {
-    fn default() -> Self {
-        Queue { pieces: VecDeque::new(), tail: BytesMut::new(), spans: VecDeque::new() }
     }
 }
 
@@ -143,23 +97,27 @@ impl<T: Ticket> Outbox<T> {
         ticket: T,
         limit: usize,
     ) -> Result<(), OutboxFull> {
-        // No header: a Hello for a classic connection, which simply is not told.
         let body = frame.body_len();
-        let Some(header) = Header::new(frame.kind, body, framing) else {
-            return Ok(());
-        };
-        let length = header.as_ref().len() + body;
+        let header = Header::new(frame.kind, body, framing);
+        let length = header.map_or(0, |header| header.as_ref().len() + body);
         if !self.is_empty() && self.queued + length > limit {
             return Err(OutboxFull { limit });
         }
+        self.rest.push(framing, frame, self.copied(length), |_| Some(ticket));
         self.queued += length;
-        let copied = if self.queued > BACKLOG { COPIED_TO_WAIT } else { COPIED };
-        self.rest.spans.push_back(Span { left: length, begun: false, ticket });
-        self.rest.copy(header.as_ref());
-        for &piece in frame.pieces {
-            self.rest.append(piece, copied);
-        }
         Ok(())
+    }
+
+    /// Appends all frames of a batch.
+    pub(crate) fn push_batch(&mut self, batch: &mut Batch<T>) {
+        let copied = self.copied(batch.queued());
+        self.queued += batch.queued();
+        self.rest.push_all(batch.take(), copied);
+    }
+
+    /// Up to how many bytes a body is copied, when so much more is queued.
+    fn copied(&self, more: usize) -> usize {
+        if self.queued + more > BACKLOG { COPIED_TO_WAIT } else { COPIED }
     }
 
     /// What leaves first.
@@ -266,72 +224,6 @@ impl<T: Ticket> Outbox<T> {
         }
         true
     }
-}
-
-impl<T: Ticket> Queue<T> {
-    /// Lets go of the frames that the first `written` bytes belong to, as far as they are here. Returns how many
-    /// bytes do not.
-    fn pass(&mut self, mut written: usize) -> usize {
-        while written > 0
-            && let Some(front) = self.spans.front_mut()
-        {
-            if front.left <= written {
-                written -= front.left;
-                self.spans.pop_front();
-            } else {
-                front.left -= written;
-                front.begun = true;
-                front.ticket.written(written);
-                written = 0;
-            }
-        }
-        written
-    }
-
-    /// Keeps no large buffers for nothing.
-    fn tidy(&mut self) {
-        if self.spans.is_empty() {
-            if self.tail.capacity() > KEPT {
-                self.tail = BytesMut::new();
-            }
-            if self.spans.capacity() > PIECES {
-                self.spans = VecDeque::new();
-            }
-        }
-    }
-
-    fn copy(&mut self, bytes: &[u8]) {
-        if self.tail.len() + bytes.len() > CHUNK {
-            self.seal();
-        }
-        self.tail.extend_from_slice(bytes);
-    }
-
-    /// Appends bytes; up to `copied` of them are copied, lest they keep all that they were cut from.
-    fn append(&mut self, piece: Piece<'_>, copied: usize) {
-        if piece.bytes.len() <= copied {
-            self.copy(piece.bytes);
-        } else {
-            self.seal();
-            self.pieces.push_back(piece.to_bytes());
-        }
-    }
-
-    fn seal(&mut self) {
-        if !self.tail.is_empty() {
-            self.pieces.push_back(self.tail.split().freeze());
-        }
-    }
-}
-
-/// Takes the first `length` bytes off the pieces.
-fn cut(pieces: &mut VecDeque<Bytes>, mut length: usize) -> impl Iterator<Item = Bytes> {
-    std::iter::from_fn(move || {
-        let first = pieces.front_mut().filter(|_| length > 0)?;
-        let part = if first.len() <= length { pieces.pop_front()? } else { first.split_to(length) };
-        length -= part.len();
-        Some(part)
-    })
 }
 
 /// The first of the pieces, for one vectored write.

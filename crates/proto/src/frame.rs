@@ -421,7 +421,7 @@ impl Frame {
 }
 
 /// The bytes before a frame's body: 6 to 10 of them.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Header {
     bytes: [u8; MAX_HEADER],
     length: u8,
@@ -430,29 +430,29 @@ pub struct Header {
 impl Header {
     /// The header of a frame with a body of `length` bytes; see [`Frame::header`].
     pub fn new(kind: MessageKind, length: usize, framing: Framing) -> Option<Header> {
-        let mut header = Header::default();
-        match framing {
+        let mut bytes = [0; MAX_HEADER];
+        let size = match framing {
             Framing::Classic => {
-                header.extend(kind.classic_type()?.to_be_bytes());
-                header.extend(u32::try_from(length).ok()?.to_be_bytes());
+                bytes[..4].copy_from_slice(&kind.classic_type()?.to_be_bytes());
+                bytes[4..CLASSIC_HEADER]
+                    .copy_from_slice(&u32::try_from(length).ok()?.to_be_bytes());
+                CLASSIC_HEADER
             }
             Framing::Packet => {
-                let packet_length = 1 + varint_len(length as u64) + length;
-                header.extend(u32::try_from(packet_length).ok()?.to_be_bytes());
-                header.extend([(kind.field() << 3) as u8 | 2]);
-                crate::wire::write_varint(length as u64, &mut header);
+                let size = varint_len(length as u64);
+                let packet = u32::try_from(1 + size + length).ok()?;
+                bytes[..PACKET_HEADER].copy_from_slice(&packet.to_be_bytes());
+                bytes[PACKET_HEADER] = (kind.field() << 3) as u8 | 2;
+                let (place, mut left) = (&mut bytes[PACKET_HEADER + 1..][..size], length);
+                for byte in place {
+                    *byte = (left & 0x7f) as u8 | 0x80;
+                    left >>= 7;
+                }
+                bytes[PACKET_HEADER + size] &= 0x7f;
+                PACKET_HEADER + 1 + size
             }
-        }
-        Some(header)
-    }
-}
-
-impl Extend<u8> for Header {
-    fn extend<T: IntoIterator<Item = u8>>(&mut self, bytes: T) {
-        for byte in bytes {
-            self.bytes[usize::from(self.length)] = byte;
-            self.length += 1;
-        }
+        };
+        Some(Header { bytes, length: size as u8 })
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gsb_bus::{
-    Bus, BusConfig, CallKey, Charge, CloseReason, ConnId, Counters, Effects, Identity, Room,
-    Trouble, Usage, Wait,
+    Bus, BusConfig, CallKey, CloseReason, ConnId, Cost, Counters, Effects, Identity, Room, Trouble,
+    Usage, Wait,
 };
-use gsb_net::{Inbox, Link};
+use gsb_net::{Batch, Inbox, Link};
 use gsb_proto::{Framing, MessageKind, Outgoing, Violation};
 use log::Level;
 use parking_lot::Mutex;
@@ -64,6 +64,8 @@ struct State {
     peers: Vec<Option<Peer>>,
     /// No more connections are taken.
     is_stopping: bool,
+    /// Empty whenever the state is not locked; kept for its room.
+    batch: Batch<Ticket>,
     /// What was logged lately, by the reason.
     logged: HashMap<&'static str, Burst>,
     /// As of the last event.
@@ -150,6 +152,7 @@ impl Shared {
             state: Mutex::new(State {
                 bus: Bus::new(config),
                 peers: Vec::new(),
+                batch: Batch::default(),
                 is_stopping: false,
                 logged: HashMap::new(),
                 now,
@@ -269,7 +272,7 @@ impl Shared {
             let (bus, mut effects) = state.split(afterwards);
             let now = effects.now;
             bus.tick(now, &mut effects);
-            state.bus.next_deadline()
+            bus.next_deadline()
         })
     }
 
@@ -351,32 +354,48 @@ struct AtOnce<'a> {
     peers: &'a mut Vec<Option<Peer>>,
     logged: &'a mut HashMap<&'static str, Burst>,
     now: Instant,
+    /// Frames for one peer, until there is one for another or the lock is released.
+    batch: &'a mut Batch<Ticket>,
+    batch_to: Option<ConnId>,
+    batch_framing: Framing,
     afterwards: &'a mut Afterwards,
 }
 
 impl State {
     fn split<'a>(&'a mut self, afterwards: &'a mut Afterwards) -> (&'a mut Bus, AtOnce<'a>) {
-        let State { bus, peers, logged, now, .. } = self;
-        (bus, AtOnce { peers, logged, now: *now, afterwards })
+        let State { bus, peers, batch, logged, now, .. } = self;
+        let at_once = AtOnce {
+            peers,
+            logged,
+            now: *now,
+            batch,
+            batch_to: None,
+            batch_framing: Framing::Packet,
+            afterwards,
+        };
+        (bus, at_once)
     }
 }
 
 impl Effects for AtOnce<'_> {
-    fn send(&mut self, to: ConnId, frame: Outgoing<'_>, charge: Option<Charge>) {
-        let Some(Some(peer)) = self.peers.get(to.slot()) else {
-            return;
-        };
-        // The bus sends to nobody whose framing is not known yet.
-        let Some(framing) = peer.framing.filter(|_| peer.id == to) else {
-            return;
-        };
-        // The bus has seen to the limits.
-        if peer.link.push_unlimited(framing, frame, Ticket::new(charge, self.now)) {
-            self.afterwards.flush.push(peer.link.clone());
+    fn send(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
+        if self.batch_to != Some(to) {
+            self.push_batch();
+            let peer = self.peers.get(to.slot()).and_then(Option::as_ref);
+            // The bus sends to nobody whose framing is not known yet.
+            let Some(framing) = peer.filter(|peer| peer.id == to).and_then(|peer| peer.framing)
+            else {
+                return;
+            };
+            (self.batch_to, self.batch_framing) = (Some(to), framing);
         }
+        // The bus has seen to the limits.
+        let now = self.now;
+        self.batch.push(self.batch_framing, frame, |before| Ticket::new(cost, now, before));
     }
 
     fn close(&mut self, connection: ConnId, reason: CloseReason) {
+        self.push_batch();
         let Some(slot) = self.peers.get_mut(connection.slot()) else {
             return;
         };
@@ -416,7 +435,29 @@ impl Effects for AtOnce<'_> {
     }
 }
 
+impl Drop for AtOnce<'_> {
+    fn drop(&mut self) {
+        self.push_batch();
+    }
+}
+
 impl AtOnce<'_> {
+    /// Hands the frames at hand to the link of whom they are for.
+    fn push_batch(&mut self) {
+        let Some(to) = self.batch_to.take() else {
+            return;
+        };
+        match self.peers.get(to.slot()) {
+            Some(Some(peer)) => {
+                if peer.link.push_batch(self.batch) {
+                    self.afterwards.flush.push(peer.link.clone());
+                }
+            }
+            // Not so, since whoever goes is handed its frames before.
+            _ => self.batch.clear(),
+        }
+    }
+
     /// Notes how a connection frames its messages; whether that was not known.
     fn framing_known(&mut self, from: ConnId, framing: Framing) -> bool {
         // The slot may have got another connection since this one was closed.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use gsb_bus::{CallKey, Charge, Room};
+use gsb_bus::{CallKey, Charge, Cost, Room};
 
 /// Who pays for a queued frame, and since when it waits.
 #[derive(Debug)]
@@ -29,8 +29,16 @@ impl QueuedCall {
 }
 
 impl Ticket {
-    pub(crate) fn new(charge: Option<Charge>, since: Instant) -> Self {
-        Ticket { charge, since }
+    /// The ticket of a frame at this cost, unless it goes with the one before it.
+    pub(crate) fn new(cost: Cost<'_>, since: Instant, before: Option<&mut Ticket>) -> Option<Self> {
+        let cost = match before.and_then(|before| before.charge.as_mut()) {
+            Some(charge) => match cost.add_to(charge) {
+                Ok(()) => return None,
+                Err(cost) => cost,
+            },
+            None => cost,
+        };
+        Some(Ticket { charge: cost.charge(), since })
     }
 
     /// When the frame was queued.

@@ -1,0 +1,59 @@
+//! Frames for one link, to be pushed together.
+
+use gsb_proto::{Framing, Outgoing};
+
+use crate::queue::{COPIED, Queue, Ticket};
+
+/// Frames for one [`Link`](crate::Link): [pushed](crate::Link::push_batch) together, under one lock. May be kept
+/// for its room.
+pub struct Batch<T> {
+    queue: Queue<T>,
+    queued: usize,
+}
+
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Batch { queue: Queue::default(), queued: 0 }
+    }
+}
+
+impl<T> std::fmt::Debug for Batch<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("queued", &self.queued).finish_non_exhaustive()
+    }
+}
+
+impl<T: Ticket> Batch<T> {
+    /// Appends a frame. `ticket` gives the one that goes with it; or it lets the frame go with the one before it,
+    /// whose ticket it is told, and gives none. Then the two leave as one, and are taken back as one.
+    pub fn push(
+        &mut self,
+        framing: Framing,
+        frame: Outgoing<'_>,
+        ticket: impl FnOnce(Option<&mut T>) -> Option<T>,
+    ) {
+        // None: a Hello for a classic connection, which simply is not told.
+        self.queued += self.queue.push(framing, frame, COPIED, ticket).unwrap_or(0);
+    }
+
+    /// How many bytes there are.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Whether there are no frames.
+    pub fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
+    /// Drops all frames.
+    pub fn clear(&mut self) {
+        *self = Batch::default();
+    }
+
+    /// All frames, to be taken out.
+    pub(crate) fn take(&mut self) -> &mut Queue<T> {
+        self.queued = 0;
+        &mut self.queue
+    }
+}
