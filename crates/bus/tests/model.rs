@@ -25,6 +25,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{RngAlgorithm, TestCaseResult, TestError, TestRng, TestRunner};
 
+/// Whoever goes with more than the bus does at once is not done with when the event is: a call may have both its
+/// ends there, and names and subscriptions come to that.
+const MAX_CALLS: usize = 12;
 /// More connections would only dilute the collisions.
 const MAX_PEERS: usize = 6;
 /// Half the silence that is answered with a Ping. The oracle's clock counts these.
@@ -134,6 +137,11 @@ impl Model {
         let framing = |id| peers.iter().find(|peer| peer.id == id).map(|peer| peer.framing);
         Some(match *op {
             Op::Connect(..) | Op::CallAndLeave(..) if peers.len() == MAX_PEERS => return None,
+            Op::CallAndLeave(..) | Op::Say(_, Say::Call(..))
+                if self.oracle.calls.len() == MAX_CALLS =>
+            {
+                return None;
+            }
             Op::Connect(ref identity, framing, ref hello) => {
                 let id = self.world.bus.connect(identity.clone(), self.world.now);
                 let mut events = vec![Event::Connected(id, identity.clone())];
