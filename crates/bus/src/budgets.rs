@@ -339,6 +339,7 @@ impl Budgets {
     }
 
     /// Whether so many bytes may be queued, and nothing has had to wait.
+    #[inline]
     fn has_room(
         &mut self,
         payer: ConnId,
@@ -361,6 +362,7 @@ impl Budgets {
         has_room
     }
 
+    #[inline]
     fn admit_bytes(
         &mut self,
         payer: ConnId,
@@ -372,6 +374,19 @@ impl Budgets {
         if self.has_room(payer, purpose, bytes, sender.map(|sender| sender.id)) {
             return Admission::Yes;
         }
+        self.admit_in_turn(payer, purpose, bytes, sender, now)
+    }
+
+    /// [`admit`](Budgets::admit) where somebody has had to wait, or has to now.
+    #[cold]
+    fn admit_in_turn(
+        &mut self,
+        payer: ConnId,
+        purpose: Purpose,
+        bytes: usize,
+        sender: Option<Sender>,
+        now: Instant,
+    ) -> Admission {
         let (limit, low, stall_timeout) = (self.limit, self.low(), self.stall_timeout);
         // Nobody sends to a connection that is gone.
         let Some(budget) =

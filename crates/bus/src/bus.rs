@@ -14,7 +14,7 @@ use crate::budgets::{Admission, Budgets, Purpose, Room, Sender};
 use crate::call_ids::HashedId;
 use crate::calls::{CallKey, Calls, Forsaken, RequestId};
 use crate::config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
-use crate::connections::{ConnId, Connections, Identity};
+use crate::connections::{ConnId, Connection, Connections, Identity};
 use crate::counters::{Counters, Usage};
 use crate::effect::{CloseReason, Effects};
 use crate::instances::{Instances, MAX_INSTANCE_ID};
@@ -147,25 +147,19 @@ impl Bus {
         now: Instant,
         effects: &mut dyn Effects,
     ) -> Result<(), Wait> {
-        let Some(connection) = self.connections.get_mut(from) else {
-            return Ok(());
+        let handled = match self.connections.get(from) {
+            None => return Ok(()),
+            Some(Connection { waiting: None, .. }) => {
+                let handled = self.handle(from, frame, None, now, effects);
+                if let Err(Unhandled::Wait(_, waiting)) = &handled {
+                    *self.counters.pauses.entry(waiting.reason()).or_default() += 1;
+                }
+                handled
+            }
+            Some(Connection { waiting: Some(waited), .. }) => {
+                self.handle_again(from, frame, *waited, now, effects)
+            }
         };
-        let waited = connection.waiting.take();
-        if waited.is_some() {
-            // It was not its silence.
-            self.liveness.heard(from, now);
-        }
-        let waited_for = waited.and_then(|waited| waited.for_caller());
-        let handled = self.handle(from, frame, waited_for, now, effects);
-        let waiting = match &handled {
-            Err(Unhandled::Wait(_, waiting)) => Some(*waiting),
-            Ok(()) | Err(Unhandled::Violation(_)) => None,
-        };
-        if let Some(ForCaller { caller, .. }) = waited_for
-            && waiting.and_then(|waiting| waiting.for_caller()).is_none()
-        {
-            self.budgets.stop_waiting(caller, from);
-        }
         match handled {
             Ok(()) => Ok(()),
             Err(Unhandled::Violation(violation)) => {
@@ -173,15 +167,37 @@ impl Bus {
                 Ok(())
             }
             Err(Unhandled::Wait(wait, waiting)) => {
-                if waited.is_none() {
-                    *self.counters.pauses.entry(waiting.reason()).or_default() += 1;
-                }
                 if let Some(connection) = self.connections.get_mut(from) {
                     connection.waiting = Some(waiting);
                 }
                 Err(wait)
             }
         }
+    }
+
+    /// Handles a frame that has had to wait.
+    fn handle_again(
+        &mut self,
+        from: ConnId,
+        frame: FrameRef<'_>,
+        waited: Waiting,
+        now: Instant,
+        effects: &mut dyn Effects,
+    ) -> Result<(), Unhandled> {
+        if let Some(connection) = self.connections.get_mut(from) {
+            connection.waiting = None;
+        }
+        // It was not its silence.
+        self.liveness.heard(from, now);
+        let waited_for = waited.for_caller();
+        let handled = self.handle(from, frame, waited_for, now, effects);
+        let still_waits = matches!(&handled, Err(Unhandled::Wait(_, Waiting::Caller(_))));
+        if let Some(ForCaller { caller, .. }) = waited_for
+            && !still_waits
+        {
+            self.budgets.stop_waiting(caller, from);
+        }
+        handled
     }
 
     /// A call was not taken by its service within the stall timeout. Its frame was taken back or, if

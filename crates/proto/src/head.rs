@@ -166,6 +166,7 @@ impl<'a> BroadcastHead<'a> {
 }
 
 /// Hands each record of an encoded message to `take`, and how much text may yet come.
+#[inline(always)]
 fn for_each_record<'a>(
     kind: MessageKind,
     message: &'a [u8],
@@ -173,13 +174,16 @@ fn for_each_record<'a>(
 ) -> Result<(), Violation> {
     let mut records = Records::new(message);
     let mut left = MAX_TEXT;
-    let mut read = || {
-        while let Some(record) = records.next()? {
-            take(record, &mut left)?;
+    loop {
+        let taken = match records.next() {
+            Ok(Some(record)) => take(record, &mut left),
+            Ok(None) => return Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = taken {
+            return Err(Violation::malformed(kind, error));
         }
-        Ok(())
-    };
-    read().map_err(|error| Violation::malformed(kind, error))
+    }
 }
 
 /// Replaces the last record of a string field, which is the one that counts, or appends it.

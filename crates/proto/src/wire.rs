@@ -173,7 +173,7 @@ impl<'a> Records<'a> {
     /// # Errors
     /// What follows is not a valid record.
     #[allow(clippy::should_implement_trait)] // An iterator would go on after an error.
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self) -> Result<Option<Record<'a>>, WireError> {
         let rest = &self.message[self.position..];
         let start = self.position;
@@ -191,6 +191,7 @@ impl<'a> Records<'a> {
         self.next_of_any_kind()
     }
 
+    #[inline(never)]
     fn next_of_any_kind(&mut self) -> Result<Option<Record<'a>>, WireError> {
         if self.position == self.message.len() {
             return Ok(None);
