@@ -157,9 +157,18 @@ impl Stream {
     /// # Errors
     /// `WouldBlock` if nothing is there; those of the socket.
     pub fn try_read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
+        let room = most.min(buffer.capacity() - buffer.len());
         match self {
-            Stream::Tcp(stream) => stream.try_read_buf(&mut buffer.limit(most)),
-            Stream::Unix(stream) => stream.try_read_buf(&mut buffer.limit(most)),
+            Stream::Tcp(stream) => all_there_is(
+                room,
+                |read| stream.try_io(Interest::READABLE, read),
+                || stream.try_read_buf(&mut buffer.limit(most)),
+            ),
+            Stream::Unix(stream) => all_there_is(
+                room,
+                |read| stream.try_io(Interest::READABLE, read),
+                || stream.try_read_buf(&mut buffer.limit(most)),
+            ),
             #[cfg(feature = "memory")]
             Stream::Memory(stream) => stream.try_read(buffer, most),
         }
@@ -204,4 +213,28 @@ impl Stream {
             Stream::Memory(stream) => stream.try_write_vectored(pieces),
         }
     }
+}
+
+/// Reads, and lets the runtime know if that was all there is: a read that was offered more room than it needed
+/// has emptied the socket. Otherwise the next read would have to find that out, by a system call.
+///
+/// What comes in a piece of its own, as file descriptors and urgent data do, ends a read early. Nobody sends such;
+/// whoever does is read on when more comes.
+fn all_there_is(
+    room: usize,
+    watch: impl FnOnce(&mut dyn FnMut() -> io::Result<()>) -> io::Result<()>,
+    read: impl FnOnce() -> io::Result<usize>,
+) -> io::Result<usize> {
+    let (mut read, mut result) = (Some(read), Ok(0));
+    let watched = watch(&mut || {
+        if let Some(read) = read.take() {
+            result = read();
+        }
+        match result {
+            Ok(length) if 0 < length && length < room => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(()),
+        }
+    });
+    // Not called if the socket is not known to have anything.
+    if read.is_some() { watched.map(|()| 0) } else { result }
 }
