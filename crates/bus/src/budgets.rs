@@ -225,7 +225,8 @@ struct Budget {
     /// Whose it is: a connection that is gone may still be asked for, and another have its place.
     owner: ConnId,
     account: Arc<Account>,
-    full: [Option<Full>; PURPOSES],
+    /// Apart, since most connections never have one.
+    full: [Option<Box<Full>>; PURPOSES],
     /// How many wait to reply to it, and who was the last that was let in.
     waiting: usize,
     last: Option<ConnId>,
@@ -406,7 +407,7 @@ impl Budgets {
             Some(first) => Some(first) == id,
             None => !had_its_turn,
         };
-        if fits && full.is_none_or(|full| used <= low && may_be_first(full.first)) {
+        if fits && full.as_ref().is_none_or(|full| used <= low && may_be_first(full.first)) {
             budget.last = id.or(budget.last);
             if full.take().is_some() {
                 budget.account.wake_at[purpose as usize].store(low, Ordering::SeqCst);
@@ -416,9 +417,9 @@ impl Budgets {
             return Admission::Yes;
         }
         let anew = Full { since: now, freed, stalled: false, first: None };
-        let full = full.get_or_insert(anew);
+        let full = full.get_or_insert_with(|| Box::new(anew));
         if freed >= full.freed + low as u64 {
-            *full = Full { first: full.first, ..anew };
+            **full = Full { first: full.first, ..anew };
         }
         let (patience, until) =
             sender.map_or((stall_timeout, None), |sender| (sender.patience, sender.until));

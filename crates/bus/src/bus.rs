@@ -157,7 +157,8 @@ impl Bus {
                 handled
             }
             Some(Connection { waiting: Some(waited), .. }) => {
-                self.handle_again(from, frame, *waited, now, effects)
+                let waited = **waited;
+                self.handle_again(from, frame, waited, now, effects)
             }
         };
         match handled {
@@ -168,7 +169,7 @@ impl Bus {
             }
             Err(Unhandled::Wait(wait, waiting)) => {
                 if let Some(connection) = self.connections.get_mut(from) {
-                    connection.waiting = Some(waiting);
+                    connection.waiting = Some(Box::new(waiting));
                 }
                 Err(wait)
             }
@@ -244,7 +245,8 @@ impl Bus {
     /// answered, its own calls are forgotten. Does nothing if the connection has ended before. If there is
     /// very much to do, the rest is left to [`sweep`](Bus::sweep), which is to be called until nothing is left.
     pub fn close(&mut self, connection: ConnId, reason: CloseReason, effects: &mut dyn Effects) {
-        let waiting = self.connections.get(connection).and_then(|connection| connection.waiting);
+        let waiting = self.connections.get(connection);
+        let waiting = waiting.and_then(|connection| connection.waiting.as_deref().copied());
         if !self.connections.remove(connection) {
             return;
         }

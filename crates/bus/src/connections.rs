@@ -64,7 +64,7 @@ pub(crate) struct Connection {
     pub(crate) framing: Option<Framing>,
     pub(crate) hello_seen: bool,
     /// What a frame of it has to wait for, if one has; nothing is read from it then.
-    pub(crate) waiting: Option<Waiting>,
+    pub(crate) waiting: Option<Box<Waiting>>,
     /// Whether it does not want its own broadcasts.
     pub(crate) no_echo: bool,
     /// How many broadcasts to it were dropped since the last one that was not.

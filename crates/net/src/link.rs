@@ -58,7 +58,7 @@ struct State<T> {
     /// Nothing more is to be sent; what is pushed is dropped.
     finished: bool,
     /// What was queued when it broke, if that was very much.
-    leftover: Option<Outbox<T>>,
+    leftover: Option<Box<Outbox<T>>>,
 }
 
 impl<T> Default for State<T> {
@@ -348,7 +348,7 @@ impl<T: Ticket> Link<T> {
             let mut dropped = std::mem::replace(&mut *state, broken);
             state.leftover = dropped.leftover.take();
             if dropped.outbox.is_long() {
-                state.leftover = Some(std::mem::take(&mut dropped.outbox));
+                state.leftover = Some(Box::new(std::mem::take(&mut dropped.outbox)));
             }
             dropped
         };

@@ -78,25 +78,25 @@ struct Incoming {
 impl Connection {
     /// Reads and routes until the end.
     async fn run(&self, max_frame: usize, timeouts: Timeouts) -> CloseReason {
-        let incoming = Incoming {
+        let mut incoming = Incoming {
             inbox: Inbox::new(FrameDecoder::detecting(max_frame)),
             patience: Patience::new(timeouts, self.shared.clone()),
         };
-        match self.receive(incoming).await {
+        match self.receive(&mut incoming).await {
             Err(end) => end,
         }
     }
 
-    async fn receive(&self, mut incoming: Incoming) -> Result<Infallible, CloseReason> {
+    async fn receive(&self, incoming: &mut Incoming) -> Result<Infallible, CloseReason> {
         loop {
-            let Incoming { inbox, patience, .. } = &mut incoming;
+            let Incoming { inbox, patience, .. } = incoming;
             let received = tokio::select! {
                 biased;
                 received = self.link.receive_or_full(inbox) => received,
                 () = patience.is_over() => Ok(None),
             };
             if is_something(received)? {
-                self.route(&mut incoming).await?;
+                self.route(incoming).await?;
                 incoming.patience.has_read(&incoming.inbox, &self.link);
             } else {
                 Box::pin(incoming.patience.look(self.id, &self.link)).await?;

@@ -54,8 +54,8 @@ pub(crate) struct Patience {
     shared: Arc<Shared>,
     timeouts: Timeouts,
     /// Fires at the deadline or before. It is only ever moved to the front: moving it costs more than
-    /// looking again.
-    timer: Pin<Box<Sleep>>,
+    /// looking again. Made when it is needed first, since most connections never do.
+    timer: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
     /// When the last byte of a frame came that has begun.
     within_frame: Option<Instant>,
@@ -77,7 +77,7 @@ impl Patience {
             forgiven_at: now,
             waits_for_another: false,
             timeouts,
-            timer: Box::pin(tokio::time::sleep(Duration::MAX)),
+            timer: None,
             armed: None,
             within_frame: None,
             looked: None,
@@ -129,7 +129,9 @@ impl Patience {
     /// Completes when it is time to [`look`](Patience::look).
     pub(crate) async fn is_over(&mut self) {
         while let Some(deadline) = self.armed {
-            self.timer.as_mut().await;
+            if let Some(timer) = &mut self.timer {
+                timer.as_mut().await;
+            }
             self.armed = None;
             if self.shared.clock.now() >= deadline {
                 return;
@@ -224,7 +226,10 @@ impl Patience {
         if self.armed.is_none_or(|armed| deadline < armed) {
             self.armed = Some(deadline);
             let left = deadline.saturating_duration_since(self.shared.clock.now());
-            self.timer.as_mut().reset(tokio::time::Instant::now() + left);
+            match &mut self.timer {
+                Some(timer) => timer.as_mut().reset(tokio::time::Instant::now() + left),
+                None => self.timer = Some(Box::pin(tokio::time::sleep(left))),
+            }
         }
     }
 
