@@ -38,6 +38,7 @@ mod patience;
 mod quiet;
 mod router;
 mod shared;
+mod spin;
 mod ticket;
 mod workers;
 

@@ -146,7 +146,7 @@ impl Router {
             addresses,
             reception: Reception {
                 shared,
-                workers: Mutex::new(Workers::start(config.workers)?),
+                workers: Mutex::new(Workers::start(config.workers, config.spin)?),
                 places: Arc::new(Semaphore::new(places)),
                 max_connections: config.max_connections,
                 max_frame: config.max_frame,

@@ -2,12 +2,15 @@
 
 use std::future::Future;
 use std::num::NonZeroUsize;
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 use crate::error::BindError;
+use crate::spin::Spin;
 
 /// Runs tasks on threads of its own, one after the other, or on the current runtime.
 ///
@@ -22,15 +25,20 @@ pub(crate) struct Workers {
 #[derive(Debug)]
 struct Worker {
     handle: Handle,
+    spin: Arc<Spin>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Workers {
-    /// Starts the threads; `None` is for none of its own.
-    pub(crate) fn start(count: Option<NonZeroUsize>) -> Result<Workers, BindError> {
+    /// Starts the threads; `None` is for none of its own. Each stays awake for `spin` when it has nothing to do,
+    /// unless others would have to wait for its processor.
+    pub(crate) fn start(count: Option<NonZeroUsize>, spin: Duration) -> Result<Workers, BindError> {
         let count = count.map_or(0, NonZeroUsize::get);
-        let threads = (0..count).map(Worker::start).collect::<Result<_, _>>()?;
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let spin = if count < processors { spin } else { Duration::ZERO };
+        let threads = (0..count).map(|index| Worker::start(index, spin));
+        let threads = threads.collect::<Result<_, _>>()?;
         Ok(Workers { threads, next: 0 })
     }
 
@@ -41,7 +49,8 @@ impl Workers {
             return;
         }
         self.next = (self.next + 1) % self.threads.len();
-        self.threads[self.next].handle.spawn(task);
+        let worker = &self.threads[self.next];
+        worker.handle.spawn(worker.spin.watch(task));
     }
 
     /// Ends the threads with whatever tasks are left on them.
@@ -58,18 +67,26 @@ impl Workers {
 }
 
 impl Worker {
-    fn start(index: usize) -> Result<Worker, BindError> {
+    fn start(index: usize, spin: Duration) -> Result<Worker, BindError> {
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(BindError::Worker)?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new()
+        let spin = Arc::new(Spin::new(spin));
+        let awake = spin.clone();
+        let thread = thread::Builder::new()
             .name(format!("gsb-worker-{index}"))
             .spawn(move || {
-                // An error means that the `Workers` were dropped, which ends the thread as well.
-                let _ = runtime.block_on(stopped);
+                runtime.block_on(async {
+                    tokio::select! {
+                        biased;
+                        // An error means that the `Workers` were dropped, which ends the thread as well.
+                        _ = stopped => {}
+                        () = awake.stay_awake() => {}
+                    }
+                });
             })
             .map_err(BindError::Worker)?;
-        Ok(Worker { handle, stop, thread })
+        Ok(Worker { handle, spin, stop, thread })
     }
 }

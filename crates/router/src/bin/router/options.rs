@@ -95,6 +95,11 @@ struct Options {
     #[arg(long, env = "GSB_WORKERS", value_name = "COUNT", default_value = "1")]
     workers: NonZeroUsize,
 
+    /// How long a thread that has nothing to do stays awake for what comes next, which it then routes sooner.
+    /// Only if there are more processors than threads; 0 never
+    #[arg(long, env = "GSB_SPIN", value_name = "TIME", default_value = "50us", value_parser = duration)]
+    spin: Duration,
+
     /// What is logged to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "GSB_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     log_level: log::LevelFilter,
@@ -156,6 +161,7 @@ fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
             frame_timeout: options.frame_timeout,
             drain_timeout: options.drain_timeout,
             workers: Some(options.workers),
+            spin: options.spin,
         },
         log_level: options.log_level,
     })
