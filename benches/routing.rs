@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use divan::{AllocProfiler, Bencher};
-use gsb_bus::{Bus, BusConfig, ConnId, Effect, Identity};
+use gsb_bus::{Bus, BusConfig, CloseReason, ConnId, Cost, Effects, Identity, Trouble};
+use gsb_net::Batch;
 use gsb_proto::messages::{CallReply, CallRequest, Message, RegisterRequest, SubscribeRequest};
-use gsb_proto::{Frame, FrameDecoder, Framing, PrefixMap, ServiceId, Topic, TopicMap};
+use gsb_proto::{Frame, FrameDecoder, Framing, Outgoing, PrefixMap, ServiceId, Topic, TopicMap};
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
@@ -38,6 +39,15 @@ fn decode_a_call(bencher: Bencher<'_, '_>, framing: Framing) {
         .bench_local_values(|mut wire| decoder.decode(&mut wire).unwrap());
 }
 
+/// As the router does it: nothing is taken out.
+#[divan::bench(args = [Framing::Classic, Framing::Packet])]
+fn find_a_call(bencher: Bencher<'_, '_>, framing: Framing) {
+    let mut wire = BytesMut::new();
+    assert!(call().to_frame().encode(framing, &mut wire));
+    let mut decoder = FrameDecoder::new(framing, 1 << 20);
+    bencher.bench_local(|| decoder.find(black_box(&wire)).unwrap());
+}
+
 #[divan::bench(args = [10, 1_000, 1_000_000])]
 fn find_a_service(bencher: Bencher<'_, '_>, names: u32) {
     let mut map = PrefixMap::new();
@@ -64,27 +74,53 @@ fn find_subscribers(bencher: Bencher<'_, '_>, topics: u32) {
     bencher.bench_local(|| map.find(black_box(&topic), &mut found));
 }
 
-/// A service, a caller, and the effects that they have.
+/// Has everything done, and nobody waits for it.
+struct Done;
+
+impl Effects for Done {
+    fn send(&mut self, _to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
+        black_box(frame.body_len());
+        drop(cost.charge());
+    }
+
+    fn close(&mut self, _connection: ConnId, _reason: CloseReason) {}
+
+    fn report(&mut self, _connection: ConnId, _trouble: Trouble) {}
+}
+
+/// Small frames for one peer, as many as are often written together.
+#[divan::bench]
+fn append_64_calls(bencher: Bencher<'_, '_>) {
+    let frame = call().to_frame();
+    let pieces = frame.body.pieces();
+    bencher.bench_local(|| {
+        let mut batch = Batch::<()>::default();
+        for _ in 0..64 {
+            let outgoing = Outgoing { kind: frame.kind, pieces: &pieces };
+            batch.push(Framing::Packet, outgoing, |_| Some(()));
+        }
+        batch
+    });
+}
+
+/// A service and a caller.
 struct Pair {
     bus: Bus,
     service: ConnId,
     caller: ConnId,
-    effects: Vec<Effect>,
     now: Instant,
 }
 
 fn pair() -> Pair {
     let mut bus = Bus::new(BusConfig::default());
-    let mut effects = Vec::new();
     let now = Instant::now();
     let [service, caller] = [0; 2].map(|_| bus.connect(Identity::Unknown, now));
     for connection in [service, caller] {
-        bus.framing_known(connection, Framing::Packet, &mut effects);
+        bus.framing_known(connection, Framing::Packet, &mut Done);
     }
     let register = RegisterRequest { service_id: "/service".into() };
-    bus.receive(service, register.to_frame().whole(), now, &mut effects).unwrap();
-    effects.clear();
-    Pair { bus, service, caller, effects, now }
+    bus.receive(service, register.to_frame().whole(), now, &mut Done).unwrap();
+    Pair { bus, service, caller, now }
 }
 
 #[divan::bench]
@@ -93,9 +129,8 @@ fn route_a_call_and_its_reply(bencher: Bencher<'_, '_>) {
     let mut request: Frame = call().to_frame();
     let mut reply = CallReply { request_id: "5f3a9c01-1".into(), ..Default::default() }.to_frame();
     bencher.bench_local(|| {
-        pair.bus.receive(pair.caller, request.whole(), pair.now, &mut pair.effects).unwrap();
-        pair.bus.receive(pair.service, reply.whole(), pair.now, &mut pair.effects).unwrap();
-        pair.effects.clear();
+        pair.bus.receive(pair.caller, request.whole(), pair.now, &mut Done).unwrap();
+        pair.bus.receive(pair.service, reply.whole(), pair.now, &mut Done).unwrap();
     });
 }
 
@@ -105,9 +140,7 @@ fn route_a_broadcast(bencher: Bencher<'_, '_>, subscribers: usize) {
     for _ in 0..subscribers {
         let subscriber = pair.bus.connect(Identity::Unknown, Instant::now());
         let subscribe = SubscribeRequest { topic: "node/*/status".into() };
-        pair.bus
-            .receive(subscriber, subscribe.to_frame().whole(), pair.now, &mut pair.effects)
-            .unwrap();
+        pair.bus.receive(subscriber, subscribe.to_frame().whole(), pair.now, &mut Done).unwrap();
     }
     let mut event = gsb_proto::messages::BroadcastRequest {
         topic: "node/7/status".into(),
@@ -116,7 +149,6 @@ fn route_a_broadcast(bencher: Bencher<'_, '_>, subscribers: usize) {
     }
     .to_frame();
     bencher.bench_local(|| {
-        pair.effects.clear();
-        pair.bus.receive(pair.caller, event.whole(), pair.now, &mut pair.effects).unwrap();
+        pair.bus.receive(pair.caller, event.whole(), pair.now, &mut Done).unwrap();
     });
 }

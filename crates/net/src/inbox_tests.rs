@@ -160,3 +160,49 @@ async fn reading_pauses() {
     }
     assert!(turns.get() >= 8, "only {} turns in 1 MiB", turns.get());
 }
+
+// A router looks at frames where they stand; what it sees is what whoever takes them out does.
+#[test]
+fn frames_are_seen_where_they_stand_as_they_are_taken_out() {
+    let lengths = [0, 1, 100, 16_000, SHARED - 6, SHARED, 20_000, 3, 100_000, 5, 70_000, 0, 64];
+    let mut wire = BytesMut::new();
+    for length in lengths {
+        wire.extend_from_slice(&frame(length));
+    }
+    // A packet that is none of the usual, and the beginning of one more.
+    wire.extend_from_slice(&[0, 0, 0, 6, 14 << 3 | 2, 0, 14 << 3 | 2, 0, 14 << 3 | 2, 0]);
+    wire.extend_from_slice(&frame(10)[..7]);
+    let decoder = || FrameDecoder::detecting(1 << 20);
+    let mut taken_out = Inbox::holding(decoder(), wire.clone());
+    let mut seen = Inbox::holding(decoder(), wire);
+    let mut count = 0;
+    while let Some(frame) = taken_out.next_frame().unwrap() {
+        // Again and again, as one that has to wait is.
+        for _ in 0..2 {
+            let first = seen.first().unwrap().unwrap();
+            assert_eq!(
+                (first.kind, first.body.bytes),
+                (frame.kind, &*frame.body.clone().into_bytes())
+            );
+            assert_eq!(first.body.memory.is_some(), frame.body.len() + 7 > SHARED || count == 13);
+        }
+        seen.pass();
+        count += 1;
+    }
+    assert_eq!(count, lengths.len() + 1);
+    assert!(seen.first().unwrap().is_none() && seen.is_within_frame());
+    assert_eq!(&seen.buffer[..], &taken_out.buffer[..]);
+}
+
+// Whoever changes its mind takes out what was only looked at.
+#[test]
+fn a_frame_that_was_looked_at_can_be_taken_out() {
+    let mut wire = frame(100);
+    wire.extend_from_slice(&frame(30_000));
+    let mut inbox = Inbox::holding(FrameDecoder::new(Framing::Packet, 1 << 20), wire);
+    for length in [100, 30_000] {
+        assert_eq!(inbox.first().unwrap().unwrap().body.bytes.len(), length);
+        assert_eq!(inbox.next_frame().unwrap().unwrap().body.len(), length);
+    }
+    assert!(inbox.next_frame().unwrap().is_none() && !inbox.is_within_frame());
+}
