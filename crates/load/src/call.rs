@@ -1,5 +1,6 @@
 //! Calls and their replies.
 
+use std::pin::pin;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,12 @@ pub struct Load {
     pub is_paired: bool,
 }
 
+/// How often is looked whether the measurement is over, where nothing comes.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A call that has had no reply for so long has lost it.
+const LOST: Duration = Duration::from_secs(1);
+
 /// What a service answers.
 #[derive(Debug, Clone, Copy)]
 pub enum Answer {
@@ -51,6 +58,8 @@ pub enum Answer {
 struct Tally {
     /// How long calls took, in nanoseconds.
     times: Histogram<u64>,
+    /// How many ended while it was measured, whenever they began.
+    count: u64,
     errors: u64,
     example: Option<String>,
 }
@@ -58,11 +67,12 @@ struct Tally {
 impl Tally {
     fn new() -> Result<Self, Failure> {
         // Of any length, to three digits.
-        Ok(Tally { times: Histogram::new(3)?, errors: 0, example: None })
+        Ok(Tally { times: Histogram::new(3)?, count: 0, errors: 0, example: None })
     }
 
     fn add(&mut self, other: Tally) -> Result<(), Failure> {
         self.times.add(&other.times)?;
+        self.count += other.count;
         self.errors += other.errors;
         self.example = self.example.take().or(other.example);
         Ok(())
@@ -110,8 +120,8 @@ pub fn run<P: Protocol>(
     let _ = end.send(());
     threads.wait(services)?;
     let Measured { elapsed, need } = measured?;
-    let Tally { times, errors, example } = tally?;
-    Ok(Outcome { elapsed, count: times.len(), times, errors, example, need })
+    let Tally { times, count, errors, example } = tally?;
+    Ok(Outcome { elapsed, count, times, errors, example, need })
 }
 
 /// Answers calls until it is told to end.
@@ -215,6 +225,7 @@ async fn call_on<P: Protocol>(
         slots.push(Slot { bytes, begin: Instant::now(), is_measured: false });
     }
     let mut tally = Tally::new()?;
+    let mut look = pin!(tokio::time::sleep(LOOK));
     peer.flush()?;
     while !stage.is_over() {
         let is_measured = stage.is_measured();
@@ -232,21 +243,37 @@ async fn call_on<P: Protocol>(
             }
             let now = *arrived.get_or_insert_with(Instant::now);
             if is_error {
-                tally.errors += 1;
+                tally.errors += u64::from(is_measured);
                 let sentence = || String::from_utf8_lossy(payload).into_owned();
                 tally.example.get_or_insert_with(sentence);
-            } else if slot.is_measured {
-                tally.times.record(nanoseconds(now - slot.begin))?;
+            } else {
+                tally.count += u64::from(is_measured);
+                if slot.is_measured {
+                    tally.times.record(nanoseconds(now - slot.begin))?;
+                }
             }
             (slot.begin, slot.is_measured) = (now, is_measured);
             out.extend_from_slice(&slot.bytes);
             Ok(())
         });
-        match received.await {
+        let received = tokio::select! {
+            biased;
+            received = received => received,
+            () = &mut look => {
+                look.as_mut().reset(tokio::time::Instant::now() + LOOK);
+                Ok(())
+            }
+        };
+        match received {
             // Others have ended before, and with them what they are connected with.
             Err(Failure::Closed | Failure::Io(_)) if stage.is_over() => {}
             received => received?,
         }
+    }
+    let lost = slots.iter().filter(|slot| slot.is_measured && slot.begin.elapsed() > LOST).count();
+    if lost > 0 {
+        tally.errors += lost as u64;
+        tally.example.get_or_insert_with(|| format!("no reply came within {LOST:?}"));
     }
     Ok(tally)
 }

@@ -58,13 +58,17 @@ pub fn gather<P: Protocol>(
     let (end, is_over) = oneshot::channel();
     let threads = Threads::start(1)?;
     let task = threads.spawn(0, stay(load.clone(), target.clone(), note, is_over));
-    while let Some(count) = notes.blocking_recv() {
-        progress(count);
+    let mut are_there = false;
+    while let Some(note) = notes.blocking_recv() {
+        match note {
+            Note::SoMany(count) => progress(count),
+            Note::AllThere => are_there = true,
+        }
     }
     let elapsed = begin.elapsed();
-    if task.is_finished() {
-        threads.wait(task)?;
-        return Err(Failure::Closed);
+    if !are_there {
+        // It has ended, and says why.
+        return Err(threads.wait(task).err().unwrap_or(Failure::Closed));
     }
     let after = pid.map(Process::memory_of).transpose()?;
     let memory = before.zip(after).map(|(before, after)| after.saturating_sub(before));
@@ -88,11 +92,19 @@ impl Crowd {
     }
 }
 
+/// How far a crowd is.
+enum Note {
+    /// There are so many connections or names.
+    SoMany(u64),
+    /// All are there.
+    AllThere,
+}
+
 /// Notes how far it is until all are there, then stays until it is told to end.
 async fn stay<P: Protocol>(
     load: Load,
     target: Target<P>,
-    note: mpsc::Sender<u64>,
+    note: mpsc::Sender<Note>,
     end: oneshot::Receiver<()>,
 ) -> Result<(), Failure> {
     let mut crowd = JoinSet::new();
@@ -121,7 +133,7 @@ async fn stay<P: Protocol>(
                 .await?;
             }
             // Nobody has to know.
-            let _ = note.send(u64::from(number)).await;
+            let _ = note.send(Note::SoMany(number.into())).await;
         }
         peer.flush()?;
         crowd.spawn(async move {
@@ -130,9 +142,10 @@ async fn stay<P: Protocol>(
             }
         });
         if load.names == 0 {
-            let _ = note.send(u64::from(connection + 1)).await;
+            let _ = note.send(Note::SoMany((connection + 1).into())).await;
         }
     }
+    let _ = note.send(Note::AllThere).await;
     drop(note);
     tokio::select! {
         Some(ended) = crowd.join_next() => ended.unwrap_or(Err(Failure::Panicked)),
