@@ -41,6 +41,8 @@ pub struct Inbox {
     first: Option<First>,
     /// Whether the buffer was made for what is in it, since nothing more came.
     is_compact: bool,
+    /// Whether the last read has left nothing to read.
+    is_emptied: bool,
     /// Room to offer to the next read: follows how much the last ones brought.
     chunk: usize,
     /// What is left of [`CREDIT`].
@@ -52,8 +54,21 @@ pub struct Inbox {
 enum First {
     /// In the buffer, from the end of what was passed over.
     Here { kind: MessageKind, begin: usize, end: usize },
+    /// In the buffer, but to be taken out before it is looked at.
+    ToTakeOut,
     /// Taken out of it.
     Apart { kind: MessageKind, body: Bytes },
+}
+
+/// What [`Inbox::first_at_hand`] finds.
+#[derive(Debug)]
+pub enum AtHand<'a> {
+    /// The first frame.
+    Frame(FrameRef<'a>),
+    /// There is one, but it has to be taken out by [`Inbox::first`], which may take its time.
+    NotYet,
+    /// There is no whole frame.
+    Nothing,
 }
 
 impl Inbox {
@@ -65,6 +80,7 @@ impl Inbox {
             passed: 0,
             first: None,
             is_compact: false,
+            is_emptied: false,
             chunk: *CHUNK.start(),
             credit: CREDIT,
         }
@@ -81,7 +97,7 @@ impl Inbox {
     /// # Errors
     /// Those of the socket.
     pub(crate) fn fill(&mut self, stream: &Stream, is_ending: bool) -> io::Result<Option<usize>> {
-        // Put back below if nothing comes this time either.
+        // Put back below if nothing comes this time.
         let compact = std::mem::take(&mut self.is_compact).then(|| self.enlarge());
         let room = self.make_room();
         let read = if is_ending {
@@ -94,7 +110,12 @@ impl Inbox {
             Err(error) if is_transient(&error) => None,
             Err(error) => return Err(error),
         };
-        self.credit = read.map_or(CREDIT, |read| self.credit.saturating_sub(read.max(LEAST_COST)));
+        self.is_emptied = read.is_none_or(|read| read < room);
+        self.credit = match read {
+            Some(read) if read == room => self.credit.saturating_sub(read.max(LEAST_COST)),
+            // There is a pause anyway.
+            _ => CREDIT,
+        };
         match read {
             Some(read) if read == room => self.chunk = (self.chunk * 2).min(*CHUNK.end()),
             Some(read) if read < self.chunk / 4 => {
@@ -102,11 +123,12 @@ impl Inbox {
             }
             _ => {}
         }
-        if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
-        } else if read.is_none() && self.buffer.len() <= SMALL {
-            self.buffer = compact.unwrap_or_else(|| BytesMut::from(&self.buffer[..]));
-            self.is_compact = true;
+        if read.is_none() {
+            if let Some(compact) = compact {
+                self.buffer = compact;
+                self.is_compact = true;
+            }
+            self.tidy();
         }
         Ok(read)
     }
@@ -178,16 +200,39 @@ impl Inbox {
     /// # Errors
     /// The peer broke the protocol; nothing more can be read.
     pub fn first(&mut self) -> Result<Option<FrameRef<'_>>, Violation> {
+        if matches!(self.first_at_hand()?, AtHand::NotYet) {
+            self.settle();
+            let frame = self.decoder.decode(&mut self.buffer)?;
+            self.first = frame.map(|frame| {
+                let (kind, body) = (frame.kind, frame.body.into_bytes());
+                First::Apart { kind, body }
+            });
+        }
+        match self.first_at_hand()? {
+            AtHand::Frame(frame) => Ok(Some(frame)),
+            AtHand::NotYet | AtHand::Nothing => Ok(None),
+        }
+    }
+
+    /// [`first`](Inbox::first) where that takes no time.
+    ///
+    /// # Errors
+    /// The peer broke the protocol; nothing more can be read.
+    pub fn first_at_hand(&mut self) -> Result<AtHand<'_>, Violation> {
         if self.first.is_none() {
             self.first = self.find_first()?;
         }
-        Ok(self.first.as_ref().map(|first| match first {
-            First::Here { kind, begin, end } => {
+        Ok(match &self.first {
+            Some(First::Here { kind, begin, end }) => {
                 let bytes = &self.buffer[self.passed..][*begin..*end];
-                FrameRef { kind: *kind, body: Piece { bytes, memory: None } }
+                AtHand::Frame(FrameRef { kind: *kind, body: Piece { bytes, memory: None } })
             }
-            First::Apart { kind, body } => FrameRef { kind: *kind, body: body.into() },
-        }))
+            Some(First::Apart { kind, body }) => {
+                AtHand::Frame(FrameRef { kind: *kind, body: body.into() })
+            }
+            Some(First::ToTakeOut) => AtHand::NotYet,
+            None => AtHand::Nothing,
+        })
     }
 
     /// Passes over the first frame.
@@ -203,14 +248,12 @@ impl Inbox {
             self.tidy();
             return Ok(None);
         };
-        if let Some((kind, message)) = place.message
-            && place.end <= SHARED
-        {
-            return Ok(Some(First::Here { kind, begin: message.start, end: place.end }));
-        }
-        self.settle();
-        let frame = self.decoder.decode(&mut self.buffer)?;
-        Ok(frame.map(|frame| First::Apart { kind: frame.kind, body: frame.body.into_bytes() }))
+        Ok(Some(match place.message {
+            Some((kind, message)) if place.end <= SHARED => {
+                First::Here { kind, begin: message.start, end: place.end }
+            }
+            _ => First::ToTakeOut,
+        }))
     }
 
     /// Lets go of what was passed over.
@@ -218,10 +261,13 @@ impl Inbox {
         self.buffer.advance(std::mem::take(&mut self.passed));
     }
 
-    /// Keeps no buffer for nothing.
+    /// Keeps no buffer for nothing, and no large one for little that is all there is for now.
     fn tidy(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
+        } else if self.is_emptied && !self.is_compact && self.buffer.len() <= SMALL {
+            self.buffer = BytesMut::from(&self.buffer[..]);
+            self.is_compact = true;
         }
     }
 

@@ -206,3 +206,30 @@ fn a_frame_that_was_looked_at_can_be_taken_out() {
     }
     assert!(inbox.next_frame().unwrap().is_none() && !inbox.is_within_frame());
 }
+
+// The rest of a frame may be long in coming, to very many connections.
+#[tokio::test]
+async fn little_of_a_frame_behind_much_is_held_in_little_memory() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let link = Link::new(Stream::Unix(near), 1000);
+    let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, 64 << 20));
+    let many = frame(10).repeat((56 << 10) / frame(10).len());
+    let rest = frame(100);
+    let mut sent = 0;
+    for round in 0..6 {
+        let begun: &[u8] = if round == 0 { &[] } else { &rest[1..] };
+        let wire = [begun, &many[..], &rest[..1]].concat();
+        far.write_all(&wire).await.unwrap();
+        sent += wire.len();
+        // Until all of it was read.
+        while sent > inbox.buffer.len() {
+            assert_eq!(link.receive(&mut inbox).await.unwrap(), Received::Bytes);
+            while let Some(first) = inbox.first().unwrap() {
+                sent -= first.body.bytes.len() + (frame(10).len() - 10);
+                inbox.pass();
+            }
+        }
+        assert!(inbox.is_within_frame());
+        assert_eq!(inbox.buffer.capacity(), 1, "in round {round}");
+    }
+}

@@ -14,7 +14,7 @@ mod queue;
 mod stream;
 
 pub use batch::Batch;
-pub use inbox::Inbox;
+pub use inbox::{AtHand, Inbox};
 pub use link::{Link, Received, Stuck};
 pub use outbox::{Fate, OutboxFull, TakenBack};
 pub use queue::Ticket;

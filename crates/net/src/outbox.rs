@@ -11,8 +11,8 @@ use gsb_proto::{Framing, Outgoing, Piece};
 use crate::batch::Batch;
 use crate::queue::{COPIED, PIECES, Queue, Ticket, cut};
 
-/// Up to how many bytes a body is copied where more than [`BACKLOG`] is queued: what has to wait must not take much more memory than it has
-/// bytes. In bytes.
+/// Up to how many bytes a body is copied where more than [`BACKLOG`] is queued: what has to wait must not take much
+/// more memory than it has bytes. In bytes.
 const COPIED_TO_WAIT: usize = 64 << 10;
 
 /// More than is queued between peers that keep up with each other. In bytes.

@@ -9,7 +9,7 @@ use gsb_bus::{
     Bus, BusConfig, CallKey, CloseReason, ConnId, Cost, Counters, Effects, Identity, Room, Trouble,
     Usage, Wait,
 };
-use gsb_net::{Batch, Inbox, Link};
+use gsb_net::{AtHand, Batch, Inbox, Link};
 use gsb_proto::{Framing, MessageKind, Outgoing, Violation};
 use log::Level;
 use parking_lot::Mutex;
@@ -188,11 +188,12 @@ impl Shared {
         inbox: &mut Inbox,
         afterwards: &mut Afterwards,
     ) -> Result<Routed, Violation> {
+        // A large one is taken out, which takes time.
+        let found = inbox.first().map(drop);
         self.under_lock(afterwards, |state, afterwards| {
             let (bus, mut effects) = state.split(afterwards);
             let now = effects.now;
             bus.heard(from, now);
-            let found = inbox.first().map(drop);
             if let Some(framing) = inbox.framing()
                 && effects.framing_known(from, framing)
             {
@@ -202,8 +203,10 @@ impl Shared {
             // Not by the router's clock, which may stand still for a while.
             let begin = tokio::time::Instant::now();
             for _ in 0..BATCH {
-                let Some(frame) = inbox.first()? else {
-                    return Ok(Routed::All);
+                let frame = match inbox.first_at_hand()? {
+                    AtHand::Frame(frame) => frame,
+                    AtHand::NotYet => break,
+                    AtHand::Nothing => return Ok(Routed::All),
                 };
                 let may_take_long = frame.kind == MessageKind::BroadcastRequest;
                 if let Err(wait) = bus.receive(from, frame, now, &mut effects) {
