@@ -34,8 +34,8 @@ const DUE_AT_ONCE: usize = 64;
 
 /// The state of a router.
 ///
-/// Whoever owns it tells it of every event, one at a time, and carries out the [`Effect`]s that each
-/// call appends. A [`ConnId`] that the bus has closed is ignored wherever it is passed in.
+/// Whoever owns it tells it of every event, one at a time, and carries out the [`Effects`] that each
+/// has. A [`ConnId`] that the bus has closed is ignored wherever it is passed in.
 #[derive(Debug)]
 pub struct Bus {
     limits: Limits,
