@@ -8,7 +8,7 @@ use gsb_proto::messages::{
     SubscribeRequest, UnregisterReply, UnregisterReplyCode, UnregisterRequest, UnsubscribeReply,
     UnsubscribeReplyCode, UnsubscribeRequest,
 };
-use gsb_proto::{Frame, FrameRef, Framing, MessageKind, Outgoing, Piece, Topic, Violation};
+use gsb_proto::{Body, Frame, FrameRef, Framing, MessageKind, Outgoing, Piece, Topic, Violation};
 
 use crate::budgets::{Admission, Budgets, Purpose, Room, Sender};
 use crate::call_ids::HashedId;
@@ -635,28 +635,30 @@ impl Bus {
         }
         let subscribers = std::mem::take(&mut self.subscribers);
         let kind = MessageKind::BroadcastRequest;
-        let payer = |to| (to, Purpose::Broadcasts);
+        // For copies that say what was missed, if there are any.
+        let mut shared = None;
         for &to in &subscribers {
             let Some(subscriber) = self.connections.get_mut(to) else {
                 continue;
             };
-            if !self.budgets.has_room_for_broadcast(to, message.bytes.len()) {
+            let body = match subscriber.missed {
+                0 if !head.says_missed => None,
+                missed => {
+                    let message = shared.get_or_insert_with(|| message.to_bytes());
+                    Some(BroadcastHead::with_missed(message, missed))
+                }
+            };
+            let pieces =
+                body.as_ref().map_or([message, Piece::NOTHING, Piece::NOTHING], Body::pieces);
+            let copy = Outgoing { kind, pieces: &pieces };
+            if self.budgets.has_room_for_broadcast(to, copy.body_len()) {
+                subscriber.missed = 0;
+                self.counters.deliveries += 1;
+                self.send(to, copy, (to, Purpose::Broadcasts), None, effects);
+            } else {
                 subscriber.missed += 1;
                 let limit = self.limits.queued_bytes;
                 self.dropped(to, Dropped::SlowSubscriber { limit }, effects);
-                continue;
-            }
-            self.counters.deliveries += 1;
-            match std::mem::take(&mut subscriber.missed) {
-                0 if !head.says_missed => {
-                    let frame = Outgoing { kind, pieces: &[message] };
-                    self.send(to, frame, payer(to), None, effects);
-                }
-                missed => {
-                    let body = BroadcastHead::with_missed(&message.to_bytes(), missed);
-                    let frame = Outgoing { kind, pieces: &body.pieces() };
-                    self.send(to, frame, payer(to), None, effects);
-                }
             }
         }
         self.subscribers = subscribers;

@@ -381,6 +381,28 @@ fn broadcasts_are_at_the_cost_of_the_subscriber() {
     }
 }
 
+// Rules LI-2, LI-6: what the router adds counts.
+#[test]
+fn that_some_were_missed_counts() {
+    let event = |length| BroadcastRequest { data: data(length), ..broadcast("news") };
+    let cost = |length| event(length).to_frame().body.len() + 64;
+    let rest = LIMIT - cost(1000);
+    let fits = (0..rest).rev().find(|&length| cost(length) <= rest).unwrap();
+    for (large, delivered) in [(0, 2), (LIMIT, 1)] {
+        let mut world = world();
+        let (slow, sender) = (world.peer(), world.peer());
+        world.subscribe(slow, "news");
+        world.deaf.insert(slow);
+        world.send(sender, event(1000));
+        if large > 0 {
+            world.send(sender, event(large));
+        }
+        // It fits, but not with the word that another was missed.
+        world.send(sender, event(fits));
+        assert_eq!(world.take(slow).len(), delivered);
+    }
+}
+
 // Rule TO-11: whether anything was missed is for the router to say.
 #[test]
 fn a_sender_cannot_say_that_anything_was_missed() {

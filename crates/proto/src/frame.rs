@@ -225,6 +225,9 @@ pub struct Piece<'a> {
 }
 
 impl Piece<'_> {
+    /// No bytes.
+    pub const NOTHING: Piece<'static> = Piece { bytes: &[], memory: None };
+
     /// The bytes for oneself: shared if they may be, or copied.
     pub fn to_bytes(&self) -> Bytes {
         match self.memory {
@@ -277,7 +280,8 @@ impl Outgoing<'_> {
     /// The frame for oneself.
     pub fn to_frame(&self) -> Frame {
         let piece = |index| self.pieces.get(index).map(Piece::to_bytes).unwrap_or_default();
-        let body = match self.pieces.len() {
+        let last = self.pieces.iter().rposition(|piece| !piece.bytes.is_empty());
+        let body = match last.map_or(0, |last| last + 1) {
             0 | 1 => Body::Whole(piece(0)),
             2 | 3 => Body::Spliced(Box::new([piece(0), piece(1), piece(2)])),
             _ => Body::Whole(self.pieces.iter().flat_map(|piece| piece.bytes).copied().collect()),
@@ -306,9 +310,8 @@ impl Body {
 
     /// The pieces, in order; none is missing, but some may be empty.
     pub fn pieces(&self) -> [Piece<'_>; 3] {
-        const NOTHING: Piece<'_> = Piece { bytes: &[], memory: None };
         match self {
-            Body::Whole(bytes) => [bytes.into(), NOTHING, NOTHING],
+            Body::Whole(bytes) => [bytes.into(), Piece::NOTHING, Piece::NOTHING],
             Body::Spliced(pieces) => pieces.each_ref().map(Piece::from),
         }
     }
