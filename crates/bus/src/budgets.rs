@@ -339,6 +339,11 @@ impl Budgets {
         self.stall_timeout * if is_large { 2 } else { 1 }
     }
 
+    /// The budget of a connection, unless it is gone.
+    fn of(&mut self, payer: ConnId) -> Option<&mut Budget> {
+        self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer)
+    }
+
     /// Whether so many bytes may be queued, and nothing has had to wait.
     #[inline]
     fn has_room(
@@ -348,15 +353,14 @@ impl Budgets {
         bytes: usize,
         sender: Option<ConnId>,
     ) -> bool {
+        let limit = self.limit;
         // Nobody sends to a connection that is gone.
-        let Some(budget) =
-            self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer)
-        else {
+        let Some(budget) = self.of(payer) else {
             return true;
         };
         let used = budget.account.used(purpose);
         let has_room = budget.full[purpose as usize].is_none()
-            && (used == 0 || used.saturating_add(bytes) <= self.limit);
+            && (used == 0 || used.saturating_add(bytes) <= limit);
         if has_room {
             budget.last = sender.or(budget.last);
         }
@@ -390,9 +394,7 @@ impl Budgets {
     ) -> Admission {
         let (limit, low, stall_timeout) = (self.limit, self.low(), self.stall_timeout);
         // Nobody sends to a connection that is gone.
-        let Some(budget) =
-            self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer)
-        else {
+        let Some(budget) = self.of(payer) else {
             return Admission::Yes;
         };
         let used = budget.account.used(purpose);
@@ -450,7 +452,7 @@ impl Budgets {
     /// Whoever has waited to reply to `payer` does not any more, and perhaps was not let in.
     pub(crate) fn stop_waiting(&mut self, payer: ConnId, sender: ConnId) {
         let low = self.low();
-        let budget = self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer);
+        let budget = self.of(payer);
         let Some(Budget { account, full, waiting, .. }) = budget else {
             return;
         };
@@ -483,7 +485,7 @@ impl Budgets {
         call: Option<CallKey>,
     ) -> Cost<'_> {
         let bytes = body + FRAME_COST;
-        let budget = self.budgets.entry(payer).as_mut().filter(|budget| budget.owner == payer);
+        let budget = self.of(payer);
         let account = budget.map(|budget| {
             budget.charged[purpose as usize] += bytes as u64;
             &budget.account
