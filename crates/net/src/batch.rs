@@ -37,13 +37,8 @@ impl<T: Ticket> Batch<T> {
     }
 
     /// How many bytes there are.
-    pub fn queued(&self) -> usize {
+    pub(crate) fn queued(&self) -> usize {
         self.queued
-    }
-
-    /// Whether there are no frames.
-    pub fn is_empty(&self) -> bool {
-        self.queued == 0
     }
 
     /// Drops all frames.
