@@ -1,3 +1,5 @@
+//! Why a measurement came to nothing.
+
 use std::io;
 
 use gsb_proto::wire::WireError;

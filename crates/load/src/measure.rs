@@ -1,3 +1,5 @@
+//! When is measured, and what came of it.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;

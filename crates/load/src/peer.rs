@@ -1,3 +1,5 @@
+//! A connection that does nothing but what a load needs.
+
 use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;

@@ -1,3 +1,5 @@
+//! What a load needs to know of a protocol.
+
 use crate::Failure;
 
 /// What the peers of a bus say to it and hear from it.
