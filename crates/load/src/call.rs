@@ -1,10 +1,11 @@
 //! Calls and their replies.
 
 use std::pin::pin;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -53,7 +54,11 @@ pub enum Answer {
     },
 }
 
-/// What callers have seen.
+/// A call that takes longer counts as one that takes so long. In nanoseconds: an hour.
+const LONGEST: u64 = 3_600_000_000_000;
+
+/// What callers have seen. All of them write to one, since to have one for each would take much memory, and to touch
+/// so much of it much time.
 #[derive(Debug)]
 struct Tally {
     /// How long calls took, in nanoseconds.
@@ -66,16 +71,9 @@ struct Tally {
 
 impl Tally {
     fn new() -> Result<Self, Failure> {
-        // Of any length, to three digits.
-        Ok(Tally { times: Histogram::new(3)?, count: 0, errors: 0, example: None })
-    }
-
-    fn add(&mut self, other: Tally) -> Result<(), Failure> {
-        self.times.add(&other.times)?;
-        self.count += other.count;
-        self.errors += other.errors;
-        self.example = self.example.take().or(other.example);
-        Ok(())
+        // To three digits. It never grows, which would take time while calls wait.
+        let times = Histogram::new_with_bounds(1, LONGEST, 3)?;
+        Ok(Tally { times, count: 0, errors: 0, example: None })
     }
 }
 
@@ -184,18 +182,19 @@ async fn call<P: Protocol>(
     stage: Stage,
 ) -> Result<Tally, Failure> {
     let mut callers = JoinSet::new();
+    let tally = Arc::new(Mutex::new(Tally::new()?));
     let mut first_id = 0;
     for (number, connection) in connections.into_iter().enumerate() {
         let peer = connection.join()?;
         let name = names[number % names.len()].clone();
-        callers.spawn(call_on(peer, name, first_id, load.clone(), stage.clone()));
+        callers.spawn(call_on(peer, name, first_id, load.clone(), stage.clone(), tally.clone()));
         first_id += u64::from(load.depth);
     }
-    let mut tally = Tally::new()?;
     while let Some(ended) = callers.join_next().await {
-        tally.add(ended.unwrap_or(Err(Failure::Panicked))?)?;
+        ended.unwrap_or(Err(Failure::Panicked))?;
     }
-    Ok(tally)
+    // All who wrote to it have ended.
+    Arc::into_inner(tally).map(Mutex::into_inner).ok_or(Failure::Panicked)
 }
 
 /// A call that is made again and again.
@@ -213,7 +212,8 @@ async fn call_on<P: Protocol>(
     first_id: u64,
     load: Load,
     stage: Stage,
-) -> Result<Tally, Failure> {
+    tally: Arc<Mutex<Tally>>,
+) -> Result<(), Failure> {
     let payload = vec![b'x'; load.payload];
     let mut slots: Vec<Slot> = Vec::new();
     for number in 0..load.depth {
@@ -224,13 +224,15 @@ async fn call_on<P: Protocol>(
         });
         slots.push(Slot { bytes, begin: Instant::now(), is_measured: false });
     }
-    let mut tally = Tally::new()?;
+    // How long those took that have ended, until it is noted for all that came together.
+    let mut times = Vec::new();
     let mut look = pin!(tokio::time::sleep(LOOK));
     peer.flush()?;
     while !stage.is_over() {
         let is_measured = stage.is_measured();
         // Looked at once for all that came together.
         let mut arrived: Option<Instant> = None;
+        let mut count = 0;
         let received = peer.receive(|_, heard, out| {
             let Heard::Reply { id, payload, is_error, is_last } = heard else {
                 return Ok(());
@@ -243,13 +245,14 @@ async fn call_on<P: Protocol>(
             }
             let now = *arrived.get_or_insert_with(Instant::now);
             if is_error {
+                let mut tally = tally.lock();
                 tally.errors += u64::from(is_measured);
                 let sentence = || String::from_utf8_lossy(payload).into_owned();
                 tally.example.get_or_insert_with(sentence);
             } else {
-                tally.count += u64::from(is_measured);
+                count += u64::from(is_measured);
                 if slot.is_measured {
-                    tally.times.record(nanoseconds(now - slot.begin))?;
+                    times.push(nanoseconds(now - slot.begin));
                 }
             }
             (slot.begin, slot.is_measured) = (now, is_measured);
@@ -269,13 +272,19 @@ async fn call_on<P: Protocol>(
             Err(Failure::Closed | Failure::Io(_)) if stage.is_over() => {}
             received => received?,
         }
+        if count > 0 || !times.is_empty() {
+            let mut tally = tally.lock();
+            tally.count += count;
+            times.drain(..).for_each(|time| tally.times.saturating_record(time));
+        }
     }
     let lost = slots.iter().filter(|slot| slot.is_measured && slot.begin.elapsed() > LOST).count();
     if lost > 0 {
+        let mut tally = tally.lock();
         tally.errors += lost as u64;
         tally.example.get_or_insert_with(|| format!("no reply came within {LOST:?}"));
     }
-    Ok(tally)
+    Ok(())
 }
 
 fn nanoseconds(time: Duration) -> u64 {

@@ -57,15 +57,3 @@ impl From<hdrhistogram::CreationError> for Failure {
         Failure::Times(error.to_string())
     }
 }
-
-impl From<hdrhistogram::AdditionError> for Failure {
-    fn from(error: hdrhistogram::AdditionError) -> Self {
-        Failure::Times(error.to_string())
-    }
-}
-
-impl From<hdrhistogram::RecordError> for Failure {
-    fn from(error: hdrhistogram::RecordError) -> Self {
-        Failure::Times(error.to_string())
-    }
-}
