@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use gsb_proto::frame::Place;
 use gsb_proto::{Frame, FrameDecoder, FrameRef, Framing, MessageKind, Piece, Violation};
 
 use crate::stream::Stream;
@@ -38,6 +39,9 @@ pub struct Inbox {
     buffer: BytesMut,
     /// So much of the buffer was passed over, in bytes.
     passed: usize,
+    /// Where the first frame ends in the buffer, if it was looked at where it stands.
+    end: usize,
+    /// The first frame, if it is not to be looked at where it stands.
     first: Option<First>,
     /// Whether the buffer was made for what is in it, since nothing more came.
     is_compact: bool,
@@ -49,12 +53,10 @@ pub struct Inbox {
     credit: usize,
 }
 
-/// The frame that comes first.
+/// A frame that comes first, and is not looked at where it stands.
 #[derive(Debug)]
 enum First {
-    /// In the buffer, from the end of what was passed over.
-    Here { kind: MessageKind, begin: usize, end: usize },
-    /// In the buffer, but to be taken out before it is looked at.
+    /// To be taken out of the buffer.
     ToTakeOut,
     /// Taken out of it.
     Apart { kind: MessageKind, body: Bytes },
@@ -78,6 +80,7 @@ impl Inbox {
             decoder,
             buffer: BytesMut::new(),
             passed: 0,
+            end: 0,
             first: None,
             is_compact: false,
             is_emptied: false,
@@ -220,13 +223,23 @@ impl Inbox {
     /// The peer broke the protocol; nothing more can be read.
     pub fn first_at_hand(&mut self) -> Result<AtHand<'_>, Violation> {
         if self.first.is_none() {
-            self.first = self.find_first()?;
+            match self.decoder.find(&self.buffer[self.passed..])? {
+                Some(Place { message: Some((kind, message)), end }) if end <= SHARED => {
+                    self.end = self.passed + end;
+                    let bytes = &self.buffer[self.passed..][message];
+                    return Ok(AtHand::Frame(FrameRef {
+                        kind,
+                        body: Piece { bytes, memory: None },
+                    }));
+                }
+                Some(_) => self.first = Some(First::ToTakeOut),
+                None => {
+                    self.settle();
+                    self.tidy();
+                }
+            }
         }
         Ok(match &self.first {
-            Some(First::Here { kind, begin, end }) => {
-                let bytes = &self.buffer[self.passed..][*begin..*end];
-                AtHand::Frame(FrameRef { kind: *kind, body: Piece { bytes, memory: None } })
-            }
             Some(First::Apart { kind, body }) => {
                 AtHand::Frame(FrameRef { kind: *kind, body: body.into() })
             }
@@ -235,30 +248,17 @@ impl Inbox {
         })
     }
 
-    /// Passes over the first frame.
+    /// Passes over the first frame, which was looked at.
     pub fn pass(&mut self) {
-        if let Some(First::Here { end, .. }) = self.first.take() {
-            self.passed += end;
+        if self.first.take().is_none() {
+            self.passed = self.end;
         }
-    }
-
-    fn find_first(&mut self) -> Result<Option<First>, Violation> {
-        let Some(place) = self.decoder.find(&self.buffer[self.passed..])? else {
-            self.settle();
-            self.tidy();
-            return Ok(None);
-        };
-        Ok(Some(match place.message {
-            Some((kind, message)) if place.end <= SHARED => {
-                First::Here { kind, begin: message.start, end: place.end }
-            }
-            _ => First::ToTakeOut,
-        }))
     }
 
     /// Lets go of what was passed over.
     fn settle(&mut self) {
         self.buffer.advance(std::mem::take(&mut self.passed));
+        self.end = 0;
     }
 
     /// Keeps no buffer for nothing, and no large one for little that is all there is for now.
