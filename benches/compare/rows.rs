@@ -30,8 +30,7 @@ pub(crate) const OURS: [Contender; 2] = [Ours(1), Ours(2)];
 impl fmt::Display for Contender {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Ours(1) => write!(formatter, "router, 1 worker"),
-            Ours(workers) => write!(formatter, "router, {workers} workers"),
+            Ours(workers) => write!(formatter, "router --workers {workers}"),
             Ya => write!(formatter, "ya-sb-router"),
             Nats => write!(formatter, "nats-server"),
             Relay => write!(formatter, "relay"),

@@ -117,7 +117,7 @@ mod tests {
         let results = [Results { row: &ROWS[0], rounds }];
         let figures = figures(&results);
         for cell in [
-            "| router, 1 worker ",
+            "| router --workers 1 ",
             "| 150 (100 to 200) ",
             "| 5.00 (0 to 10.0); 1 of 2 rounds failed: closed / by it ",
             "| 0; failed: closed / by it ",

@@ -319,21 +319,18 @@ async fn a_lock_that_is_no_file_is_an_error() {
 }
 
 #[tokio::test]
-async fn several_workers_serve_one_set_of_services() {
-    let (_directory, _, url) = place();
-    let arguments = ["-l", &url, "--workers", "3"];
-    let mut router = RouterProcess::start(ROUTER, arguments, &[]).await;
-    let address = router.addresses[0].clone();
-    let mut service = Peer::connect(&address, Framing::Packet).await;
-    service.register("/a").await;
-    for _ in 0..6 {
-        let mut caller = Peer::connect(&address, Framing::Packet).await;
-        caller.call("/a", "1", "x").await;
-        let call: CallRequest = service.expect().await;
-        service.reply(&call.request_id, "y").await;
-        assert_eq!(caller.expect::<CallReply>().await.data, "y");
-    }
+async fn more_workers_than_processors_are_not_started() {
+    let (directory, _, url) = place();
+    let log = directory.path().join("log");
+    let mut router = logging_to(&log, &["-l", &url, "--workers", "100000"]).await;
+    let tasks = format!("/proc/{}/task", router.process.id());
+    let name = |task: PathBuf| std::fs::read_to_string(task.join("comm")).unwrap();
+    let tasks = std::fs::read_dir(tasks).unwrap().map(|task| name(task.unwrap().path()));
+    let workers = tasks.filter(|name| name.starts_with("gsb-worker")).count();
+    let processors = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(workers, (processors - 1).max(1));
     router.process.signal("TERM").await;
     assert_eq!(router.process.wait().await.code(), Some(0));
-    assert!(!Path::new(&url["unix:".len()..]).exists());
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("of 100000 workers (--workers)"), "{log}");
 }

@@ -3,6 +3,7 @@
 mod options;
 
 use std::io::Write as _;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use gsb_router::{Address, BindError, Router};
@@ -48,9 +49,14 @@ fn fail(code: u8, error: impl std::fmt::Display) -> Failure {
     Failure { sentence: error.to_string(), code }
 }
 
-fn start(settings: Settings) -> Result<(), Failure> {
+fn start(mut settings: Settings) -> Result<(), Failure> {
     init_log(settings.log_level);
     raise_descriptor_limit();
+    if let (Some(workers), Ok(processors)) =
+        (&mut settings.router.workers, std::thread::available_parallelism())
+    {
+        leave_a_processor(workers, processors);
+    }
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -98,6 +104,18 @@ async fn any([terminate, interrupt]: &mut [Signal; 2]) {
     }
 }
 
+/// Lowers the number of workers to what leaves a processor to the peers, most of which are on this host: without
+/// one, workers and peers take turns in waiting for each other, and all of it takes longer.
+fn leave_a_processor(workers: &mut NonZeroUsize, processors: NonZeroUsize) {
+    let most = NonZeroUsize::new(processors.get() - 1).unwrap_or(NonZeroUsize::MIN);
+    if *workers > most {
+        log::warn!(
+            "{most} of {workers} workers (--workers): more would leave no processor to the peers, of {processors}"
+        );
+        *workers = most;
+    }
+}
+
 /// One line for people and scripts: from now on peers can connect.
 fn announce(router: &Router) {
     let addresses: Vec<String> = router.local_addresses().iter().map(Address::to_string).collect();
@@ -124,5 +142,21 @@ fn raise_descriptor_limit() {
         && let Err(error) = setrlimit(Resource::Nofile, raised)
     {
         log::warn!("cannot raise the limit of open files: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_leave_a_processor_to_others() {
+        let cases = [(1, 1, 1), (1, 2, 1), (2, 2, 1), (3, 2, 1), (2, 3, 2), (3, 8, 3), (64, 8, 7)];
+        for (asked, processors, expected) in cases {
+            let [asked, processors] = [asked, processors].map(|n| NonZeroUsize::new(n).unwrap());
+            let mut workers = asked;
+            leave_a_processor(&mut workers, processors);
+            assert_eq!(workers.get(), expected, "{asked} workers on {processors} processors");
+        }
     }
 }

@@ -91,7 +91,7 @@ struct Options {
     #[arg(long, env = "GSB_UNIX_MODE", value_name = "MODE", default_value = "0600", value_parser = mode)]
     unix_mode: u32,
 
-    /// Threads that serve connections
+    /// Threads that serve connections, at most as many as leave a processor to the peers
     #[arg(long, env = "GSB_WORKERS", value_name = "COUNT", default_value = "1")]
     workers: NonZeroUsize,
 
