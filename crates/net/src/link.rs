@@ -129,14 +129,15 @@ impl Link {
     pub fn push(&self, framing: Framing, frame: &Frame) -> Result<bool, OutboxFull> {
         let pieces = frame.body.pieces();
         let frame = Outgoing { kind: frame.kind, pieces: &pieces };
-        self.push_within(framing, frame, (), self.limit)
+        self.push_within(framing, frame, |_| Some(()), self.limit)
     }
 
     /// Appends a small frame whatever the limit says; `true` if the caller has to flush. For frames that
     /// answer or undo something, of which there are few.
     pub fn push_urgent(&self, framing: Framing, frame: &Frame) -> bool {
         let pieces = frame.body.pieces();
-        self.push_unlimited(framing, Outgoing { kind: frame.kind, pieces: &pieces }, ())
+        let frame = Outgoing { kind: frame.kind, pieces: &pieces };
+        self.push_unlimited(framing, frame, |_| Some(()))
     }
 
     /// Appends a frame when the limit allows it, and flushes. Returns at once on a closed link, with
@@ -176,9 +177,15 @@ impl<T: Ticket> Link<T> {
         self.state.lock().outbox.queued()
     }
 
-    /// Appends a frame whatever the limit says; `true` if the caller has to [`flush`](Link::flush), `false`
-    /// if somebody else will. On a link that was closed, or whose peer is gone, the frame is dropped.
-    pub fn push_unlimited(&self, framing: Framing, frame: Outgoing<'_>, ticket: T) -> bool {
+    /// Appends a frame whatever the limit says, with a ticket as in [`Batch::push`]; `true` if the caller has to
+    /// [`flush`](Link::flush), `false` if somebody else will. On a link that was closed, or whose peer is gone, the
+    /// frame is dropped.
+    pub fn push_unlimited(
+        &self,
+        framing: Framing,
+        frame: Outgoing<'_>,
+        ticket: impl FnOnce(Option<&mut T>) -> Option<T>,
+    ) -> bool {
         self.push_within(framing, frame, ticket, usize::MAX) == Ok(true)
     }
 
@@ -199,7 +206,7 @@ impl<T: Ticket> Link<T> {
         &self,
         framing: Framing,
         frame: Outgoing<'_>,
-        ticket: T,
+        ticket: impl FnOnce(Option<&mut T>) -> Option<T>,
         limit: usize,
     ) -> Result<bool, OutboxFull> {
         if self.is_closed() {

@@ -27,7 +27,7 @@ fn frame(number: u32, length: usize) -> Frame {
 
 fn append<T: Ticket>(link: &Link<T>, frame: &Frame, ticket: T) {
     let outgoing = Outgoing { kind: frame.kind, pieces: &frame.body.pieces() };
-    link.push_unlimited(Framing::Packet, outgoing, ticket);
+    link.push_unlimited(Framing::Packet, outgoing, |_| Some(ticket));
 }
 
 /// Reads frames until there are `count`; their numbers and lengths.

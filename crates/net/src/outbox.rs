@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
-use gsb_proto::frame::Header;
+use gsb_proto::frame::MAX_HEADER;
 use gsb_proto::{Framing, Outgoing, Piece};
 
 use crate::batch::Batch;
@@ -89,22 +89,21 @@ impl<T: Ticket> Outbox<T> {
         self.queued == 0
     }
 
-    /// Appends a frame. A frame larger than the limit is let in when nothing else is queued.
+    /// Appends a frame, with a ticket as in [`Queue::push`]. A frame larger than the limit is let in when nothing else
+    /// is queued.
     pub(crate) fn push(
         &mut self,
         framing: Framing,
         frame: Outgoing<'_>,
-        ticket: T,
+        ticket: impl FnOnce(Option<&mut T>) -> Option<T>,
         limit: usize,
     ) -> Result<(), OutboxFull> {
-        let body = frame.body_len();
-        let header = Header::new(frame.kind, body, framing);
-        let length = header.map_or(0, |header| header.as_ref().len() + body);
-        if !self.is_empty() && self.queued + length > limit {
+        let most = frame.body_len() + MAX_HEADER;
+        if !self.is_empty() && self.queued.saturating_add(most) > limit {
             return Err(OutboxFull { limit });
         }
-        self.rest.push(framing, frame, self.copied(length), |_| Some(ticket));
-        self.queued += length;
+        let copied = self.copied(most);
+        self.queued += self.rest.push(framing, frame, copied, ticket).unwrap_or(0);
         Ok(())
     }
 

@@ -6,6 +6,14 @@ use gsb_proto::{Frame, MessageKind};
 use super::*;
 
 fn append<T: Ticket>(outbox: &mut Outbox<T>, frame: &Frame, ticket: T) {
+    append_with(outbox, frame, |_| Some(ticket));
+}
+
+fn append_with<T: Ticket>(
+    outbox: &mut Outbox<T>,
+    frame: &Frame,
+    ticket: impl FnOnce(Option<&mut T>) -> Option<T>,
+) {
     let outgoing = Outgoing { kind: frame.kind, pieces: &frame.body.pieces() };
     outbox.push(Framing::Classic, outgoing, ticket, usize::MAX).unwrap();
 }
@@ -37,6 +45,7 @@ struct Naive {
     frames: VecDeque<NaiveFrame>,
 }
 
+/// A frame, or several that leave as one.
 struct NaiveFrame {
     number: usize,
     /// Those that are left.
@@ -122,11 +131,22 @@ fn run(seed: u64) {
         let frame = Frame::new(MessageKind::CallRequest, body);
         let left = 8 + length;
         all.fetch_add(left, Ordering::Relaxed);
-        let ticket = Counted { number, left, all: all.clone() };
-        append(&mut outbox, &frame, ticket);
+        let is_joined = random.u8(0..3) == 0;
+        append_with(&mut outbox, &frame, |before: Option<&mut Counted>| match before {
+            Some(before) if is_joined => {
+                before.left += left;
+                None
+            }
+            _ => Some(Counted { number, left, all: all.clone() }),
+        });
         let mut bytes = frame.header(Framing::Classic).unwrap().as_ref().to_vec();
         bytes.extend_from_slice(&frame.body.into_bytes());
-        naive.frames.push_back(NaiveFrame { number, bytes, begun: false, seen: false });
+        match naive.frames.back_mut().filter(|last| is_joined && !last.begun && !last.seen) {
+            Some(last) => last.bytes.append(&mut bytes),
+            None => {
+                naive.frames.push_back(NaiveFrame { number, bytes, begun: false, seen: false });
+            }
+        }
         if random.u8(0..3) == 0 {
             let most = if random.bool() { outbox.queued() } else { outbox.queued().min(20) };
             let count = write(&mut outbox, random.usize(0..=most), &mut written);

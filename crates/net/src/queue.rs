@@ -62,8 +62,8 @@ impl<T> Default for Queue<T> {
 
 impl<T: Ticket> Queue<T> {
     /// Appends a frame of which bodies up to `copied` bytes are copied; how many bytes it has. `ticket` gives the one
-    /// that goes with it, or lets it go with the last frame, whose ticket it is told. `None` if the frame cannot be
-    /// said in this framing.
+    /// that goes with it, or lets it go with the last frame, whose ticket it is told if nothing of that was written.
+    /// `None` if the frame cannot be said in this framing.
     pub(crate) fn push(
         &mut self,
         framing: Framing,
@@ -74,7 +74,7 @@ impl<T: Ticket> Queue<T> {
         let body = frame.body_len();
         let header = Header::new(frame.kind, body, framing)?;
         let length = header.as_ref().len() + body;
-        let last = self.spans.back_mut();
+        let last = self.spans.back_mut().filter(|last| !last.begun);
         match (ticket(last.map(|last| &mut last.ticket)), self.spans.back_mut()) {
             (Some(ticket), _) => {
                 self.spans.push_back(Span { left: length, begun: false, ticket });

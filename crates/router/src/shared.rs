@@ -357,7 +357,7 @@ struct AtOnce<'a> {
     peers: &'a mut Vec<Option<Peer>>,
     logged: &'a mut HashMap<&'static str, Burst>,
     now: Instant,
-    /// Frames for one peer, until there is one for another or the lock is released.
+    /// Frames for one peer, until others for another are to be kept together or the lock is released.
     batch: &'a mut Batch<Ticket>,
     batch_to: Option<ConnId>,
     batch_framing: Framing,
@@ -382,12 +382,13 @@ impl State {
 
 impl Effects for AtOnce<'_> {
     fn send(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
+        if frame.kind == MessageKind::BroadcastRequest {
+            // The next one is for somebody else.
+            return self.send_alone(to, frame, cost);
+        }
         if self.batch_to != Some(to) {
             self.push_batch();
-            let peer = self.peers.get(to.slot()).and_then(Option::as_ref);
-            // The bus sends to nobody whose framing is not known yet.
-            let Some(framing) = peer.filter(|peer| peer.id == to).and_then(|peer| peer.framing)
-            else {
+            let Some((_, framing)) = self.peer(to) else {
                 return;
             };
             (self.batch_to, self.batch_framing) = (Some(to), framing);
@@ -445,6 +446,27 @@ impl Drop for AtOnce<'_> {
 }
 
 impl AtOnce<'_> {
+    /// The link of a connection, and its framing. The bus sends to nobody whose framing is not known yet.
+    fn peer(&self, id: ConnId) -> Option<(&Arc<Link<Ticket>>, Framing)> {
+        let peer = self.peers.get(id.slot())?.as_ref().filter(|peer| peer.id == id)?;
+        Some((&peer.link, peer.framing?))
+    }
+
+    /// Hands a frame to its link, which no other frame for the same peer follows soon.
+    fn send_alone(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
+        if self.batch_to == Some(to) {
+            self.push_batch();
+        }
+        let now = self.now;
+        let Some((link, framing)) = self.peer(to) else {
+            return;
+        };
+        if link.push_unlimited(framing, frame, |before| Ticket::new(cost, now, before)) {
+            let link = link.clone();
+            self.afterwards.flush.push(link);
+        }
+    }
+
     /// Hands the frames at hand to the link of whom they are for.
     fn push_batch(&mut self) {
         let Some(to) = self.batch_to.take() else {
