@@ -39,7 +39,7 @@ pub struct Inbox {
     buffer: BytesMut,
     /// So much of the buffer was passed over, in bytes.
     passed: usize,
-    /// Where the first frame ends in the buffer, if it was looked at where it stands.
+    /// Where the first frame ends in the buffer, if it was looked at where it stands; otherwise as `passed`.
     end: usize,
     /// The first frame, if it is not to be looked at where it stands.
     first: Option<First>,
@@ -250,9 +250,8 @@ impl Inbox {
 
     /// Passes over the first frame, which was looked at.
     pub fn pass(&mut self) {
-        if self.first.take().is_none() {
-            self.passed = self.end;
-        }
+        self.first = None;
+        self.passed = self.end;
     }
 
     /// Lets go of what was passed over.

@@ -233,3 +233,94 @@ async fn little_of_a_frame_behind_much_is_held_in_little_memory() {
         assert_eq!(inbox.buffer.capacity(), 1, "in round {round}");
     }
 }
+
+/// A frame of any size, as it is on the wire; now and then a packet that has to be put together.
+fn random_frame(random: &mut fastrand::Rng, framing: Framing, wire: &mut BytesMut) -> Vec<u8> {
+    let length = match random.u8(0..8) {
+        0 => random.usize(0..LARGE * 2),
+        1 => SHARED - random.usize(0..20),
+        2 => random.usize(0..SHARED),
+        _ => random.usize(0..200),
+    };
+    let body: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
+    let mut whole = BytesMut::new();
+    assert!(Frame::new(MessageKind::CallReply, body.clone()).encode(framing, &mut whole));
+    if framing == Framing::Packet && random.u8(0..8) == 0 {
+        // Behind the message, so that the first frame of all shows its framing.
+        let unknown_field = [0x80, 0x01, 0x00];
+        let length = u32::from_be_bytes(*whole.first_chunk().unwrap());
+        wire.extend_from_slice(&(length + unknown_field.len() as u32).to_be_bytes());
+        wire.extend_from_slice(&whole[4..]);
+        wire.extend_from_slice(&unknown_field);
+    } else {
+        wire.extend_from_slice(&whole);
+    }
+    body
+}
+
+/// Takes the first frame in one of the ways that there are.
+fn take_one(random: &mut fastrand::Rng, inbox: &mut Inbox) -> Option<Vec<u8>> {
+    if random.bool() {
+        // Looked at, and left there.
+        inbox.first().unwrap();
+    }
+    if random.bool() {
+        let is_there = !matches!(inbox.first_at_hand().unwrap(), AtHand::Nothing);
+        assert_eq!(inbox.first().unwrap().is_some(), is_there);
+    }
+    if random.bool() {
+        return inbox.next_frame().unwrap().map(|frame| frame.body.into_bytes().to_vec());
+    }
+    let body = inbox.first().unwrap()?.body.bytes.to_vec();
+    inbox.pass();
+    Some(body)
+}
+
+async fn run(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let framing = random.choice([Framing::Classic, Framing::Packet]).unwrap();
+    let mut wire = BytesMut::new();
+    let sent: Vec<_> =
+        (0..random.usize(1..40)).map(|_| random_frame(&mut random, framing, &mut wire)).collect();
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let link = Link::new(Stream::Unix(near), 1000);
+    let mut inbox = Inbox::new(FrameDecoder::detecting(64 << 20));
+    let mut pieces = random.fork();
+    let write = async move {
+        while !wire.is_empty() {
+            let most = if pieces.u8(0..4) == 0 { wire.len() } else { wire.len().min(100) };
+            let piece = wire.split_to(pieces.usize(1..=most));
+            far.write_all(&piece).await.unwrap();
+            if pieces.bool() {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    let read = async {
+        let mut taken = Vec::new();
+        let mut is_over = false;
+        while !is_over {
+            is_over = link.receive(&mut inbox).await.unwrap() == Received::End;
+            // Some may be left while more comes.
+            while is_over || random.u8(0..8) > 0 {
+                let Some(body) = take_one(&mut random, &mut inbox) else {
+                    break;
+                };
+                taken.push(body);
+            }
+        }
+        taken
+    };
+    let ((), taken) = tokio::join!(write, read);
+    assert!(taken == sent, "seed {seed}");
+    assert!(take_one(&mut fastrand::Rng::with_seed(0), &mut inbox).is_none(), "seed {seed}");
+    assert!(!inbox.is_within_frame(), "seed {seed}");
+}
+
+// However they come, and however they are taken.
+#[tokio::test]
+async fn what_is_taken_is_what_was_sent() {
+    for seed in 0..200 {
+        run(seed).await;
+    }
+}
