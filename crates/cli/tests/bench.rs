@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
+use gsb_proto::Address;
+use gsb_router::RouterConfig;
 use gsb_testkit::{TestRouter, soon};
 use serde_json::Value;
 use tokio::process::Command;
@@ -80,6 +84,33 @@ async fn every_other_load_is_counted() {
         assert!(report[counted].as_f64().unwrap() >= 0.0, "{out}");
         assert!(report.get("missed").is_none_or(|missed| missed == 0), "{out}");
     }
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn a_denied_connection_names_the_owner_and_the_option() {
+    let closed_to_its_owner = RouterConfig { unix_mode: 0, ..RouterConfig::default() };
+    let router = TestRouter::with(closed_to_its_owner).await;
+    let Address::Unix(socket) = &router.unix else { panic!("not a Unix socket") };
+    let directory = socket.parent().unwrap();
+    let open_to_all = Permissions::from_mode(0o755);
+    fs::set_permissions(directory, open_to_all.clone()).unwrap();
+
+    // Root may do anything, so another user has to try, who may not be able to reach the built program.
+    let program = directory.join("gsb");
+    fs::copy(GSB, &program).unwrap();
+    fs::set_permissions(&program, open_to_all).unwrap();
+    let mut command = Command::new(program);
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534);
+    }
+    let output = command.args(short(&router.unix.to_string())).output().await.unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    let owner = format!("uid {}", rustix::process::geteuid().as_raw());
+    for part in [&owner, "mode 0000", "--unix-mode"] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    assert_eq!(output.status.code(), Some(1));
     router.stop().await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use gsb_net::connect_advice;
 use gsb_proto::wire::WireError;
 use gsb_proto::{Address, AddressError};
 
@@ -13,12 +14,14 @@ pub enum Failure {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// Nobody listens there.
-    #[error("cannot connect to {address}: {error}; is a router running there?")]
+    #[error("cannot connect to {address}: {error}; {advice}")]
     Connect {
         /// Where.
         address: Address,
         /// Why not.
         error: io::Error,
+        /// The remedy.
+        advice: String,
     },
     /// A connection failed.
     #[error("the connection to the router failed: {0}")]
@@ -44,6 +47,14 @@ pub enum Failure {
     /// A bug in here.
     #[error("a thread of the load has panicked")]
     Panicked,
+}
+
+impl Failure {
+    /// A connection to `address` that could not be made.
+    pub(crate) fn connect(address: &Address, error: io::Error) -> Self {
+        let advice = connect_advice(address, &error);
+        Failure::Connect { address: address.clone(), error, advice }
+    }
 }
 
 impl From<WireError> for Failure {

@@ -51,8 +51,8 @@ impl<P: Protocol> Connected<P> {
                 }
             }
         };
-        let failed = |error| Failure::Connect { address: target.address.clone(), error };
-        Ok(Connected { stream: connect().map_err(failed)?, protocol: target.protocol.clone() })
+        let stream = connect().map_err(|error| Failure::connect(&target.address, error))?;
+        Ok(Connected { stream, protocol: target.protocol.clone() })
     }
 
     /// Joins the current runtime, and introduces the peer.

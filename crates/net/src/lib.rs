@@ -4,6 +4,7 @@
 //! with an outbox: any task on any thread may append frames and write them at once as far as the
 //! socket takes them; what it does not take is left to the one task that drives the link.
 
+mod advice;
 mod batch;
 mod inbox;
 mod link;
@@ -13,6 +14,7 @@ mod outbox;
 mod queue;
 mod stream;
 
+pub use advice::connect_advice;
 pub use batch::Batch;
 pub use inbox::{AtHand, Inbox};
 pub use link::{Link, Received, Stuck};
