@@ -9,9 +9,11 @@ use gsb_proto::{Address, AddressError, NameError, Violation};
 
 use crate::encoding::EncodingError;
 
-/// Why something did not work. Displays as a sentence, and so does its `Debug`: a program whose `main`
-/// returns it tells its user something.
-#[derive(Clone, thiserror::Error)]
+/// Why an operation failed. `{}` displays a sentence for people, `{:?}` the variant with its fields.
+///
+/// [`is_retryable`](Error::is_retryable) says whether the same request may be made again, and
+/// [`was_delivered`](Error::was_delivered) whether a service may have handled it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The address of the bus is not one.
@@ -182,12 +184,6 @@ fn unfinished(running: usize) -> String {
     }
 }
 
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
@@ -253,20 +249,28 @@ impl From<io::Error> for LostReason {
     }
 }
 
-/// What a handler gives back instead of a reply.
+/// The error of a handler of bytes: a text for the caller, and whose fault it is.
 ///
-/// Any error becomes one with `?`, and text with [`Failure::new`].
+/// Everything that can be displayed becomes a `Failure` with `?` and `.into()`: any error, a `&str`, a
+/// `String`. Callers see [`Error::ServiceFailure`]. [`Failure::bad_request`] is the caller's fault.
 ///
 /// ```
 /// use gsb_client::{Call, Failure};
 ///
-/// async fn double(call: Call) -> Result<bytes::Bytes, Failure> {
-///     let number: i64 = std::str::from_utf8(&call.data)?.parse()?;
-///     let doubled = number.checked_mul(2).ok_or_else(|| Failure::new("too large"))?;
-///     Ok(doubled.to_string().into())
+/// async fn double(call: Call) -> Result<String, Failure> {
+///     let text = std::str::from_utf8(&call.data).map_err(Failure::bad_request)?;
+///     let number: i64 = text.parse()?;
+///     let doubled = number.checked_mul(2).ok_or("the number is too large")?;
+///     if doubled < 0 {
+///         return Err(format!("{doubled} is negative").into());
+///     }
+///     Ok(doubled.to_string())
 /// }
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+///
+/// `Failure` itself has neither `Display` nor `Error`, because the conversion from everything that has
+/// would then include itself. Its text is [`Failure::message`].
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub(crate) message: String,
     pub(crate) is_bad_request: bool,
@@ -288,6 +292,11 @@ impl Failure {
         &self.message
     }
 
+    /// Whether the caller is at fault, as after [`Failure::bad_request`].
+    pub fn is_bad_request(&self) -> bool {
+        self.is_bad_request
+    }
+
     pub(crate) fn panicked() -> Self {
         Failure::new("the service's handler has panicked")
     }
@@ -302,21 +311,12 @@ impl Failure {
     }
 }
 
-impl fmt::Debug for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Failure").field(&self.message).finish()
+impl<T: fmt::Display> From<T> for Failure {
+    fn from(message: T) -> Self {
+        Failure::new(message)
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-// `Failure` itself is no `Error`, or this would overlap with the conversion of a type into itself.
-impl<E: std::error::Error> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Failure::new(error)
-    }
-}
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

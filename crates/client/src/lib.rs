@@ -248,6 +248,7 @@ mod bus;
 mod calls;
 mod connection;
 mod control;
+mod delivery;
 mod encoding;
 mod endpoint;
 mod error;
@@ -273,6 +274,9 @@ pub use builder::{
     DEFAULT_MAX_RUNNING, DEFAULT_PING_TIMEOUT, DEFAULT_REQUEST_TIMEOUT,
 };
 pub use bus::{Bus, WeakBus};
+/// A payload: bytes that are shared and not copied.
+pub use bytes::Bytes;
+pub use delivery::Delivered;
 #[cfg(feature = "json")]
 pub use encoding::Json;
 pub use encoding::{Encoding, EncodingError, FlexBuffers, Read};

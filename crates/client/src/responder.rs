@@ -39,7 +39,7 @@ pub(crate) fn serve(
         Err(service) => {
             let failure = Failure::new(service.busy_message());
             if request.no_reply {
-                log::warn!("{}: a push was dropped: {failure}", service.id);
+                log::warn!("{}: a push was dropped: {}", service.id, failure.message());
             }
             return responder.refuse(failure, CallReplyReason::ReasonBusy);
         }
