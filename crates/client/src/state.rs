@@ -259,7 +259,7 @@ impl State {
         after: &mut Afterwards,
     ) {
         for queue in self.subscriptions.find(topic, origin) {
-            let (_, waker) = queue.push_quietly(Ok(event.clone()), event.length());
+            let (_, waker) = queue.push_quietly(event.clone(), event.length());
             after.wake.extend(waker);
         }
     }
@@ -267,7 +267,7 @@ impl State {
     /// The router has dropped so many events.
     pub(crate) fn missed(&mut self, count: u64, after: &mut Afterwards) {
         for queue in self.subscriptions.announced() {
-            after.wake.extend(queue.push_quietly(Err(Error::Missed { count }), 0).1);
+            after.wake.extend(queue.missed(count));
         }
     }
 
@@ -321,8 +321,7 @@ impl State {
             }
         }
         for queue in self.subscriptions.announced() {
-            let gap = Error::ConnectionLost(reason.clone());
-            after.wake.extend(queue.push_quietly(Err(gap), 0).1);
+            after.wake.extend(queue.lost(reason.clone()));
         }
     }
 

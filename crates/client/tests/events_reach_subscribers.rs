@@ -3,7 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use futures::StreamExt as _;
-use gsb_client::{Bus, Error, Framing, Subscription};
+use gsb_client::{Bus, Connection, Error, Framing, LostReason, Subscription};
 use gsb_proto::messages::{BroadcastRequest, SubscribeReply, SubscribeRequest};
 use gsb_router::{Limits, RouterConfig};
 use gsb_testkit::{FakeRouter, TestRouter, soon};
@@ -43,6 +43,46 @@ async fn patterns_on_both_sides_and_both_framings() {
         assert_eq!(event.caller, "/sender");
     }
     router.stop().await;
+}
+
+// A consumer that is slow while the router drops events and goes away: each gap keeps its kind and its count.
+#[tokio::test]
+async fn a_full_buffer_keeps_the_kinds_and_counts_of_gaps() {
+    let router = FakeRouter::start().await;
+    let builder = Bus::builder().buffer_limit(1000);
+    let (bus, mut peer) = tokio::join!(builder.connect(&router.address), router.accept());
+    let bus = bus.unwrap();
+    let confirmed = async {
+        let SubscribeRequest { .. } = peer.expect().await;
+        peer.send(SubscribeReply::default()).await;
+    };
+    let (events, ()) = tokio::join!(bus.subscribe("a"), confirmed);
+    let mut events = events.unwrap();
+    // The first fills the buffer; each further one does not fit, and tells of many that the router has dropped.
+    for missed in [0, 200_000, 300_000, 0, 500_000] {
+        let (topic, data) = ("a".to_owned(), vec![0; 1000].into());
+        peer.send(BroadcastRequest { topic, data, missed, ..Default::default() }).await;
+    }
+    peer.expect_nothing_behind().await;
+    let mut watch = bus.watch();
+    drop(peer);
+    let lost = watch.wait_for(|status| matches!(status.connection, Connection::Lost { .. }));
+    soon("the loss", lost).await.unwrap();
+    let mut peer = router.accept().await;
+    let SubscribeRequest { .. } = peer.expect().await;
+    peer.send(SubscribeReply::default()).await;
+
+    let mut next = async || soon("an item", events.next()).await.unwrap();
+    assert_eq!(next().await.unwrap().data.len(), 1000);
+    let gap = next().await.unwrap_err();
+    assert!(matches!(gap, Error::Overflow { missed: 4, .. }), "{gap}");
+    let gap = next().await.unwrap_err();
+    assert!(matches!(gap, Error::ConnectionLost(LostReason::HungUp)), "{gap}");
+    let gap = next().await.unwrap_err();
+    assert!(matches!(gap, Error::Missed { count: 1_000_000 }), "{gap}");
+    let (topic, data) = ("a".to_owned(), "after".into());
+    peer.send(BroadcastRequest { topic, data, ..Default::default() }).await;
+    assert_eq!(next().await.unwrap().data, "after");
 }
 
 // Rule TO-11: what the router has dropped is told in its place to all who may have missed it.
