@@ -77,6 +77,10 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// A connection that has lasted so long was a good one.
 const GOOD: Duration = Duration::from_secs(1);
 
+/// As how many failures a connection counts at most that was lost at once, if its router is another one than before.
+/// With the default delays, the pauses are up to 1.6 s then.
+const RESTARTS: u32 = 4;
+
 /// Where the attempts to connect stand.
 #[derive(Debug)]
 pub(crate) struct Backoff {
@@ -105,12 +109,14 @@ impl Backoff {
         Some(delay)
     }
 
-    /// A connection that was made has lasted so long. One that is lost at once is as good as none, as a
-    /// router that turns everybody away must not be asked without a pause; but a router that was
-    /// restarted since the last one has turned nobody away.
+    /// A connection has lasted so long. One that was lost at once is a failure, so that neither a router that turns
+    /// its clients away nor one in a crash loop is connected to without a pause. A router that was restarted turns
+    /// no client away, though: its clients are back within seconds.
     pub(crate) fn lasted(&mut self, time: Duration, is_new_router: bool) {
-        if is_new_router || time >= self.options.ceiling(self.failures).min(GOOD) {
+        if time >= GOOD.min(self.options.longest_delay) {
             self.failures = 0;
+        } else if is_new_router {
+            self.failures = self.failures.min(RESTARTS);
         }
     }
 }
@@ -167,8 +173,18 @@ mod tests {
         }
         backoff.lasted(SECOND, false);
         assert_eq!(backoff.failures(), 0);
-        backoff.next();
-        backoff.lasted(Duration::ZERO, true);
-        assert_eq!(backoff.failures(), 0, "it is another router");
+    }
+
+    #[test]
+    fn a_router_in_a_crash_loop_is_not_connected_to_without_a_pause() {
+        let mut backoff = Backoff::new(Reconnect::default());
+        for failures in [1, 2, 3, 4, 5, 5, 5] {
+            backoff.next();
+            assert_eq!(backoff.failures(), failures);
+            backoff.lasted(Duration::from_millis(300), true);
+        }
+        assert_eq!(backoff.options.ceiling(backoff.failures()), Duration::from_millis(1600));
+        backoff.lasted(SECOND, true);
+        assert_eq!(backoff.failures(), 0);
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
-use gsb_client::{Bus, Call, Connection, StatusWatch};
+use gsb_client::{Bus, Call, Connection, Status, StatusWatch};
 use gsb_net::memory::{Conditions, Network};
 use gsb_router::{Router, RouterConfig, RouterStatus};
 use tokio::task::JoinHandle;
@@ -138,4 +138,68 @@ fn of_a_hundred_clients_and_a_router_that_is_away_for_two_minutes() {
 #[test]
 fn it_is_the_same_each_time() {
     assert!(simulate(storm(1)) == simulate(storm(1)));
+}
+
+/// A bus on a network that takes some time, whose router comes and goes.
+fn come_and_go(seed: u64) -> (Network, Bus) {
+    fastrand::seed(seed);
+    let network = Network::new(seed, Conditions::default());
+    let bus = Bus::builder().network(network.clone()).connect_lazy("tcp://127.0.0.1:1").unwrap();
+    (network, bus)
+}
+
+/// Starts a router and waits for the bus; returns how long that took.
+async fn back(network: &Network, bus: &Bus) -> (JoinHandle<()>, Duration) {
+    let start = Instant::now();
+    let (router, _) = start_router(network);
+    bus.watch().wait_for(is_connected).await.unwrap();
+    (router, start.elapsed())
+}
+
+/// Kills a router and waits for the bus to notice.
+async fn kill(router: JoinHandle<()>, bus: &Bus) {
+    router.abort();
+    let _ = router.await;
+    bus.watch().wait_for(|status| !is_connected(status)).await.unwrap();
+}
+
+fn is_connected(status: &Status) -> bool {
+    matches!(status.connection, Connection::Connected(_))
+}
+
+// Each router is another one, with an instance id of its own, and is gone at once.
+#[test]
+fn a_router_in_a_crash_loop_is_left_in_peace() {
+    for seed in 0..10 {
+        simulate(async {
+            let (network, bus) = come_and_go(seed);
+            let mut connections = 0;
+            let start = Instant::now();
+            while start.elapsed() < 60 * SECOND {
+                let (router, _) = back(&network, &bus).await;
+                connections += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                kill(router, &bus).await;
+            }
+            assert!((40..120).contains(&connections), "{connections} connections in a minute");
+            // It has recovered.
+            let (_router, time) = back(&network, &bus).await;
+            assert!(time < 2 * SECOND, "back after {time:?}");
+        });
+    }
+}
+
+#[test]
+fn a_router_that_is_restarted_is_connected_to_again_at_once() {
+    for seed in 0..10 {
+        simulate(async {
+            let (network, bus) = come_and_go(seed);
+            for _ in 0..10 {
+                let (router, time) = back(&network, &bus).await;
+                assert!(time <= SECOND / 5, "back after {time:?}");
+                tokio::time::sleep(SECOND).await;
+                kill(router, &bus).await;
+            }
+        });
+    }
 }
