@@ -12,7 +12,7 @@ async fn main() -> Result<(), Error> {
         let from: u32 = String::from_utf8_lossy(&call.data).parse().unwrap_or(3);
         stream::iter((0..=from).rev()).then(|number| async move {
             tokio::time::sleep(Duration::from_millis(200)).await;
-            Ok(number.to_string().into())
+            Ok(number.to_string())
         })
     };
     let _countdown = bus.register_stream("/countdown", countdown).await?;

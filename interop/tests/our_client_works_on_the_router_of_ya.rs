@@ -28,7 +28,7 @@ async fn services_and_calls() {
     let reply = within("a large reply", caller.call("/golem/echo", large.clone())).await;
     assert!(reply.unwrap() == large);
 
-    let numbers = |_: Call| stream::iter((0..1000).map(|n: u32| Ok(n.to_string().into())));
+    let numbers = |_: Call| stream::iter((0..1000).map(|n: u32| Ok(n.to_string())));
     let _numbers = service.register_stream("/golem/numbers", numbers).await.unwrap();
     let replies = caller.stream("/golem/numbers", "").await.unwrap();
     let numbers: Vec<_> = within("the end of a stream", replies.collect()).await;

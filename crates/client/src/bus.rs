@@ -1,26 +1,26 @@
 //! The handle that users hold.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use gsb_proto::{Address, ServiceId, Topic};
+use gsb_proto::{Address, Topic};
 
 use crate::builder::BusBuilder;
 use crate::endpoint::{Endpoint, ReplyStream};
 use crate::error::{Error, Failure, LostReason};
 use crate::queue::{Queue, WhenFull};
-use crate::services::{Call, Handler, Registration, ServiceEntry};
+use crate::registration::{Binding, Registering};
+use crate::services::{Call, Handler, ServiceEntry};
 use crate::shared::Shared;
 use crate::status::{Connection, Status, StatusWatch};
 use crate::subscriptions::{Broadcast, Subscription};
 
 /// A bus: services and callers of this process, and of others if it has a router. Cheap to clone; all
 /// clones are the same bus, which ends when the last of them and of what was made from them is dropped
-/// (a [`Registration`], a [`Subscription`], an [`Endpoint`], a [`Service`](crate::Service) and the like), and
+/// (a [`Registration`](crate::Registration), a [`Subscription`], an [`Endpoint`], a [`Service`](crate::Service) and the like), and
 /// by [`Bus::shutdown`] and [`Bus::close`].
 ///
 /// A call goes to the service with the longest matching name in this process. Only when there is none it
@@ -170,8 +170,23 @@ impl Bus {
     }
 
     /// Registers a service that answers each call once. Its name is up to 1024 bytes of text without white
-    /// space and control characters, segments with `/` between them and, by custom, a leading `/`. An error
-    /// of any kind becomes a [`Failure`] with `?`, text with [`Failure::new`].
+    /// space and control characters, segments with `/` between them and, by custom, a leading `/`. The reply is
+    /// anything that becomes [`Bytes`]; errors and text become a [`Failure`] with `?` and `.into()`.
+    ///
+    /// ```
+    /// # use gsb_client::{Bus, Call, Error};
+    /// # async fn example(bus: Bus) -> Result<(), Error> {
+    /// let _double = bus
+    ///     .register("/double", |call: Call| async move {
+    ///         let number: i64 = std::str::from_utf8(&call.data)?.parse()?;
+    ///         let double = number.checked_mul(2).ok_or("the number is too large")?;
+    ///         Ok(double.to_string())
+    ///     })
+    ///     .await?;
+    /// assert_eq!(bus.call("/double", "21").await?, "42");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// Calls are handled concurrently, up to [`BusBuilder::max_running`]. A handler that fails or panics
     /// answers its caller with a failure. A handler that makes calls itself should hold a [`WeakBus`].
@@ -184,78 +199,72 @@ impl Bus {
     /// Waits until the router has confirmed the name. Without a connection it does not wait: the service
     /// is there for callers in this process, and the router is told as soon as it can be. If it refuses
     /// then, or after a reconnect, it is asked again with growing pauses; see
-    /// [`Registration::announcement`] and [`Bus::watch`].
+    /// [`Registration::announcement`](crate::Registration::announcement) and [`Bus::watch`].
     ///
     /// # Errors
     /// [`Error::Name`], [`Error::AlreadyRegistered`], [`Error::NameRefused`] if the router refuses it,
     /// [`Error::Timeout`], [`Error::ShutDown`], [`Error::ConnectionLost`].
-    pub async fn register<F, R, B>(
-        &self,
-        service_id: &str,
-        handler: F,
-    ) -> Result<Registration, Error>
+    pub fn register<F, R, B>(&self, service_id: &str, handler: F) -> Registering
     where
         F: Fn(Call) -> R + Send + Sync + 'static,
         R: Future<Output = Result<B, Failure>> + Send + 'static,
         B: Into<Bytes>,
     {
         let handler = move |call| handler(call).map(|reply| reply.map(Into::into)).boxed();
-        self.register_handler(service_id, Handler::Reply(Box::new(handler)), None).await
+        self.register_handler(service_id, Handler::Reply(Box::new(handler)))
     }
 
-    /// Registers a service that answers each call with a stream. A failure ends the stream.
+    /// Registers a service that answers each call with a stream, whose items are what [`Bus::register`] takes as
+    /// replies. A failure ends the stream.
+    ///
+    /// ```
+    /// # use gsb_client::{Bus, Call, Error};
+    /// # async fn example(bus: Bus) -> Result<(), Error> {
+    /// let _count = bus
+    ///     .register_stream("/count", |_: Call| {
+    ///         futures::stream::iter((1..=3).map(|number| Ok(number.to_string())))
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// A reader in this process drops the stream with it. One behind a router does not: the stream is made
     /// up to its end, or until the connection to the router is lost, and counts as running so long.
     ///
     /// # Errors
     /// Those of [`Bus::register`].
-    pub async fn register_stream<F, S>(
-        &self,
-        service_id: &str,
-        handler: F,
-    ) -> Result<Registration, Error>
+    pub fn register_stream<F, S, B>(&self, service_id: &str, handler: F) -> Registering
     where
         F: Fn(Call) -> S + Send + Sync + 'static,
-        S: Stream<Item = Result<Bytes, Failure>> + Send + 'static,
+        S: Stream<Item = Result<B, Failure>> + Send + 'static,
+        B: Into<Bytes>,
     {
-        let handler = move |call| handler(call).boxed();
-        self.register_handler(service_id, Handler::Stream(Box::new(handler)), None).await
+        let handler = move |call| handler(call).map(|reply| reply.map(Into::into)).boxed();
+        self.register_handler(service_id, Handler::Stream(Box::new(handler)))
     }
 
     /// Registers a service that takes pushes and answers nothing. A call that wants a reply is refused.
     ///
     /// # Errors
     /// Those of [`Bus::register`].
-    pub async fn register_push<F, R>(
-        &self,
-        service_id: &str,
-        handler: F,
-    ) -> Result<Registration, Error>
+    pub fn register_push<F, R>(&self, service_id: &str, handler: F) -> Registering
     where
         F: Fn(Call) -> R + Send + Sync + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
         let handler = move |call| handler(call).boxed();
-        self.register_handler(service_id, Handler::Push(Box::new(handler)), None).await
+        self.register_handler(service_id, Handler::Push(Box::new(handler)))
     }
 
-    /// `typed` is what takes messages of one type as they are, if anything does.
-    pub(crate) async fn register_handler(
-        &self,
-        service_id: &str,
-        handler: Handler,
-        typed: Option<Box<dyn Any + Send + Sync>>,
-    ) -> Result<Registration, Error> {
-        let id = ServiceId::new(service_id)?;
-        let shared = self.shared();
-        let handling = shared.handling().clone();
-        let service = ServiceEntry::new(id, handler, typed, self.scope, self.max_running, handling);
-        let service = Arc::new(service);
-        // Made first: if this future is dropped half way, the registration is undone.
-        let registration = Registration::new(self.clone(), service.clone());
-        shared.register(&service).await?;
-        Ok(registration)
+    fn register_handler(&self, service_id: &str, handler: Handler) -> Registering {
+        let address = service_id.to_owned();
+        Registering::one(self, Binding { address, handler, typed: None })
+    }
+
+    /// How many calls a service that is registered with this handle handles at the same time.
+    pub(crate) fn max_running(&self) -> usize {
+        self.max_running
     }
 
     /// The service of this process that an address belongs to; `None` if it is for the router to find.

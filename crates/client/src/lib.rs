@@ -95,7 +95,7 @@
 //!
 //! let bus = Bus::local();
 //! let _count = bus
-//!     .register_stream("/count", |_: Call| stream::iter((1..=3).map(|n| Ok(n.to_string().into()))))
+//!     .register_stream("/count", |_: Call| stream::iter((1..=3).map(|n| Ok(n.to_string()))))
 //!     .await?;
 //!
 //! let mut replies = bus.stream("/count", "").await?;
@@ -256,6 +256,7 @@ mod in_process;
 mod incoming;
 mod queue;
 mod reconnect;
+mod registration;
 mod responder;
 mod services;
 mod shared;
@@ -268,6 +269,7 @@ mod tower;
 mod typed;
 mod typed_service;
 mod typed_topic;
+mod with_state;
 
 pub use builder::{
     BusBuilder, DEFAULT_BUFFER_LIMIT, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT,
@@ -314,9 +316,11 @@ pub use error::{Error, Failure, LostReason};
 pub use gsb_derive::Message;
 pub use gsb_proto::{Address, AddressError, Framing, NameError, Violation};
 pub use reconnect::Reconnect;
-pub use services::{Call, Registration};
+pub use registration::{Registering, Registration};
+pub use services::Call;
 pub use status::{Announcement, Connection, NameKind, Refused, RouterInfo, Status, StatusWatch};
 pub use subscriptions::{Broadcast, Subscription};
 pub use typed::{Answer, Message};
 pub use typed_service::{AnswerStream, Service};
 pub use typed_topic::{Event, TypedSubscription, TypedTopic};
+pub use with_state::ServiceBuilder;

@@ -13,9 +13,8 @@ use futures::{Stream, StreamExt as _, stream};
 use gsb_proto::ServiceId;
 use tokio::sync::Notify;
 
-use crate::bus::{Bus, Scope};
-use crate::error::{Error, Failure};
-use crate::status::{Announcement, NameKind};
+use crate::bus::Scope;
+use crate::error::Failure;
 
 /// A call, as a handler gets it.
 #[non_exhaustive]
@@ -200,61 +199,6 @@ impl Handling {
                 return;
             }
             ended.await;
-        }
-    }
-}
-
-/// A registered service; dropping it unregisters the service. Calls that are being handled go on.
-#[derive(Debug)]
-#[must_use = "dropping it unregisters the service, and so does `let _ =`: give it a name such as `_service`, or `detach` it"]
-pub struct Registration {
-    bus: Bus,
-    service: Arc<ServiceEntry>,
-    /// Whether dropping it unregisters the service.
-    active: bool,
-}
-
-impl Registration {
-    pub(crate) fn new(bus: Bus, service: Arc<ServiceEntry>) -> Self {
-        Registration { bus, service, active: true }
-    }
-
-    /// The name under which the service is registered.
-    pub fn service_id(&self) -> &str {
-        self.service.id.as_str()
-    }
-
-    /// Whether the router knows of it. Within this process it is served in any case.
-    pub fn announcement(&self) -> Announcement {
-        match self.service.scope {
-            Scope::InProcess => Announcement::InProcess,
-            Scope::Everywhere => {
-                self.bus.shared().announcement(NameKind::Service, self.service_id())
-            }
-        }
-    }
-
-    /// Gives the name back and waits until the router has confirmed it, if it has to be told. Calls
-    /// that are being handled go on.
-    ///
-    /// # Errors
-    /// [`Error::Timeout`], [`Error::ConnectionLost`].
-    pub async fn unregister(mut self) -> Result<(), Error> {
-        self.active = false;
-        self.bus.shared().unregister(&self.service).await
-    }
-
-    /// Leaves the service registered for as long as the bus lives.
-    pub fn detach(mut self) {
-        self.active = false;
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        if self.active {
-            // Nobody waits for the router to confirm it.
-            drop(self.bus.shared().unregister(&self.service));
         }
     }
 }

@@ -15,8 +15,9 @@ use serde::de::DeserializeOwned;
 
 use crate::bus::Bus;
 use crate::encoding::{Encoding, decode, encode};
-use crate::error::{Error, Failure};
-use crate::services::{Call, Handler, Registration};
+use crate::error::Failure;
+use crate::registration::{Binding, Registering};
+use crate::services::{Call, Handler};
 
 /// What may be sent to a service, and what comes back. There is a
 /// [derive macro](derive@crate::Message) for it, too.
@@ -39,7 +40,7 @@ pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
     const ID: &'static str;
     /// What a call is answered with, or each item of a stream.
     type Item: Serialize + DeserializeOwned + Send + 'static;
-    /// What the service says when it cannot. For `bus` trouble there is [`Error`].
+    /// What the service says when it cannot. For `bus` trouble there is [`Error`](crate::Error).
     type Error: Serialize + DeserializeOwned + Send + 'static;
 }
 
@@ -81,75 +82,64 @@ impl Bus {
     ///
     /// # Errors
     /// Those of [`Bus::register`].
-    pub async fn bind<M, F, R>(&self, service_id: &str, handler: F) -> Result<Registration, Error>
+    pub fn bind<M, F, R>(&self, service_id: &str, handler: F) -> Registering
     where
         M: Message,
         F: Fn(M) -> R + Send + Sync + 'static,
         R: Future<Output = Answer<M>> + Send + 'static,
     {
         let handler = move |_: &str, message| handler(message).boxed();
-        self.bind_reply(service_id, Arc::new(handler)).await
+        Registering::one(self, self.reply_binding(service_id, Arc::new(handler)))
     }
 
     /// [`Bus::bind`] with a handler that is also told who calls, as the caller states it.
     ///
     /// # Errors
     /// Those of [`Bus::register`].
-    pub async fn bind_with_caller<M, F, R>(
-        &self,
-        service_id: &str,
-        handler: F,
-    ) -> Result<Registration, Error>
+    pub fn bind_with_caller<M, F, R>(&self, service_id: &str, handler: F) -> Registering
     where
         M: Message,
         F: Fn(String, M) -> R + Send + Sync + 'static,
         R: Future<Output = Answer<M>> + Send + 'static,
     {
         let handler = move |caller: &str, message| handler(caller.to_owned(), message).boxed();
-        self.bind_reply(service_id, Arc::new(handler)).await
+        Registering::one(self, self.reply_binding(service_id, Arc::new(handler)))
     }
 
     /// Serves a message with a stream of items. An item that is an error does not end the stream.
     ///
     /// # Errors
     /// Those of [`Bus::register`].
-    pub async fn bind_stream<M, F, S>(
-        &self,
-        service_id: &str,
-        handler: F,
-    ) -> Result<Registration, Error>
+    pub fn bind_stream<M, F, S>(&self, service_id: &str, handler: F) -> Registering
     where
         M: Message,
         F: Fn(M) -> S + Send + Sync + 'static,
         S: Stream<Item = Answer<M>> + Send + 'static,
     {
         let handler = move |_: &str, message| handler(message).boxed();
-        self.bind_replies(service_id, Arc::new(handler)).await
+        Registering::one(self, self.stream_binding(service_id, Arc::new(handler)))
     }
 
     /// [`Bus::bind_stream`] with a handler that is also told who calls, as the caller states it.
     ///
     /// # Errors
     /// Those of [`Bus::register`].
-    pub async fn bind_stream_with_caller<M, F, S>(
-        &self,
-        service_id: &str,
-        handler: F,
-    ) -> Result<Registration, Error>
+    pub fn bind_stream_with_caller<M, F, S>(&self, service_id: &str, handler: F) -> Registering
     where
         M: Message,
         F: Fn(String, M) -> S + Send + Sync + 'static,
         S: Stream<Item = Answer<M>> + Send + 'static,
     {
         let handler = move |caller: &str, message| handler(caller.to_owned(), message).boxed();
-        self.bind_replies(service_id, Arc::new(handler)).await
+        Registering::one(self, self.stream_binding(service_id, Arc::new(handler)))
     }
 
-    async fn bind_reply<M: Message>(
+    /// What serves a message with one answer.
+    pub(crate) fn reply_binding<M: Message>(
         &self,
         service_id: &str,
         typed: ReplyHandler<M>,
-    ) -> Result<Registration, Error> {
+    ) -> Binding {
         let encoding = self.shared().options().encoding.clone();
         let for_bytes = typed.clone();
         let handler = move |call: Call| {
@@ -159,14 +149,15 @@ impl Bus {
             async move { write::<M>(&*encoding, &answer?.await) }.boxed()
         };
         let handler = Handler::Reply(Box::new(handler));
-        self.register_handler(&address::<M>(service_id), handler, Some(Box::new(typed))).await
+        Binding { address: address::<M>(service_id), handler, typed: Some(Box::new(typed)) }
     }
 
-    async fn bind_replies<M: Message>(
+    /// What serves a message with a stream of answers.
+    pub(crate) fn stream_binding<M: Message>(
         &self,
         service_id: &str,
         typed: StreamHandler<M>,
-    ) -> Result<Registration, Error> {
+    ) -> Binding {
         let encoding = self.shared().options().encoding.clone();
         let for_bytes = typed.clone();
         let handler = move |call: Call| {
@@ -179,7 +170,7 @@ impl Bus {
             }
         };
         let handler = Handler::Stream(Box::new(handler));
-        self.register_handler(&address::<M>(service_id), handler, Some(Box::new(typed))).await
+        Binding { address: address::<M>(service_id), handler, typed: Some(Box::new(typed)) }
     }
 }
 

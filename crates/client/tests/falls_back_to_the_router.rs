@@ -33,7 +33,7 @@ async fn of_calls_streams_and_pushes() {
     let (here, there) = pair(&router).await;
     let _own = here.register("/own", says("here")).await.unwrap();
     let _reply = there.register("/reply", says("there")).await.unwrap();
-    let items = |_: Call| stream::iter(["one", "two"].map(|item| Ok(item.into())));
+    let items = |_: Call| stream::iter(["one", "two"].map(Ok));
     let _items = there.register_stream("/items", items).await.unwrap();
     let (sender, mut pushed) = mpsc::unbounded_channel();
     let push = move |call: Call| {

@@ -416,7 +416,7 @@ async fn streams_are_made_as_they_are_read() {
         })
     };
     let raw = endless.clone();
-    let raw = move |_: Call| raw().map(|number| Ok(number.to_string().into()));
+    let raw = move |_: Call| raw().map(|number| Ok(number.to_string()));
     let _raw = bus.register_stream("/raw", raw).await.unwrap();
     let typed = move |Double(_): Double<usize>| endless().map(Ok);
     let _typed = bus.bind_stream("/typed", typed).await.unwrap();

@@ -50,9 +50,7 @@ async fn whatever_the_handler_does() {
         let RegisterRequest { .. } = peer.expect().await;
         peer.send(RegisterReply::default()).await;
     };
-    let too_large = |_: Call| {
-        stream::iter([vec![1; 10], vec![2; 5000], vec![3; 10]].map(|item| Ok(item.into())))
-    };
+    let too_large = |_: Call| stream::iter([vec![1; 10], vec![2; 5000], vec![3; 10]].map(Ok));
     let (large, ()) = tokio::join!(bus.register_stream("/large", too_large), confirm(&mut peer));
     let ends = |_: Call| PanicsAtTheEnd;
     let (panics, ()) = tokio::join!(bus.register_stream("/panics", ends), confirm(&mut peer));
