@@ -1,9 +1,13 @@
 //! How typed messages become bytes.
 
-use std::fmt;
+mod flex;
 
-use serde::Serialize;
+use std::any::Any;
+use std::fmt::{self, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// What an [`Encoding`] hands its deserializer to.
 pub type Read<'a> =
@@ -11,6 +15,10 @@ pub type Read<'a> =
 
 /// Writes and reads values of any type. Both ends of a call must use the same one; the bus does not
 /// say which it is.
+///
+/// The data that [`decode`](Encoding::decode) gets comes from other programs: its time, its memory and the
+/// stack that it takes should be bounded by the length of the data. A panic in an encoding, or in the
+/// `Serialize` or `Deserialize` of a message, becomes an [`EncodingError`].
 ///
 /// ```
 /// use gsb_client::erased_serde;
@@ -36,7 +44,7 @@ pub type Read<'a> =
 ///     }
 /// }
 /// ```
-pub trait Encoding: fmt::Debug + Send + Sync + 'static {
+pub trait Encoding: fmt::Debug + Any + Send + Sync {
     /// Encodes a value.
     ///
     /// # Errors
@@ -55,16 +63,76 @@ pub trait Encoding: fmt::Debug + Send + Sync + 'static {
 #[error("{0}")]
 pub struct EncodingError(String);
 
+/// The longest text of an [`EncodingError`], in bytes. It may quote the data of a peer.
+const MAX_PROBLEM: usize = 500;
+
 impl EncodingError {
-    /// An error that says so.
+    /// An error that says so. What is longer than 500 bytes is cut.
     pub fn new(problem: impl fmt::Display) -> Self {
-        EncodingError(problem.to_string())
+        let mut text = Problem(String::new());
+        // It fails where it is cut.
+        let _ = write!(text, "{problem}");
+        EncodingError(text.0)
+    }
+
+    /// The code of a user has panicked.
+    fn panicked(payload: Box<dyn Any + Send>) -> Self {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        let error = match text {
+            Some(text) => EncodingError::new(format_args!("it has panicked: {text}")),
+            None => EncodingError::new("it has panicked"),
+        };
+        // The destructor of a payload may panic as well.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(again);
+        }
+        error
+    }
+}
+
+/// Text that is cut, and has no control characters.
+struct Problem(String);
+
+impl fmt::Write for Problem {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if self.0.len() >= MAX_PROBLEM {
+                self.0.push('…');
+                return Err(fmt::Error);
+            }
+            match c.is_control() {
+                true => self.0.extend(c.escape_debug()),
+                false => self.0.push(c),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl serde::de::Error for EncodingError {
+    fn custom<T: fmt::Display>(problem: T) -> Self {
+        EncodingError::new(problem)
+    }
+}
+
+impl serde::ser::Error for EncodingError {
+    fn custom<T: fmt::Display>(problem: T) -> Self {
+        EncodingError::new(problem)
     }
 }
 
 /// FlexBuffers: compact, self-describing, and what programs of `ya-service-bus` speak by default.
+///
+/// At most 128 vectors, maps and variants may be inside each other.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FlexBuffers;
+
+impl FlexBuffers {
+    fn read<'de, T: Deserialize<'de>>(data: &'de [u8]) -> Result<T, EncodingError> {
+        T::deserialize(flex::Node::root(&flex::Reader::new(data))?)
+    }
+}
 
 impl Encoding for FlexBuffers {
     fn encode(&self, value: &dyn erased_serde::Serialize) -> Result<Vec<u8>, EncodingError> {
@@ -72,7 +140,8 @@ impl Encoding for FlexBuffers {
     }
 
     fn decode(&self, data: &[u8], read: &mut Read<'_>) -> Result<(), EncodingError> {
-        let root = flexbuffers::Reader::get_root(data).map_err(EncodingError::new)?;
+        let reader = flex::Reader::new(data);
+        let root = flex::Node::root(&reader)?;
         read(&mut <dyn erased_serde::Deserializer<'_>>::erase(root)).map_err(EncodingError::new)
     }
 }
@@ -81,6 +150,13 @@ impl Encoding for FlexBuffers {
 #[cfg(feature = "json")]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json;
+
+#[cfg(feature = "json")]
+impl Json {
+    fn read<'de, T: Deserialize<'de>>(data: &'de [u8]) -> Result<T, EncodingError> {
+        serde_json::from_slice(data).map_err(EncodingError::new)
+    }
+}
 
 #[cfg(feature = "json")]
 impl Encoding for Json {
@@ -96,12 +172,18 @@ impl Encoding for Json {
     }
 }
 
+/// Runs code of a user: a panic in it is an error, and not the end of the task.
+fn guarded<T>(work: impl FnOnce() -> Result<T, EncodingError>) -> Result<T, EncodingError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|payload| Err(EncodingError::panicked(payload)))
+}
+
 /// Encodes a value of a known type.
 pub(crate) fn encode<T: Serialize>(
     encoding: &dyn Encoding,
     value: &T,
 ) -> Result<Vec<u8>, EncodingError> {
-    encoding.encode(value)
+    guarded(|| encoding.encode(value))
 }
 
 /// Decodes a value of a known type.
@@ -109,10 +191,25 @@ pub(crate) fn decode<T: DeserializeOwned>(
     encoding: &dyn Encoding,
     data: &[u8],
 ) -> Result<T, EncodingError> {
-    let mut value = None;
-    encoding.decode(data, &mut |deserializer| {
-        value = Some(erased_serde::deserialize(deserializer)?);
-        Ok(())
-    })?;
-    value.ok_or_else(|| EncodingError::new("the encoding has read nothing"))
+    guarded(|| {
+        // What is known needs no detour.
+        let known: &dyn Any = encoding;
+        if known.is::<FlexBuffers>() {
+            return FlexBuffers::read(data);
+        }
+        #[cfg(feature = "json")]
+        if known.is::<Json>() {
+            return Json::read(data);
+        }
+        let mut value = None;
+        encoding.decode(data, &mut |deserializer| {
+            value = Some(erased_serde::deserialize(deserializer)?);
+            Ok(())
+        })?;
+        value.ok_or_else(|| EncodingError::new("the encoding has read nothing"))
+    })
 }
+
+#[cfg(test)]
+#[path = "encoding_tests.rs"]
+mod tests;
