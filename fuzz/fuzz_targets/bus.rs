@@ -22,7 +22,7 @@ use gsb_fuzz::names::{belongs, is_name, topics_meet, weight};
 use gsb_fuzz::queues::{Payer, Purpose, Queues, cost};
 use gsb_fuzz::router::{Did, Peer, Room, Router, STALL, Usage, Waiting, is_free};
 use gsb_proto::messages::{
-    BroadcastRequest, CallReply, CallReplyReason, CallRequest, Message, Packet, Pong,
+    BroadcastRequest, CallReply, CallReplyReason, CallRequest, CancelCall, Message, Packet, Pong,
     RegisterReply, RegisterRequest, SubscribeReply, SubscribeRequest, UnregisterReply,
     UnregisterRequest, UnsubscribeReply, UnsubscribeRequest, packet,
 };
@@ -68,6 +68,8 @@ struct World {
     /// As how many each counts.
     subscriptions: BTreeMap<(Peer, String), usize>,
     no_echo: Vec<Peer>,
+    /// Whose first frame has come, and whether that was a Hello of a level above 0.
+    levels: BTreeMap<Peer, bool>,
     /// All that there ever were, the newest last.
     calls: Vec<Call>,
     /// Those that wait for their last reply, by their callers and ids.
@@ -96,6 +98,7 @@ impl World {
             services: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             no_echo: Vec::new(),
+            levels: BTreeMap::new(),
             calls: Vec::new(),
             open: BTreeMap::new(),
             given: BTreeMap::new(),
@@ -145,6 +148,14 @@ impl World {
                 let reply_type = reply_type.into();
                 let reply = CallReply { request_id, reply_type, data, ..CallReply::default() };
                 self.receive(by, reply.into_frame());
+            }
+            Op::Cancel(call) => {
+                let Some(before) = usize::from(call).checked_rem(self.calls.len()) else {
+                    return;
+                };
+                let call = &self.calls[self.calls.len() - 1 - before];
+                let (caller, request_id) = (call.caller, call.id.clone());
+                self.receive(caller, CancelCall { request_id }.to_frame());
             }
             Op::Peer(who, ref act) => {
                 if let Some(peer) = self.who(who) {
@@ -368,6 +379,11 @@ impl World {
         let before = before.filter(|(payer, ..)| payer.1 == Purpose::Replies);
         let (kind, body) = (frame.kind, frame.body.clone().into_bytes());
         let message = decoded(kind, &body);
+        let said = match &message {
+            Some(packet::Packet::Hello(hello)) => hello.level > 0,
+            _ => false,
+        };
+        let has_level = *self.levels.entry(from).or_insert(said);
         let answered = match &message {
             Some(packet::Packet::CallReply(reply)) => self.open_call(from, &reply.request_id),
             _ => None,
@@ -456,6 +472,13 @@ impl World {
                 let code = self.reply::<UnsubscribeReply>(from, &done).code;
                 let was_there = self.subscriptions.remove(&(from, topic)).is_some();
                 assert_eq!(code, if was_there { 0 } else { 404 });
+            }
+            packet::Packet::CancelCall(_) if !has_level => {
+                assert!(is_violation(&done, from), "{done:?} after a CancelCall of level 0");
+                self.follow(done);
+            }
+            packet::Packet::CancelCall(CancelCall { request_id }) => {
+                self.cancel(from, &request_id, done);
             }
             packet::Packet::CallRequest(call) => self.call(from, call, &done),
             packet::Packet::CallReply(reply) => self.forwarded_reply(answered, reply, &done),
@@ -588,6 +611,18 @@ impl World {
             }
             (owner, _) => panic!("{done:?} after a call to {owner:?}"),
         }
+    }
+
+    /// Rule CA-11: the call ends, if it is open.
+    fn cancel(&mut self, from: Peer, id: &str, done: Vec<Did>) {
+        if !self.open.contains_key(&(from, id.to_owned())) {
+            return assert!(done.is_empty(), "{done:?} for a call that is not open");
+        }
+        let reply: CallReply = self.reply(from, &done);
+        assert_eq!(reply.request_id, id);
+        assert_eq!(reply.reason(), CallReplyReason::ReasonCancelled);
+        self.follow(done);
+        assert!(!self.open.contains_key(&(from, id.to_owned())), "it goes on");
     }
 
     fn forwarded_reply(&mut self, call: Option<usize>, reply: CallReply, done: &[Did]) {
@@ -771,6 +806,7 @@ fn decoded(kind: MessageKind, body: &Bytes) -> Option<packet::Packet> {
         MessageKind::UnsubscribeRequest => {
             UnsubscribeRequest(prost::Message::decode(message).ok()?)
         }
+        MessageKind::CancelCall => CancelCall(prost::Message::decode(message).ok()?),
         MessageKind::Ping => Ping(prost::Message::decode(message).ok()?),
         MessageKind::Pong => Pong(prost::Message::decode(message).ok()?),
         MessageKind::CallRequest | MessageKind::CallReply | MessageKind::BroadcastRequest => {

@@ -39,6 +39,8 @@ struct Input<'a> {
 enum Greeting<'a> {
     Usual,
     NoEcho,
+    /// With a level and a frame limit.
+    Able(u8, u8),
     Nothing,
     Raw(&'a [u8]),
 }
@@ -47,7 +49,8 @@ impl<'a> Arbitrary<'a> for Greeting<'a> {
     fn arbitrary(input: &mut Unstructured<'a>) -> Result<Self> {
         Ok(match input.int_in_range(0..=9)? {
             0..=3 => Greeting::Usual,
-            4..=7 => Greeting::NoEcho,
+            4..=5 => Greeting::NoEcho,
+            6..=7 => Greeting::Able(input.arbitrary()?, input.arbitrary()?),
             8 => Greeting::Nothing,
             _ => Greeting::Raw(input::bytes(input)?),
         })
@@ -110,7 +113,7 @@ impl<'a> Arbitrary<'a> for Step<'a> {
                 call: which,
                 code: code(input)?,
                 reply_type: input.int_in_range(-1..=2)?,
-                reason: input.int_in_range(-1..=9)?,
+                reason: input.int_in_range(-1..=11)?,
                 data: input::bytes(input)?,
             },
             70..=99 => Step::Answer(Asked::ALL[usize::from(which) % 5], code(input)?),
@@ -214,16 +217,22 @@ struct Router {
 impl Router {
     fn new(input: &Input<'_>, network: Network) -> Self {
         let framing = if input.is_classic { Framing::Classic } else { Framing::Packet };
-        let hello = |no_echo| {
+        let hello = |hello: Hello| {
             let mut out = BytesMut::new();
-            let hello = Hello { no_echo, name: "router".into(), ..Hello::default() };
+            let hello = Hello { name: "router".into(), ..hello };
             assert!(hello.to_frame().encode(Framing::Packet, &mut out));
             out.to_vec()
         };
         let greeting = match input.greeting {
             _ if input.is_classic => None,
-            Greeting::Usual => Some(hello(false)),
-            Greeting::NoEcho => Some(hello(true)),
+            Greeting::Usual => Some(hello(Hello::default())),
+            Greeting::NoEcho => Some(hello(Hello { no_echo: true, ..Hello::default() })),
+            Greeting::Able(level, limit) => {
+                // From what allows nothing to what limits nothing.
+                let max_frame = (1 << (limit % 40)) >> 1;
+                let level = u32::from(level) % 3;
+                Some(hello(Hello { no_echo: true, level, max_frame, ..Hello::default() }))
+            }
             Greeting::Nothing => None,
             Greeting::Raw(bytes) => Some(bytes.to_vec()),
         };

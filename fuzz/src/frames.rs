@@ -130,9 +130,9 @@ fn follow(framing: Framing, limit: usize, mut bytes: &[u8], read: &Read) {
         let mut kind = None;
         if framing == Framing::Classic && bytes.len() >= 8 {
             let (number, rest) = number(bytes);
-            // The table has 14 types; its fields are two more.
+            // The table has 14 types; its fields are two more. Extensions have none.
             kind = MessageKind::ALL.iter().find(|kind| kind.field() == number.wrapping_add(2));
-            if kind.is_none_or(|kind| *kind == MessageKind::Hello) {
+            if kind.is_none_or(|kind| !has_form(*kind, framing)) {
                 break Some("unknown type");
             }
             bytes = rest;
@@ -195,10 +195,16 @@ fn number(bytes: &[u8]) -> (u32, &[u8]) {
 
 /// The message as the only field of a `Packet`.
 pub fn packed(kind: MessageKind, message: &[u8]) -> Bytes {
-    let mut out = vec![(kind.field() << 3 | 2) as u8];
+    let mut out = Vec::new();
+    prost::encoding::encode_varint(u64::from(kind.field() << 3 | 2), &mut out);
     prost::encoding::encode_varint(message.len() as u64, &mut out);
     out.extend_from_slice(message);
     out.into()
+}
+
+/// Rules CO-1 and FR-13: whether a message exists in a framing.
+fn has_form(kind: MessageKind, framing: Framing) -> bool {
+    framing == Framing::Packet || (kind != MessageKind::Hello && kind.field() < 100)
 }
 
 /// A frame that is encoded is decoded to itself, in both framings.
@@ -206,7 +212,7 @@ fn check_encoding(kind: MessageKind, body: &Bytes) {
     let frame = Frame::new(kind, body.clone());
     for framing in [Framing::Classic, Framing::Packet] {
         let mut out = BytesMut::new();
-        let has_form = kind != MessageKind::Hello || framing == Framing::Packet;
+        let has_form = has_form(kind, framing);
         assert_eq!(frame.encode(framing, &mut out), has_form);
         let read = read(FrameDecoder::new(framing, LARGEST_FRAME), std::iter::once(&out[..]));
         assert_eq!(read.violation, None);

@@ -280,6 +280,14 @@ impl Budgets {
         self.count -= usize::from(self.budgets.take(connection).is_some());
     }
 
+    /// Those who wait for room to reply to a connection try again: what they wait with may not be wanted any more.
+    pub(crate) fn wake(&self, payer: ConnId) {
+        let budget = self.budgets.get(payer).and_then(Option::as_ref);
+        if let Some(budget) = budget.filter(|budget| budget.owner == payer && budget.waiting > 0) {
+            budget.account.room.notify_waiters();
+        }
+    }
+
     /// How many connections there are.
     pub(crate) fn len(&self) -> usize {
         self.count

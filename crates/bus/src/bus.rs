@@ -4,17 +4,19 @@ use std::time::{Duration, Instant};
 
 use gsb_proto::head::{BroadcastHead, CallHead, ReplyHead};
 use gsb_proto::messages::{
-    BroadcastReply, Hello, Message, Ping, Pong, RegisterReply, RegisterRequest, SubscribeReply,
-    SubscribeRequest, UnregisterReply, UnregisterReplyCode, UnregisterRequest, UnsubscribeReply,
-    UnsubscribeReplyCode, UnsubscribeRequest,
+    BroadcastReply, CancelCall, Hello, Message, Ping, Pong, RegisterReply, RegisterRequest,
+    SubscribeReply, SubscribeRequest, UnregisterReply, UnregisterReplyCode, UnregisterRequest,
+    UnsubscribeReply, UnsubscribeReplyCode, UnsubscribeRequest,
 };
-use gsb_proto::{Body, Frame, FrameRef, Framing, MessageKind, Outgoing, Piece, Topic, Violation};
+use gsb_proto::{
+    Body, Frame, FrameRef, Framing, LEVEL, MessageKind, Outgoing, Piece, Topic, Violation,
+};
 
 use crate::budgets::{Admission, Budgets, Purpose, Room, Sender};
 use crate::call_ids::HashedId;
 use crate::calls::{CallKey, Calls, Forsaken, RequestId};
 use crate::config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
-use crate::connections::{ConnId, Connection, Connections, Identity};
+use crate::connections::{ConnId, Connections, Identity};
 use crate::counters::{Counters, Usage};
 use crate::effect::{CloseReason, Effects};
 use crate::instances::{Instances, MAX_INSTANCE_ID};
@@ -147,19 +149,19 @@ impl Bus {
         now: Instant,
         effects: &mut dyn Effects,
     ) -> Result<(), Wait> {
-        let handled = match self.connections.get(from) {
-            None => return Ok(()),
-            Some(Connection { waiting: None, .. }) => {
+        let Some(connection) = self.connections.get_mut(from) else {
+            return Ok(());
+        };
+        connection.has_begun |= frame.kind != MessageKind::Hello;
+        let handled = match connection.waiting.as_deref().copied() {
+            None => {
                 let handled = self.handle(from, frame, None, now, effects);
                 if let Err(Unhandled::Wait(_, waiting)) = &handled {
                     *self.counters.pauses.entry(waiting.reason()).or_default() += 1;
                 }
                 handled
             }
-            Some(Connection { waiting: Some(waited), .. }) => {
-                let waited = **waited;
-                self.handle_again(from, frame, waited, now, effects)
-            }
+            Some(waited) => self.handle_again(from, frame, waited, now, effects),
         };
         match handled {
             Ok(()) => Ok(()),
@@ -400,6 +402,13 @@ impl Bus {
             MessageKind::Pong => {
                 let Pong {} = frame.decode()?;
             }
+            MessageKind::CancelCall => {
+                if self.connections.get(from).is_some_and(|sender| sender.level < 1) {
+                    return Err(Violation::LevelTooLow(frame.kind).into());
+                }
+                let CancelCall { request_id } = frame.decode()?;
+                self.cancel(from, &request_id, effects);
+            }
             MessageKind::RegisterReply
             | MessageKind::UnregisterReply
             | MessageKind::SubscribeReply
@@ -424,6 +433,9 @@ impl Bus {
             return Err(Violation::SecondHello);
         }
         newcomer.no_echo = hello.no_echo;
+        if !newcomer.has_begun {
+            newcomer.level = hello.level.min(LEVEL);
+        }
         let instance_id = &hello.instance_id;
         if instance_id.len() > MAX_INSTANCE_ID {
             return Err(Violation::InstanceIdTooLong(instance_id.len()));
@@ -492,6 +504,16 @@ impl Bus {
         }
     }
 
+    /// Ends a call of which its caller wants nothing more, unless it has ended.
+    fn cancel(&mut self, from: ConnId, request_id: &str, effects: &mut dyn Effects) {
+        let key = self.calls.made(from, self.calls.hash(request_id));
+        if let Some(call) = key.and_then(|key| self.calls.give_up(key)) {
+            self.end_call(call, from, Refusal::Cancelled, effects);
+            // A service may wait for room for a reply to this call.
+            self.budgets.wake(from);
+        }
+    }
+
     /// Whether a call that wants an answer may be forwarded, and to whom.
     fn may_call(
         &self,
@@ -507,7 +529,7 @@ impl Bus {
         if self.is_stopping {
             return Err(Refusal::Stopping);
         }
-        if self.calls.is_open(from, id) {
+        if self.calls.made(from, id).is_some() {
             let request_id = id.text.to_owned();
             return Err(Refusal::RequestIdInUse { request_id });
         }

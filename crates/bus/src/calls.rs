@@ -4,7 +4,7 @@
 //!                  open            last reply
 //!   (nothing) ───────────▶ open ───────────────▶ (nothing)
 //!                           │ │                      ▲
-//!              caller goes  │ │ service goes:        │ last reply,
+//!   caller goes or cancels  │ │ service goes:        │ last reply,
 //!                           │ └──────────────────────┤ or service goes
 //!                           ▼     caller is answered │
 //!                       abandoned ───────────────────┘
@@ -80,7 +80,7 @@ struct Ends {
     made: CallIds,
     /// Calls it is to answer, by the id it was given.
     serving: CallIds,
-    /// Those of `serving` whose caller went away, by their serials.
+    /// Those of `serving` whose caller went away or cancelled, by their serials.
     abandoned: BTreeMap<u64, usize>,
     /// Some were too many to be remembered, and may be answered yet.
     has_forgotten: bool,
@@ -150,11 +150,11 @@ impl Calls {
         self.ends.get(caller).map_or(0, |ends| ends.made.len())
     }
 
-    /// Whether `caller` has an open call with this id.
-    pub(crate) fn is_open(&self, caller: ConnId, id: HashedId<'_>) -> bool {
+    /// The open call of `caller` with this id.
+    pub(crate) fn made(&self, caller: ConnId, id: HashedId<'_>) -> Option<CallKey> {
         let is_it = |slot: usize| self.calls[slot].caller_id == id.text;
-        let ends = self.ends.get(caller);
-        ends.is_some_and(|ends| ends.made.find(id.hash, is_it).is_some())
+        let slot = self.ends.get(caller)?.made.find(id.hash, is_it)?;
+        Some(CallKey::new(slot, self.calls[slot].serial))
     }
 
     /// Opens a call whose id is not open at `caller`.

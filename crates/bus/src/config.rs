@@ -22,7 +22,8 @@ pub struct BusConfig {
     /// wait for a caller that takes no replies. 5 seconds by default.
     pub stall_timeout: Duration,
     /// The router's own introduction on connections of the packet framing. Empty by default. The bus
-    /// heeds [`no_echo`](Hello::no_echo); it is for the owner to say so here.
+    /// heeds [`no_echo`](Hello::no_echo) and speaks [`LEVEL`](gsb_proto::LEVEL); it is for the owner to say so
+    /// here.
     pub hello: Hello,
 }
 

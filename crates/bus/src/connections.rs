@@ -63,6 +63,10 @@ pub(crate) struct Connection {
     pub(crate) identity: Identity,
     pub(crate) framing: Option<Framing>,
     pub(crate) hello_seen: bool,
+    /// A frame has come that was no Hello: the level stays what it is.
+    pub(crate) has_begun: bool,
+    /// The level of the extensions that it may use (rule CO-18).
+    pub(crate) level: u32,
     /// What a frame of it has to wait for, if one has; nothing is read from it then.
     pub(crate) waiting: Option<Box<Waiting>>,
     /// Whether it does not want its own broadcasts.
@@ -89,6 +93,8 @@ impl Connections {
             identity,
             framing: None,
             hello_seen: false,
+            has_begun: false,
+            level: 0,
             waiting: None,
             no_echo: false,
             missed: 0,

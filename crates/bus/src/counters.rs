@@ -36,7 +36,7 @@ pub struct Usage {
     pub subscriptions: usize,
     /// Calls that wait for their last reply.
     pub open_calls: usize,
-    /// Calls whose caller is gone and whose service has not finished its answer.
+    /// Calls whose caller is gone or has cancelled, and whose service has not finished its answer.
     pub abandoned_calls: usize,
     /// Instance ids of live connections.
     pub instances: usize,

@@ -56,6 +56,8 @@ pub(crate) enum Refusal {
         seconds(*.timeout)
     )]
     CallerStalled { limit: usize, timeout: Duration },
+    #[error("the caller has cancelled this call")]
+    Cancelled,
     #[error("the router stops and takes no more calls")]
     Stopping,
     #[error("the router has stopped before the service finished its answer (--drain-timeout)")]
@@ -93,6 +95,7 @@ impl Refusal {
             Refusal::ServiceGone { .. } => "service gone",
             Refusal::ServiceStalled { .. } | Refusal::ServiceSlow { .. } => "service stalled",
             Refusal::CallerStalled { .. } => "caller stalled",
+            Refusal::Cancelled => "cancelled",
             Refusal::Stopping => "stopping",
             Refusal::Stopped => "stopped",
         }
@@ -147,6 +150,7 @@ impl Refusal {
             Refusal::CallerStalled { .. } => {
                 (CallReplyCode::ServiceFailure, CallReplyReason::ReasonCallerStalled)
             }
+            Refusal::Cancelled => (CallReplyCode::ServiceFailure, CallReplyReason::ReasonCancelled),
             Refusal::Stopping => {
                 (CallReplyCode::CallReplyBadRequest, CallReplyReason::ReasonRouterStops)
             }

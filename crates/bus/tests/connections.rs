@@ -16,7 +16,7 @@ fn world() -> World {
 
 fn hello(instance_id: &'static [u8]) -> Hello {
     let instance_id = Bytes::from_static(instance_id);
-    Hello { name: "test".into(), version: "1".into(), instance_id, no_echo: false }
+    Hello { name: "test".into(), version: "1".into(), instance_id, ..Hello::default() }
 }
 
 const INSTANCE: &[u8] = b"0123456789abcdef";
@@ -29,6 +29,8 @@ fn the_router_introduces_itself_on_packet_connections() {
         version: "1.2".into(),
         instance_id: Bytes::from_static(INSTANCE),
         no_echo: true,
+        level: 1,
+        max_frame: 1 << 20,
     };
     let mut world = World::new(BusConfig { hello: own.clone(), ..Default::default() });
     let packet = world.peer_of(Framing::Packet, UID);
@@ -47,6 +49,34 @@ fn hello_is_optional() {
     assert_eq!(world.register(peer, "/a"), [Seen::Registered(0)]);
     world.send(peer, hello(INSTANCE));
     assert_eq!(world.register(peer, "/b"), [Seen::Registered(0)]);
+}
+
+// Rule CO-18: the first frame fixes the level; a message of a higher one is a violation.
+#[test]
+fn the_first_frame_fixes_the_level() {
+    let hello = |level| Hello { level, ..Hello::default() };
+    // What comes before the CancelCall, and whether that is allowed then.
+    let cases = [
+        (vec![hello(1).to_frame()], true),
+        (vec![hello(7).to_frame()], true),
+        (vec![hello(1).to_frame(), Ping {}.to_frame()], true),
+        (vec![], false),
+        (vec![hello(0).to_frame()], false),
+        (vec![Ping {}.to_frame()], false),
+        (vec![Ping {}.to_frame(), hello(1).to_frame()], false),
+        (vec![call("/nobody", "1").to_frame(), hello(1).to_frame()], false),
+    ];
+    for (before, is_allowed) in cases {
+        let mut world = world();
+        let peer = world.peer();
+        for frame in before.clone() {
+            world.send_frame(peer, frame);
+        }
+        world.take(peer);
+        world.send(peer, cancel("1"));
+        let expected = if is_allowed { vec![] } else { vec![Seen::Closed("level too low")] };
+        assert_eq!(world.take(peer), expected, "{before:?}");
+    }
 }
 
 // Rule CO-2.

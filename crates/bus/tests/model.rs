@@ -63,6 +63,8 @@ const VIOLATIONS: &[(MessageKind, &[u8], &str)] = &[
     (MessageKind::RegisterRequest, b"\xff", "malformed message"),
     (MessageKind::Ping, b"\xff", "malformed message"),
 ];
+/// Only connections of level 1 may cancel.
+const LEVELS: &[u32] = &[0, 1, 1, 7];
 
 /// A live connection, or one that is gone and must be ignored; by number, modulo how many there are.
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +89,8 @@ enum Op {
     Answer(usize, i32),
     /// A service replies under an id that it was once given, finished or not.
     AnswerAgain(usize, i32),
+    /// A caller cancels a call that it has made, or somebody else tries to, and perhaps the reply crosses it.
+    Cancel(usize, Option<Who>, bool),
 }
 
 /// The bus and the oracle side by side.
@@ -173,7 +177,7 @@ impl Model {
                 let said = Event::Said(id, say.clone(), self.events);
                 match (framing(id), say) {
                     // There is no such frame in this framing.
-                    (Some(Some(Framing::Classic)), Say::Hello(..)) => return None,
+                    (Some(Some(Framing::Classic)), Say::Hello(..) | Say::Cancel(_)) => return None,
                     // There are no frames without a framing.
                     (Some(None), _) => vec![Event::Detected(id, Framing::Packet), said],
                     _ => vec![said],
@@ -183,6 +187,23 @@ impl Model {
                 let call = pick(&self.oracle.calls, at)?;
                 let say = Say::Reply(call.service_id.clone(), reply_type);
                 vec![Event::Said(call.service, say, self.events)]
+            }
+            Op::Cancel(at, by, crosses) => {
+                let open = self.oracle.open_calls();
+                let (caller, id) = pick(&open, at)?.clone();
+                let by = by.and_then(|who| self.who(who)).unwrap_or(caller);
+                let cancel = Event::Said(by, Say::Cancel(id.clone()), self.events);
+                let call = self.oracle.calls.iter().find(|call| call.is_of(caller, &id));
+                let reply = call.filter(|_| crosses).map(|call| {
+                    let say = Say::Reply(call.service_id.clone(), 0);
+                    Event::Said(call.service, say, self.events)
+                });
+                // What crosses comes before it, or behind it.
+                match (reply, at % 2 == 0) {
+                    (None, _) => vec![cancel],
+                    (Some(reply), true) => vec![reply, cancel],
+                    (Some(reply), false) => vec![cancel, reply],
+                }
             }
             Op::AnswerAgain(at, reply_type) => {
                 let (service, id) = pick(&self.oracle.given, at)?.clone();
@@ -320,7 +341,8 @@ fn one_of(good: &'static [&str], bad: &'static [&str]) -> impl Strategy<Value = 
 }
 
 fn hello() -> impl Strategy<Value = Say> {
-    (select(INSTANCES), any::<bool>()).prop_map(|(instance, no_echo)| Say::Hello(instance, no_echo))
+    (select(INSTANCES), any::<bool>(), select(LEVELS))
+        .prop_map(|(instance, no_echo, level)| Say::Hello(instance, no_echo, level))
 }
 
 fn say() -> impl Strategy<Value = Say> {
@@ -338,6 +360,7 @@ fn say() -> impl Strategy<Value = Say> {
         40 => (select(ADDRESSES), id()).prop_map(|(address, id)| Say::Call(address, id)),
         5 => (select(ADDRESSES), id()).prop_map(|(address, id)| Say::Push(address, id)),
         4 => (id(), reply_type).prop_map(|(id, kind)| Say::Reply(id.to_owned(), kind)),
+        3 => id().prop_map(|id| Say::Cancel(id.to_owned())),
         1 => Just(Say::Ping),
         1 => Just(Say::Pong),
         1 => select(VIOLATIONS).prop_map(|(kind, body, reason)| Say::Bad(kind, body, reason)),
@@ -361,6 +384,8 @@ fn op() -> impl Strategy<Value = Op> {
         10 => (select(ADDRESSES), select(REQUEST_IDS)).prop_map(|(address, id)| Op::CallAndLeave(address, id)),
         15 => (0..100usize, reply_type()).prop_map(|(at, kind)| Op::Answer(at, kind)),
         3 => (0..100usize, reply_type()).prop_map(|(at, kind)| Op::AnswerAgain(at, kind)),
+        8 => (0..100usize, prop_oneof![9 => Just(None), 1 => who().prop_map(Some)], any::<bool>())
+            .prop_map(|(at, by, crosses)| Op::Cancel(at, by, crosses)),
     ]
 }
 
@@ -370,10 +395,14 @@ const TO_REACH: &[&str] = &[
     "new id after one was forgotten",
     "already subscribed",
     "bad name",
+    "cancelled",
+    "cancelled after the last reply",
     "foreign instance id",
     "hung up",
     "instance id too long",
+    "level too low",
     "made-up id",
+    "made-up id for a cancelled call",
     "malformed message",
     "no echo",
     "no such service",

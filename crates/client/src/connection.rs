@@ -76,6 +76,7 @@ async fn introduce(shared: &Shared, address: &Address) -> Result<Opened, LostRea
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 instance_id: Bytes::copy_from_slice(shared.instance_id().as_bytes()),
                 no_echo: true,
+                ..Hello::default()
             };
             link.send(options.framing, &hello.to_frame()).await;
             router = await_hello(&link, &mut inbox).await?;
@@ -114,7 +115,7 @@ async fn await_hello(link: &Link, inbox: &mut Inbox) -> Result<RouterInfo, LostR
     if first.kind != MessageKind::Hello {
         return Err(LostReason::UnexpectedReply(first.kind.name()));
     }
-    let Hello { name, version, instance_id, no_echo } = first.decode()?;
+    let Hello { name, version, instance_id, no_echo, .. } = first.decode()?;
     if name.len() + version.len() + instance_id.len() > LONGEST_HELLO {
         return Err(LostReason::UnexpectedReply("Hello of more than 1 KiB"));
     }

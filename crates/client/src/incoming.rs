@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gsb_net::Link;
-use gsb_proto::messages::{BroadcastRequest, CallReply, CallRequest, Message, Pong};
+use gsb_proto::messages::{BroadcastRequest, CallReply, CallRequest, CancelCall, Message, Pong};
 use gsb_proto::{Frame, MessageKind, Topic, Violation};
 use tokio::time::Instant;
 
@@ -52,6 +52,8 @@ impl Shared {
                 }
             }
             MessageKind::Pong | MessageKind::Hello => {}
+            // A handler goes on to its end (CA-11).
+            MessageKind::CancelCall => drop(frame.decode::<CancelCall>()?),
             MessageKind::RegisterRequest
             | MessageKind::UnregisterRequest
             | MessageKind::SubscribeRequest

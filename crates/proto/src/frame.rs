@@ -13,7 +13,9 @@ use std::borrow::Cow;
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message as _;
 
+pub use crate::kind::MessageKind;
 use crate::messages::Packet;
+pub use crate::violation::Violation;
 use crate::wire::{
     ADDED_FIELDS, MAX_FIELDS, MAX_PLAIN, Records, Value, WireError, read_varint, varint_len,
 };
@@ -30,7 +32,7 @@ pub const LARGEST_FRAME: usize = (128 << 20) - 1;
 pub const LARGEST_MAX_FRAME: usize = 127 << 20;
 
 /// Largest header [`Frame::header`] writes, in bytes.
-pub const MAX_HEADER: usize = 10;
+pub const MAX_HEADER: usize = 11;
 
 const CLASSIC_HEADER: usize = 8;
 const PACKET_HEADER: usize = 4;
@@ -63,154 +65,6 @@ impl Framing {
         match self {
             Framing::Classic => "classic",
             Framing::Packet => "packet",
-        }
-    }
-}
-
-macro_rules! message_kinds {
-    ($($(#[$doc:meta])* $kind:ident = $field:literal),* $(,)?) => {
-        /// What a message is. The number is its field in `Packet`; its classic type is two less.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[repr(u8)]
-        pub enum MessageKind {
-            $($(#[$doc])* $kind = $field),*
-        }
-
-        impl MessageKind {
-            /// Every kind, in the order of the numbers.
-            pub const ALL: &[MessageKind] = &[$(MessageKind::$kind),*];
-
-            /// The kind with this field number in `Packet`.
-            pub fn from_field(field: u32) -> Option<MessageKind> {
-                match field {
-                    $($field => Some(MessageKind::$kind),)*
-                    _ => None,
-                }
-            }
-
-            /// The name of the message.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(MessageKind::$kind => stringify!($kind)),*
-                }
-            }
-        }
-    };
-}
-
-message_kinds! {
-    /// Introduces a peer. Exists in the packet framing only.
-    Hello = 1,
-    /// Asks for a service id.
-    RegisterRequest = 2,
-    /// Answers a `RegisterRequest`.
-    RegisterReply = 3,
-    /// Gives a service id back.
-    UnregisterRequest = 4,
-    /// Answers an `UnregisterRequest`.
-    UnregisterReply = 5,
-    /// A call, on its way to the router or to the service.
-    CallRequest = 6,
-    /// A reply, on its way to the router or to the caller.
-    CallReply = 7,
-    /// Asks for the broadcasts to a topic.
-    SubscribeRequest = 8,
-    /// Answers a `SubscribeRequest`.
-    SubscribeReply = 9,
-    /// Ends a subscription.
-    UnsubscribeRequest = 10,
-    /// Answers an `UnsubscribeRequest`.
-    UnsubscribeReply = 11,
-    /// An event, on its way to the router or to a subscriber.
-    BroadcastRequest = 12,
-    /// Answers a `BroadcastRequest`.
-    BroadcastReply = 13,
-    /// Asks for a sign of life.
-    Ping = 14,
-    /// Answers a `Ping`.
-    Pong = 15,
-}
-
-impl MessageKind {
-    /// The field number of the message in `Packet`.
-    pub fn field(self) -> u32 {
-        self as u32
-    }
-
-    /// Whether it carries bytes of users, which may be many.
-    fn has_payload(self) -> bool {
-        use MessageKind::{BroadcastRequest, CallReply, CallRequest};
-        matches!(self, CallRequest | CallReply | BroadcastRequest)
-    }
-
-    /// The type number in a classic header; `Hello` has none.
-    pub fn classic_type(self) -> Option<i32> {
-        (self != MessageKind::Hello).then(|| self as i32 - 2)
-    }
-
-    /// The kind with this type number in a classic header.
-    pub fn from_classic_type(number: i32) -> Option<MessageKind> {
-        let field = u32::try_from(number.checked_add(2)?).ok()?;
-        MessageKind::from_field(field).filter(|&kind| kind != MessageKind::Hello)
-    }
-}
-
-/// What a peer did against the protocol. It costs the peer its connection, and nobody else anything.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Violation {
-    /// The fifth byte of the connection fits neither framing.
-    #[error("the connection begins like neither framing (its fifth byte is {0:#04x})")]
-    UnknownFraming(u8),
-    /// A classic header with a type number that no message has.
-    #[error("message type {0} is unknown")]
-    UnknownType(i32),
-    /// A `Packet` without a message in it.
-    #[error("the packet holds no message")]
-    EmptyPacket,
-    /// A frame whose header announces more than the limit. Both in bytes.
-    #[error("a frame of {length} bytes is over the limit of {limit}")]
-    FrameTooLarge {
-        /// Body length in the frame's header.
-        length: u64,
-        /// Largest body length that is accepted.
-        limit: usize,
-    },
-    /// A body that is not valid protobuf for its message.
-    #[error("a {kind} does not decode: {error}")]
-    Malformed {
-        /// The message it should have been, or `Packet`.
-        kind: &'static str,
-        /// What is wrong with it.
-        error: Cow<'static, str>,
-    },
-    /// A message that this side may not receive, such as a reply that only a router sends.
-    #[error("a {} may not be sent to this side", .0.name())]
-    WrongDirection(MessageKind),
-    /// A second `Hello` on the same connection.
-    #[error("a second Hello came")]
-    SecondHello,
-    /// A `Hello` whose instance id is longer than any real one. In bytes.
-    #[error("the Hello's instance id has {0} bytes; 16 are usual")]
-    InstanceIdTooLong(usize),
-}
-
-impl Violation {
-    pub(crate) fn malformed(kind: MessageKind, error: WireError) -> Self {
-        Violation::Malformed { kind: kind.name(), error: Cow::Owned(error.to_string()) }
-    }
-
-    /// A short name for counting violations by reason.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Violation::UnknownFraming(_) => "unknown framing",
-            Violation::UnknownType(_) => "unknown type",
-            Violation::EmptyPacket => "empty packet",
-            Violation::FrameTooLarge { .. } => "frame too large",
-            Violation::Malformed { .. } => "malformed message",
-            Violation::WrongDirection(_) => "wrong direction",
-            Violation::SecondHello => "second hello",
-            Violation::InstanceIdTooLong(_) => "instance id too long",
         }
     }
 }
@@ -403,8 +257,8 @@ impl Frame {
         })
     }
 
-    /// The bytes that stand before the body on the wire; `None` for a `Hello` in the classic framing,
-    /// which has no number for it, and for a body of 4 GiB or more.
+    /// The bytes that stand before the body on the wire; `None` for a `Hello` or an extension in the classic
+    /// framing, which has no number for them, and for a body of 4 GiB or more.
     pub fn header(&self, framing: Framing) -> Option<Header> {
         Header::new(self.kind, self.body.len(), framing)
     }
@@ -423,7 +277,7 @@ impl Frame {
     }
 }
 
-/// The bytes before a frame's body: 6 to 10 of them.
+/// The bytes before a frame's body: 6 to 11 of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Header {
     bytes: [u8; MAX_HEADER],
@@ -442,17 +296,21 @@ impl Header {
                 CLASSIC_HEADER
             }
             Framing::Packet => {
+                let key = kind.field() << 3 | 2;
+                // Two bytes for an extension.
+                let before = PACKET_HEADER + if key < 0x80 { 1 } else { 2 };
                 let size = varint_len(length as u64);
-                let packet = u32::try_from(1 + size + length).ok()?;
+                let packet = u32::try_from(before - PACKET_HEADER + size + length).ok()?;
                 bytes[..PACKET_HEADER].copy_from_slice(&packet.to_be_bytes());
-                bytes[PACKET_HEADER] = (kind.field() << 3) as u8 | 2;
-                let (place, mut left) = (&mut bytes[PACKET_HEADER + 1..][..size], length);
+                bytes[PACKET_HEADER] = key as u8 | 0x80;
+                bytes[before - 1] = if key < 0x80 { key as u8 } else { (key >> 7) as u8 };
+                let (place, mut left) = (&mut bytes[before..][..size], length);
                 for byte in place {
                     *byte = (left & 0x7f) as u8 | 0x80;
                     left >>= 7;
                 }
-                bytes[PACKET_HEADER + size] &= 0x7f;
-                PACKET_HEADER + 1 + size
+                bytes[before + size - 1] &= 0x7f;
+                before + size
             }
         };
         Some(Header { bytes, length: size as u8 })
@@ -586,13 +444,20 @@ impl FrameDecoder {
 /// The message of an encoded `Packet` that is as every encoder writes it, one field that takes all there is:
 /// which it is, and where it begins.
 fn usual(packet: &[u8]) -> Option<(MessageKind, usize)> {
-    let (&key, rest) = packet.split_first()?;
-    if key >= 0x80 || key & 7 != 2 {
+    let (key, begin, rest) = match *packet {
+        [key @ 0..0x80, ref rest @ ..] => (u32::from(key), 1, rest),
+        // An extension.
+        [low, high @ 1..0x80, ref rest @ ..] => {
+            (u32::from(low & 0x7f) | u32::from(high) << 7, 2, rest)
+        }
+        _ => return None,
+    };
+    if key & 7 != 2 {
         return None;
     }
-    let kind = MessageKind::from_field(u32::from(key >> 3))?;
+    let kind = MessageKind::from_field(key >> 3)?;
     let (length, size) = read_varint(rest).ok()?;
-    (length == (rest.len() - size) as u64).then_some((kind, 1 + size))
+    (length == (rest.len() - size) as u64).then_some((kind, begin + size))
 }
 
 /// Takes the message out of a `Packet` with several fields or unknown ones.

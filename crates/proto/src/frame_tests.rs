@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
+use crate::extension;
 use crate::messages::{self, packet};
 
 const LIMIT: usize = DEFAULT_MAX_FRAME;
@@ -54,11 +55,14 @@ fn classic_header_is_type_and_length() {
         let bytes = encoded(&frame(kind, b"xyz"), Framing::Classic);
         assert_eq!(&bytes[..], [&[0, 0, 0, number as u8, 0, 0, 0, 3], &b"xyz"[..]].concat());
     }
-    assert_eq!(MessageKind::Hello.classic_type(), None);
-    for unknown in [-2, -1, 14, 15, i32::MIN, i32::MAX] {
+    // Rule FR-13: nor has an extension, whatever its number.
+    for kind in [MessageKind::Hello, MessageKind::CancelCall] {
+        assert_eq!(kind.classic_type(), None);
+        assert!(!frame(kind, b"").encode(Framing::Classic, &mut BytesMut::new()));
+    }
+    for unknown in [-2, -1, 14, 15, 98, 100, i32::MIN, i32::MAX] {
         assert_eq!(MessageKind::from_classic_type(unknown), None);
     }
-    assert!(!frame(MessageKind::Hello, b"").encode(Framing::Classic, &mut BytesMut::new()));
 }
 
 // Rules FR-3, FR-5: a packet frame is a length and a `Packet`, under the field numbers of the table.
@@ -87,10 +91,14 @@ fn packet_frame_is_length_and_packet() {
         (13, packet::Packet::BroadcastReply(messages::BroadcastReply::default())),
         (14, packet::Packet::Ping(messages::Ping {})),
         (15, packet::Packet::Pong(messages::Pong {})),
+        // Rule FR-13: a key of two bytes.
+        (100, packet::Packet::CancelCall(messages::CancelCall { request_id: "1".into() })),
+        (100, packet::Packet::CancelCall(messages::CancelCall { request_id: "r".repeat(300) })),
+        (100, packet::Packet::CancelCall(messages::CancelCall::default())),
     ];
     for (field, packet) in all {
         let packet = messages::Packet { packet: Some(packet) }.encode_to_vec();
-        assert_eq!(u32::from(packet[0] >> 3), field);
+        assert_eq!(first_field(&packet), field);
         let mut wire = BytesMut::new();
         wire.put_u32(packet.len() as u32);
         wire.put_slice(&packet);
@@ -100,6 +108,19 @@ fn packet_frame_is_length_and_packet() {
         assert_eq!(read.kind.field(), field);
         assert_eq!(encoded(&read, Framing::Packet), wire, "field {field}");
     }
+}
+
+/// The number of the first field of an encoded message.
+fn first_field(mut message: &[u8]) -> u32 {
+    prost::encoding::decode_key(&mut message).unwrap().0
+}
+
+// Rule FR-13: an extension does not tell the framing, and so cannot come first.
+#[test]
+fn a_connection_cannot_begin_with_an_extension() {
+    let wire = encoded(&frame(MessageKind::CancelCall, b""), Framing::Packet);
+    let refused = decode_all(&mut FrameDecoder::detecting(LIMIT), &wire).unwrap_err();
+    assert_eq!(refused, Violation::UnknownFraming(0xa2));
 }
 
 // Rule FR-4: the fifth byte tells the framing, and nothing else does.
@@ -183,7 +204,7 @@ fn violations_are_told_apart() {
         assert_eq!(packet(malformed).unwrap_err().reason(), "malformed message", "{malformed:?}");
     }
     // An unknown field beside the message is skipped.
-    assert_eq!(packet(&[0xa2, 0x06, 1, 9, 0x72, 0]).unwrap(), [(MessageKind::Ping, Bytes::new())]);
+    assert_eq!(packet(&[0x82, 0x01, 1, 9, 0x72, 0]).unwrap(), [(MessageKind::Ping, Bytes::new())]);
 }
 
 fn any_body() -> impl Strategy<Value = Vec<u8>> {
@@ -205,13 +226,17 @@ proptest! {
         let framing = if classic { Framing::Classic } else { Framing::Packet };
         let frames: Vec<_> = frames
             .into_iter()
-            .filter(|(kind, _)| !classic || *kind != MessageKind::Hello)
+            .filter(|(kind, _)| !classic || kind.classic_type().is_some())
             .collect();
         let mut wire = BytesMut::new();
         for (kind, body) in &frames {
             prop_assert!(Frame::new(*kind, body.clone()).encode(framing, &mut wire));
         }
-        let mut decoder = FrameDecoder::detecting(LIMIT);
+        let is_first = !classic && frames.first().is_some_and(|(kind, _)| kind.field() >= extension::FIRST);
+        let mut decoder = match is_first {
+            true => FrameDecoder::new(framing, LIMIT),
+            false => FrameDecoder::detecting(LIMIT),
+        };
         let mut buffer = BytesMut::new();
         let mut read = Vec::new();
         let mut cuts = cuts.iter().cycle();
@@ -238,7 +263,7 @@ proptest! {
         match (ours, theirs.map(|packet| packet.packet)) {
             (Ok(Some(frame)), Ok(Some(message))) => {
                 let alone = messages::Packet { packet: Some(message) }.encode_to_vec();
-                prop_assert_eq!(u32::from(alone[0] >> 3), frame.kind.field());
+                prop_assert_eq!(first_field(&alone), frame.kind.field());
                 let mut again = BytesMut::new();
                 prop_assert!(frame.encode(Framing::Packet, &mut again));
                 let again = messages::Packet::decode(&again[4..]).unwrap().encode_to_vec();
@@ -259,17 +284,20 @@ proptest! {
 
 /// Bytes that often are a packet: some fields with some contents, some of it nonsense.
 fn packet_bytes() -> impl Strategy<Value = Vec<u8>> {
-    let field =
-        (1u32..18, prop::sample::select(vec![0u32, 1, 2, 2, 2, 2, 2, 3, 4, 5]), inner_bytes())
-            .prop_map(|(number, wire_type, body)| {
-                let mut out = Vec::new();
-                prost::encoding::encode_varint(u64::from(number << 3 | wire_type), &mut out);
-                if wire_type == 2 {
-                    prost::encoding::encode_varint(body.len() as u64, &mut out);
-                }
-                out.extend(body);
-                out
-            });
+    let field = (
+        prop_oneof![9 => 1u32..18, 2 => 99u32..102],
+        prop::sample::select(vec![0u32, 1, 2, 2, 2, 2, 2, 3, 4, 5]),
+        inner_bytes(),
+    )
+        .prop_map(|(number, wire_type, body)| {
+            let mut out = Vec::new();
+            prost::encoding::encode_varint(u64::from(number << 3 | wire_type), &mut out);
+            if wire_type == 2 {
+                prost::encoding::encode_varint(body.len() as u64, &mut out);
+            }
+            out.extend(body);
+            out
+        });
     prop::collection::vec(field, 0..4).prop_map(|fields| fields.concat())
 }
 
@@ -367,7 +395,7 @@ fn packet_of(fields: &[(u32, &[u8])]) -> Bytes {
 #[test]
 fn a_packet_of_several_long_messages_is_refused() {
     // So many bytes, five of them a header, are one field that no message has.
-    let part = |length: usize| packet_of(&[(100, &vec![7; length - 5])]);
+    let part = |length: usize| packet_of(&[(130, &vec![7; length - 5])]);
     // A message has a header of four bytes, an empty one of two.
     let half = part((MAX_PLAIN - 8) / 2);
     unpack_unusual(&packet_of(&[(14, &half), (14, &half)])).unwrap();
@@ -391,7 +419,7 @@ fn a_message_beside_unknown_fields_stays_where_it_is() {
     // Not even valid: nobody looks into it before it is read.
     let call = vec![0xff; 1 << 20];
     let unknown = vec![7; 1000];
-    for fields in [&[(100, &*unknown), (6, &*call)], &[(6, &*call), (100, &*unknown)]] {
+    for fields in [&[(130, &*unknown), (6, &*call)], &[(6, &*call), (130, &*unknown)]] {
         let packet = packet_of(fields);
         let frame = unpack_unusual(&packet).unwrap();
         assert_eq!(frame.kind, MessageKind::CallRequest);
@@ -404,7 +432,7 @@ fn a_message_beside_unknown_fields_stays_where_it_is() {
 // Rule LI-2: what is queued of a connection takes about as much memory as it is charged for.
 #[test]
 fn a_message_beside_much_that_is_unknown_does_not_keep_that() {
-    let packet = packet_of(&[(100, &vec![7; 1 << 20]), (6, &[1; 100_000])]);
+    let packet = packet_of(&[(130, &vec![7; 1 << 20]), (6, &[1; 100_000])]);
     let frame = unpack_unusual(&packet).unwrap();
     let body = frame.body.into_bytes();
     assert_eq!(body, vec![1; 100_000]);

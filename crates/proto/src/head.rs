@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::extension;
 use crate::frame::{Body, MessageKind, Violation};
 use crate::messages::CallReplyType;
 use crate::wire::{MAX_TEXT, Record, Records, WireError, varint_len, write_varint};
@@ -112,7 +113,7 @@ impl<'a> ReplyHead<'a> {
                 // An enum is 32 bits wide; decoders drop what is above.
                 3 => head.last = value.varint(field)? as i32 != CallReplyType::Partial as i32,
                 4 => drop(value.bytes(field)?),
-                100 => drop(value.varint(field)?),
+                extension::REASON => drop(value.varint(field)?),
                 _ => {}
             }
             Ok(())
@@ -127,9 +128,6 @@ impl<'a> ReplyHead<'a> {
 }
 
 impl<'a> BroadcastHead<'a> {
-    /// Field number of `missed`.
-    const MISSED: u32 = 100;
-
     /// Reads the head of an encoded `BroadcastRequest`.
     ///
     /// # Errors
@@ -142,7 +140,7 @@ impl<'a> BroadcastHead<'a> {
                 1 => head.caller = value.text(field, left)?,
                 2 => drop(value.bytes(field)?),
                 3 => head.topic = value.text(field, left)?,
-                Self::MISSED => {
+                extension::MISSED => {
                     value.varint(field)?;
                     head.says_missed = true;
                 }
@@ -156,7 +154,7 @@ impl<'a> BroadcastHead<'a> {
     /// An encoded `BroadcastRequest` that says how many were missed, whatever it said before. The payload is
     /// not copied.
     pub fn with_missed(message: &Bytes, missed: u64) -> Body {
-        let key = u64::from(Self::MISSED << 3);
+        let key = u64::from(extension::MISSED << 3);
         let mut record = BytesMut::with_capacity(varint_len(key) + varint_len(missed));
         write_varint(key, &mut record);
         write_varint(missed, &mut record);

@@ -4,6 +4,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`messages`] | the protobuf messages of `proto/gsb_api.proto` |
+//! | [`kind`] | what a message is, and its number |
+//! | [`extension`] | what this project adds to the published protocol |
 //! | [`frame`] | one message with its kind, and the two framings it may travel in |
 //! | [`head`] | the fields a router reads of a message that it passes on unchanged |
 //! | [`name`] | service ids and topics, checked once and valid ever after |
@@ -18,15 +20,19 @@
 pub mod address;
 #[cfg(feature = "codec")]
 pub mod codec;
+pub mod extension;
 pub mod frame;
 pub mod head;
+pub mod kind;
 pub mod messages;
 pub mod name;
 pub mod prefix_map;
 pub mod topic_map;
+mod violation;
 pub mod wire;
 
 pub use address::{Address, AddressError};
+pub use extension::LEVEL;
 pub use frame::{
     Body, Frame, FrameDecoder, FrameRef, Framing, MessageKind, Outgoing, Piece, Violation,
 };

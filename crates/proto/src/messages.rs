@@ -32,7 +32,7 @@ macro_rules! message_kinds {
 message_kinds! {
     Hello, RegisterRequest, RegisterReply, UnregisterRequest, UnregisterReply, CallRequest, CallReply,
     SubscribeRequest, SubscribeReply, UnsubscribeRequest, UnsubscribeReply, BroadcastRequest,
-    BroadcastReply, Ping, Pong,
+    BroadcastReply, Ping, Pong, CancelCall,
 }
 
 /// Messages with a payload, which is framed without being copied.

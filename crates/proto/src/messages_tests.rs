@@ -21,7 +21,7 @@ fn fields_have_their_numbers() {
     let name = || "n".to_owned();
     let check = |encoded: Vec<u8>, fields: &[Vec<u8>]| assert_eq!(encoded, fields.concat());
     check(
-        Hello { name: name(), version: "v".into(), instance_id: "i".into(), no_echo: false }
+        Hello { name: name(), version: "v".into(), instance_id: "i".into(), ..Default::default() }
             .encode_to_vec(),
         &[text(1, "n"), text(2, "v"), text(3, "i")],
     );
@@ -56,6 +56,9 @@ fn fields_have_their_numbers() {
     );
     // Rule FR-8: ours start at 100.
     check(Hello { no_echo: true, ..Default::default() }.encode_to_vec(), &[vec![0xa0, 0x06, 1]]);
+    check(Hello { level: 1, ..Default::default() }.encode_to_vec(), &[vec![0xa8, 0x06, 1]]);
+    check(Hello { max_frame: 7, ..Default::default() }.encode_to_vec(), &[vec![0xb0, 0x06, 7]]);
+    check(CancelCall { request_id: "r".into() }.encode_to_vec(), &[text(1, "r")]);
     check(CallReply { reason: 4, ..Default::default() }.encode_to_vec(), &[vec![0xa0, 0x06, 4]]);
     check(SubscribeRequest { topic: "t".into() }.encode_to_vec(), &[text(1, "t")]);
     check(

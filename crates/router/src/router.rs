@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gsb_bus::{BusConfig, Counters, LONGEST_TIMEOUT, Usage};
-use gsb_proto::Address;
 use gsb_proto::frame::LARGEST_MAX_FRAME;
 use gsb_proto::messages::Hello;
+use gsb_proto::{Address, LEVEL};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -122,6 +122,9 @@ impl Router {
             instance_id: uuid::Uuid::new_v4().into_bytes().to_vec().into(),
             // The bus heeds it, and a client that asks for it wants to know (TO-9).
             no_echo: true,
+            level: LEVEL,
+            // So that a client does not lose its connection over one message (CO-19).
+            max_frame: config.max_frame as u64,
         };
         let timeouts = Timeouts {
             stall: config.stall_timeout.min(LONGEST_TIMEOUT),

@@ -35,7 +35,11 @@ async fn each_violation_closes_its_author_alone() {
         ("a negative type", classic(-1, 0, b""), "unknown type"),
         ("an empty packet", [packet(&[0x7a, 0]), packet(b"")].concat(), "empty packet"),
         ("half a packet", packet(&[0x7a, 0, 0x7d]), "malformed message"),
-        ("unknown fields", [packet(&[0x7a, 0]), packet(&[0xa2, 6, 0])].concat(), "empty packet"),
+        ("unknown fields", [packet(&[0x7a, 0]), packet(&[0x92, 8, 0])].concat(), "empty packet"),
+        // Rules CO-18, FR-13: a CancelCall of level 0, as the first frame, and in the classic framing.
+        ("level 0", [packet(&[0x7a, 0]), packet(&[0xa2, 6, 0])].concat(), "level too low"),
+        ("an extension", packet(&[0xa2, 6, 0]), "unknown framing"),
+        ("a classic extension", classic(98, 0, b""), "unknown type"),
         ("a body that does not decode", packet(&[0x12, 2, 0x0a, 9]), "malformed message"),
         ("text that is not UTF-8", packet(&[0x12, 3, 0x0a, 1, 0xff]), "malformed message"),
         ("an address that is not UTF-8", packet(&[0x32, 3, 0x12, 1, 0xff]), "malformed message"),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use gsb_fuzz::input::{self, Script};
 use gsb_fuzz::names::Name;
 use gsb_proto::messages::{
-    BroadcastRequest, CallRequest, Hello, Message, Ping, Pong, RegisterRequest, SubscribeRequest,
+    BroadcastRequest, CallRequest, CancelCall, Hello, Message, Ping, Pong, RegisterRequest, SubscribeRequest,
     UnregisterRequest, UnsubscribeRequest,
 };
 use gsb_proto::{Frame, Framing, MessageKind};
@@ -44,6 +44,8 @@ pub(crate) enum Op<'a> {
         reply_type: i8,
         length: u8,
     },
+    /// A caller cancels a call that was forwarded, finished or not.
+    Cancel(u8),
     /// A connection does something, or something is done to it.
     Peer(u8, Act<'a>),
 }
@@ -100,8 +102,9 @@ impl<'a> Arbitrary<'a> for Op<'a> {
             // What comes after it is poor.
             35 if who < 16 => return Ok(Op::Stop),
             35 => return Ok(Op::Wait(who)),
-            36..=75 => {
-                let by = if what < 44 { Some(input.arbitrary()?) } else { None };
+            36..=40 => return Ok(Op::Cancel(who)),
+            41..=75 => {
+                let by = if what < 48 { Some(input.arbitrary()?) } else { None };
                 let reply_type = input.int_in_range(-1..=2)?;
                 return Ok(Op::Answer { call: who, by, reply_type, length: input.arbitrary()? });
             }
@@ -130,7 +133,7 @@ impl<'a> Arbitrary<'a> for Op<'a> {
 
 #[derive(Debug)]
 pub(crate) enum Say<'a> {
-    Hello(u8, bool),
+    Hello(u8, bool, u8),
     Register(Name),
     Unregister(Name),
     Subscribe(Name),
@@ -148,6 +151,7 @@ pub(crate) enum Say<'a> {
         id: String,
         more: &'a [u8],
     },
+    Cancel(String),
     Ping,
     Pong,
 }
@@ -155,13 +159,14 @@ pub(crate) enum Say<'a> {
 impl<'a> Arbitrary<'a> for Say<'a> {
     fn arbitrary(input: &mut Unstructured<'a>) -> Result<Self> {
         Ok(match input.int_in_range(0..=63)? {
-            0..=4 => Say::Hello(input.arbitrary()?, input.arbitrary()?),
+            0..=4 => Say::Hello(input.arbitrary()?, input.arbitrary()?, input.arbitrary()?),
             5..=14 => Say::Register(input.arbitrary()?),
             15..=17 => Say::Unregister(input.arbitrary()?),
             18..=25 => Say::Subscribe(input.arbitrary()?),
             26..=28 => Say::Unsubscribe(input.arbitrary()?),
             29..=36 => Say::Broadcast(input.arbitrary()?, input::bytes(input)?),
-            37..=55 => Say::Call {
+            37..=39 => Say::Cancel(request_id(input)?),
+            40..=55 => Say::Call {
                 address: input.arbitrary()?,
                 id: request_id(input)?,
                 no_reply: input.ratio(1, 8)?,
@@ -197,9 +202,11 @@ impl Say<'_> {
             ..CallRequest::default()
         };
         match self {
-            Say::Hello(instance, no_echo) => {
+            Say::Hello(instance, no_echo, level) => {
                 let instance_id = vec![1; usize::from(*instance % 66)].into();
-                Hello { instance_id, no_echo: *no_echo, ..Hello::default() }.to_frame()
+                // Mostly 1.
+                let level = if *level < 192 { 1 } else { u32::from(level % 3) };
+                Hello { instance_id, no_echo: *no_echo, level, ..Hello::default() }.to_frame()
             }
             Say::Register(name) => RegisterRequest { service_id: name.0.clone() }.to_frame(),
             Say::Unregister(name) => UnregisterRequest { service_id: name.0.clone() }.to_frame(),
@@ -218,6 +225,7 @@ impl Say<'_> {
                 let message = [&call(address, id).encode_to_vec(), *more].concat();
                 Frame::new(MessageKind::CallRequest, message)
             }
+            Say::Cancel(id) => CancelCall { request_id: id.clone() }.to_frame(),
             Say::Ping => Ping {}.to_frame(),
             Say::Pong => Pong {}.to_frame(),
         }

@@ -80,6 +80,13 @@ impl World {
         peer
     }
 
+    /// A peer whose first frame was a Hello of this level.
+    pub fn peer_of_level(&mut self, level: u32) -> ConnId {
+        let peer = self.peer();
+        self.send(peer, Hello { level, ..Hello::default() });
+        peer
+    }
+
     pub fn peer_of(&mut self, framing: Framing, identity: Identity) -> ConnId {
         let peer = self.bus.connect(identity, self.now);
         self.bus.framing_known(peer, framing, &mut self.effects);
@@ -260,6 +267,10 @@ pub fn call(address: &str, request_id: &str) -> CallRequest {
 
 pub fn push(address: &str, request_id: &str) -> CallRequest {
     CallRequest { no_reply: true, ..call(address, request_id) }
+}
+
+pub fn cancel(request_id: &str) -> CancelCall {
+    CancelCall { request_id: request_id.into() }
 }
 
 pub fn full(request_id: &str, data: &str) -> CallReply {

@@ -20,8 +20,8 @@ pub(super) const PARTIAL: i32 = CallReplyType::Partial as i32;
 
 #[derive(Debug, Clone)]
 pub(super) enum Say {
-    /// With an instance id, and whether it wants no echo.
-    Hello(&'static [u8], bool),
+    /// With an instance id, whether it wants no echo, and its level.
+    Hello(&'static [u8], bool, u32),
     Register(&'static str),
     Unregister(&'static str),
     Subscribe(&'static str),
@@ -30,6 +30,7 @@ pub(super) enum Say {
     Call(&'static str, &'static str),
     Push(&'static str, &'static str),
     Reply(String, i32),
+    Cancel(String),
     Ping,
     Pong,
     Bad(MessageKind, &'static [u8], &'static str),
@@ -49,9 +50,9 @@ pub(super) enum Event {
 impl Say {
     pub(super) fn to_frame(&self, number: u32) -> Frame {
         match self {
-            Say::Hello(instance_id, no_echo) => {
+            Say::Hello(instance_id, no_echo, level) => {
                 let (instance_id, no_echo) = ((*instance_id).into(), *no_echo);
-                Hello { instance_id, no_echo, ..Hello::default() }.to_frame()
+                Hello { instance_id, no_echo, level: *level, ..Hello::default() }.to_frame()
             }
             Say::Register(name) => RegisterRequest { service_id: (*name).into() }.to_frame(),
             Say::Unregister(name) => UnregisterRequest { service_id: (*name).into() }.to_frame(),
@@ -61,6 +62,7 @@ impl Say {
             Say::Call(address, id) => request(call(address, id), number).to_frame(),
             Say::Push(address, id) => request(push(address, id), number).to_frame(),
             Say::Reply(id, reply_type) => reply(id, *reply_type, number).to_frame(),
+            Say::Cancel(id) => cancel(id).to_frame(),
             Say::Ping => Ping {}.to_frame(),
             Say::Pong => Pong {}.to_frame(),
             Say::Bad(kind, body, _) => Frame::new(*kind, Bytes::from_static(body)),
@@ -124,6 +126,8 @@ pub(super) struct Peer {
     hello: bool,
     instance: &'static [u8],
     no_echo: bool,
+    /// `None` before its first frame.
+    level: Option<u32>,
     heard: u32,
     pinged: bool,
 }
@@ -144,6 +148,13 @@ pub(super) struct Call {
     pub(super) service_id: String,
 }
 
+impl Call {
+    /// Whether it is open, and was made by this connection under this id.
+    pub(super) fn is_of(&self, caller: ConnId, id: &str) -> bool {
+        self.caller == Some(caller) && self.caller_id == id
+    }
+}
+
 /// What ought to be. Lists are in the order in which things came to be.
 #[derive(Default)]
 pub(super) struct Oracle {
@@ -158,6 +169,8 @@ pub(super) struct Oracle {
     pub(super) sent: Vec<(ConnId, Seen)>,
     /// Every request id that a service was ever given.
     pub(super) given: Vec<(ConnId, String)>,
+    /// Every call that has had its last reply from its service.
+    ended: BTreeSet<(ConnId, String)>,
     /// Rules that are hard to come by and were applied all the same.
     pub(super) reached: BTreeSet<&'static str>,
 }
@@ -174,6 +187,7 @@ impl Oracle {
                 hello: false,
                 instance: b"",
                 no_echo: false,
+                level: None,
                 heard: self.now,
                 pinged: false,
             }),
@@ -275,10 +289,17 @@ impl Oracle {
         number: u32,
         seen: &[(ConnId, Seen)],
     ) -> TestCaseResult {
+        if !matches!(say, Say::Hello(..) | Say::Bad(MessageKind::Hello, ..)) {
+            self.peer(from).unwrap().level.get_or_insert(0);
+        }
         match *say {
             Say::Pong => {}
             Say::Ping => self.tell(from, Seen::Pong),
-            Say::Hello(instance, no_echo) => self.hello(from, instance, no_echo),
+            Say::Hello(instance, no_echo, level) => {
+                self.peer(from).unwrap().level.get_or_insert(level);
+                self.hello(from, instance, no_echo);
+            }
+            Say::Cancel(ref id) => self.cancel(from, id),
             Say::Bad(_, _, reason) => self.close(from, reason),
             Say::Call(address, id) => self.call(from, request(call(address, id), number), seen)?,
             Say::Push(address, id) => self.call(from, request(push(address, id), number), seen)?,
@@ -421,6 +442,7 @@ impl Oracle {
         let (caller, request_id) = (self.calls[at].caller, self.calls[at].caller_id.clone());
         if reply.reply_type != PARTIAL {
             self.calls.remove(at);
+            self.ended.extend(caller.map(|caller| (caller, request_id.clone())));
         }
         let Some(caller) = caller else {
             self.reached.insert("reply to abandoned call");
@@ -430,6 +452,25 @@ impl Oracle {
             self.reached.insert("reply under made-up id");
         }
         self.tell(caller, Seen::Reply(CallReply { request_id, ..reply }));
+    }
+
+    fn cancel(&mut self, from: ConnId, id: &str) {
+        if self.peer(from).unwrap().level == Some(0) {
+            return self.close(from, "level too low");
+        }
+        let Some(call) = self.calls.iter_mut().find(|call| call.is_of(from, id)) else {
+            if self.ended.contains(&(from, id.to_owned())) {
+                self.reached.insert("cancelled after the last reply");
+            }
+            return;
+        };
+        call.caller = None;
+        if call.service_id != id {
+            self.reached.insert("made-up id for a cancelled call");
+        }
+        let service = call.service;
+        self.tell(from, refusal(id, 500, CallReplyReason::ReasonCancelled));
+        self.forget_abandoned(service);
     }
 
     fn broadcast(&mut self, from: ConnId, event: BroadcastRequest) {
