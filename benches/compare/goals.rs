@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use crate::contender::Contender;
 use crate::figures::{Figure, Number, Rounds};
-use crate::rows::Contender;
 
 /// Something that our router is to reach.
 #[derive(Debug)]
@@ -48,11 +48,17 @@ impl Goal {
             Than::Own(figure) => range.median / own.range(figure)?.median,
             Than::Nothing => range.most,
         };
-        let is_within = match self.bound {
+        Some(Verdict { value, holds: self.bound.holds(value) && own.failure().is_none() })
+    }
+}
+
+impl Bound {
+    /// Whether a value is within it.
+    pub(crate) fn holds(self, value: f64) -> bool {
+        match self {
             Bound::AtLeast(bound) => value >= bound,
             Bound::AtMost(bound) => value <= bound,
-        };
-        Some(Verdict { value, holds: is_within && own.failure().is_none() })
+        }
     }
 }
 
@@ -99,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_ratio_of_medians_is_held_to_its_bound() {
-        let (figure, than) = (Figure::Calls, Than::Peer(Contender::Nats));
+        let (figure, than) = (Figure::Calls, Than::Peer(Contender::InstalledNats));
         let own = rounds(figure, &[1.0, 30.0, 31.0]);
         let peer = rounds(figure, &[20.0, 19.0, 100.0]);
         for (bound, holds) in [

@@ -1,46 +1,66 @@
-//! Compares our router with others, in one run: `cargo run --release -p gsb-benches --bin compare`.
+//! Compares our router with other programs, or with another build of it, in one run:
+//! `cargo run --release -p gsb-benches --bin compare`.
 //!
 //! Each is measured in turn, round after round, on a server that was just started. What is shown are medians over
 //! the rounds, in which range they were, and whether our router is as fast as it is meant to be.
 
+mod baseline;
+mod contender;
 mod figures;
 mod goals;
+mod install;
 mod measure;
 mod nats;
 mod page;
 mod programs;
+mod progress;
+mod rounds;
 mod rows;
 mod server;
 mod table;
 
-use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::figures::{Number, Rounds, Shown};
+use crate::baseline::{BUILDS, ENOUGH_PAIRS, Verdict};
+use crate::contender::Contender;
 use crate::measure::Timing;
 use crate::programs::Programs;
-use crate::rows::{Contender, ROWS, Row};
-use crate::table::Results;
+use crate::rows::{ROWS, Row};
 
 const EXAMPLES: &str = "\
 Examples:
-  compare                          all, which takes some twelve minutes
-  compare --quick                  all, but so briefly that the figures tell little
+  compare                          beside other programs, which takes some sixteen minutes
+  compare --quick                  the same, but so briefly that the figures tell little
   compare --quick --only '64 B'    only what has this in its name
   compare --rounds 9 --write       writes docs/performance.md
+  compare --baseline ../old/router beside another build of the router, which takes some twelve minutes
+  compare --baseline ../old/router --only '64 B' --pairs 31
 
-It needs nats-server (Debian: nats-server), and without leaves it out. ya-sb-router is installed
-below the target directory, for which protoc is needed (Debian: protobuf-compiler). Let nothing else
-run meanwhile.";
+Beside other programs: ya-sb-router and nats-server 2.15 are installed below the target directory,
+for which protoc (Debian: protobuf-compiler) and pip (Debian: python3-pip) are needed. An installed
+nats-server (Debian: nats-server) is measured as well. A nats-server that is missing is left out.
 
-/// Compares our router with ya-sb-router, nats-server and a relay that reads nothing.
+Beside another build: both are measured in turn, with one worker each. The ratio of each pair is
+taken, new / baseline; the median of the ratios is to be within
+  CPU each at most 1.03;  calls, bytes or deliveries per second at least 0.95;  p50 at most 1.05.
+Where the bound lies between the quartiles, chance decides: take more --pairs. A build that is
+compared with itself shows the noise of the machine.
+
+Let nothing else run meanwhile.
+
+Exit codes: 0 done, and with --baseline all is within its bound; 3 something is not; 2 unusable
+options; 1 any other failure.";
+
+/// Not within its bound.
+const MISSED: u8 = 3;
+
+/// Compares our router with ya-sb-router, nats-server and a relay that reads nothing, or with another build of it.
 #[derive(Debug, Parser)]
 #[command(name = "compare", after_help = EXAMPLES, max_term_width = 100)]
 struct Options {
@@ -48,9 +68,17 @@ struct Options {
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 
-    /// How long each is measured
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
-    duration: Duration,
+    /// Compares with another build of the router, the program at this path
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["rounds", "write"])]
+    baseline: Option<PathBuf>,
+
+    /// How often both builds are measured [default: 15, with --quick 3]
+    #[arg(long, value_name = "COUNT", requires = "baseline", value_parser = clap::value_parser!(u32).range(1..))]
+    pairs: Option<u32>,
+
+    /// How long each is measured [default: 2s, with --baseline 1.5s, with --quick 300ms]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
 
     /// How long a server is loaded before
     #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = duration)]
@@ -77,12 +105,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn main() -> ExitCode {
-    let mut options = Options::parse();
-    if options.quick {
-        (options.rounds, options.duration) = (1, Duration::from_millis(300));
-    }
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(&Options::parse()) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("compare: {error}");
             ExitCode::FAILURE
@@ -90,28 +114,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let rows: Vec<_> = ROWS.iter().filter(|row| row.name.contains(&options.only)).collect();
-    if rows.is_empty() {
-        let names: Vec<_> = ROWS.iter().map(|row| row.name).collect();
-        return Err(format!("--only leaves nothing of:\n{}", names.join("\n")).into());
-    }
+fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     // The servers inherit it, and need one for each connection.
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit)?;
-
-    let programs = Programs::find()?;
-    if !programs.has(Contender::Nats) {
-        eprintln!("nats-server is not installed (Debian: nats-server), and is left out");
+    match &options.baseline {
+        Some(baseline) => beside_baseline(options, baseline),
+        None => beside_others(options),
     }
-    let results = measure(options, &rows, &programs);
+}
+
+/// Measures our router beside other programs, and says which goals it reaches.
+fn beside_others(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+    let rows = options.chosen(ROWS.iter())?;
+    let programs = Programs::of_all()?;
+    let timing = options.timing(2000);
+    let count = if options.quick { 1 } else { options.rounds };
+    let results = rounds::measure(count, timing, &rows, |row| row.contenders, &programs);
+    let versions: Vec<String> =
+        programs.versions().iter().map(|version| format!("- {version}\n")).collect();
     let measured = format!(
-        "{}- rounds: {}, of {:?} each after {:?} of the same load\n\n    {}\n\n{}\n{}",
-        page::circumstances(&programs),
-        options.rounds,
-        options.duration,
-        options.warm_up,
+        "{}{}- rounds: {count}, {timing}\n\n    {}\n\n{}\n{}",
+        page::machine(),
+        versions.concat(),
         command(),
         table::figures(&results),
         table::goals(&results)
@@ -120,79 +146,62 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     if options.write {
         page::write(&measured)?;
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Measures everything, in turns.
-fn measure(options: &Options, rows: &[&'static Row], programs: &Programs) -> Vec<Results> {
-    let timing = Timing { warm_up: options.warm_up, duration: options.duration };
-    let mut results: Vec<Results> =
-        rows.iter().map(|row| Results { row, rounds: BTreeMap::new() }).collect();
-    let contenders = |row: &Row| -> Vec<Contender> {
-        row.contenders.iter().copied().filter(|contender| programs.has(*contender)).collect()
-    };
-    let count: usize = rows.iter().map(|row| contenders(row).len()).sum();
-    let progress = Progress::new(u64::from(options.rounds) * count as u64);
-    for round in 0..options.rounds {
-        for Results { row, rounds } in &mut results {
-            let mut turn = contenders(row);
-            // So that nobody always follows the same one.
-            let first = round as usize % turn.len().max(1);
-            turn.rotate_left(first);
-            for contender in turn {
-                let what = format!("round {}: {}: {contender}", round + 1, row.name);
-                progress.begin(&what);
-                let shown = timing.measure(row, contender, programs);
-                progress.end(&what, &shown);
-                rounds.entry(contender).or_insert_with(Rounds::default).0.push(shown);
-            }
+/// Measures our router beside another build of it, and says whether it is as fast.
+fn beside_baseline(options: &Options, baseline: &Path) -> Result<ExitCode, Box<dyn Error>> {
+    let rows = options.chosen(baseline::rows())?;
+    let programs = Programs::of_builds(baseline)?;
+    let timing = options.timing(1500);
+    let pairs = options.pairs.unwrap_or(if options.quick { 3 } else { ENOUGH_PAIRS });
+    let results = rounds::measure(pairs, timing, &rows, |_| BUILDS, &programs);
+    let (table, verdict) = baseline::judge(&results);
+    let few = if pairs < ENOUGH_PAIRS { ", which are too few to judge by" } else { "" };
+    println!(
+        "{}- new: {}, of the source at {}\n- baseline: {}, {}\n- pairs: {pairs}{few}, {timing}\n\n    {}\n\n{table}",
+        page::machine(),
+        programs.version(Contender::Ours(1)),
+        programs::revision(),
+        programs.version(Contender::Baseline),
+        baseline.display(),
+        command(),
+    );
+    match verdict {
+        Verdict::Better | Verdict::Holds => Ok(ExitCode::SUCCESS),
+        Verdict::Missed => {
+            eprintln!(
+                "compare: the new build is not within every bound; see the lines with **no**"
+            );
+            Ok(ExitCode::from(MISSED))
         }
+        Verdict::Unknown => Err("the baseline could not be measured in every row".into()),
     }
-    results
 }
 
-/// How far it is: a bar on a terminal, else lines.
-struct Progress {
-    bar: ProgressBar,
-    is_terminal: bool,
-}
-
-impl Progress {
-    fn new(count: u64) -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
-        let bar = if is_terminal { ProgressBar::new(count) } else { ProgressBar::hidden() };
-        let style = ProgressStyle::with_template("{wide_bar} {pos} of {len}, {eta} left\n{msg}");
-        let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Progress { bar, is_terminal }
-    }
-
-    fn begin(&self, what: &str) {
-        self.bar.set_message(what.to_owned());
-    }
-
-    fn end(&self, what: &str, shown: &Result<Shown, String>) {
-        self.bar.inc(1);
-        if !self.is_terminal {
-            eprintln!("{what}: {}", line(shown));
+impl Options {
+    /// Those of the rows that are asked for.
+    fn chosen(
+        &self,
+        rows: impl Iterator<Item = &'static Row>,
+    ) -> Result<Vec<&'static Row>, String> {
+        let (chosen, others): (Vec<_>, Vec<_>) =
+            rows.partition(|row| row.name.contains(&self.only));
+        if chosen.is_empty() {
+            let names: Vec<_> = others.iter().map(|row| row.name).collect();
+            return Err(format!(
+                "no name has --only {:?} in it; the names are:\n{}",
+                self.only,
+                names.join("\n")
+            ));
         }
+        Ok(chosen)
     }
-}
 
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-fn line(shown: &Result<Shown, String>) -> String {
-    match shown {
-        Ok(shown) => {
-            let figure = |(figure, value): &(figures::Figure, f64)| {
-                format!("{} {}", figure.label(), Number(*value))
-            };
-            shown.iter().map(figure).collect::<Vec<_>>().join(", ")
-        }
-        Err(error) => format!("failed: {error}"),
+    /// How long is measured; by default for so many milliseconds.
+    fn timing(&self, default: u64) -> Timing {
+        let default = Duration::from_millis(if self.quick { 300 } else { default });
+        Timing { warm_up: self.warm_up, duration: self.duration.unwrap_or(default) }
     }
 }
 
@@ -205,4 +214,32 @@ fn command() -> String {
         command += &format!("{before}{quote}{argument}{quote}");
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn options_are_consistent() {
+        Options::command().debug_assert();
+        let parse = |arguments: &[&str]| {
+            Options::try_parse_from(["compare"].iter().chain(arguments)).map(drop)
+        };
+        for arguments in
+            [&["--baseline", "x", "--pairs", "31"][..], &["--baseline", "x", "--quick"]]
+        {
+            assert!(parse(arguments).is_ok(), "{arguments:?}");
+        }
+        for arguments in [
+            &["--pairs", "15"][..],
+            &["--baseline", "x", "--rounds", "5"],
+            &["--baseline", "x", "--write"],
+            &["--baseline", "x", "--pairs", "0"],
+        ] {
+            assert!(parse(arguments).is_err(), "{arguments:?}");
+        }
+    }
 }

@@ -1,15 +1,17 @@
 //! One measurement.
 
+use std::fmt;
 use std::time::Duration;
 
 use gsb_load::call::{Answer, Load as Calls};
 use gsb_load::{Failure, Gsb, Measure, Outcome, Protocol, Target, broadcast, call, crowd};
 use gsb_proto::Framing;
 
+use crate::contender::Contender;
 use crate::figures::{Figure, Shown};
 use crate::nats::Nats;
 use crate::programs::Programs;
-use crate::rows::{Contender, Row, SMALL_CALLS, Work};
+use crate::rows::{Row, SMALL_CALLS, Work};
 use crate::server::Server;
 
 /// How long a measurement may take beyond what is measured: the largest crowd takes some seconds.
@@ -23,6 +25,13 @@ const BULK: usize = 1 << 10;
 pub(crate) struct Timing {
     pub(crate) warm_up: Duration,
     pub(crate) duration: Duration,
+}
+
+impl fmt::Display for Timing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Timing { warm_up, duration } = self;
+        write!(formatter, "of {duration:?} each after {warm_up:?} of the same load")
+    }
 }
 
 impl Timing {
@@ -41,12 +50,11 @@ impl Timing {
         let (address, pid) = (server.address.clone(), server.pid());
         let is_paired = contender == Contender::Relay;
         let limit = 2 * (self.warm_up + self.duration) + PATIENCE;
-        let shown = server.within(limit, || match contender {
-            Contender::Nats => {
+        let shown = server.within(limit, || {
+            if contender.is_nats() {
                 let target = Target { address, protocol: Nats::default() };
                 self.work(&row.work, is_paired, &target, pid)
-            }
-            _ => {
+            } else {
                 let target = Target { address, protocol: Gsb(Framing::Packet) };
                 self.work(&row.work, is_paired, &target, pid)
             }

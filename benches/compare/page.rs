@@ -5,14 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use crate::programs::Programs;
-
 /// What is written stands between these.
 const BEGIN: &str = "<!-- compare -->\n";
 const END: &str = "<!-- /compare -->";
 
-/// On what was measured: the machine and the programs.
-pub(crate) fn circumstances(programs: &Programs) -> String {
+/// On what was measured: the processor, the memory and the kernel, a line each.
+pub(crate) fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let (processor, memory) = (read("/proc/cpuinfo"), read("/proc/meminfo"));
@@ -22,12 +20,7 @@ pub(crate) fn circumstances(programs: &Programs) -> String {
     // What follows is who has built it, and where.
     let kernel: Vec<String> =
         read("/proc/version").split_whitespace().take(3).map(str::to_owned).collect();
-    let versions: String =
-        programs.versions().iter().map(|version| format!("- {version}\n")).collect();
-    format!(
-        "- {cores} cores of {processor}, {memory:.1} GiB of memory\n- {}\n{versions}",
-        kernel.join(" ")
-    )
+    format!("- {cores} cores of {processor}, {memory:.1} GiB of memory\n- {}\n", kernel.join(" "))
 }
 
 /// Puts this onto the page, in place of what stands between the marks.

@@ -1,69 +1,96 @@
 //! The programs that are measured: where they are, and how they are started.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use gsb_proto::Address;
 
-use crate::rows::Contender;
+use crate::contender::{Contender, OURS, YA_VERSION};
+use crate::install;
 
-/// The version of `ya-sb-router` that is measured.
-pub(crate) const YA_VERSION: &str = "0.6.4";
-
-/// Where the programs are.
+/// Where the programs are. A contender whose program is missing is not measured.
 #[derive(Debug)]
-pub(crate) struct Programs {
-    router: PathBuf,
-    relay: PathBuf,
-    ya: PathBuf,
-    nats: Option<PathBuf>,
-}
+pub(crate) struct Programs(BTreeMap<Contender, PathBuf>);
 
 impl Programs {
-    /// Finds them, and builds what is ours. What is of others is installed where it is not yet, but for
-    /// `nats-server`, which may be missing.
-    pub(crate) fn find() -> io::Result<Self> {
-        let own = std::env::current_exe()?;
-        let target = own.parent().and_then(Path::parent);
-        let target = target.ok_or_else(|| io::Error::other("this program lies in no directory"))?;
-        build(target, &["--bin", "router", "--features", "bin"])?;
-        build(target, &["--package", "gsb-benches", "--bin", "relay"])?;
-        Ok(Programs {
-            router: target.join("release/router"),
-            relay: target.join("release/relay"),
-            ya: install_ya(&target.join("peers"))?,
-            nats: installed("nats-server"),
-        })
+    /// Our router and all that it is compared with. Builds ours, and installs what is missing of others where that can
+    /// be done; a `nats-server` may be missing.
+    pub(crate) fn of_all() -> io::Result<Self> {
+        let target = target_directory()?;
+        let router = build_router(&target)?;
+        install::build(&target, &["--package", "gsb-benches", "--bin", "relay"])?;
+        let mut programs: BTreeMap<_, _> = OURS.map(|ours| (ours, router.clone())).into();
+        programs.insert(Contender::Relay, target.join("release/relay"));
+        let peers = target.join("peers");
+        programs.insert(Contender::Ya, install::ya(&peers)?);
+        match install::on_this_host("nats-server") {
+            Some(nats) => {
+                programs.insert(Contender::InstalledNats, nats);
+            }
+            None => eprintln!(
+                "{} is left out: there is none (Debian: nats-server)",
+                Contender::InstalledNats
+            ),
+        }
+        match install::nats(&peers) {
+            Ok(nats) => {
+                programs.insert(Contender::PinnedNats, nats);
+            }
+            Err(error) => eprintln!("{} is left out: {error}", Contender::PinnedNats),
+        }
+        Ok(Programs(programs))
+    }
+
+    /// Our router, which is built, and another build of it.
+    pub(crate) fn of_builds(baseline: &Path) -> io::Result<Self> {
+        // Servers start in a directory of their own.
+        let baseline = std::path::absolute(baseline)?;
+        if !baseline.is_file() {
+            let problem = format!(
+                "there is no program {}; --baseline takes the path of a router that was built before",
+                baseline.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::NotFound, problem));
+        }
+        let router = build_router(&target_directory()?)?;
+        Ok(Programs([(Contender::Ours(1), router), (Contender::Baseline, baseline)].into()))
     }
 
     /// Whether there is such a program.
     pub(crate) fn has(&self, contender: Contender) -> bool {
-        contender != Contender::Nats || self.nats.is_some()
+        self.0.contains_key(&contender)
     }
 
-    /// What starts it at an address, with its default options.
+    /// Where a program is, if there is one.
+    pub(crate) fn path(&self, contender: Contender) -> Option<&Path> {
+        self.0.get(&contender).map(PathBuf::as_path)
+    }
+
+    /// What starts it at an address, with its default options but for the number of workers.
     pub(crate) fn start(&self, contender: Contender, address: &Address) -> io::Result<Command> {
+        let program =
+            self.path(contender).ok_or_else(|| io::Error::other("there is no such program"))?;
+        let mut command = Command::new(program);
         let listen = address.to_string();
-        let mut command;
         match contender {
             Contender::Ours(workers) => {
-                command = Command::new(&self.router);
                 command.args(["--listen", &listen, "--workers", &workers.to_string()]);
             }
+            Contender::Baseline => {
+                command.args(["--listen", &listen, "--workers", "1"]);
+            }
             Contender::Ya => {
-                command = Command::new(&self.ya);
                 command.args(["-l", &listen]);
             }
-            Contender::Nats => {
+            Contender::InstalledNats | Contender::PinnedNats => {
                 let Address::Tcp { host, port } = address else {
                     return Err(io::Error::other("nats-server listens on TCP only"));
                 };
-                command = Command::new(self.nats.as_deref().unwrap_or(Path::new("nats-server")));
                 command.args(["--addr", host, "--port", &port.to_string()]);
             }
             Contender::Relay => {
-                command = Command::new(&self.relay);
                 command.arg(&listen);
             }
         }
@@ -77,74 +104,51 @@ impl Programs {
         Ok(command)
     }
 
-    /// Their versions, and that of the compiler.
+    /// What a program says about its version; empty if there is none, or it says nothing.
+    pub(crate) fn version(&self, contender: Contender) -> String {
+        match contender {
+            // It has no option for that.
+            Contender::Ya => format!("ya-sb-router {YA_VERSION}"),
+            // Neither has this.
+            Contender::Relay => String::new(),
+            contender => self.path(contender).map(first_line).unwrap_or_default(),
+        }
+    }
+
+    /// The versions of all programs, and that of the compiler.
     pub(crate) fn versions(&self) -> Vec<String> {
-        let mut versions = vec![
-            first_line(&self.router),
-            format!("ya-sb-router {YA_VERSION}"),
-            self.nats.as_deref().map_or("no nats-server".to_owned(), first_line),
-            first_line(Path::new("rustc")),
-        ];
+        let mut versions: Vec<String> =
+            self.0.keys().map(|contender| self.version(*contender)).collect();
+        versions.push(first_line(Path::new("rustc")));
         versions.retain(|version| !version.is_empty());
+        // Our router stands there once for each number of workers.
+        versions.dedup();
         versions
     }
 }
 
-/// Built each time, since figures of a program that is older than its source mislead.
-fn build(target: &Path, what: &[&str]) -> io::Result<()> {
-    let mut cargo = cargo("build");
-    cargo.args(["--quiet", "--release"]).args(what).arg("--target-dir").arg(target);
-    // Of the whole workspace: the router is not of this package.
-    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    succeed(&mut cargo, "what is measured cannot be built")
+/// The commit that our router is built of, and whether its source was changed since.
+pub(crate) fn revision() -> String {
+    let mut git = Command::new("git");
+    git.args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12"]);
+    let output = git.output().ok().filter(|output| output.status.success());
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.unwrap_or_else(|| "an unknown commit".to_owned())
 }
 
-fn install_ya(root: &Path) -> io::Result<PathBuf> {
-    let program = root.join("bin/ya-sb-router");
-    if !program.is_file() {
-        eprintln!("installing ya-sb-router {YA_VERSION}, which takes a few minutes");
-        let mut cargo = cargo("install");
-        cargo.args(["ya-sb-router", "--version", YA_VERSION, "--locked", "--features", "bin"]);
-        cargo.args(["--quiet", "--root"]).arg(root);
-        succeed(
-            &mut cargo,
-            "ya-sb-router cannot be installed; it needs protoc (Debian: protobuf-compiler) and the network",
-        )?;
-    }
-    Ok(program)
+fn build_router(target: &Path) -> io::Result<PathBuf> {
+    install::build(target, &["--bin", "router", "--features", "bin"])?;
+    Ok(target.join("release/router"))
 }
 
-/// What `cargo run` says about this program would make build scripts run again.
-fn cargo(what: &str) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let inherited = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    for name in inherited
-        .filter(|name| name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_"))
-    {
-        cargo.env_remove(name);
-    }
-    cargo.arg(what);
-    cargo
+/// Where this program was built.
+fn target_directory() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let target = own.parent().and_then(Path::parent).map(Path::to_owned);
+    target.ok_or_else(|| io::Error::other("this program lies in no directory"))
 }
 
-fn succeed(command: &mut Command, otherwise: &str) -> io::Result<()> {
-    match command.status()?.success() {
-        true => Ok(()),
-        false => Err(io::Error::other(otherwise)),
-    }
-}
-
-/// Debian puts servers where the path of a user who is not root does not lead.
-fn installed(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(usual)
-        .map(|directory| directory.join(name))
-        .find(|program| program.is_file())
-}
-
-/// Its version, or nothing.
+/// The first line that a program prints about its version, or nothing.
 fn first_line(program: &Path) -> String {
     let output = Command::new(program).arg("--version").output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());

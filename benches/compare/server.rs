@@ -12,8 +12,8 @@ use gsb_proto::Address;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::contender::{Contender, Socket};
 use crate::programs::Programs;
-use crate::rows::{Contender, Socket};
 
 /// How long it may take until it accepts its first connection.
 const START: Duration = Duration::from_secs(10);
@@ -35,11 +35,10 @@ impl Server {
         socket: Socket,
     ) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let address = match (contender, socket) {
-            (Contender::Nats, _) | (_, Socket::Tcp) => {
-                Address::Tcp { host: Ipv4Addr::LOCALHOST.to_string(), port: free_port()? }
-            }
-            (_, Socket::Unix) => Address::Unix(directory.path().join("bus.sock")),
+        let address = if contender.is_nats() || socket == Socket::Tcp {
+            Address::Tcp { host: Ipv4Addr::LOCALHOST.to_string(), port: free_port()? }
+        } else {
+            Address::Unix(directory.path().join("bus.sock"))
         };
         let child = programs
             .start(contender, &address)?

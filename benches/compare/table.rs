@@ -1,20 +1,14 @@
 //! Tables of what was measured, and of what came of the goals.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use crate::contender::{Contender, OURS};
 use crate::figures::{Figure, Rounds};
-use crate::goals::Than;
-use crate::rows::{Contender, OURS, Row};
+use crate::goals::{Goal, Than};
+use crate::rounds::Results;
 
 /// What has not been measured, or tells nothing.
-const NOTHING: &str = "–";
-
-/// A row, and what each contender has shown there.
-#[derive(Debug)]
-pub(crate) struct Results {
-    pub(crate) row: &'static Row,
-    pub(crate) rounds: BTreeMap<Contender, Rounds>,
-}
+pub(crate) const NOTHING: &str = "–";
 
 /// All figures: medians, and in which range they were.
 pub(crate) fn figures(results: &[Results]) -> String {
@@ -47,13 +41,14 @@ pub(crate) fn figures(results: &[Results]) -> String {
     markdown(lines)
 }
 
-/// All goals, and whether they are reached.
+/// All goals, whether they are reached, and a list of those that are missed.
 pub(crate) fn goals(results: &[Results]) -> String {
     let mut head: Vec<String> = ["measurement", "target", "bound"].map(str::to_owned).to_vec();
     for ours in OURS {
         head.extend([ours.to_string(), "holds".to_owned()]);
     }
     let mut lines = vec![head];
+    let (mut count, mut missed) = (0, Vec::new());
     for Results { row, rounds } in results {
         for goal in row.goals {
             let peer = match goal.than {
@@ -63,6 +58,14 @@ pub(crate) fn goals(results: &[Results]) -> String {
             let mut line = vec![row.name.to_owned(), goal.to_string(), goal.bound.to_string()];
             for ours in OURS {
                 let verdict = rounds.get(&ours).and_then(|own| goal.verdict(own, peer));
+                count += u32::from(verdict.is_some());
+                if let Some(verdict) = verdict.filter(|verdict| !verdict.holds) {
+                    let Goal { bound, .. } = goal;
+                    missed.push(format!(
+                        "- {ours}: {}: {goal} is {verdict}, bound {bound}\n",
+                        row.name
+                    ));
+                }
                 line.extend(match verdict {
                     Some(verdict) if verdict.holds => [verdict.to_string(), "yes".to_owned()],
                     Some(verdict) => [verdict.to_string(), "**no**".to_owned()],
@@ -72,11 +75,12 @@ pub(crate) fn goals(results: &[Results]) -> String {
             lines.push(line);
         }
     }
-    markdown(lines)
+    let sum = format!("\nGoals missed: {} of {count}.\n\n{}", missed.len(), missed.concat());
+    markdown(lines) + &sum
 }
 
 /// A table that can be read as it stands; the first line is its head.
-fn markdown(mut lines: Vec<Vec<String>>) -> String {
+pub(crate) fn markdown(mut lines: Vec<Vec<String>>) -> String {
     // What others say may contain anything.
     for cell in lines.iter_mut().flatten() {
         *cell = cell.replace(['|', '\n'], "/");
@@ -102,6 +106,8 @@ fn markdown(mut lines: Vec<Vec<String>>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::rows::ROWS;
 
@@ -126,7 +132,7 @@ mod tests {
             assert!(figures.contains(cell), "{cell} is not in\n{figures}");
         }
         let goals = goals(&results);
-        for cell in ["| calls/s / ya-sb-router ", "| ≥ 5 ", "| 30.0 ", "| yes ", "| – "] {
+        for cell in ["| calls/s / ya-sb-router 0.6.4 ", "| ≥ 5 ", "| 30.0 ", "| yes ", "| – "] {
             assert!(goals.contains(cell), "{cell} is not in\n{goals}");
         }
     }

@@ -1,0 +1,66 @@
+//! Measures several contenders in turn, round after round.
+
+use std::collections::BTreeMap;
+
+use crate::contender::Contender;
+use crate::figures::Rounds;
+use crate::measure::Timing;
+use crate::programs::Programs;
+use crate::progress::Progress;
+use crate::rows::Row;
+
+/// A row, and what each contender has shown there.
+#[derive(Debug)]
+pub(crate) struct Results {
+    pub(crate) row: &'static Row,
+    pub(crate) rounds: BTreeMap<Contender, Rounds>,
+}
+
+/// Measures each row with the contenders that `of` names for it, so many times. Those without a program are left out.
+pub(crate) fn measure(
+    rounds: u32,
+    timing: Timing,
+    rows: &[&'static Row],
+    of: impl Fn(&Row) -> &'static [Contender],
+    programs: &Programs,
+) -> Vec<Results> {
+    let mut results: Vec<Results> =
+        rows.iter().map(|row| Results { row, rounds: BTreeMap::new() }).collect();
+    let contenders = |row: &Row| -> Vec<Contender> {
+        of(row).iter().copied().filter(|contender| programs.has(*contender)).collect()
+    };
+    let count: usize = rows.iter().map(|row| contenders(row).len()).sum();
+    let progress = Progress::new(u64::from(rounds) * count as u64);
+    for round in 0..rounds {
+        for Results { row, rounds } in &mut results {
+            for contender in order(contenders(row), round) {
+                let what = format!("round {}: {}: {contender}", round + 1, row.name);
+                progress.begin(&what);
+                let shown = timing.measure(row, contender, programs);
+                progress.end(&what, &shown);
+                rounds.entry(contender).or_insert_with(Rounds::default).0.push(shown);
+            }
+        }
+    }
+    results
+}
+
+/// The order of a round: another one begins each time, so that none always follows the same one.
+fn order(mut contenders: Vec<Contender>, round: u32) -> Vec<Contender> {
+    let first = round as usize % contenders.len().max(1);
+    contenders.rotate_left(first);
+    contenders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_contenders_take_turns_at_being_first() {
+        let (old, new) = (Contender::Baseline, Contender::Ours(1));
+        let orders: Vec<_> = (0..3).map(|round| order(vec![old, new], round)).collect();
+        assert_eq!(orders, [[old, new], [new, old], [old, new]]);
+        assert_eq!(order(Vec::new(), 7), []);
+    }
+}
