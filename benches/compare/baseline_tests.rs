@@ -89,6 +89,7 @@ fn every_kind_of_speed_is_compared() {
         "1 MiB calls, 4 open, Unix",
         "streams of 100 × 4 KiB, 4 open, Unix",
         "broadcast to 16, 16 ahead, Unix",
+        "broadcast to 16, 16 ahead, TCP",
     ] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }

@@ -148,6 +148,28 @@ pub(crate) static ROWS: &[Row] = &[
         ],
     },
     Row {
+        name: "broadcast to 16, 16 ahead, TCP",
+        socket: Socket::Tcp,
+        work: Work::Broadcast(broadcast::Load { subscribers: 16, ahead: 16, payload: 64 }),
+        contenders: SERVERS,
+        goals: &[
+            goal(Figure::Deliveries, Than::Peer(InstalledNats), AtLeast(1.5)),
+            goal(Figure::Deliveries, Than::Peer(PinnedNats), AtLeast(1.5)),
+            goal(Figure::Lost, Than::Nothing, AtMost(0.0)),
+        ],
+    },
+    Row {
+        name: "broadcast to 16, 256 ahead, TCP",
+        socket: Socket::Tcp,
+        work: Work::Broadcast(broadcast::Load { subscribers: 16, ahead: 256, payload: 64 }),
+        contenders: SERVERS,
+        goals: &[
+            goal(Figure::Deliveries, Than::Peer(InstalledNats), AtLeast(1.2)),
+            goal(Figure::Deliveries, Than::Peer(PinnedNats), AtLeast(1.2)),
+            goal(Figure::Lost, Than::Nothing, AtMost(0.0)),
+        ],
+    },
+    Row {
         name: "10,000 idle connections, Unix",
         socket: Socket::Unix,
         work: Work::Crowd { load: idle(10_000), is_beside_calls: false },
