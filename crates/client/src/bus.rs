@@ -272,6 +272,11 @@ impl Bus {
         self.shared().find(address, self.scope)
     }
 
+    /// Whether this handle has a router to ask for a service.
+    pub(crate) fn asks_router(&self) -> bool {
+        self.scope == Scope::Everywhere && self.shared().has_router()
+    }
+
     /// An address to call, with options such as a timeout.
     pub fn endpoint(&self, address: impl Into<String>) -> Endpoint {
         Endpoint::new(self.clone(), address.into())

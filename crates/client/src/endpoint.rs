@@ -15,6 +15,7 @@ use crate::calls::Waiting;
 use crate::error::{Error, Failure, LostReason};
 use crate::in_process::{self, Replies};
 use crate::queue::{Queue, WhenFull};
+use crate::service_wait::{self, ServiceWait};
 use crate::services::{Call, ServiceEntry};
 use crate::shared::Shared;
 use crate::timeouts::{Patience, in_time};
@@ -28,13 +29,15 @@ pub struct Endpoint {
     caller: Option<String>,
     timeout: Option<Duration>,
     wait_for_router: Duration,
+    wait_for_service: Duration,
 }
 
 impl Endpoint {
     pub(crate) fn new(bus: Bus, address: String) -> Self {
         let options = bus.shared().options();
         let (timeout, wait_for_router) = (options.call_timeout, options.wait_for_router);
-        Endpoint { bus, address, caller: None, timeout, wait_for_router }
+        let wait_for_service = Duration::ZERO;
+        Endpoint { bus, address, caller: None, timeout, wait_for_router, wait_for_service }
     }
 
     pub(crate) fn bus(&self) -> &Bus {
@@ -78,6 +81,42 @@ impl Endpoint {
         self
     }
 
+    /// How long to wait for a service if there is none, within the timeout. By default calls do not wait, and
+    /// end with [`Error::NoSuchService`]; when this time is over, they end with it, too.
+    ///
+    /// A call is made again only while no service has seen it, so that it is handled once. A service that is
+    /// registered in this process gets it at once. A router is asked again after random pauses, which grow from
+    /// some milliseconds up to a second. Data is not copied for that.
+    ///
+    /// [`Endpoint::stream`] returns when the first reply is there. [`Endpoint::push`] waits for services of this
+    /// process only: a router tells nobody what became of a push.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), gsb_client::Error> {
+    /// use gsb_client::{Bus, Call};
+    ///
+    /// let bus = Bus::local();
+    /// let clock = bus.endpoint("/clock").wait_for_service(Duration::from_secs(5));
+    /// let (time, service) = tokio::join!(
+    ///     clock.call(""),
+    ///     bus.register("/clock", |_: Call| async { Ok("12:00") }),
+    /// );
+    /// assert_eq!(time?, "12:00");
+    /// # drop(service);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// A call that has to wait panics outside of a tokio runtime.
+    #[must_use]
+    pub fn wait_for_service(mut self, patience: Duration) -> Self {
+        self.wait_for_service = patience;
+        self
+    }
+
     /// Calls the service and waits for its reply. Dropping the future forgets the call; a service of
     /// another process is not told, a handler of this process is dropped.
     ///
@@ -87,28 +126,55 @@ impl Endpoint {
     /// [`Error::NotSent`], [`Error::ShutDown`], [`Error::ConnectionLost`].
     pub async fn call(&self, data: impl Into<Bytes>) -> Result<Bytes, Error> {
         let data = data.into();
-        match self.find()? {
-            Some(service) => {
+        match self.find() {
+            Ok(Some(service)) => {
                 let call = self.in_process(data, false);
                 in_process::call(service, &self.address, self.timeout, call).await
             }
+            Err(error) if !self.waits_for_service() => Err(error),
             // Boxed, so that calls within the process stay small.
-            None => Box::pin(self.call_router(data)).await,
+            found => Box::pin(self.call_elsewhere(found, data)).await,
         }
     }
 
-    /// Calls a service that is not in this process.
-    pub(crate) async fn call_router(&self, data: Bytes) -> Result<Bytes, Error> {
-        let (waiting, reply) = oneshot::channel();
+    /// Calls a service that is not in this process, or not yet; `found` is what was found there.
+    async fn call_elsewhere(
+        &self,
+        mut found: Result<Option<Arc<ServiceEntry>>, Error>,
+        data: Bytes,
+    ) -> Result<Bytes, Error> {
         let answered = async {
-            let _open = self.open_in_time(data, Waiting::Once(waiting)).await?;
-            match reply.await {
-                Ok(result) => result,
-                // The sender is kept until the call ends, so it has ended with the connection.
-                Err(_) => Err(Error::ConnectionLost(LostReason::Closed)),
+            if !self.waits_for_service() && self.wait_for_router.is_zero() {
+                return self.call_router(data).await;
+            }
+            let mut wait = ServiceWait::new(self);
+            loop {
+                let result = match found {
+                    Ok(Some(service)) => {
+                        let call = self.in_process(data, false);
+                        return in_process::call(service, &self.address, self.timeout, call).await;
+                    }
+                    Ok(None) => self.call_router(data.clone()).await,
+                    Err(error) => Err(error),
+                };
+                match result {
+                    Err(error) if wait.again(&error).await => found = self.find(),
+                    result => return result,
+                }
             }
         };
         in_time(self.timeout, &self.address, answered).await
+    }
+
+    /// Sends a call to the router, and waits for the reply.
+    async fn call_router(&self, data: Bytes) -> Result<Bytes, Error> {
+        let (waiting, reply) = oneshot::channel();
+        let _open = self.open_in_time(data, Waiting::Once(waiting)).await?;
+        match reply.await {
+            Ok(result) => result,
+            // The sender is kept until the call ends, so it has ended with the connection.
+            Err(_) => Err(Error::ConnectionLost(LostReason::Closed)),
+        }
     }
 
     /// Calls the service and returns its replies as they come. A service that answers once gives a
@@ -120,22 +186,51 @@ impl Endpoint {
     /// that keeps the service from answering may come here, or as an item of the stream.
     pub async fn stream(&self, data: impl Into<Bytes>) -> Result<ReplyStream, Error> {
         let data = data.into();
-        let source = match self.find()? {
-            Some(service) => {
-                let call = self.in_process(data, false);
-                Source::InProcess(in_process::stream(service, &self.address, call)?)
+        if self.waits_for_service() {
+            return Box::pin(self.stream_when_served(data)).await;
+        }
+        match self.find()? {
+            Some(service) => self.stream_here(service, data),
+            None => self.stream_router(data).await,
+        }
+    }
+
+    /// The replies of a service as soon as there is one.
+    async fn stream_when_served(&self, data: Bytes) -> Result<ReplyStream, Error> {
+        let mut wait = ServiceWait::new(self);
+        loop {
+            let mut replies = match service_wait::found(&mut wait).await? {
+                Some(service) => return self.stream_here(service, data),
+                None => self.stream_router(data.clone()).await?,
+            };
+            match replies.next().await.transpose() {
+                Err(error) if wait.again(&error).await => {}
+                first => {
+                    replies.first = first?;
+                    return Ok(replies);
+                }
             }
-            None => {
-                let limit = self.bus.shared().options().buffer_limit;
-                let queue = Arc::new(Queue::new(limit, WhenFull::End));
-                let open = self.open_in_time(data, Waiting::Stream(queue.clone())).await?;
-                Source::Router { queue, _open: open, _bus: self.bus.clone() }
-            }
-        };
-        Ok(ReplyStream {
-            source: Some(source),
-            patience: Patience::new(&self.address, self.timeout),
-        })
+        }
+    }
+
+    /// The replies of a service of this process.
+    fn stream_here(&self, service: Arc<ServiceEntry>, data: Bytes) -> Result<ReplyStream, Error> {
+        let call = self.in_process(data, false);
+        let replies = in_process::stream(service, &self.address, call)?;
+        Ok(self.replies(Source::InProcess(replies)))
+    }
+
+    /// Sends a call to the router, for a stream of replies.
+    async fn stream_router(&self, data: Bytes) -> Result<ReplyStream, Error> {
+        let limit = self.bus.shared().options().buffer_limit;
+        let queue = Arc::new(Queue::new(limit, WhenFull::End));
+        let open = self.open_in_time(data, Waiting::Stream(queue.clone())).await?;
+        Ok(self.replies(Source::Router { queue, _open: open, _bus: self.bus.clone() }))
+    }
+
+    fn replies(&self, source: Source) -> ReplyStream {
+        let patience = Patience::new(&self.address, self.timeout);
+        ReplyStream { first: None, source: Some(source), patience }
     }
 
     /// Calls the service without wanting a reply. Returns when the call is queued to be sent, or to be
@@ -149,7 +244,13 @@ impl Endpoint {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn push(&self, data: impl Into<Bytes>) -> Result<(), Error> {
-        match self.find()? {
+        let found = match self.find() {
+            Err(_) if self.waits_for_service() => {
+                Box::pin(service_wait::found(&mut ServiceWait::new(self))).await
+            }
+            found => found,
+        };
+        match found? {
             Some(service) => {
                 tokio::task::coop::consume_budget().await;
                 let call = self.in_process(data.into(), true);
@@ -189,6 +290,20 @@ impl Endpoint {
         let shared = self.bus.shared();
         let number = shared.open_call(self.request(data), waiting, self.wait_for_router).await?;
         Ok(CallGuard { shared: shared.clone(), number })
+    }
+
+    pub(crate) fn waits_for_service(&self) -> bool {
+        !self.wait_for_service.is_zero()
+    }
+
+    /// How long a service is waited for.
+    pub(crate) fn service_patience(&self) -> Duration {
+        self.wait_for_service.min(self.timeout.unwrap_or(Duration::MAX))
+    }
+
+    /// How long the router is waited for.
+    pub(crate) fn router_patience(&self) -> Duration {
+        self.wait_for_router.min(self.timeout.unwrap_or(Duration::MAX))
     }
 
     /// How long a reply is waited for.
@@ -237,6 +352,8 @@ impl Drop for CallGuard {
 /// for so long that the buffer is full.
 #[derive(Debug)]
 pub struct ReplyStream {
+    /// The first reply, if it was waited for; comes before those of the source.
+    first: Option<Bytes>,
     /// Nothing after the end: what made the replies is free then, whoever keeps this.
     source: Option<Source>,
     patience: Patience,
@@ -259,6 +376,9 @@ impl Stream for ReplyStream {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
         let polled = match &mut this.source {
             None => return Poll::Ready(None),
             Some(Source::Router { queue, .. }) => queue.poll_next(cx),

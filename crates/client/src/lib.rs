@@ -217,21 +217,21 @@
 //! - with [`Error::Timeout`].
 //!
 //! After a restart of the router a caller may be back before a service is, and get
-//! [`Error::NoSuchService`]: the router does not know who is still to come. Who would rather wait asks again:
+//! [`Error::NoSuchService`]: the router does not know which services are still to come. A call may wait for
+//! both:
 //!
 //! ```
-//! # use std::time::Duration;
-//! # use gsb_client::{Bus, Error};
-//! # async fn example(bus: Bus) -> Result<bytes::Bytes, Error> {
-//! let clock = bus.endpoint("/clock").wait_for_router(Duration::from_secs(5));
-//! loop {
-//!     match clock.call("").await {
-//!         Err(Error::NoSuchService { .. }) => tokio::time::sleep(Duration::from_millis(100)).await,
-//!         result => return result,
-//!     }
-//! }
+//! # use gsb_client::{Bus, Bytes, Error};
+//! use std::time::Duration;
+//!
+//! # async fn example(bus: Bus) -> Result<Bytes, Error> {
+//! let patience = Duration::from_secs(5);
+//! let clock = bus.endpoint("/clock").wait_for_router(patience).wait_for_service(patience);
+//! clock.call("").await
 //! # }
 //! ```
+//!
+//! [`Error::is_retryable`] says of any error whether the same request may be made again.
 //!
 //! A handler that panics answers its caller with [`Error::ServiceFailure`], and the bus lives on.
 //!
@@ -258,6 +258,7 @@ mod queue;
 mod reconnect;
 mod registration;
 mod responder;
+mod service_wait;
 mod services;
 mod shared;
 mod state;

@@ -10,6 +10,7 @@ use gsb_net::Link;
 use gsb_proto::messages::{BroadcastRequest, CallRequest};
 use gsb_proto::{Frame, MAX_TEXT, Topic};
 use parking_lot::Mutex;
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     finish: Notify,
     /// There is something new to be asked for again later.
     pub(crate) retry: Notify,
+    /// A service was registered here, or the bus has ended.
+    services_changed: Notify,
     /// Counts the calls that are being handled.
     handling: Arc<Handling>,
 }
@@ -107,6 +110,7 @@ impl Shared {
             awaited: Notify::new(),
             finish: Notify::new(),
             retry: Notify::new(),
+            services_changed: Notify::new(),
             handling: Arc::default(),
         }
     }
@@ -117,6 +121,15 @@ impl Shared {
 
     pub(crate) fn instance_id(&self) -> &Uuid {
         &self.instance_id
+    }
+
+    pub(crate) fn has_router(&self) -> bool {
+        self.has_router
+    }
+
+    /// Waits until a service is registered here, or the bus ends.
+    pub(crate) fn services_changed(&self) -> Notified<'_> {
+        self.services_changed.notified()
     }
 
     /// What counts the calls that are being handled.
@@ -254,6 +267,7 @@ impl Shared {
     /// The bus has ended.
     pub(crate) fn end(&self, reason: LostReason) {
         self.change(|state, after| state.end(&reason, after));
+        self.services_changed.notify_waiters();
         self.finish.notify_one();
     }
 
@@ -293,7 +307,9 @@ impl Shared {
                 _ => Some(state.add_name(NameKind::Service, service_id, after)),
             })
         });
-        let Some(answer) = answer? else {
+        let answer = answer?;
+        self.services_changed.notify_waiters();
+        let Some(answer) = answer else {
             return Ok(());
         };
         let outcome = self.answered(answer, service_id).await;

@@ -14,8 +14,9 @@ use crate::encoding::{Encoding, decode, encode};
 use crate::endpoint::{Endpoint, ReplyStream};
 use crate::error::Error;
 use crate::in_process::{self, Handled, Replies, Target};
+use crate::service_wait::{self, ServiceWait};
 use crate::services::ServiceEntry;
-use crate::timeouts::Patience;
+use crate::timeouts::{Patience, in_time};
 use crate::typed::{Answer, Message, ReplyHandler, StreamHandler, address};
 
 /// A service to send typed messages to. Made by [`Bus::service`].
@@ -56,24 +57,64 @@ impl Service {
         Service { endpoint: self.endpoint.wait_for_router(patience) }
     }
 
+    /// How long to wait for a service if there is none, within the timeout; see
+    /// [`Endpoint::wait_for_service`]. A message is encoded once, however often it is sent.
+    #[must_use]
+    pub fn wait_for_service(self, patience: Duration) -> Self {
+        Service { endpoint: self.endpoint.wait_for_service(patience) }
+    }
+
     /// Sends a message and waits for the answer. Within the process neither is encoded.
     ///
     /// # Errors
     /// Those of [`Endpoint::call`], [`Error::Encoding`], [`Error::Decoding`]. What the service itself
     /// answers, its own errors included, is the inner result.
     pub async fn call<M: Message>(&self, message: M) -> Result<Answer<M>, Error> {
-        let target = Target::message::<M>(self.service_id());
-        let service = self.find::<M>()?;
-        if let Some(service) = &service
+        let found = self.find::<M>();
+        if let Ok(Some(service)) = &found
             && let Some(Typed::Reply(handler)) = typed::<M>(service)
         {
-            let caller = self.endpoint.caller_name();
-            let running = in_process::enter(service.clone(), target)?;
-            let answer = in_process::begin(&running, target, || handler(caller, message))?;
-            return Handled::new(running, target, self.endpoint.patience(), answer).await;
+            return self.handle(service, handler, message)?.await;
         }
         // Boxed, so that calls within the process stay small.
-        Box::pin(self.call_encoded(message)).await
+        match found {
+            Err(_) if self.endpoint.waits_for_service() => {
+                Box::pin(self.call_when_served(message)).await
+            }
+            found => {
+                found?;
+                Box::pin(self.call_encoded(message)).await
+            }
+        }
+    }
+
+    /// Lets a handler of this process begin with a message.
+    fn handle<M: Message>(
+        &self,
+        service: &Arc<ServiceEntry>,
+        handler: &ReplyHandler<M>,
+        message: M,
+    ) -> Result<Handled<'_, Answer<M>>, Error> {
+        let target = Target::message::<M>(self.service_id());
+        let running = in_process::enter(service.clone(), target)?;
+        let caller = self.endpoint.caller_name();
+        let answer = in_process::begin(&running, target, || handler(caller, message))?;
+        Ok(Handled::new(running, target, self.endpoint.patience(), answer))
+    }
+
+    /// A call that waits for a service of this process, with the message as it is.
+    async fn call_when_served<M: Message>(&self, message: M) -> Result<Answer<M>, Error> {
+        let address = address::<M>(self.service_id());
+        let answered = async {
+            let found = self.wait::<M>().await?;
+            if let Some(service) = &found
+                && let Some(Typed::Reply(handler)) = typed::<M>(service)
+            {
+                return self.handle(service, handler, message)?.await;
+            }
+            self.call_encoded(message).await
+        };
+        in_time(self.endpoint.patience(), &address, answered).await
     }
 
     /// A call that crosses the border of the process, or a service of bytes.
@@ -103,7 +144,10 @@ impl Service {
     /// Those of [`Endpoint::stream`], and [`Error::Encoding`].
     pub async fn stream<M: Message>(&self, message: M) -> Result<AnswerStream<M>, Error> {
         let target = Target::message::<M>(self.service_id());
-        let service = self.find::<M>()?;
+        let service = match self.find::<M>() {
+            Err(_) if self.endpoint.waits_for_service() => Box::pin(self.wait::<M>()).await?,
+            found => found?,
+        };
         if let Some(service) = &service
             && let Some(typed) = typed::<M>(service)
         {
@@ -129,7 +173,10 @@ impl Service {
     /// Those of [`Endpoint::push`], and [`Error::Encoding`].
     pub async fn push<M: Message>(&self, message: M) -> Result<(), Error> {
         let target = Target::message::<M>(self.service_id());
-        let service = self.find::<M>()?;
+        let service = match self.find::<M>() {
+            Err(_) if self.endpoint.waits_for_service() => Box::pin(self.wait::<M>()).await?,
+            found => found?,
+        };
         if let Some(service) = &service
             && let Some(typed) = typed::<M>(service)
         {
@@ -169,6 +216,12 @@ impl Service {
             address.push_str(M::ID);
             self.endpoint.bus().find(address)
         })
+    }
+
+    /// Waits for what [`find`](Service::find) is to find.
+    async fn wait<M: Message>(&self) -> Result<Option<Arc<ServiceEntry>>, Error> {
+        let endpoint = self.endpoint.at(address::<M>(self.service_id()));
+        service_wait::found(&mut ServiceWait::new(&endpoint)).await
     }
 
     fn encoding(&self) -> &Arc<dyn Encoding> {
