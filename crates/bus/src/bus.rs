@@ -9,7 +9,7 @@ use gsb_proto::messages::{
     UnsubscribeReply, UnsubscribeReplyCode, UnsubscribeRequest,
 };
 use gsb_proto::{
-    Body, Frame, FrameRef, Framing, LEVEL, MessageKind, Outgoing, Piece, Topic, Violation,
+    Body, Frame, FrameRef, Framing, LEVEL, MessageKind, Outgoing, Piece, Quoted, Topic, Violation,
 };
 
 use crate::budgets::{Admission, Budgets, Purpose, Room, Sender};
@@ -21,7 +21,7 @@ use crate::counters::{Counters, Usage};
 use crate::effect::{CloseReason, Effects};
 use crate::instances::{Instances, MAX_INSTANCE_ID};
 use crate::liveness::{Due, Liveness};
-use crate::refusal::{Refusal, quoted};
+use crate::refusal::Refusal;
 use crate::services::Services;
 use crate::subscriptions::Subscriptions;
 use crate::trouble::Dropped;
@@ -530,14 +530,13 @@ impl Bus {
             return Err(Refusal::Stopping);
         }
         if self.calls.made(from, id).is_some() {
-            let request_id = id.text.to_owned();
-            return Err(Refusal::RequestIdInUse { request_id });
+            return Err(Refusal::RequestIdInUse { request_id: Quoted::new(id.text) });
         }
         let limit = self.limits.open_calls;
         if self.calls.made_by(from) >= limit {
             return Err(Refusal::TooManyCalls { limit });
         }
-        service.ok_or_else(|| Refusal::NoSuchService { quoted_address: quoted(address) })
+        service.ok_or_else(|| Refusal::NoSuchService { address: Quoted::new(address) })
     }
 
     fn reply(

@@ -7,35 +7,32 @@ use gsb_proto::messages::{
     RegisterReply, RegisterReplyCode, SubscribeReply, SubscribeReplyCode,
 };
 use gsb_proto::name::{BYTES_PER_SUBSCRIPTION, SEGMENTS_PER_SUBSCRIPTION};
-use gsb_proto::{Frame, NameError, ServiceId, Topic};
+use gsb_proto::{Frame, NameError, Quoted};
 
 use crate::config::MAX_REQUEST_ID;
 use crate::effect::{CloseReason, seconds};
-
-/// Longest piece of a peer's text that is repeated in a sentence, in bytes.
-const MAX_QUOTED: usize = 1024;
 
 /// Why the bus does not do what it was asked. Displays as a sentence for the asker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error(transparent)]
     Name(#[from] NameError),
-    #[error("the service id {:?} is already registered by {}", .id.as_str(), holder(*.own))]
-    ServiceTaken { id: ServiceId, own: bool },
+    #[error("the service id {id} is already registered by {}", holder(*.own))]
+    ServiceTaken { id: Quoted, own: bool },
     #[error("this connection has registered {limit} services, which is the limit (--max-services)")]
     TooManyServices { limit: usize },
-    #[error("this connection is already subscribed to {:?}", .topic.as_str())]
-    AlreadySubscribed { topic: Topic },
+    #[error("this connection is already subscribed to {topic}")]
+    AlreadySubscribed { topic: Quoted },
     #[error(
         "this connection has {held} subscriptions of {limit}, which is the limit \
          (--max-subscriptions), and this one counts as {weight}: \
          as one for every {SEGMENTS_PER_SUBSCRIPTION} segments or {BYTES_PER_SUBSCRIPTION} bytes of its topic"
     )]
     TooManySubscriptions { limit: usize, held: usize, weight: usize },
-    #[error("no service is registered for the address {quoted_address}")]
-    NoSuchService { quoted_address: String },
-    #[error("the request id {:?} belongs to a call that is still open", .request_id)]
-    RequestIdInUse { request_id: String },
+    #[error("no service is registered for the address {address}")]
+    NoSuchService { address: Quoted },
+    #[error("the request id {request_id} belongs to a call that is still open")]
+    RequestIdInUse { request_id: Quoted },
     #[error("a request id of {length} bytes is too long: {MAX_REQUEST_ID} are allowed")]
     RequestIdTooLong { length: usize },
     #[error("this connection has {limit} open calls, which is the limit (--max-open-calls)")]
@@ -68,15 +65,6 @@ pub(crate) enum Refusal {
 
 fn holder(own: bool) -> &'static str {
     if own { "this connection itself" } else { "another connection" }
-}
-
-/// Text from a peer, cut where it is longer than any sensible one.
-pub(crate) fn quoted(text: &str) -> String {
-    if text.len() <= MAX_QUOTED {
-        return format!("{text:?}");
-    }
-    let cut = text.floor_char_boundary(MAX_QUOTED);
-    format!("{:?}… ({} bytes)", &text[..cut], text.len())
 }
 
 impl Refusal {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use gsb_proto::{PrefixMap, ServiceId};
+use gsb_proto::{PrefixMap, Quoted, ServiceId};
 
 use crate::connections::{ConnId, PerConnection};
 use crate::refusal::Refusal;
@@ -50,6 +50,7 @@ impl Services {
         let id = ServiceId::new(id)?;
         let holder = self.owners.get(id.as_str()).map(|owned| owned.owner);
         if let Some(holder) = holder.filter(|&holder| is_live(holder)) {
+            let id = Quoted::new(id.as_str());
             return Err(Refusal::ServiceTaken { own: holder == owner, id });
         }
         let own = self.own.entry(owner);

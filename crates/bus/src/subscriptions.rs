@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque, hash_set};
 
-use gsb_proto::{Topic, TopicId, TopicMap};
+use gsb_proto::{Quoted, Topic, TopicId, TopicMap};
 
 use crate::connections::{ConnId, PerConnection};
 use crate::refusal::Refusal;
@@ -41,6 +41,7 @@ impl Subscriptions {
     pub(crate) fn subscribe(&mut self, subscriber: ConnId, topic: &str) -> Result<(), Refusal> {
         let topic = Topic::new(topic)?;
         if self.subscribers.subscription(&topic, subscriber).is_some() {
+            let topic = Quoted::new(topic.as_str());
             return Err(Refusal::AlreadySubscribed { topic });
         }
         let own = self.own.entry(subscriber);

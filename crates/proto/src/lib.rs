@@ -9,6 +9,7 @@
 //! | [`frame`] | one message with its kind, and the two framings it may travel in |
 //! | [`head`] | the fields a router reads of a message that it passes on unchanged |
 //! | [`name`] | service ids and topics, checked once and valid ever after |
+//! | [`quoted`] | text of a peer in messages for users and operators |
 //! | [`prefix_map`] | service id → value, found by the longest prefix of an address |
 //! | [`topic_map`] | subscriptions with patterns, found by a broadcast's topic |
 //! | [`wire`] | the fields of any message, read where they stand |
@@ -27,6 +28,7 @@ pub mod kind;
 pub mod messages;
 pub mod name;
 pub mod prefix_map;
+pub mod quoted;
 pub mod topic_map;
 mod violation;
 pub mod wire;
@@ -38,5 +40,6 @@ pub use frame::{
 };
 pub use name::{NameError, ServiceId, Topic};
 pub use prefix_map::PrefixMap;
+pub use quoted::Quoted;
 pub use topic_map::{TopicId, TopicMap};
 pub use wire::MAX_TEXT;

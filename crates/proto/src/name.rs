@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::quoted::Quoted;
+
 /// Longest service id or topic, in bytes.
 pub const MAX_NAME: usize = 1024;
 
@@ -33,23 +35,21 @@ pub enum NameError {
     },
     /// A control character or white space.
     #[error(
-        "{name:?} contains {character:?} at byte {at}: control characters and white space are not allowed"
+        "{name} contains {character:?} at byte {at}: control characters and white space are not allowed"
     )]
     Character {
-        /// The whole string.
-        name: String,
+        /// The string.
+        name: Quoted,
         /// The first character that is not allowed.
         character: char,
         /// Where it stands.
         at: usize,
     },
     /// Two slashes in a row, or one at the end.
-    #[error(
-        "{name:?} has an empty segment at byte {at}: one '/' between segments, none at the end"
-    )]
+    #[error("{name} has an empty segment at byte {at}: one '/' between segments, none at the end")]
     EmptySegment {
-        /// The whole string.
-        name: String,
+        /// The string.
+        name: Quoted,
         /// Where the first empty segment stands.
         at: usize,
     },
@@ -66,14 +66,14 @@ fn check(name: &str) -> Result<(), NameError> {
     if let Some((at, character)) =
         name.char_indices().find(|(_, c)| c.is_control() || c.is_whitespace())
     {
-        return Err(NameError::Character { name: name.to_owned(), character, at });
+        return Err(NameError::Character { name: Quoted::new(name), character, at });
     }
     let mut at = 0;
     for segment in name.split('/') {
         // Only the segment before a leading '/' may be empty, and only with another one behind it.
         let leading = at == 0 && name.len() > 1;
         if segment.is_empty() && !leading {
-            return Err(NameError::EmptySegment { name: name.to_owned(), at });
+            return Err(NameError::EmptySegment { name: Quoted::new(name), at });
         }
         at += segment.len() + 1;
     }
