@@ -11,8 +11,9 @@ use gsb_net::{Inbox, Link, Received, Stream};
 use gsb_proto::FrameDecoder;
 
 use crate::patience::{Patience, Timeouts};
-use crate::shared::{Afterwards, Routed, SLICE, Shared};
+use crate::shared::{Afterwards, Routed, Shared};
 use crate::ticket::Ticket;
+use crate::turn::SLICE;
 
 /// Serves a peer until it goes or is sent away, and until nothing of it is left.
 pub(crate) async fn serve(

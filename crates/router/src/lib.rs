@@ -40,6 +40,7 @@ mod router;
 mod shared;
 mod spin;
 mod ticket;
+mod turn;
 mod workers;
 
 pub use config::{DEFAULT_MAX_CONNECTIONS, DEFAULT_UNIX_MODE, RouterConfig};

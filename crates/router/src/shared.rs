@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use gsb_bus::{
     Bus, BusConfig, CallKey, CloseReason, ConnId, Cost, Counters, Effects, Identity, Room, Trouble,
@@ -18,19 +18,13 @@ use tokio::sync::{Notify, Semaphore};
 use crate::clock::Clock;
 use crate::quiet::{Burst, Quiet};
 use crate::ticket::Ticket;
+use crate::turn::{BATCH, SLICE, Turn};
 
 /// Scratch room of more elements than this is not kept while there is nothing to do.
 const KEPT: usize = 256;
 
-/// After routing or writing for so long without a pause, a task lets others run. Most frames take a hundredth of
-/// it, but a few take long.
-pub(crate) const SLICE: Duration = Duration::from_micros(250);
-
 /// So many links are written to without a look at the time.
 const FLUSHES: usize = 16;
-
-/// How many frames are routed, or calls ended, under one lock.
-const BATCH: usize = 64;
 
 /// How much is done under one lock for connections that have ended.
 const SWEEP: usize = 256;
@@ -201,23 +195,22 @@ impl Shared {
             }
             found?;
             // Not by the router's clock, which may stand still for a while.
-            let begin = tokio::time::Instant::now();
-            for _ in 0..BATCH {
+            let mut turn = Turn::new(tokio::time::Instant::now());
+            loop {
                 let frame = match inbox.first_at_hand()? {
                     AtHand::Frame(frame) => frame,
-                    AtHand::NotYet => break,
+                    AtHand::NotYet => return Ok(Routed::Some),
                     AtHand::Nothing => return Ok(Routed::All),
                 };
-                let may_take_long = frame.kind == MessageKind::BroadcastRequest;
+                let (kind, length) = (frame.kind, frame.body.bytes.len());
                 if let Err(wait) = bus.receive(from, frame, now, &mut effects) {
                     return Ok(Routed::UntilRoom(wait));
                 }
                 inbox.pass();
-                if may_take_long && begin.elapsed() >= SLICE {
-                    break;
+                if turn.is_over(kind, length, tokio::time::Instant::now) {
+                    return Ok(Routed::Some);
                 }
             }
-            Ok(Routed::Some)
         })
     }
 
