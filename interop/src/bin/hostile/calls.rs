@@ -92,11 +92,21 @@ impl Calls {
         self.waits.push(wait);
     }
 
-    /// The usual wait.
-    pub fn median(&self) -> Value {
+    /// The median wait of the calls that ended.
+    pub fn median_wait(&self) -> Option<Duration> {
         let mut waits = self.waits.clone();
         waits.sort_unstable();
-        waits.get(waits.len() / 2).map_or(Value::None, |&wait| Value::Time(wait))
+        waits.get(waits.len() / 2).copied()
+    }
+
+    /// The longest wait, that of the call which was still open included.
+    pub fn worst_wait(&self) -> Option<Duration> {
+        self.waits.iter().copied().chain(self.open).max()
+    }
+
+    /// The usual wait.
+    pub fn median(&self) -> Value {
+        self.median_wait().map_or(Value::None, Value::Time)
     }
 
     /// The longest wait.
@@ -108,10 +118,14 @@ impl Calls {
         }
     }
 
+    /// How many calls were made.
+    pub fn made(&self) -> u64 {
+        self.answered + self.failed + u64::from(self.open.is_some())
+    }
+
     /// How many of the calls the service answered.
     pub fn succeeded(&self) -> Value {
-        let open = u64::from(self.open.is_some());
-        Value::OutOf(self.answered, self.answered + self.failed + open)
+        Value::OutOf(self.answered, self.made())
     }
 
     /// What the calls of bystanders are judged by.

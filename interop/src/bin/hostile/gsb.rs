@@ -1,17 +1,22 @@
 //! The Golem Service Bus as raw peers speak it, in the packet framing.
 
 use std::io;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use gsb_proto::frame::LARGEST_FRAME;
 use gsb_proto::messages::{
     BroadcastReply, BroadcastRequest, CallReply, CallRequest, Hello, Message, Ping, RegisterReply,
-    RegisterRequest, SubscribeReply, SubscribeRequest,
+    RegisterRequest, SubscribeReply, SubscribeRequest, UnsubscribeRequest,
 };
 use gsb_proto::{Frame, FrameDecoder, Framing, MessageKind};
 
+use crate::cases::Flood;
 use crate::peer::{Heard, Say};
+
+/// The service that some floods are for. Of the longest names, and of those that take longest to be escaped.
+pub static FLOODED: LazyLock<String> = LazyLock::new(|| "\u{e000}".repeat(341));
 
 /// Appends a message.
 pub fn encode(say: Say<'_>, out: &mut BytesMut) {
@@ -52,6 +57,56 @@ pub fn announce(length: u32) -> Vec<u8> {
     let mut bytes = length.to_be_bytes().to_vec();
     bytes.push(0x32);
     bytes
+}
+
+/// What a connection of a flood writes again and again: `least` bytes or more of whole frames.
+pub fn flood(flood: Flood, least: usize) -> Bytes {
+    let call = |address: &str, no_reply| CallRequest {
+        caller: "/hostile".to_owned(),
+        address: address.to_owned(),
+        no_reply,
+        ..CallRequest::default()
+    };
+    let segments = ["**", "a", "*", "b"].repeat(125).join("/");
+    let frames = match flood {
+        Flood::Pushes => vec![call(&FLOODED, true).to_frame()],
+        Flood::RefusedNames => {
+            let service_id = format!("{}\n", "\u{e000}".repeat(340));
+            vec![RegisterRequest { service_id }.to_frame()]
+        }
+        Flood::CallsToNobody => vec![call(&"\u{e001}".repeat(341), false).to_frame()],
+        Flood::TakenNames => vec![RegisterRequest { service_id: FLOODED.clone() }.to_frame()],
+        Flood::DeepTopics => {
+            let topic = segments;
+            let broadcast = BroadcastRequest { topic: format!("x/{topic}"), ..Default::default() };
+            vec![
+                SubscribeRequest { topic: topic.clone() }.to_frame(),
+                broadcast.to_frame(),
+                UnsubscribeRequest { topic }.to_frame(),
+            ]
+        }
+        Flood::ManyFields => {
+            // Unknown fields, each a key and a number of one byte.
+            let fields = [0x78, 0].repeat(65_000);
+            let with_fields = |frame: Frame| {
+                let body = [frame.body.into_bytes(), fields.clone().into()].concat();
+                Frame::new(frame.kind, body)
+            };
+            let service_id = FLOODED.clone();
+            vec![
+                with_fields(call("/nobody", true).to_frame()),
+                with_fields(RegisterRequest { service_id }.to_frame()),
+            ]
+        }
+    };
+    let mut bytes = BytesMut::new();
+    while bytes.len() < least {
+        for frame in &frames {
+            // Every kind of message has a form in this framing.
+            let _ = frame.encode(Framing::Packet, &mut bytes);
+        }
+    }
+    bytes.freeze()
 }
 
 /// Reads what a router sends.

@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
-use cases::Case;
+use cases::{Case, Flood, Settings};
 use process::{Kind, Target};
 use table::{Figures, Outcome, Value};
 use victim::Victim;
@@ -36,6 +36,14 @@ struct Options {
     /// Only this router; may be given several times
     #[arg(long, value_name = "ROUTER")]
     router: Vec<Kind>,
+
+    /// Of the case `floods` only this kind; may be given several times
+    #[arg(long, value_name = "KIND")]
+    flood: Vec<Flood>,
+
+    /// How often each kind of flood is played; medians are printed
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    runs: u32,
 
     /// GSB over TCP instead of Unix sockets; NATS is always over TCP
     #[arg(long)]
@@ -103,11 +111,12 @@ async fn play(options: &Options) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
+    let settings = Settings { floods: chosen(&options.flood), runs: options.runs };
     let mut outcomes = Vec::new();
     for case in chosen(&options.only) {
         for target in &targets {
             eprintln!("{} {}: {}", case.number(), case.title(), target.title);
-            outcomes.push(outcome(case, target).await);
+            outcomes.push(outcome(case, target, &settings).await);
         }
     }
     let text = if options.json {
@@ -130,13 +139,14 @@ fn chosen<T: clap::ValueEnum + Clone>(asked: &[T]) -> Vec<T> {
 }
 
 /// A router that fails a case costs the case no more than the row that says so.
-async fn outcome(case: Case, target: &Target) -> Outcome {
+async fn outcome(case: Case, target: &Target, settings: &Settings) -> Outcome {
     let start = Instant::now();
     let mut figures = Figures::default();
-    match timeout(cases::LIMIT, case.run(target, &mut figures)).await {
+    let limit = case.limit(settings);
+    match timeout(limit, case.run(target, settings, &mut figures)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => figures.say("failed", error.to_string()),
-        Err(_) => figures.add("failed: took", Value::MoreThan(cases::LIMIT)),
+        Err(_) => figures.add("failed: took", Value::MoreThan(limit)),
     }
     Outcome {
         number: case.number(),

@@ -175,7 +175,23 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Reads what has come, and forgets it; how many bytes, 0 at the end.
+    pub async fn discard(&mut self) -> io::Result<usize> {
+        self.buffer.clear();
+        self.buffer.reserve(*CHUNKS.end());
+        self.socket.read_buf(&mut self.buffer).await
+    }
+}
+
 impl Writer {
+    /// Writes these bytes again and again, until the server takes no more.
+    pub async fn repeat(&mut self, bytes: &[u8]) -> io::Result<()> {
+        loop {
+            self.socket.write_all(bytes).await?;
+        }
+    }
+
     /// Says it, waiting for room in the socket. What is dropped meanwhile may have been said in part.
     pub async fn say(&mut self, say: Say<'_>) -> io::Result<()> {
         self.buffer.clear();

@@ -3,6 +3,7 @@
 mod announced;
 mod churn;
 mod dead_names;
+mod floods;
 mod idle;
 mod killed_service;
 mod ping_flood;
@@ -22,8 +23,10 @@ use crate::peer::Peer;
 use crate::process::{Server, Target};
 use crate::table::Figures;
 
-/// What no case takes, if the server does anything at all.
-pub const LIMIT: Duration = Duration::from_secs(40);
+pub use floods::Flood;
+
+/// What no case takes that is played once, if the server does anything at all.
+const LIMIT: Duration = Duration::from_secs(40);
 
 /// How many connections are made at the same time, where many are made.
 const AT_ONCE: usize = 50;
@@ -56,6 +59,17 @@ pub enum Case {
     KilledService,
     /// 20,000 connections come and go
     Churn,
+    /// 100 connections send without a pause
+    Floods,
+}
+
+/// What is to be known beside the case.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The kinds of flood to play.
+    pub floods: Vec<Flood>,
+    /// How often each kind of flood is played.
+    pub runs: u32,
 }
 
 impl Case {
@@ -78,11 +92,17 @@ impl Case {
             Case::Announced => "1,000 messages announced, one byte sent of each",
             Case::KilledService => "service with 1,000 open calls killed",
             Case::Churn => "20,000 connections come and go",
+            Case::Floods => "100 connections that send without a pause",
         }
     }
 
     /// Plays it, and adds what was measured as far as it came.
-    pub async fn run(self, target: &Target, figures: &mut Figures) -> io::Result<()> {
+    pub async fn run(
+        self,
+        target: &Target,
+        settings: &Settings,
+        figures: &mut Figures,
+    ) -> io::Result<()> {
         match self {
             Case::PingFlood => ping_flood::run(target, figures).await,
             Case::SlowService => slow_service::run(target, figures).await,
@@ -95,6 +115,15 @@ impl Case {
             Case::Announced => announced::run(target, figures).await,
             Case::KilledService => killed_service::run(target, figures).await,
             Case::Churn => churn::run(target, figures).await,
+            Case::Floods => floods::run(target, settings, figures).await,
+        }
+    }
+
+    /// What it does not take, if the server does anything at all.
+    pub fn limit(self, settings: &Settings) -> Duration {
+        match self {
+            Case::Floods => floods::LIMIT * settings.runs,
+            _ => LIMIT,
         }
     }
 }
