@@ -23,6 +23,8 @@
 //! # }
 //! ```
 //!
+//! A test starts one with [`Router::in_process`].
+//!
 //! The rules are in [`gsb_bus`]; here are sockets, tasks and timers around them. Each connection has
 //! one task, which reads what is there, routes the whole batch under one short lock and writes to
 //! each destination itself (see `ARCHITECTURE.md`).
@@ -32,6 +34,7 @@ mod clock;
 mod config;
 mod connection;
 mod error;
+mod in_process;
 mod listener;
 mod lock_file;
 mod patience;
@@ -47,4 +50,5 @@ pub use config::{DEFAULT_MAX_CONNECTIONS, DEFAULT_UNIX_MODE, RouterConfig};
 pub use error::BindError;
 pub use gsb_bus::{Counters, Limits, Usage};
 pub use gsb_proto::{Address, AddressError};
+pub use in_process::InProcessRouter;
 pub use router::{Router, RouterStatus, ShutdownHandle};
