@@ -8,6 +8,11 @@ use gsb_client::Bus;
 use gsb_testkit::{RouterPlace, Spawned, TestRouter};
 use tokio::process::Command;
 
+// Its unit tests run here: cargo would build the example as a test instead of a program.
+#[allow(dead_code)]
+#[path = "../math_service.rs"]
+mod math_service;
+
 /// The program that was built for an example beside this test.
 fn program(example: &str) -> PathBuf {
     let this = std::env::current_exe().unwrap();
@@ -78,6 +83,33 @@ async fn events() {
     let mut sender = start(&router, "event_sender");
     sender.line_with("announced").await;
     listener.line_with("weather/warsaw: sunny").await;
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn math() {
+    let router = TestRouter::start().await;
+    // It waits for the service.
+    let mut caller = start(&router, "math_caller");
+    let mut service = start(&router, "math_service");
+    service.line_with("serving /math").await;
+    caller.line_with("1 / 2: Ok(0.5)").await;
+    caller.line_with("1 / 0: Err(DivisionByZero)").await;
+    assert!(caller.wait().await.success());
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn shout() {
+    let router = TestRouter::start().await;
+    let mut service = start(&router, "shout_service");
+    service.line_with("serving /shout").await;
+    let caller = Bus::connect(&router.unix).await.unwrap();
+    let error = caller.call("/shout", "hello").await.unwrap_err();
+    assert!(error.to_string().contains(r#"no service at "/echo""#), "{error}");
+    let mut echo = start(&router, "echo_service");
+    echo.line_with("serving /echo").await;
+    assert_eq!(caller.call("/shout", "hello").await.unwrap(), "HELLO");
     router.stop().await;
 }
 

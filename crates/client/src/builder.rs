@@ -13,22 +13,22 @@ use crate::error::Error;
 use crate::reconnect::Reconnect;
 use crate::shared::Shared;
 
-/// How long a call waits for its reply, if not told otherwise.
+/// How long a call waits for its reply, if not told otherwise: 60 s.
 pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a request to the router waits for its answer, if not told otherwise.
+/// How long a request to the router waits for its answer, if not told otherwise: 10 s.
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long connecting may take, if not told otherwise.
+/// How long connecting may take, if not told otherwise: 10 s.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a router may be silent before it is sent a Ping, if not told otherwise.
+/// How long a router may be silent before it is sent a Ping, if not told otherwise: 30 s.
 pub const DEFAULT_PING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many bytes may wait, to be sent or for one consumer, if not told otherwise: 16 MiB.
 pub const DEFAULT_BUFFER_LIMIT: usize = 16 << 20;
 
-/// How many calls one service handles at the same time, if not told otherwise.
+/// How many calls one service handles at the same time, if not told otherwise: 65,536.
 pub const DEFAULT_MAX_RUNNING: usize = 65_536;
 
 /// What framing and a router's id of a call may add to a message on its way. In bytes.
@@ -91,21 +91,22 @@ impl BusBuilder {
         self
     }
 
-    /// How long to wait for a connection, the router's Hello included; [`DEFAULT_CONNECT_TIMEOUT`].
+    /// How long to wait for a connection, the router's Hello included. 10 s by default
+    /// ([`DEFAULT_CONNECT_TIMEOUT`]).
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long registering, subscribing, broadcasting and their opposites wait for the router;
-    /// [`DEFAULT_REQUEST_TIMEOUT`].
+    /// How long registering, subscribing, broadcasting and their opposites wait for the router. 10 s by
+    /// default ([`DEFAULT_REQUEST_TIMEOUT`]).
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
         self
     }
 
     /// How long the router may be silent before it is sent a Ping; after twice that the connection is
-    /// lost. `None`, or zero, waits for ever; [`DEFAULT_PING_TIMEOUT`].
+    /// lost. `None`, or zero, waits for ever. 30 s by default ([`DEFAULT_PING_TIMEOUT`]).
     pub fn ping_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.ping_timeout = timeout.into().filter(|timeout| !timeout.is_zero());
         self
@@ -127,8 +128,8 @@ impl BusBuilder {
         self
     }
 
-    /// How long a call waits for its reply, and a stream for each of its replies. `None` is for ever;
-    /// [`DEFAULT_CALL_TIMEOUT`] by default.
+    /// How long a call waits for its reply, and a stream for each of its replies. `None` is for ever. 60 s by
+    /// default ([`DEFAULT_CALL_TIMEOUT`]).
     pub fn call_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.call_timeout = timeout.into();
         self
@@ -141,22 +142,22 @@ impl BusBuilder {
         self
     }
 
-    /// How many bytes may wait to be sent to the router before senders have to wait;
-    /// [`DEFAULT_BUFFER_LIMIT`].
+    /// How many bytes may wait to be sent to the router before senders have to wait. 16 MiB by
+    /// default ([`DEFAULT_BUFFER_LIMIT`]).
     pub fn outbox_limit(mut self, limit: usize) -> Self {
         self.outbox_limit = limit;
         self
     }
 
     /// How many bytes of one stream or subscription may wait for their consumer; see
-    /// [`Error::Overflow`]. [`DEFAULT_BUFFER_LIMIT`] by default.
+    /// [`Error::Overflow`]. 16 MiB by default ([`DEFAULT_BUFFER_LIMIT`]).
     pub fn buffer_limit(mut self, limit: usize) -> Self {
         self.buffer_limit = limit;
         self
     }
 
     /// How many calls each service handles at the same time. A call beyond that is [`Error::Busy`] for its
-    /// caller. [`DEFAULT_MAX_RUNNING`] by default; [`Bus::with_max_running`] sets it for single services.
+    /// caller. 65,536 by default ([`DEFAULT_MAX_RUNNING`]); [`Bus::with_max_running`] sets it for single services.
     pub fn max_running(mut self, limit: usize) -> Self {
         self.max_running = limit;
         self
@@ -170,7 +171,7 @@ impl BusBuilder {
     }
 
     /// Connects over this network inside the process, for tests that simulate one. The address that is
-    /// connected to is a mere label then.
+    /// connected to is a mere label then. Needs the feature `memory`.
     #[cfg(feature = "memory")]
     pub fn network(mut self, network: gsb_net::memory::Network) -> Self {
         self.network = Some(network);
