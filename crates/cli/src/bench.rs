@@ -1,5 +1,6 @@
 //! Loads a router and measures it.
 
+mod arguments;
 mod broadcast;
 mod call;
 mod crowd;
@@ -9,9 +10,11 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use gsb_load::{Failure, Gsb, Measure, Target};
+use gsb_load::{Failure, Gsb, Measure, Process, Target, router_process};
 use gsb_proto::{Address, Framing};
 use indicatif::{ProgressBar, ProgressStyle};
+
+use self::arguments::{measured_time, time};
 
 /// What can be measured.
 #[derive(Debug, clap::Subcommand)]
@@ -39,7 +42,7 @@ pub(crate) struct Common {
     #[arg(long, value_enum, default_value = "packet")]
     framing: FramingName,
 
-    /// The router's process, of which processor time and memory are shown
+    /// The router's process, of which processor time and memory are shown. Without, it is looked for
     #[arg(long)]
     pid: Option<u32>,
 
@@ -52,11 +55,11 @@ pub(crate) struct Common {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Timing {
     /// How long is measured
-    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = measured_time)]
     duration: Duration,
 
     /// How long the router is loaded before
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = time)]
     warm_up: Duration,
 }
 
@@ -64,11 +67,6 @@ pub(crate) struct Timing {
 enum FramingName {
     Packet,
     Classic,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| "write a number with a unit, as in 500ms or 2m".to_owned())
 }
 
 /// Measures, and prints what came of it.
@@ -83,6 +81,14 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
 }
 
 impl Common {
+    /// The router's process: the one that is named, else the one that can be found.
+    fn router(&self, target: &Target<Gsb>) -> Result<Option<u32>, Failure> {
+        match self.pid {
+            Some(pid) => Process::look(pid).map(|_| Some(pid)),
+            None => router_process(&target.address),
+        }
+    }
+
     fn target(&self) -> Result<Target<Gsb>, Failure> {
         let address = match &self.address {
             Some(address) => address.clone(),
@@ -111,6 +117,7 @@ impl Timing {
     fn measure<R>(
         &self,
         common: &Common,
+        pid: Option<u32>,
         load: impl FnOnce(&Measure<'_>) -> Result<R, Failure>,
     ) -> Result<R, Failure> {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -118,7 +125,7 @@ impl Timing {
         let result = load(&Measure {
             warm_up: self.warm_up,
             duration: self.duration,
-            pid: common.pid,
+            pid,
             progress: &|time| bar.set_position(millis(time)),
         });
         bar.finish_and_clear();

@@ -6,11 +6,13 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use gsb_proto::Address;
-use gsb_router::RouterConfig;
-use gsb_testkit::{TestRouter, soon};
-use serde_json::Value;
+use gsb_proto::messages::RegisterReply;
+use gsb_proto::{Address, MessageKind};
+use gsb_router::{Limits, RouterConfig};
+use gsb_testkit::{FakeRouter, TestRouter, soon};
+use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio::task::JoinSet;
 
 const GSB: &str = env!("CARGO_BIN_EXE_gsb");
 
@@ -30,14 +32,13 @@ fn short(address: &str) -> Vec<&str> {
 async fn calls_are_counted() {
     let router = TestRouter::start().await;
     let (unix, tcp) = (router.unix.to_string(), router.tcp.to_string());
-    let own = std::process::id().to_string();
+    let own = std::process::id();
     for (address, framing, depth, payload) in
         [(&unix, "packet", "64", "64"), (&tcp, "classic", "1", "100KiB")]
     {
         let arguments = ["--json", "--framing", framing, "--depth", depth, "--payload", payload];
-        let (out, _, code) =
-            gsb(&[&short(address)[..], &arguments, &["--pid", &own]].concat()).await;
-        assert_eq!(code, Some(0));
+        let (out, error, code) = gsb(&[&short(address)[..], &arguments].concat()).await;
+        assert_eq!(code, Some(0), "{error}");
         let report: Value = serde_json::from_str(&out).unwrap();
         assert_eq!(report["what"], "call");
         assert_eq!(report["errors"], 0);
@@ -49,6 +50,9 @@ async fn calls_are_counted() {
         assert!(
             times["p50"].as_f64().unwrap() > 1.0 && times["p50"].as_f64() <= times["p100"].as_f64()
         );
+        // The router runs in this process, which was not named.
+        assert_eq!(report["pid"], own, "{address}");
+        assert!(report["processor_microseconds_each"].as_f64().unwrap() > 0.0);
         assert!(report["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
     }
     let (out, _, _) = gsb(&short(&unix)).await;
@@ -66,7 +70,7 @@ async fn calls_are_counted() {
 #[tokio::test]
 async fn every_other_load_is_counted() {
     let router = TestRouter::start().await;
-    let (unix, own) = (router.unix.to_string(), std::process::id().to_string());
+    let (unix, own) = (router.unix.to_string(), std::process::id());
     let short = ["-d", "100ms", "--warm-up", "20ms"];
     let few = ["--connections", "3", "-d", "10ms"];
     for (what, arguments, counted) in [
@@ -75,13 +79,14 @@ async fn every_other_load_is_counted() {
         ("idle", &few, "bytes_each"),
         ("register", &[&few[..], &["--names", "2500"]].concat(), "bytes_each"),
     ] {
-        let common = ["bench", what, "--json", "-a", &unix, "--pid", &own];
+        let common = ["bench", what, "--json", "-a", &unix];
         let (out, error, code) = gsb(&[&common[..], arguments].concat()).await;
         assert_eq!(code, Some(0), "{what}: {error}");
         let report: Value = serde_json::from_str(&out).unwrap();
         assert_eq!(report["what"], what);
         assert!(report["per_second"].as_f64().unwrap() > 0.0, "{out}");
         assert!(report[counted].as_f64().unwrap() >= 0.0, "{out}");
+        assert_eq!(report["pid"], own, "{out}");
         assert!(report.get("missed").is_none_or(|missed| missed == 0), "{out}");
     }
     router.stop().await;
@@ -112,6 +117,86 @@ async fn a_denied_connection_names_the_owner_and_the_option() {
     }
     assert_eq!(output.status.code(), Some(1));
     router.stop().await;
+}
+
+/// A load that the program cannot make ends with a sentence before it begins, not with a panic or an abort.
+#[tokio::test]
+async fn absurd_arguments_are_refused_with_the_value_and_the_remedy() {
+    let router = TestRouter::start().await;
+    let unix = router.unix.to_string();
+    let huge = u64::MAX.to_string();
+    for (arguments, parts) in [
+        (&["call", "--payload", "16EiB"][..], &["'16EiB'", "134216703 bytes"][..]),
+        (&["call", "--payload", &huge], &[&huge, "134216703 bytes"]),
+        (&["call", "--payload", "100MiB"], &["256 messages of 104857600 bytes", "512 MiB"]),
+        (&["call", "--depth", "4294967295"], &["17179869180 messages", "fewer or smaller"]),
+        (&["call", "--callers", "4294967295", "--depth", "1"], &["4294967295 messages"]),
+        (&["call", "--services", "4294967295"], &["4294967295 messages"]),
+        (&["call", "-d", "0s"], &["'0s'", "500ms"]),
+        (&["call", "-d", "500000000000years"], &["longest time is 30days"]),
+        (&["call", "--warm-up", "31days"], &["'31days'", "30days"]),
+        (&["stream", "--chunks", "4294967295"], &["messages of 4096 bytes", "512 MiB"]),
+        (&["stream", "--payload", "1GiB"], &["'1GiB'", "134216703 bytes"]),
+        (&["broadcast", "--ahead", &huge], &["messages of 64 bytes", "512 MiB"]),
+        (&["broadcast", "--subscribers", "4294967295"], &["messages of 64 bytes"]),
+        (&["broadcast", "--payload", "7"], &["'7'", "from 8 to"]),
+        (&["idle", "--connections", "4294967295"], &["4294967295 connections", "ulimit -Hn"]),
+        (&["idle", "-d", "31days"], &["'31days'"]),
+        (&["register", "--length", "65536"], &["'65536'", "from 40 to 1024"]),
+        (&["register", "--connections", "4294967295"], &["4294967295 connections"]),
+    ] {
+        let (out, error, code) = gsb(&[&["bench"], arguments, &["-a", &unix]].concat()).await;
+        assert_eq!((out.as_str(), code), ("", Some(2)), "{arguments:?}: {error}");
+        for part in parts {
+            assert!(error.contains(part), "{arguments:?}: {part} is not in: {error}");
+        }
+    }
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn calls_that_fail_are_counted_and_make_the_program_fail() {
+    let limits = Limits { open_calls: 1, ..Limits::default() };
+    let one_at_a_time = RouterConfig { limits, ..RouterConfig::default() };
+    let router = TestRouter::with(one_at_a_time).await;
+    let unix = router.unix.to_string();
+    let (out, error, code) = gsb(&[&short(&unix)[..], &["--depth", "8"]].concat()).await;
+    assert_eq!(code, Some(1), "{out}");
+    let sentence = error.strip_prefix("gsb: ").unwrap();
+    let (failed, rest) = sentence.split_once(" of ").unwrap();
+    let (all, rest) = rest.split_once(" calls failed, such as: ").unwrap();
+    assert!((1..=all.parse().unwrap()).contains(&failed.parse::<u64>().unwrap()), "{error}");
+    assert!(rest.trim().len() > 1, "{error}");
+    assert!(out.contains(&format!("{failed} errors, such as: ")), "{out}");
+    router.stop().await;
+}
+
+/// Answers registrations and nothing else.
+#[tokio::test]
+async fn without_a_sample_there_is_no_time_to_show() {
+    let router = FakeRouter::start().await;
+    let address = router.address.to_string();
+    let serving = tokio::spawn(async move {
+        let mut peers = JoinSet::new();
+        loop {
+            let mut peer = router.accept_silently().await;
+            peers.spawn(async move {
+                while let Some(frame) = peer.next().await {
+                    if frame.kind == MessageKind::RegisterRequest {
+                        peer.send(RegisterReply::default()).await;
+                    }
+                }
+            });
+        }
+    });
+    let (out, error, code) = gsb(&short(&address)).await;
+    assert!(out.contains("p50 –, p90 –") && !out.contains("0.0ns"), "{out}");
+    assert!(error.contains("no calls ended within "), "{error}");
+    assert_eq!(code, Some(1));
+    let (out, ..) = gsb(&[&short(&address)[..], &["--json"]].concat()).await;
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["microseconds"]["p50"], &report["count"]), (&Value::Null, &json!(0)));
+    serving.abort();
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::limits::{allow_connections, check_backlog};
 use crate::measure::{Measured, Stage};
 use crate::peer::Connected;
 use crate::threads::Threads;
@@ -51,6 +52,9 @@ pub fn run<P: Protocol>(
     target: &Target<P>,
     measure: &Measure<'_>,
 ) -> Result<Outcome, Failure> {
+    let subscribers = u64::from(load.subscribers);
+    check_backlog(load.ahead.saturating_add(subscribers), load.payload.max(NUMBER))?;
+    allow_connections(subscribers + 1)?;
     let connect = |_| Connected::connect(target);
     let publisher = connect(0)?;
     let subscribers = (0..load.subscribers).map(connect).collect::<Result<Vec<_>, _>>()?;

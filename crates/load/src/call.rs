@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::limits::{allow_connections, check_backlog};
 use crate::measure::{Measured, Stage};
 use crate::peer::Connected;
 use crate::threads::Threads;
@@ -32,6 +33,21 @@ pub struct Load {
     /// Nothing is registered, and each caller has a service of its own that connects just before it: for a relay
     /// that connects each two that follow each other.
     pub is_paired: bool,
+}
+
+impl Load {
+    /// Checks whether this host can make it.
+    fn check(&self) -> Result<(), Failure> {
+        let Load { callers, services, depth, payload, answer, .. } = *self;
+        let open = u64::from(callers) * u64::from(depth);
+        check_backlog(open, payload)?;
+        if let Answer::Stream { chunks, payload } = answer {
+            check_backlog(open.saturating_mul(chunks.into()), payload)?;
+        }
+        // Each may have one that has not come whole.
+        check_backlog(services.into(), payload)?;
+        allow_connections(u64::from(callers) + u64::from(services))
+    }
 }
 
 /// How often is looked whether the measurement is over, where nothing comes.
@@ -86,6 +102,7 @@ pub fn run<P: Protocol>(
     target: &Target<P>,
     measure: &Measure<'_>,
 ) -> Result<Outcome, Failure> {
+    load.check()?;
     let stage = Stage::new();
     let connect = || Connected::connect(target);
     let names: Vec<String> =
@@ -245,10 +262,12 @@ async fn call_on<P: Protocol>(
             }
             let now = *arrived.get_or_insert_with(Instant::now);
             if is_error {
-                let mut tally = tally.lock();
-                tally.errors += u64::from(is_measured);
-                let sentence = || String::from_utf8_lossy(payload).into_owned();
-                tally.example.get_or_insert_with(sentence);
+                if is_measured {
+                    let mut tally = tally.lock();
+                    tally.errors += 1;
+                    let sentence = || String::from_utf8_lossy(payload).into_owned();
+                    tally.example.get_or_insert_with(sentence);
+                }
             } else {
                 count += u64::from(is_measured);
                 if slot.is_measured {

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use gsb_proto::MAX_NAME;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::limits::allow_connections;
 use crate::peer::Connected;
 use crate::process::Process;
 use crate::threads::Threads;
@@ -21,7 +22,7 @@ pub struct Load {
     pub connections: u32,
     /// How many names they have in all.
     pub names: u32,
-    /// How long each name is, in bytes; 40 at least.
+    /// How long each name is, in bytes; 40 at least, [`MAX_NAME`] at most.
     pub name_length: usize,
 }
 
@@ -47,11 +48,7 @@ pub fn gather<P: Protocol>(
     pid: Option<u32>,
     progress: &dyn Fn(u64),
 ) -> Result<Crowd, Failure> {
-    // Most of the descriptors that the system allows are not allowed at first.
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    let _ = setrlimit(Resource::Nofile, limit);
-
+    allow_connections(load.connections.into())?;
     let before = pid.map(Process::memory_of).transpose()?;
     let begin = Instant::now();
     let (note, mut notes) = mpsc::channel(16);
@@ -115,8 +112,8 @@ async fn stay<P: Protocol>(
         let last = u32::try_from(last).unwrap_or(u32::MAX);
         while number < last {
             let first = number;
-            let until = last.min(number + AHEAD);
-            let length = load.name_length;
+            let until = last.min(number.saturating_add(AHEAD));
+            let length = load.name_length.min(MAX_NAME);
             peer.say(|protocol, out| {
                 for number in first..until {
                     let name = target.name("crowd", number);

@@ -14,18 +14,22 @@ pub mod call;
 pub mod crowd;
 mod failure;
 mod gsb;
+mod limits;
 mod measure;
 mod peer;
 mod process;
 mod protocol;
+mod router_process;
 mod threads;
 
 pub use failure::Failure;
 pub use gsb::Gsb;
+pub use limits::{LARGEST_BACKLOG, LARGEST_PAYLOAD};
 pub use measure::{Measure, Outcome};
 pub use peer::Peer;
 pub use process::{Need, Process};
 pub use protocol::{Heard, Protocol};
+pub use router_process::router_process;
 
 use gsb_proto::Address;
 

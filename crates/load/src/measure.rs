@@ -43,15 +43,31 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Whether all that was measured has come through, and anything at all. `units` is what was measured, as in `calls`.
+    ///
+    /// # Errors
+    /// A sentence with the number of those that have failed.
+    pub fn check(&self, units: &str) -> Result<(), Failure> {
+        let units = units.to_owned();
+        match (self.errors, self.count) {
+            (0, 0) => Err(Failure::Nothing { units, time: self.elapsed }),
+            (0, _) => Ok(()),
+            (failed, count) => {
+                let of = failed.saturating_add(count);
+                Err(Failure::Failed { failed, of, units, example: self.example.clone() })
+            }
+        }
+    }
+
     /// How many there were in a second.
     pub fn per_second(&self) -> f64 {
         self.count as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// How much processor time the process of the bus has needed for one, in microseconds.
+    /// How much processor time the process of the bus has needed for one, in microseconds; `None` if there were none.
     pub fn processor_microseconds(&self) -> Option<f64> {
-        let need = self.need?;
-        Some(need.processor.as_secs_f64() * 1e6 / self.count.max(1) as f64)
+        let need = self.need.filter(|_| self.count > 0)?;
+        Some(need.processor.as_secs_f64() * 1e6 / self.count as f64)
     }
 }
 

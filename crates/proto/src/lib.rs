@@ -38,7 +38,7 @@ pub use extension::LEVEL;
 pub use frame::{
     Body, Frame, FrameDecoder, FrameRef, Framing, MessageKind, Outgoing, Piece, Violation,
 };
-pub use name::{NameError, ServiceId, Topic};
+pub use name::{MAX_NAME, NameError, ServiceId, Topic};
 pub use prefix_map::PrefixMap;
 pub use quoted::Quoted;
 pub use topic_map::{TopicId, TopicMap};

@@ -1,11 +1,11 @@
 //! Broadcasts to those who have subscribed.
 
-use bytesize::ByteSize;
 use clap::Args;
-use gsb_load::Failure;
 use gsb_load::broadcast::{Load, run};
+use gsb_load::{Failure, Measure};
 
-use super::report::{Report, bytes};
+use super::arguments::broadcast_payload;
+use super::report::Report;
 use super::{Common, Timing};
 
 /// A load of broadcasts.
@@ -26,24 +26,26 @@ pub(crate) struct Broadcast {
     ahead: u64,
 
     /// Bytes that each broadcast carries, 8 at least. Bytes, or with a unit as in 8KiB
-    #[arg(long, value_name = "SIZE", default_value = "64")]
-    payload: ByteSize,
+    #[arg(long, value_name = "SIZE", default_value = "64", value_parser = broadcast_payload)]
+    payload: usize,
 }
 
 impl Broadcast {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let payload = bytes(self.payload).max(8);
-        let load = Load { subscribers: self.subscribers, ahead: self.ahead, payload };
+        let Broadcast { subscribers, ahead, payload, .. } = *self;
+        let load = Load { subscribers, ahead, payload };
         let target = self.common.target()?;
-        let outcome = self.timing.measure(&self.common, |measure| run(&load, &target, measure))?;
+        let pid = self.common.router(&target)?;
+        let measure = |measure: &Measure<'_>| run(&load, &target, measure);
+        let outcome = self.timing.measure(&self.common, pid, measure)?;
         let mut report = Report::new("broadcast", self.common.json);
         report.setting("subscribers", load.subscribers);
         report.setting("ahead", load.ahead);
         report.setting("payload_bytes", load.payload);
         report.throughput(&outcome, "deliveries", load.payload as u64);
-        report.need(&outcome, "delivery");
+        report.need(&outcome, pid, "delivery");
         report.missed(&outcome);
         report.print();
-        Ok(())
+        outcome.check("deliveries")
     }
 }

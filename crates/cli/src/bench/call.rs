@@ -1,11 +1,11 @@
 //! Calls and their replies, or streams of them.
 
-use bytesize::ByteSize;
 use clap::Args;
 use gsb_load::Failure;
 use gsb_load::call::{Answer, Load, run};
 
-use super::report::{Report, bytes};
+use super::arguments::payload;
+use super::report::Report;
 use super::{Common, Timing};
 
 /// Bytes that the call of a stream carries.
@@ -28,8 +28,8 @@ pub(crate) struct Call {
     depth: u32,
 
     /// Bytes that each call and each reply carries. Bytes, or with a unit as in 8KiB
-    #[arg(long, value_name = "SIZE", default_value = "64")]
-    payload: ByteSize,
+    #[arg(long, value_name = "SIZE", default_value = "64", value_parser = payload)]
+    payload: usize,
 }
 
 /// A load of streams.
@@ -53,8 +53,8 @@ pub(crate) struct Stream {
     chunks: u32,
 
     /// Bytes that each reply carries. Bytes, or with a unit as in 4KiB
-    #[arg(long, value_name = "SIZE", default_value = "4KiB")]
-    payload: ByteSize,
+    #[arg(long, value_name = "SIZE", default_value = "4KiB", value_parser = payload)]
+    payload: usize,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -79,20 +79,20 @@ struct Peers {
 
 impl Call {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let load = self.peers.load(self.depth, bytes(self.payload), Answer::Echo);
+        let load = self.peers.load(self.depth, self.payload, Answer::Echo);
         let report = Report::new("call", self.common.json);
-        measure(&load, &self.common, &self.timing, report, "call", 2 * self.payload.as_u64())
+        measure(&load, &self.common, &self.timing, report, "call", 2 * self.payload as u64)
     }
 }
 
 impl Stream {
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let answer = Answer::Stream { chunks: self.chunks, payload: bytes(self.payload) };
+        let answer = Answer::Stream { chunks: self.chunks, payload: self.payload };
         let load = self.peers.load(self.depth, REQUEST, answer);
         let mut report = Report::new("stream", self.common.json);
         report.setting("chunks", self.chunks);
-        report.setting("chunk_bytes", self.payload.as_u64());
-        let size = u64::from(self.chunks) * self.payload.as_u64();
+        report.setting("chunk_bytes", self.payload);
+        let size = u64::from(self.chunks) * self.payload as u64;
         measure(&load, &self.common, &self.timing, report, "stream", size)
     }
 }
@@ -113,15 +113,17 @@ fn measure(
     size: u64,
 ) -> Result<(), Failure> {
     let target = common.target()?;
-    let outcome = timing.measure(common, |measure| run(load, &target, measure))?;
+    // A relay would take another connection for one of the load's.
+    let pid = if load.is_paired { common.pid } else { common.router(&target)? };
+    let outcome = timing.measure(common, pid, |measure| run(load, &target, measure))?;
     report.setting("callers", load.callers);
     report.setting("services", load.services);
     report.setting("depth", load.depth);
     report.setting("payload_bytes", load.payload);
     report.throughput(&outcome, &format!("{unit}s"), size);
     report.times(&outcome.times);
-    report.need(&outcome, unit);
+    report.need(&outcome, pid, unit);
     report.errors(&outcome);
     report.print();
-    Ok(())
+    outcome.check(&format!("{unit}s"))
 }

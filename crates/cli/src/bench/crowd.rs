@@ -3,13 +3,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytesize::ByteSize;
 use clap::Args;
 use gsb_load::Failure;
 use gsb_load::crowd::{Load, gather};
 
-use super::report::{Report, bytes};
-use super::{Common, duration};
+use super::Common;
+use super::arguments::{name_length, time};
+use super::report::Report;
 
 /// How often is looked whether somebody has left.
 const LOOK: Duration = Duration::from_millis(100);
@@ -29,7 +29,7 @@ pub(crate) struct Idle {
     names: Option<u32>,
 
     /// How long they stay
-    #[arg(short, long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    #[arg(short, long, value_name = "TIME", default_value = "0s", value_parser = time)]
     duration: Duration,
 }
 
@@ -43,16 +43,16 @@ pub(crate) struct Register {
     #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     names: u32,
 
-    /// How long each is. Bytes, 40 at least
-    #[arg(long, value_name = "SIZE", default_value = "60")]
-    length: ByteSize,
+    /// How long each is. Bytes, 40 to 1024
+    #[arg(long, value_name = "SIZE", default_value = "60", value_parser = name_length)]
+    length: usize,
 
     /// Connections that they are spread over
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
 
     /// How long they stay
-    #[arg(short, long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    #[arg(short, long, value_name = "TIME", default_value = "0s", value_parser = time)]
     duration: Duration,
 }
 
@@ -70,7 +70,7 @@ impl Idle {
 impl Register {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let Register { connections, names, .. } = *self;
-        let load = Load { connections, names, name_length: bytes(self.length) };
+        let load = Load { connections, names, name_length: self.length };
         let report = Report::new("register", self.common.json);
         measure(&load, &self.common, report, ("name", names, names), self.duration)
     }
@@ -86,12 +86,14 @@ fn measure(
 ) -> Result<(), Failure> {
     let (unit, count, counted) = what;
     let bar = common.progress(&format!("making {unit}s"), counted.into());
-    let crowd = gather(load, &common.target()?, common.pid, &|done| bar.set_position(done));
+    let target = common.target()?;
+    let pid = common.router(&target)?;
+    let crowd = gather(load, &target, pid, &|done| bar.set_position(done));
     bar.finish_and_clear();
     let crowd = crowd?;
     report.setting("connections", load.connections);
     report.setting("names", load.names);
-    report.crowd(&crowd, unit, count);
+    report.crowd(&crowd, pid, unit, count);
     report.print();
     let begin = Instant::now();
     while let Some(left) = duration.checked_sub(begin.elapsed()).filter(|left| !left.is_zero())

@@ -19,6 +19,10 @@ pub(crate) struct Report {
 /// Which of the times are shown, in parts of a hundred.
 const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 100.0];
 
+/// Said where the router's process is neither named nor found.
+const NO_PROCESS: &str =
+    "router: its process was not found; name it with --pid to see what it needs";
+
 impl Report {
     pub(crate) fn new(what: &'static str, is_json: bool) -> Self {
         let values = Map::from_iter([("what".to_owned(), json!(what))]);
@@ -41,16 +45,18 @@ impl Report {
         self.setting("mebibytes_per_second", rate * size as f64 / f64::from(1 << 20));
     }
 
-    /// How long something took, in nanoseconds.
+    /// How long something took, in nanoseconds. Where nothing has ended there is no time to show.
     pub(crate) fn times(&mut self, times: &Histogram<u64>) {
-        let at = |percentile| times.value_at_percentile(percentile);
-        let shown = PERCENTILES.map(|percentile| {
-            let time = Duration::from_nanos(at(percentile));
-            format!("p{percentile} {time:.1?}")
+        let at = |percentile| (!times.is_empty()).then(|| times.value_at_percentile(percentile));
+        let shown = PERCENTILES.map(|percentile| match at(percentile).map(Duration::from_nanos) {
+            Some(time) => format!("p{percentile} {time:.1?}"),
+            None => format!("p{percentile} –"),
         });
         self.lines.push(shown.join(", "));
-        let values = PERCENTILES
-            .map(|percentile| (format!("p{percentile}"), json!(at(percentile) as f64 / 1000.0)));
+        let values = PERCENTILES.map(|percentile| {
+            let microseconds = at(percentile).map(|time| time as f64 / 1000.0);
+            (format!("p{percentile}"), json!(microseconds))
+        });
         self.setting("microseconds", Map::from_iter(values));
     }
 
@@ -72,30 +78,39 @@ impl Report {
     }
 
     /// What the router's process has needed for each.
-    pub(crate) fn need(&mut self, outcome: &Outcome, unit: &str) {
-        let (Some(each), Some(need)) = (outcome.processor_microseconds(), outcome.need) else {
+    pub(crate) fn need(&mut self, outcome: &Outcome, pid: Option<u32>, unit: &str) {
+        let (Some(pid), Some(need)) = (pid, outcome.need) else {
+            self.lines.push(NO_PROCESS.to_owned());
             return;
         };
         let memory = ByteSize::b(need.peak_memory);
-        self.lines
-            .push(format!("router: {each:.2} µs of processor time per {unit}, at most {memory}"));
+        let each = outcome.processor_microseconds();
+        let shown = each.map_or_else(|| "–".to_owned(), |each| format!("{each:.2} µs"));
+        self.lines.push(format!(
+            "router (process {pid}): {shown} of processor time per {unit}, at most {memory}"
+        ));
+        self.setting("pid", pid);
         self.setting("processor_microseconds_each", each);
         self.setting("peak_memory_bytes", need.peak_memory);
     }
 
     /// What so many connections or names cost.
-    pub(crate) fn crowd(&mut self, crowd: &Crowd, unit: &str, count: u32) {
+    pub(crate) fn crowd(&mut self, crowd: &Crowd, pid: Option<u32>, unit: &str, count: u32) {
         let rate = f64::from(count) / crowd.elapsed.as_secs_f64();
         self.lines.push(format!("{count} {unit}s in {:.1?}, {rate:.0}/s", crowd.elapsed));
         self.setting("seconds", crowd.elapsed.as_secs_f64());
         self.setting("per_second", rate);
-        if let Some(memory) = crowd.memory {
-            let each = memory as f64 / f64::from(count.max(1));
-            let memory = ByteSize::b(memory);
-            self.lines
-                .push(format!("router: {each:.0} bytes per {unit}, {memory} more than before"));
-            self.setting("bytes_each", each);
-        }
+        let (Some(pid), Some(memory)) = (pid, crowd.memory) else {
+            self.lines.push(NO_PROCESS.to_owned());
+            return;
+        };
+        let each = memory as f64 / f64::from(count.max(1));
+        let memory = ByteSize::b(memory);
+        self.lines.push(format!(
+            "router (process {pid}): {each:.0} bytes per {unit}, {memory} more than before"
+        ));
+        self.setting("pid", pid);
+        self.setting("bytes_each", each);
     }
 
     pub(crate) fn print(self) {
@@ -105,9 +120,4 @@ impl Report {
             println!("{}", self.lines.join("\n"));
         }
     }
-}
-
-/// A size that something in memory can have.
-pub(crate) fn bytes(size: ByteSize) -> usize {
-    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
