@@ -31,6 +31,9 @@ pub const DEFAULT_BUFFER_LIMIT: usize = 16 << 20;
 /// How many calls one service handles at the same time, if not told otherwise: 65,536.
 pub const DEFAULT_MAX_RUNNING: usize = 65_536;
 
+/// How many bytes the calls that are being handled may hold, if not told otherwise: 64 MiB.
+pub const DEFAULT_MAX_RUNNING_BYTES: usize = 64 << 20;
+
 /// What framing and a router's id of a call may add to a message on its way. In bytes.
 const FRAME_ROOM: usize = 64;
 
@@ -50,6 +53,7 @@ pub struct BusBuilder {
     pub(crate) outbox_limit: usize,
     pub(crate) buffer_limit: usize,
     pub(crate) max_running: usize,
+    pub(crate) max_running_bytes: usize,
     pub(crate) encoding: Arc<dyn Encoding>,
     #[cfg(feature = "memory")]
     pub(crate) network: Option<gsb_net::memory::Network>,
@@ -70,6 +74,7 @@ impl Default for BusBuilder {
             outbox_limit: DEFAULT_BUFFER_LIMIT,
             buffer_limit: DEFAULT_BUFFER_LIMIT,
             max_running: DEFAULT_MAX_RUNNING,
+            max_running_bytes: DEFAULT_MAX_RUNNING_BYTES,
             encoding: Arc::new(FlexBuffers),
             #[cfg(feature = "memory")]
             network: None,
@@ -157,9 +162,21 @@ impl BusBuilder {
     }
 
     /// How many calls each service handles at the same time. A call beyond that is [`Error::Busy`] for its
-    /// caller. 65,536 by default ([`DEFAULT_MAX_RUNNING`]); [`Bus::with_max_running`] sets it for single services.
+    /// caller, and so is a push from this process; a push from another process is dropped and counted, see
+    /// [`Registration::dropped_pushes`](crate::Registration::dropped_pushes). 65,536 by default
+    /// ([`DEFAULT_MAX_RUNNING`]); [`Bus::with_max_running`] sets it for single services.
     pub fn max_running(mut self, limit: usize) -> Self {
         self.max_running = limit;
+        self
+    }
+
+    /// How many bytes the calls and pushes from other processes hold that handlers have not finished: the
+    /// data as it was sent, and 512 bytes for each; a reply that waits to be sent counts in place of its
+    /// call. What comes beyond that is treated as what comes beyond [`max_running`](BusBuilder::max_running).
+    /// One call is handled whatever its size. What a handler makes of the data, such as a decoded message,
+    /// does not count. 64 MiB by default ([`DEFAULT_MAX_RUNNING_BYTES`]).
+    pub fn max_running_bytes(mut self, limit: usize) -> Self {
+        self.max_running_bytes = limit;
         self
     }
 

@@ -13,7 +13,8 @@ use crate::endpoint::{Endpoint, ReplyStream};
 use crate::error::{Error, Failure, LostReason};
 use crate::queue::{Queue, WhenFull};
 use crate::registration::{Binding, Registering};
-use crate::services::{Call, Handler, ServiceEntry};
+use crate::serial::Turn;
+use crate::services::{Call, Handler, PushFn, ReplyFn, ServiceEntry, StreamFn};
 use crate::shared::Shared;
 use crate::status::{Connection, Status, StatusWatch};
 use crate::subscriptions::{Broadcast, Subscription};
@@ -35,6 +36,8 @@ pub struct Bus {
     scope: Scope,
     /// How many calls a service that is registered with this handle handles at the same time.
     max_running: usize,
+    /// What the services take turns for that are registered with this handle, if they do.
+    turn: Option<Turn>,
 }
 
 /// Where something is known.
@@ -53,6 +56,7 @@ pub struct WeakBus {
     handle: Weak<Handle>,
     scope: Scope,
     max_running: usize,
+    turn: Option<Turn>,
 }
 
 /// Ends the bus when the last handle is dropped.
@@ -70,8 +74,9 @@ impl fmt::Debug for Bus {
 impl WeakBus {
     /// The bus, if anybody still holds it.
     pub fn upgrade(&self) -> Option<Bus> {
-        let WeakBus { scope, max_running, .. } = *self;
-        self.handle.upgrade().map(|handle| Bus { handle, scope, max_running })
+        let handle = self.handle.upgrade()?;
+        let WeakBus { scope, max_running, ref turn, .. } = *self;
+        Some(Bus { handle, scope, max_running, turn: turn.clone() })
     }
 }
 
@@ -84,7 +89,8 @@ impl Drop for Handle {
 impl Bus {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let max_running = shared.options().max_running;
-        Bus { handle: Arc::new(Handle { shared }), scope: Scope::Everywhere, max_running }
+        let handle = Arc::new(Handle { shared });
+        Bus { handle, scope: Scope::Everywhere, max_running, turn: None }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -97,8 +103,9 @@ impl Bus {
 
     /// A handle that does not keep the bus alive.
     pub fn downgrade(&self) -> WeakBus {
-        let handle = Arc::downgrade(&self.handle);
-        WeakBus { handle, scope: self.scope, max_running: self.max_running }
+        let Bus { handle, scope, max_running, turn } = self;
+        let (scope, max_running) = (*scope, *max_running);
+        WeakBus { handle: Arc::downgrade(handle), scope, max_running, turn: turn.clone() }
     }
 
     /// The same bus, without its router: nothing that is done with this handle leaves the process. What
@@ -119,10 +126,42 @@ impl Bus {
     }
 
     /// The same bus; each service that is registered with this handle handles so many calls at the same
-    /// time. A call beyond that is [`Error::Busy`] for its caller.
+    /// time. What comes beyond that is refused: see [`BusBuilder::max_running`].
     #[must_use]
     pub fn with_max_running(&self, limit: usize) -> Bus {
         Bus { max_running: limit, ..self.clone() }
+    }
+
+    /// The same bus; the services that are registered with this handle and its clones handle one call or
+    /// push after the other, all of them together, in the order in which they come: through the router as
+    /// the connection brings them, in this process as the callers begin to wait. Each call of `serial` is
+    /// an order of its own.
+    ///
+    /// Those that wait for their turn count as running: [`with_max_running`](Bus::with_max_running) is how
+    /// many may wait, the one that is handled included. A handler that calls one of the same services waits
+    /// for itself, until the call times out.
+    ///
+    /// ```
+    /// # use std::sync::{Arc, Mutex};
+    /// # use gsb_client::{Bus, Call, Error};
+    /// # async fn example(bus: Bus) -> Result<(), Error> {
+    /// let journal = Arc::new(Mutex::new(Vec::new()));
+    /// let append = move |call: Call| {
+    ///     let journal = journal.clone();
+    ///     async move { journal.lock().unwrap().push(call.data) }
+    /// };
+    /// let _journal = bus.serial().with_max_running(1000).register_push("/journal", append).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn serial(&self) -> Bus {
+        Bus { turn: Some(Turn::new()), ..self.clone() }
+    }
+
+    /// What handlers take turns for that are registered with this handle, if they do.
+    pub(crate) fn turn(&self) -> Option<&Turn> {
+        self.turn.as_ref()
     }
 
     /// Options for a bus.
@@ -188,7 +227,11 @@ impl Bus {
     /// # }
     /// ```
     ///
-    /// Calls are handled concurrently, up to [`BusBuilder::max_running`]. A handler that fails or panics
+    /// Calls are handled concurrently, up to [`BusBuilder::max_running`], and begin in no particular order.
+    /// Pushes are handled concurrently as well, but begin in the order in which they came: what a handler
+    /// does before it first waits for something is done before the handler of the next push begins, of
+    /// whatever service of this bus. So a handler of pushes should not compute for long or block its
+    /// thread. [`Bus::serial`] handles one call or push after the other. A handler that fails or panics
     /// answers its caller with a failure. A handler that makes calls itself should hold a [`WeakBus`].
     ///
     /// A call from another process is handled by a task of its own; when the connection is lost, it goes
@@ -211,7 +254,11 @@ impl Bus {
         B: Into<Bytes>,
     {
         let handler = move |call| handler(call).map(|reply| reply.map(Into::into)).boxed();
-        self.register_handler(service_id, Handler::Reply(Box::new(handler)))
+        let handler: ReplyFn = match self.turn.clone() {
+            None => Box::new(handler),
+            Some(turn) => Box::new(turn.wrap(handler)),
+        };
+        self.register_handler(service_id, Handler::Reply(handler))
     }
 
     /// Registers a service that answers each call with a stream, whose items are what [`Bus::register`] takes as
@@ -241,7 +288,11 @@ impl Bus {
         B: Into<Bytes>,
     {
         let handler = move |call| handler(call).map(|reply| reply.map(Into::into)).boxed();
-        self.register_handler(service_id, Handler::Stream(Box::new(handler)))
+        let handler: StreamFn = match self.turn.clone() {
+            None => Box::new(handler),
+            Some(turn) => Box::new(turn.wrap_stream(handler)),
+        };
+        self.register_handler(service_id, Handler::Stream(handler))
     }
 
     /// Registers a service that takes pushes and answers nothing. A call that wants a reply is refused.
@@ -254,7 +305,11 @@ impl Bus {
         R: Future<Output = ()> + Send + 'static,
     {
         let handler = move |call| handler(call).boxed();
-        self.register_handler(service_id, Handler::Push(Box::new(handler)))
+        let handler: PushFn = match self.turn.clone() {
+            None => Box::new(handler),
+            Some(turn) => Box::new(turn.wrap(handler)),
+        };
+        self.register_handler(service_id, Handler::Push(handler))
     }
 
     fn register_handler(&self, service_id: &str, handler: Handler) -> Registering {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::builder::BusBuilder;
 use crate::bus::Bus;
 use crate::error::{Error, LostReason};
+use crate::intake::CallIntake;
 use crate::reconnect::{Backoff, Reconnect};
 use crate::shared::Shared;
 use crate::status::RouterInfo;
@@ -197,6 +198,7 @@ async fn run(guard: EndWhenDropped, address: Address, mut opened: Option<Opened>
 /// Serves a connection until it is lost, or until nobody holds the bus any more.
 async fn serve(shared: &Arc<Shared>, opened: Opened) -> LostReason {
     let Opened { link, mut inbox, .. } = opened;
+    let intake = Arc::new(CallIntake::new(link.clone(), shared.options()));
     let reason = tokio::select! {
         biased;
         () = shared.finished() => {
@@ -204,30 +206,37 @@ async fn serve(shared: &Arc<Shared>, opened: Opened) -> LostReason {
                 tokio::select! {
                     biased;
                     () = link.drained() => {}
-                    _ = read(shared, &link, &mut inbox) => return,
+                    _ = read(shared, &intake, &mut inbox) => return,
                 }
                 // Closing before the router has seen the end would take back what it has not read.
                 link.finish();
-                read(shared, &link, &mut inbox).await;
+                read(shared, &intake, &mut inbox).await;
             };
             // A router that does not read is not waited for any longer.
             let _ = tokio::time::timeout(LEAVE_TIME, leave).await;
             LostReason::Closed
         }
         () = shared.keep_asking() => LostReason::Closed,
-        reason = read(shared, &link, &mut inbox) => reason,
+        reason = read(shared, &intake, &mut inbox) => reason,
     };
     link.close();
     reason
 }
 
 /// Reads until the end and hands each frame on. A router that is silent is asked for a sign of life.
-async fn read(shared: &Arc<Shared>, link: &Arc<Link>, inbox: &mut Inbox) -> LostReason {
+async fn read(shared: &Arc<Shared>, intake: &Arc<CallIntake>, inbox: &mut Inbox) -> LostReason {
+    let link = intake.link();
     let patience = shared.options().ping_timeout.unwrap_or(Duration::MAX);
     let mut is_asked = false;
     loop {
-        if let Err(reason) = receive_all(shared, link, inbox) {
+        if let Err(reason) = receive_all(shared, intake, inbox) {
             return reason;
+        }
+        if intake.is_full() {
+            if let Err(reason) = has_room(intake).await {
+                return reason;
+            }
+            continue;
         }
         match tokio::time::timeout(patience, fill(link, inbox)).await {
             Ok(Ok(())) => is_asked = false,
@@ -241,15 +250,37 @@ async fn read(shared: &Arc<Shared>, link: &Arc<Link>, inbox: &mut Inbox) -> Lost
     }
 }
 
+/// Hands on what was read, until too many refusals wait.
 fn receive_all(
     shared: &Arc<Shared>,
-    link: &Arc<Link>,
+    intake: &Arc<CallIntake>,
     inbox: &mut Inbox,
 ) -> Result<(), LostReason> {
-    while let Some(frame) = inbox.next_frame()? {
-        shared.receive(link, &frame)?;
+    while !intake.is_full()
+        && let Some(frame) = inbox.next_frame()?
+    {
+        shared.receive(intake, &frame)?;
     }
     Ok(())
+}
+
+/// Writes, and reads nothing, until there is room for refusals.
+async fn has_room(intake: &CallIntake) -> Result<(), LostReason> {
+    let write = async {
+        loop {
+            match intake.link().write_only().await {
+                Ok(Some(Received::Closed)) => return LostReason::Closed,
+                Ok(Some(_)) => return LostReason::HungUp,
+                Ok(None) => {}
+                Err(error) => return error.into(),
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = intake.has_room() => Ok(()),
+        reason = write => Err(reason),
+    }
 }
 
 /// Waits for bytes.

@@ -254,7 +254,7 @@ impl Endpoint {
             Some(service) => {
                 tokio::task::coop::consume_budget().await;
                 let call = self.in_process(data.into(), true);
-                in_process::push(service, &self.address, call)
+                in_process::push(self.bus.shared().start_queue(), service, &self.address, call)
             }
             None => {
                 let shared = self.bus.shared();

@@ -211,9 +211,6 @@ pub enum LostReason {
     /// The router took nothing for so long, and there is no more room for what waits to be sent.
     #[error("it took nothing for {} s", .0.as_secs_f64())]
     NothingTaken(Duration),
-    /// The router sends calls and does not take the replies.
-    #[error("the router does not take the replies to its calls")]
-    RepliesNotTaken,
     /// The router has not answered very many requests; nothing more is asked of it.
     #[error("the router does not answer")]
     Unanswered,

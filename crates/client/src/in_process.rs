@@ -2,7 +2,6 @@
 //! copied, queued or handed to another task, and dropping the call drops the handler.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::channel::mpsc;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either};
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _};
 use tokio::runtime::Handle;
@@ -21,37 +20,16 @@ use tokio::time::Sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::{Error, Failure};
+use crate::intake::too_many_calls;
+use crate::nesting::{BusId, MAX_DEPTH, Nested, depth};
+use crate::panics::discard;
 use crate::services::{Call, Handler, Running, ServiceEntry, only_pushes};
+use crate::start_queue::StartQueue;
 use crate::typed::Message;
-
-/// How many handlers may call each other in one task. One that is called more deeply gets a task of
-/// its own: whoever sends the calls must not be able to use up the stack.
-const MAX_DEPTH: usize = 16;
-
-thread_local! {
-    /// How many handlers are being polled within each other on this thread.
-    static DEPTH: Cell<usize> = const { Cell::new(0) };
-}
-
-/// A handler is being polled.
-struct Deeper;
-
-impl Deeper {
-    fn enter() -> Self {
-        DEPTH.set(DEPTH.get() + 1);
-        Deeper
-    }
-}
-
-impl Drop for Deeper {
-    fn drop(&mut self) {
-        DEPTH.set(DEPTH.get() - 1);
-    }
-}
 
 /// Whether a handler should get a task of its own, where there can be one.
 fn is_deep() -> bool {
-    DEPTH.get() >= MAX_DEPTH && Handle::try_current().is_ok()
+    depth() >= MAX_DEPTH && Handle::try_current().is_ok()
 }
 
 /// What is called; becomes an address when somebody wants to read it.
@@ -91,7 +69,7 @@ struct Panicked;
 
 impl Panicked {
     fn with(payload: Box<dyn Any + Send>) -> Self {
-        forget(payload);
+        discard(payload);
         Panicked
     }
 
@@ -102,16 +80,11 @@ impl Panicked {
     }
 }
 
-/// Lets go of what a handler has panicked with, whose destructor may panic as well.
-pub(crate) fn forget(payload: Box<dyn Any + Send>) {
-    std::mem::forget(payload);
-}
-
 /// Begins a call to `target`.
 pub(crate) fn enter(service: Arc<ServiceEntry>, target: Target<'_>) -> Result<Running, Error> {
     service.enter().map_err(|service| Error::Busy {
         address: target.to_string(),
-        message: service.busy_message(),
+        message: too_many_calls(service.limit()),
     })
 }
 
@@ -165,7 +138,7 @@ impl<T> Future for Handled<'_, T> {
         let budget = ready!(coop::poll_proceed(cx));
         let this = self.get_mut();
         let polled = {
-            let _deeper = Deeper::enter();
+            let _nested = Nested::enter(this.running.bus());
             catch_unwind(AssertUnwindSafe(|| this.handler.poll_unpin(cx)))
         };
         match polled {
@@ -230,22 +203,44 @@ pub(crate) fn stream(
     }
 }
 
-/// Hands a call that wants no reply to a task of its own.
-pub(crate) fn push(service: Arc<ServiceEntry>, address: &str, call: Call) -> Result<(), Error> {
+/// Hands a call that wants no reply to a task that starts after those of the pushes before.
+pub(crate) fn push(
+    queue: &Arc<StartQueue>,
+    service: Arc<ServiceEntry>,
+    address: &str,
+    call: Call,
+) -> Result<(), Error> {
     let running = enter(service, Target::from(address))?;
     let service = running.service().clone();
-    spawn_push(running, async move { service.handler.push(call).await });
+    start_push(queue, running, move || service.handler.push(call));
     Ok(())
 }
 
-/// Lets a task of its own do what follows from a push.
-pub(crate) fn spawn_push(running: Running, handled: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(async move {
+/// Lets a task do what follows from a push, when the tasks of the pushes before have started.
+pub(crate) fn start_push(
+    queue: &Arc<StartQueue>,
+    running: Running,
+    begin: impl FnOnce() -> BoxFuture<'static, ()> + Send + 'static,
+) {
+    let bus = running.bus();
+    // What takes turns queues for its turn now, so that no call that comes later is before it.
+    let begun = match running.service().is_serial() {
+        true => Either::Left(begin()),
+        false => Either::Right(begin),
+    };
+    let task = async move {
+        let handled = async move {
+            match begun {
+                Either::Left(handled) => handled.await,
+                Either::Right(begin) => begin().await,
+            }
+        };
         if let Err(payload) = AssertUnwindSafe(handled).catch_unwind().await {
-            forget(payload);
+            discard(payload);
             log::error!("the handler of {} has panicked", running.service().id);
         }
-    });
+    };
+    queue.push(Nested::future(bus, task).boxed());
 }
 
 /// What a handler answers, as it is made: nothing is made before it is asked for.
@@ -269,7 +264,8 @@ impl<T: Send + 'static> Replies<T> {
         target: Target<'_>,
         items: impl Stream<Item = T> + Send + 'static,
     ) -> Self {
-        let guarded = Guarded(Some(AssertUnwindSafe(items).catch_unwind().boxed()));
+        let items = AssertUnwindSafe(items).catch_unwind().boxed();
+        let guarded = Guarded { items: Some(items), bus: running.bus() };
         let (items, task) = match is_deep() {
             false => (guarded.boxed(), None),
             true => {
@@ -287,21 +283,25 @@ impl<T: Send + 'static> Replies<T> {
 }
 
 /// Items, each made while it is known how deep they are, up to a panic.
-struct Guarded<T>(Option<BoxStream<'static, Result<T, Box<dyn Any + Send>>>>);
+struct Guarded<T> {
+    items: Option<BoxStream<'static, Result<T, Box<dyn Any + Send>>>>,
+    bus: BusId,
+}
 
 impl<T> Stream for Guarded<T> {
     type Item = Result<T, Panicked>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(stream) = &mut self.0 else {
+        let bus = self.bus;
+        let Some(items) = &mut self.items else {
             return Poll::Ready(None);
         };
         let item = {
-            let _deeper = Deeper::enter();
-            ready!(stream.poll_next_unpin(cx))
+            let _nested = Nested::enter(bus);
+            ready!(items.poll_next_unpin(cx))
         };
         if !matches!(item, Some(Ok(_))) {
-            self.0 = None;
+            self.items = None;
         }
         Poll::Ready(item.map(|item| item.map_err(Panicked::with)))
     }

@@ -10,17 +10,17 @@ use super::*;
 async fn depth_is_counted_while_a_handler_is_polled_only() {
     let bus = Bus::local();
     let handler = |call: Call| async move {
-        assert_eq!(DEPTH.get(), 1);
+        assert_eq!(depth(), 1);
         tokio::task::yield_now().await;
-        assert_eq!(DEPTH.get(), 1);
+        assert_eq!(depth(), 1);
         if call.data.is_empty() { Ok("") } else { panic!("on purpose") }
     };
     let _service = bus.register("/s", handler).await.expect("a service");
-    assert_eq!(DEPTH.get(), 0);
+    assert_eq!(depth(), 0);
     bus.call("/s", "").await.expect("a reply");
-    assert_eq!(DEPTH.get(), 0);
+    assert_eq!(depth(), 0);
     assert!(matches!(bus.call("/s", "panic").await, Err(Error::ServiceFailure { .. })));
-    assert_eq!(DEPTH.get(), 0);
+    assert_eq!(depth(), 0);
 }
 
 /// A service that calls itself as often as it is told.

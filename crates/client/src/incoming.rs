@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use gsb_net::Link;
 use gsb_proto::messages::{BroadcastRequest, CallReply, CallRequest, CancelCall, Message, Pong};
 use gsb_proto::{Frame, MessageKind, Topic, Violation};
 use tokio::time::Instant;
@@ -10,6 +9,7 @@ use tokio::time::Instant;
 use crate::bus::Scope;
 use crate::control::Then;
 use crate::error::LostReason;
+use crate::intake::CallIntake;
 use crate::queue::detach;
 use crate::responder;
 use crate::services::ServiceEntry;
@@ -17,27 +17,21 @@ use crate::shared::Shared;
 use crate::state::Phase;
 use crate::subscriptions::{Broadcast, Origin};
 
-/// How many bytes of refusals may wait to be sent, beyond what else may.
-const REFUSALS: usize = 16 << 20;
-
 impl Shared {
-    /// A frame has come over `link`.
+    /// A frame has come.
     pub(crate) fn receive(
         self: &Arc<Self>,
-        link: &Arc<Link>,
+        intake: &Arc<CallIntake>,
         frame: &Frame,
     ) -> Result<(), LostReason> {
         match frame.kind {
             MessageKind::CallReply => self.take_reply(&frame.decode()?),
             MessageKind::CallRequest => {
-                if link.queued() > self.options().outbox_limit.saturating_add(REFUSALS) {
-                    return Err(LostReason::RepliesNotTaken);
-                }
                 let request: CallRequest = frame.decode()?;
                 let is_public = |service: &Arc<ServiceEntry>| service.scope == Scope::Everywhere;
                 let service =
                     self.state.lock().services.lookup_where(&request.address, is_public).cloned();
-                responder::serve(self, link, service, request);
+                responder::serve(self, intake, service, request);
             }
             MessageKind::BroadcastRequest => self.take_event(frame.decode()?),
             MessageKind::RegisterReply
@@ -47,8 +41,8 @@ impl Shared {
             | MessageKind::BroadcastReply => self.take_answer(frame)?,
             MessageKind::Ping => {
                 // A router that does not read gets no more of them than it can take.
-                if link.queued() <= self.options().outbox_limit {
-                    self.send_urgent(link, &Pong {}.to_frame());
+                if intake.link().queued() <= self.options().outbox_limit {
+                    self.send_urgent(intake.link(), &Pong {}.to_frame());
                 }
             }
             MessageKind::Pong | MessageKind::Hello => {}

@@ -254,13 +254,18 @@ mod endpoint;
 mod error;
 mod in_process;
 mod incoming;
+mod intake;
+mod nesting;
+mod panics;
 mod queue;
 mod reconnect;
 mod registration;
 mod responder;
+mod serial;
 mod service_wait;
 mod services;
 mod shared;
+mod start_queue;
 mod state;
 mod status;
 mod subscriptions;
@@ -274,7 +279,7 @@ mod with_state;
 
 pub use builder::{
     BusBuilder, DEFAULT_BUFFER_LIMIT, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT,
-    DEFAULT_MAX_RUNNING, DEFAULT_PING_TIMEOUT, DEFAULT_REQUEST_TIMEOUT,
+    DEFAULT_MAX_RUNNING, DEFAULT_MAX_RUNNING_BYTES, DEFAULT_PING_TIMEOUT, DEFAULT_REQUEST_TIMEOUT,
 };
 pub use bus::{Bus, WeakBus};
 /// A payload: bytes that are shared and not copied.

@@ -67,8 +67,9 @@ async fn register(
     let services = bindings.into_iter().map(|Binding { address, handler, typed }| {
         let id = ServiceId::new(&address)?;
         let handling = bus.shared().handling().clone();
-        let limit = bus.max_running();
-        Ok(Arc::new(ServiceEntry::new(id, handler, typed, bus.scope(), limit, handling)))
+        let (scope, is_serial, limit) = (bus.scope(), bus.turn().is_some(), bus.max_running());
+        let service = ServiceEntry::new(id, handler, typed, scope, is_serial, limit, handling);
+        Ok(Arc::new(service))
     });
     let services = services.collect::<Result<Vec<_>, Error>>()?;
     // Made first: if one name is refused, or this future is dropped half way, all of it is undone.
@@ -108,6 +109,14 @@ impl Registration {
             }
         });
         announcements.max_by_key(urgency).unwrap_or(Announcement::InProcess)
+    }
+
+    /// How many pushes from other processes were dropped since the service is registered, because as many
+    /// calls as [`max_running`](crate::BusBuilder::max_running) allows were running, or calls held as many
+    /// bytes as [`max_running_bytes`](crate::BusBuilder::max_running_bytes) allows. Those who have sent them
+    /// do not learn of it; a push from this process fails with [`Error::Busy`] instead.
+    pub fn dropped_pushes(&self) -> u64 {
+        self.services.iter().map(|service| service.dropped_pushes()).sum()
     }
 
     /// Gives the names back and waits until the router has confirmed it, if it has to be told. Calls

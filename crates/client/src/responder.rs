@@ -5,52 +5,70 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
-use gsb_net::Link;
-use gsb_proto::messages::{CallReply, CallReplyCode, CallReplyReason, CallReplyType, CallRequest};
+use gsb_proto::messages::{CallReply, CallReplyType, CallRequest};
 
 use crate::error::Failure;
-use crate::in_process::forget;
-use crate::services::{Call, Handler, Running, ServiceEntry, only_pushes};
+use crate::intake::{CallIntake, Refusal, failure_reply, too_many_bytes, too_many_calls};
+use crate::nesting::Nested;
+use crate::panics::discard;
+use crate::queue::detach;
+use crate::services::{Call, Handler, Running, ServiceEntry};
 use crate::shared::Shared;
 
-/// Handles a call that has come over `link`; `service` is who serves its address, if anybody.
+/// Handles a call; `service` is who serves its address, if anybody.
 pub(crate) fn serve(
     shared: &Arc<Shared>,
-    link: &Arc<Link>,
+    intake: &Arc<CallIntake>,
     service: Option<Arc<ServiceEntry>>,
     request: CallRequest,
 ) {
-    let responder = Responder {
-        shared: shared.clone(),
-        link: link.clone(),
-        request_id: request.request_id,
-        finished: request.no_reply,
+    let CallRequest { caller, address, request_id, data, no_reply } = request;
+    let refuse = |request_id, refusal| {
+        if !no_reply {
+            intake.refuse(request_id, refusal);
+        }
     };
     let Some(service) = service else {
-        // Unregistered while the call was on its way.
-        let failure = Failure::bad_request("the service has been unregistered");
-        return responder.refuse(failure, CallReplyReason::ReasonNoSuchService);
+        return refuse(request_id, Refusal::NoSuchService);
     };
-    if !request.no_reply && matches!(service.handler, Handler::Push(_)) {
-        return responder.refuse(only_pushes(), CallReplyReason::ReasonUnspecified);
+    if !no_reply && matches!(service.handler, Handler::Push(_)) {
+        return refuse(request_id, Refusal::OnlyPushes);
     }
     let running = match service.enter() {
         Ok(running) => running,
         Err(service) => {
-            let failure = Failure::new(service.busy_message());
-            if request.no_reply {
-                log::warn!("{}: a push was dropped: {}", service.id, failure.message());
+            let limit = service.limit();
+            if no_reply {
+                service.drop_push(&too_many_calls(limit));
             }
-            return responder.refuse(failure, CallReplyReason::ReasonBusy);
+            return refuse(request_id, Refusal::TooManyCalls { limit });
         }
     };
-    let call = Call {
-        caller: request.caller,
-        address: request.address,
-        data: request.data,
-        no_reply: request.no_reply,
+    let admitted = match intake.admit(data.len()) {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            if no_reply {
+                running.service().drop_push(&too_many_bytes(shared.options().max_running_bytes));
+            }
+            return refuse(request_id, refusal);
+        }
     };
-    tokio::spawn(handle(running, call, responder));
+    // Not in the buffer that it was read into, which it would keep for as long as somebody keeps it.
+    let call = Call { caller, address, data: detach(data), no_reply };
+    let responder = Responder {
+        shared: shared.clone(),
+        intake: intake.clone(),
+        admitted,
+        request_id,
+        finished: no_reply,
+    };
+    let in_order = no_reply || running.service().is_serial();
+    let handled = Nested::future(running.bus(), handle(running, call, responder));
+    if in_order {
+        shared.start_queue().push(handled.boxed());
+    } else {
+        tokio::spawn(handled);
+    }
 }
 
 async fn handle(running: Running, call: Call, mut responder: Responder) {
@@ -58,7 +76,7 @@ async fn handle(running: Running, call: Call, mut responder: Responder) {
     // with it, so nobody sees anything half done.
     let handled = run(&running.service().handler, call, &mut responder);
     if let Err(payload) = AssertUnwindSafe(handled).catch_unwind().await {
-        forget(payload);
+        discard(payload);
         log::error!("the handler of {} has panicked", running.service().id);
         responder.finish(Err(Failure::panicked())).await;
     }
@@ -94,8 +112,11 @@ async fn run(handler: &Handler, call: Call, responder: &mut Responder) {
 impl Drop for Responder {
     /// Whatever ends a handler without a reply, its caller hears of it.
     fn drop(&mut self) {
-        let failure = Failure::new("the service's handler has ended without a reply");
-        self.refuse_now(failure, CallReplyReason::ReasonUnspecified);
+        self.intake.release(self.admitted);
+        if !self.finished {
+            let request_id = std::mem::take(&mut self.request_id);
+            self.intake.refuse(request_id, Refusal::NoReply);
+        }
     }
 }
 
@@ -103,7 +124,9 @@ impl Drop for Responder {
 /// same request id means another call.
 struct Responder {
     shared: Arc<Shared>,
-    link: Arc<Link>,
+    intake: Arc<CallIntake>,
+    /// What the call holds of what the intake may hold.
+    admitted: usize,
     request_id: String,
     /// The last reply was sent, or none is wanted. What comes after it is dropped: the router may
     /// have given the request id to another call.
@@ -121,37 +144,14 @@ impl Responder {
     async fn finish(&mut self, result: Result<Bytes, Failure>) {
         let reply = match result {
             Ok(data) => CallReply { data, ..self.reply() },
-            Err(failure) => self.failure(failure),
+            Err(failure) => failure_reply(self.request_id.clone(), failure),
         };
         self.send(reply).await;
         self.finished = true;
     }
 
-    /// The last reply, without waiting: it is small, and a router that sends calls and takes no replies
-    /// is left.
-    fn refuse(mut self, failure: Failure, reason: CallReplyReason) {
-        self.refuse_now(failure, reason);
-    }
-
-    fn refuse_now(&mut self, failure: Failure, reason: CallReplyReason) {
-        if !self.finished {
-            let reply = CallReply { reason: reason.into(), ..self.failure(failure) };
-            self.shared.send_urgent(&self.link, &reply.into_frame());
-        }
-        self.finished = true;
-    }
-
     fn reply(&self) -> CallReply {
         CallReply { request_id: self.request_id.clone(), ..CallReply::default() }
-    }
-
-    fn failure(&self, failure: Failure) -> CallReply {
-        let code = if failure.is_bad_request {
-            CallReplyCode::CallReplyBadRequest
-        } else {
-            CallReplyCode::ServiceFailure
-        };
-        CallReply { code: code.into(), data: failure.message.into(), ..self.reply() }
     }
 
     async fn send(&mut self, reply: CallReply) {
@@ -163,10 +163,12 @@ impl Responder {
         if let Err(error) = options.check_size(&frame) {
             // The caller must hear of it, and the connection must not be lost over it.
             let failure = Failure::new(format!("the reply does not fit: {error}"));
-            frame = self.failure(failure).into_frame();
+            frame = failure_reply(self.request_id.clone(), failure).into_frame();
             self.finished = true;
         }
-        if !self.link.send(options.framing, &frame).await {
+        // Until there is room for the reply, it holds memory in place of the call.
+        self.admitted = self.intake.exchange(self.admitted, frame.body.len());
+        if !self.intake.link().send(options.framing, &frame).await {
             self.finished = true;
         }
     }

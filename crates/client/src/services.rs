@@ -2,19 +2,24 @@
 
 use std::any::Any;
 use std::fmt;
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use gsb_proto::ServiceId;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::bus::Scope;
 use crate::error::Failure;
+use crate::nesting::{self, BusId};
+use crate::panics::contain;
 
 /// A call, as a handler gets it.
 #[non_exhaustive]
@@ -45,22 +50,33 @@ impl Call {
     }
 }
 
+/// What answers a call once.
+pub(crate) type ReplyFn =
+    Box<dyn Fn(Call) -> BoxFuture<'static, Result<Bytes, Failure>> + Send + Sync>;
+
+/// What answers a call with a stream.
+pub(crate) type StreamFn =
+    Box<dyn Fn(Call) -> BoxStream<'static, Result<Bytes, Failure>> + Send + Sync>;
+
+/// What answers nothing.
+pub(crate) type PushFn = Box<dyn Fn(Call) -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// What runs for each call of a service.
 pub(crate) enum Handler {
-    Reply(Box<dyn Fn(Call) -> BoxFuture<'static, Result<Bytes, Failure>> + Send + Sync>),
-    Stream(Box<dyn Fn(Call) -> BoxStream<'static, Result<Bytes, Failure>> + Send + Sync>),
-    Push(Box<dyn Fn(Call) -> BoxFuture<'static, ()> + Send + Sync>),
+    Reply(ReplyFn),
+    Stream(StreamFn),
+    Push(PushFn),
 }
 
 impl Handler {
     /// Takes a call that wants no reply, whatever the handler would reply.
-    pub(crate) async fn push(&self, call: Call) {
+    pub(crate) fn push(&self, call: Call) -> BoxFuture<'static, ()> {
         match self {
-            Handler::Push(handler) => handler(call).await,
-            Handler::Reply(handler) => drop(handler(call).await),
+            Handler::Push(handler) => handler(call),
+            Handler::Reply(handler) => handler(call).map(drop).boxed(),
             Handler::Stream(handler) => {
                 let mut replies = handler(call);
-                while let Some(Ok(_)) = replies.next().await {}
+                async move { while let Some(Ok(_)) = replies.next().await {} }.boxed()
             }
         }
     }
@@ -89,6 +105,9 @@ pub(crate) fn only_pushes() -> Failure {
     Failure::bad_request("this service only takes pushes; it answers nothing")
 }
 
+/// Time between two log messages about the pushes that a service has not taken.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// A service that is registered, or on the way.
 pub(crate) struct ServiceEntry {
     pub(crate) id: ServiceId,
@@ -96,10 +115,16 @@ pub(crate) struct ServiceEntry {
     /// What takes messages of one type as they are, and is of a type that only they know.
     typed: Option<Box<dyn Any + Send + Sync>>,
     pub(crate) scope: Scope,
+    /// Whether its handlers take turns, so that all its calls are to begin in order.
+    is_serial: bool,
     /// Calls that are being handled.
     running: AtomicUsize,
     limit: usize,
     handling: Arc<Handling>,
+    /// Pushes that were dropped for want of room.
+    dropped_pushes: AtomicU64,
+    /// When a log message last said so.
+    logged: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for ServiceEntry {
@@ -109,16 +134,38 @@ impl fmt::Debug for ServiceEntry {
 }
 
 impl ServiceEntry {
-    /// `limit` is how many calls may run at the same time.
+    /// `limit` is how many calls may run, or wait for their turn, at the same time.
     pub(crate) fn new(
         id: ServiceId,
         handler: Handler,
         typed: Option<Box<dyn Any + Send + Sync>>,
         scope: Scope,
+        is_serial: bool,
         limit: usize,
         handling: Arc<Handling>,
     ) -> Self {
-        ServiceEntry { id, handler, typed, scope, running: AtomicUsize::new(0), limit, handling }
+        ServiceEntry {
+            id,
+            handler,
+            typed,
+            scope,
+            is_serial,
+            running: AtomicUsize::new(0),
+            limit,
+            handling,
+            dropped_pushes: AtomicU64::new(0),
+            logged: Mutex::default(),
+        }
+    }
+
+    /// Whether all its calls are to begin in order.
+    pub(crate) fn is_serial(&self) -> bool {
+        self.is_serial
+    }
+
+    /// How many calls may run at the same time.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
     }
 
     /// What takes messages of one type, if the service was bound to `T`.
@@ -137,9 +184,34 @@ impl ServiceEntry {
         Ok(Running { service: self })
     }
 
-    /// What a call is told for which there is no room.
-    pub(crate) fn busy_message(&self) -> String {
-        format!("{} calls are running; try again later", self.limit)
+    /// How many pushes were [dropped](ServiceEntry::drop_push).
+    pub(crate) fn dropped_pushes(&self) -> u64 {
+        self.dropped_pushes.load(Ordering::Relaxed)
+    }
+
+    /// A push from another process is dropped, which its sender does not learn.
+    pub(crate) fn drop_push(&self, why: &str) {
+        let dropped = self.dropped_pushes.fetch_add(1, Ordering::Relaxed) + 1;
+        let now = Instant::now();
+        let mut logged = self.logged.lock();
+        if logged.is_none_or(|last| now.duration_since(last) >= LOG_INTERVAL) {
+            *logged = Some(now);
+            drop(logged);
+            let id = &self.id;
+            log::warn!(
+                "{id}: {dropped} pushes were dropped since it is registered, now because {why}"
+            );
+        }
+    }
+}
+
+impl Drop for ServiceEntry {
+    /// The destructors of handlers are not ours, and this may run in the task of the connection.
+    fn drop(&mut self) {
+        let nothing = Handler::Push(Box::new(|_| Box::pin(async {})));
+        let (handler, typed) = (mem::replace(&mut self.handler, nothing), self.typed.take());
+        contain("the destructor of a handler", || drop(handler));
+        contain("the destructor of a handler", || drop(typed));
     }
 }
 
@@ -152,6 +224,11 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn service(&self) -> &Arc<ServiceEntry> {
         &self.service
+    }
+
+    /// The bus of the service.
+    pub(crate) fn bus(&self) -> BusId {
+        self.service.handling.bus()
     }
 }
 
@@ -166,10 +243,24 @@ impl Drop for Running {
 #[derive(Debug, Default)]
 pub(crate) struct Handling {
     running: AtomicUsize,
+    /// The handlers among them that wait for the end of all others.
+    asking: AtomicUsize,
     /// Somebody waits for the end of all of it. Who ends something and who waits for it must not both
     /// miss what the other does, hence the one order of all these operations.
     is_awaited: AtomicBool,
     ended: Notify,
+}
+
+/// Handlers that wait for the end of all others, until this is dropped.
+struct Asking<'a> {
+    handling: &'a Handling,
+    handlers: usize,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.handling.asking.fetch_sub(self.handlers, Ordering::SeqCst);
+    }
 }
 
 impl Handling {
@@ -178,20 +269,36 @@ impl Handling {
     }
 
     fn end(&self) {
-        let running = self.running.fetch_sub(1, Ordering::SeqCst) - 1;
-        if running == 0 && self.is_awaited.load(Ordering::SeqCst) {
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        if self.is_awaited.load(Ordering::SeqCst) {
             self.ended.notify_waiters();
         }
     }
 
-    /// How many calls are being handled.
-    pub(crate) fn running(&self) -> usize {
-        self.running.load(Ordering::SeqCst)
+    /// Tells the bus from others.
+    fn bus(&self) -> BusId {
+        BusId(std::ptr::from_ref(self).addr())
     }
 
-    /// Waits until nothing is being handled.
+    /// How many calls are being handled, but for the handlers that wait for the others.
+    pub(crate) fn running(&self) -> usize {
+        let asking = self.asking.load(Ordering::SeqCst);
+        self.running.load(Ordering::SeqCst).saturating_sub(asking)
+    }
+
+    /// Notes the handlers that the caller is a part of: they wait for the end of all others, and must not
+    /// be waited for.
+    fn ask(&self) -> Asking<'_> {
+        let handlers = nesting::handlers_of(self.bus());
+        self.asking.fetch_add(handlers, Ordering::SeqCst);
+        self.ended.notify_waiters();
+        Asking { handling: self, handlers }
+    }
+
+    /// Waits until nothing is being handled but what waits for this itself.
     pub(crate) async fn wait(&self) {
         self.is_awaited.store(true, Ordering::SeqCst);
+        let _asking = self.ask();
         loop {
             let mut ended = pin!(self.ended.notified());
             ended.as_mut().enable();

@@ -22,6 +22,7 @@ use crate::control::{Outcome, Request, Then};
 use crate::error::{Error, LostReason};
 use crate::queue::Queue;
 use crate::services::{Handling, ServiceEntry};
+use crate::start_queue::StartQueue;
 use crate::state::{Afterwards, Phase, Session, State};
 use crate::status::{Announcement, NameKind, Numbered, RouterInfo, Status, StatusWatch};
 use crate::subscriptions::{Broadcast, Origin};
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     services_changed: Notify,
     /// Counts the calls that are being handled.
     handling: Arc<Handling>,
+    /// Starts the handlers of pushes in order.
+    start_queue: Arc<StartQueue>,
 }
 
 impl fmt::Debug for Shared {
@@ -112,6 +115,7 @@ impl Shared {
             retry: Notify::new(),
             services_changed: Notify::new(),
             handling: Arc::default(),
+            start_queue: Arc::default(),
         }
     }
 
@@ -135,6 +139,11 @@ impl Shared {
     /// What counts the calls that are being handled.
     pub(crate) fn handling(&self) -> &Arc<Handling> {
         &self.handling
+    }
+
+    /// What starts the handlers of pushes in order.
+    pub(crate) fn start_queue(&self) -> &Arc<StartQueue> {
+        &self.start_queue
     }
 
     /// Changes the state, and does what follows from it after the lock is released.

@@ -15,7 +15,7 @@ use gsb_proto::{Topic, TopicId, TopicMap};
 
 use crate::bus::{Bus, Scope, WeakBus};
 use crate::error::Error;
-use crate::in_process::forget;
+use crate::panics::discard;
 use crate::queue::Queue;
 use crate::status::{Announcement, NameKind};
 
@@ -219,7 +219,7 @@ impl Subscription {
             while let Some(event) = poll_fn(|cx| queue.poll_next(cx)).await {
                 let handled = AssertUnwindSafe(async { handler(event).await }).catch_unwind();
                 if let Err(payload) = handled.await {
-                    forget(payload);
+                    discard(payload);
                     log::error!("the handler of the topic {} has panicked", detached.topic);
                 }
             }

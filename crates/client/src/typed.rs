@@ -140,6 +140,14 @@ impl Bus {
         service_id: &str,
         typed: ReplyHandler<M>,
     ) -> Binding {
+        let typed = match self.turn().cloned() {
+            None => typed,
+            Some(turn) => {
+                let handler = move |(caller, message): (String, M)| typed(&caller, message);
+                let handler = turn.wrap(handler);
+                Arc::new(move |caller: &str, message| handler((caller.to_owned(), message)))
+            }
+        };
         let encoding = self.shared().options().encoding.clone();
         let for_bytes = typed.clone();
         let handler = move |call: Call| {
@@ -158,6 +166,14 @@ impl Bus {
         service_id: &str,
         typed: StreamHandler<M>,
     ) -> Binding {
+        let typed = match self.turn().cloned() {
+            None => typed,
+            Some(turn) => {
+                let handler = move |(caller, message): (String, M)| typed(&caller, message);
+                let handler = turn.wrap_stream(handler);
+                Arc::new(move |caller: &str, message| handler((caller.to_owned(), message)))
+            }
+        };
         let encoding = self.shared().options().encoding.clone();
         let for_bytes = typed.clone();
         let handler = move |call: Call| {

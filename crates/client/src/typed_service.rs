@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 
 use crate::bus::Bus;
 use crate::encoding::{Encoding, decode, encode};
@@ -183,17 +183,17 @@ impl Service {
             tokio::task::coop::consume_budget().await;
             let running = in_process::enter(service.clone(), target)?;
             let caller = self.endpoint.caller_name().to_owned();
+            let queue = self.endpoint.bus().shared().start_queue();
             match typed {
                 Typed::Reply(handler) => {
                     let handler = handler.clone();
-                    let handled = async move { drop(handler(&caller, message).await) };
-                    in_process::spawn_push(running, handled);
+                    let begin = move || handler(&caller, message).map(drop).boxed();
+                    in_process::start_push(queue, running, begin);
                 }
                 Typed::Stream(handler) => {
                     let handler = handler.clone();
-                    let handled =
-                        async move { handler(&caller, message).map(drop).collect().await };
-                    in_process::spawn_push(running, handled);
+                    let begin = move || handler(&caller, message).map(drop).collect().boxed();
+                    in_process::start_push(queue, running, begin);
                 }
             }
             return Ok(());

@@ -1,0 +1,53 @@
+//! Panics in code that users wrote: handlers, destructors and wakers.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs code that users wrote. A panic ends there and is logged as one of `what`.
+pub(crate) fn contain(what: impl fmt::Display, run: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
+        discard(payload);
+        log::error!("{what} has panicked");
+    }
+}
+
+/// Drops the payload of a panic. Its destructor may panic as well: only the payload of that second panic
+/// is leaked.
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Panics when it is dropped, with another of the kind.
+    struct Bomb(u32, Arc<()>);
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if let Some(fewer) = self.0.checked_sub(1) {
+                std::panic::panic_any(Bomb(fewer, self.1.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_is_dropped_even_if_its_destructor_panics() {
+        let (quiet, held) = (Arc::new(()), Arc::new(()));
+        discard(Box::new(quiet.clone()));
+        assert_eq!(Arc::strong_count(&quiet), 1);
+        discard(Box::new(Bomb(3, held.clone())));
+        assert_eq!(Arc::strong_count(&held), 2, "only what has panicked again is leaked");
+    }
+
+    #[test]
+    fn a_panic_is_contained() {
+        contain("a test", || std::panic::panic_any(Bomb(1, Arc::default())));
+    }
+}

@@ -1,0 +1,303 @@
+//! A service that gets more calls than it handles keeps its connection, its memory and its own calls.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use gsb_client::{Bus, Call, Connection, Error, Failure};
+use gsb_net::memory::{Conditions, Network};
+use gsb_net::{Inbox, Link, Stream};
+use gsb_proto::frame::LARGEST_FRAME;
+use gsb_proto::messages::{CallReply, CallRequest, Hello, Message, RegisterReply};
+use gsb_proto::{FrameDecoder, Framing, MessageKind};
+use gsb_testkit::{PATIENCE, Spawned, TestRouter, Usage, mebibytes, soon};
+use tokio::process::Command;
+use tokio::sync::{Notify, mpsc};
+
+const MIB: usize = 1 << 20;
+
+/// A handler that says when it begins, and ends when it is told to.
+fn gated(
+    entered: mpsc::UnboundedSender<()>,
+    gate: Arc<Notify>,
+) -> impl Fn(Call) -> futures::future::BoxFuture<'static, Result<Bytes, Failure>> {
+    move |call: Call| {
+        let (gate, entered) = (gate.clone(), entered.clone());
+        Box::pin(async move {
+            entered.send(()).unwrap();
+            gate.notified().await;
+            Ok(call.data)
+        })
+    }
+}
+
+#[tokio::test]
+async fn calls_and_pushes_beyond_the_bytes_are_refused() {
+    let router = TestRouter::start().await;
+    let service = Bus::builder().max_running_bytes(4 * MIB).connect(&router.unix).await.unwrap();
+    let caller = Bus::connect(&router.unix).await.unwrap();
+    let (entered, mut begins) = mpsc::unbounded_channel();
+    let gate = Arc::new(Notify::new());
+    let held = service.register("/held", gated(entered, gate.clone())).await.unwrap();
+    let _echo = service.register("/echo", |call: Call| async { Ok(call.data) }).await.unwrap();
+
+    // One call is handled whatever its size.
+    let large = Bytes::from(vec![1; 5 * MIB]);
+    let call = |data: &Bytes| {
+        let (caller, data) = (caller.clone(), data.clone());
+        tokio::spawn(async move { caller.call("/held", data).await })
+    };
+    let first = call(&large);
+    soon("the call", begins.recv()).await.unwrap();
+    let Err(Error::Busy { message, .. }) = caller.call("/echo", "").await else {
+        unreachable!("not busy");
+    };
+    assert_eq!(message, "the calls that are being handled hold 4194304 bytes; try again later");
+    gate.notify_one();
+    assert_eq!(soon("the reply", first).await.unwrap().unwrap(), large);
+
+    // What a call has held is free when its reply is on its way.
+    let small = Bytes::from(vec![2; MIB]);
+    for _ in 0..3 {
+        let calls: Vec<_> = (0..3).map(|_| call(&small)).collect();
+        for _ in 0..3 {
+            soon("the call", begins.recv()).await.unwrap();
+        }
+        caller.push("/held", small.clone()).await.unwrap();
+        // Comes behind the push, and is small enough.
+        assert_eq!(caller.call("/echo", "small").await.unwrap(), "small");
+        assert!(matches!(caller.call("/echo", small.clone()).await, Err(Error::Busy { .. })));
+        for _ in 0..3 {
+            gate.notify_one();
+        }
+        for call in calls {
+            assert_eq!(soon("the reply", call).await.unwrap().unwrap(), small);
+        }
+    }
+    assert_eq!(held.dropped_pushes(), 3);
+    router.stop().await;
+}
+
+// If a service did not read while it is overloaded, neither would get the replies to its own calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_overloaded_services_that_call_each_other_make_progress() {
+    let router = TestRouter::start().await;
+    let data = Bytes::from(vec![1; 64 << 10]);
+    let mut services = Vec::new();
+    for (name, other) in [("/a", "/b"), ("/b", "/a")] {
+        let bus = Bus::builder().max_running_bytes(MIB).outbox_limit(MIB);
+        let bus = bus.connect(&router.unix).await.unwrap();
+        let weak = bus.downgrade();
+        let relay = move |call: Call| {
+            let bus = weak.upgrade();
+            async move {
+                let bus = bus.ok_or_else(|| Failure::new("the bus has ended"))?;
+                Ok(bus.call(&format!("{other}/leaf"), call.data).await?)
+            }
+        };
+        let relay = bus.register(&format!("{name}/relay"), relay).await.unwrap();
+        let leaf = |call: Call| async {
+            tokio::task::yield_now().await;
+            Ok(call.data)
+        };
+        let leaf = bus.register(&format!("{name}/leaf"), leaf).await.unwrap();
+        services.push((bus, other, [relay, leaf]));
+    }
+    let calls = services.iter().flat_map(|(bus, other, _)| {
+        let relay = bus.endpoint(format!("{other}/relay"));
+        let data = data.clone();
+        (0..500).map(move |_| {
+            let (relay, data) = (relay.clone(), data.clone());
+            tokio::spawn(async move { relay.call(data).await })
+        })
+    });
+    let calls: Vec<_> = calls.collect();
+    let mut outcomes = [0, 0];
+    for outcome in soon("the end of all calls", join_all(calls)).await {
+        match outcome.unwrap() {
+            Ok(reply) => {
+                assert_eq!(reply, data);
+                outcomes[0] += 1;
+            }
+            // The leaf may be busy as well, which fails the relay.
+            Err(Error::Busy { .. } | Error::ServiceFailure { .. }) => outcomes[1] += 1,
+            Err(error) => unreachable!("{error}"),
+        }
+    }
+    println!("good and refused: {outcomes:?}");
+    assert!(outcomes[0] > 0, "no progress");
+    for (bus, _, _) in &services {
+        assert!(matches!(bus.status().connection, Connection::Connected(_)));
+    }
+    router.stop().await;
+}
+
+/// The router's end of a connection.
+struct RouterEnd {
+    link: Link,
+    inbox: Inbox,
+}
+
+impl RouterEnd {
+    fn send(&self, message: impl Message) {
+        if self.link.push_urgent(Framing::Packet, &message.to_frame()) {
+            self.link.flush();
+        }
+    }
+
+    /// The next message, which must be an `M`.
+    async fn expect<M: Message>(&mut self) -> M {
+        loop {
+            if let Some(frame) = self.inbox.next_frame().unwrap() {
+                assert_eq!(frame.kind, M::KIND);
+                return frame.decode().unwrap();
+            }
+            let received = self.link.receive(&mut self.inbox).await.unwrap();
+            assert_eq!(received, gsb_net::Received::Bytes);
+        }
+    }
+
+    /// Writes for as long as the client reads. Time passes only when nothing else happens.
+    async fn write_until_stuck(&self) -> usize {
+        loop {
+            let queued = self.link.queued();
+            let writing = self.link.write_only();
+            let _ = tokio::time::timeout(Duration::from_millis(100), writing).await;
+            if self.link.queued() == queued {
+                return queued;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_that_takes_no_refusals_is_not_read_and_not_left() {
+    const CALLS: usize = 200_000;
+    let network = Network::new(1, Conditions::default());
+    let listener = network.listen().unwrap();
+    let options = Bus::builder().ping_timeout(None).max_running(1).outbox_limit(64 << 10);
+    let connecting = tokio::spawn({
+        let options = options.network(network.clone());
+        async move { options.connect("tcp://127.0.0.1:1").await.unwrap() }
+    });
+    let link = Link::new(Stream::Memory(listener.accept().await), usize::MAX);
+    let inbox = Inbox::new(FrameDecoder::new(Framing::Packet, LARGEST_FRAME));
+    let mut router = RouterEnd { link, inbox };
+    let Hello { .. } = router.expect().await;
+    router.send(Hello::default());
+    let bus = connecting.await.unwrap();
+
+    let (entered, _begins) = mpsc::unbounded_channel();
+    let gate = Arc::new(Notify::new());
+    let registering = tokio::spawn({
+        let (bus, gate) = (bus.clone(), gate.clone());
+        async move { bus.register("/s", gated(entered, gate)).await }
+    });
+    while router.inbox.next_frame().unwrap().is_none_or(|frame| {
+        assert_eq!(frame.kind, MessageKind::RegisterRequest);
+        false
+    }) {
+        router.link.receive(&mut router.inbox).await.unwrap();
+    }
+    router.send(RegisterReply::default());
+    // The registration is read by the driver of the link.
+    let registration = registering.await.unwrap().unwrap();
+
+    for number in 0..CALLS {
+        let (address, request_id) = ("/s".to_owned(), number.to_string());
+        router.send(CallRequest { address, request_id, ..CallRequest::default() });
+    }
+    let left = router.write_until_stuck().await;
+    let length = router.link.queued() / CALLS;
+    println!("{left} bytes, of calls of some {length} bytes, were not read");
+    assert!(left > 0, "all was read, and had to be kept");
+    assert!(matches!(bus.status().connection, Connection::Connected(_)));
+
+    // The refusals are all there when the router takes them, and so is the reply.
+    gate.notify_one();
+    let mut ids: HashSet<String> = HashSet::new();
+    for _ in 0..CALLS {
+        // The first call that was read after the first one was answered is handled, too.
+        if ids.len() == CALLS - 1 {
+            gate.notify_one();
+        }
+        let reply: CallReply = router.expect().await;
+        assert!(ids.insert(reply.request_id), "answered twice");
+    }
+    assert_eq!(ids.len(), CALLS);
+    drop((registration, bus));
+}
+
+/// The limit of the service, and how much more memory it may take.
+const LIMIT: u64 = 64 << 20;
+const MARGIN: u64 = 16 << 20;
+
+/// The service of [`memory_stays_within_the_limit`], in a process of its own.
+#[tokio::test]
+#[ignore = "a part of another test, which runs it"]
+async fn slow_service() {
+    let Ok(address) = std::env::var("GSB_TEST_ADDRESS") else {
+        return;
+    };
+    let service = Bus::connect(address.as_str()).await.unwrap();
+    let slow = |call: Call| async move {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        Ok(call.data)
+    };
+    let _slow = service.register("/slow", slow).await.unwrap();
+    let _pid = service
+        .register("/pid", |_: Call| async { Ok(std::process::id().to_string()) })
+        .await
+        .unwrap();
+    println!("serving");
+    service.closed().await.unwrap();
+}
+
+#[tokio::test]
+async fn memory_stays_within_the_limit() {
+    let router = TestRouter::start().await;
+    for length in [MIB, 100_000, 50_000, 10_000] {
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program.args(["--exact", "slow_service", "--ignored", "--nocapture"]);
+        program.env("GSB_TEST_ADDRESS", router.unix.to_string());
+        let mut service = Spawned::start(&mut program);
+        service.line_with("serving").await;
+        let start = Usage::of(service.id());
+        let caller = Bus::builder().call_timeout(PATIENCE).connect(&router.unix).await.unwrap();
+        let data = Bytes::from(vec![7; length]);
+        let admitted = usize::try_from(LIMIT).unwrap() / (length + 512);
+        // Pushes and calls, some at a time, up to twice the limit.
+        let mut calls = Vec::new();
+        for number in 0..2 * admitted {
+            if number % 2 == 0 {
+                caller.push("/slow", data.clone()).await.unwrap();
+            } else {
+                let (caller, data) = (caller.clone(), data.clone());
+                calls.push(tokio::spawn(async move { caller.call("/slow", data).await }));
+            }
+            if number % 16 == 0 {
+                // Until all before it have arrived.
+                let _ = caller.call("/pid", "").await;
+            }
+        }
+        // None of the calls is answered but those that are refused.
+        let _ = caller.call("/pid", "").await;
+        let refused = calls.iter().filter(|call| call.is_finished()).count();
+        let usage = Usage::of(service.id());
+        let (length, most) = (length as u64, start.resident + LIMIT + MARGIN);
+        println!("{} a call: {start}; then {usage}, {refused} refused", mebibytes(length));
+        assert!(usage.peak <= most, "{usage}, started with {start}");
+        assert!(refused > 0);
+        for call in calls {
+            call.abort();
+        }
+        service.kill().await;
+        soon("the end of the service", async { while caller.call("/pid", "").await.is_ok() {} })
+            .await;
+    }
+    router.stop().await;
+}
