@@ -54,6 +54,11 @@ impl Programs {
             );
             return Err(io::Error::new(io::ErrorKind::NotFound, problem));
         }
+        if first_line(&baseline).is_empty() {
+            let problem =
+                format!("`{} --version` prints nothing; is it a router?", baseline.display());
+            return Err(io::Error::other(problem));
+        }
         let router = build_router(&target_directory()?)?;
         Ok(Programs([(Contender::Ours(1), router), (Contender::Baseline, baseline)].into()))
     }
