@@ -10,7 +10,7 @@ use crate::limits::allow_connections;
 use crate::peer::Connected;
 use crate::process::Process;
 use crate::threads::Threads;
-use crate::{Failure, Heard, Protocol, Target};
+use crate::{Failure, Protocol, Target};
 
 /// How many names each connection asks for before it waits for answers.
 const AHEAD: u32 = 1000;
@@ -121,14 +121,8 @@ async fn stay<P: Protocol>(
                     protocol.serve(&format!("{name:x<length$}"), out);
                 }
             });
-            peer.flush()?;
-            while number < until {
-                peer.receive(|_, heard, _| {
-                    number += u32::from(heard == Heard::Done);
-                    Ok(())
-                })
-                .await?;
-            }
+            peer.await_done(until - first).await?;
+            number = until;
             // Nobody has to know.
             let _ = note.send(Note::SoMany(number.into())).await;
         }

@@ -38,6 +38,11 @@ pub enum Failure {
     /// What was asked for is not done.
     #[error("the router refuses what it was asked for: {0}")]
     Refused(String),
+    /// What was asked for is neither done nor refused.
+    #[error(
+        "the router has not answered within {0:?}; it is stuck, or something else listens there"
+    )]
+    NoAnswer(Duration),
     /// A reply to nothing.
     #[error("a reply came to a call {0} that was not made")]
     ForeignReply(u64),

@@ -4,16 +4,21 @@ use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use gsb_net::{StdStream, Stream};
 use gsb_proto::Address;
 use tokio::io::Interest;
+use tokio::time::timeout;
 
 use crate::{Failure, Heard, Protocol, Target};
 
 /// Room that each read is offered, in bytes.
 const ROOM: usize = 64 << 10;
+
+/// A router that says nothing for so long will not answer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A connection that does nothing but what a load needs.
 #[derive(Debug)]
@@ -146,18 +151,48 @@ impl<P: Protocol> Peer<P> {
     /// Says something that is answered, and waits for that.
     ///
     /// # Errors
-    /// As those of [`receive`](Peer::receive).
+    /// As those of [`receive`](Peer::receive), and [`Failure::NoAnswer`] if nothing comes for ten seconds.
     pub async fn ask(&mut self, say: impl FnOnce(&P, &mut Vec<u8>)) -> Result<(), Failure> {
         self.say(say);
+        self.await_done(1).await
+    }
+
+    /// Sends what was said, and waits until so much of it is done.
+    ///
+    /// # Errors
+    /// As those of [`receive`](Peer::receive), and [`Failure::NoAnswer`] if nothing comes for ten seconds.
+    pub(crate) async fn await_done(&mut self, count: u32) -> Result<(), Failure> {
         self.flush()?;
-        let mut is_done = false;
-        while !is_done {
-            self.receive(|_, heard, _| {
-                is_done |= heard == Heard::Done;
+        let mut done = 0;
+        while done < count {
+            let received = self.receive(|_, heard, _| {
+                done += u32::from(heard == Heard::Done);
                 Ok(())
-            })
-            .await?;
+            });
+            timeout(ANSWER, received).await.map_err(|_| Failure::NoAnswer(ANSWER))??;
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use gsb_proto::Framing;
+
+    use super::*;
+    use crate::Gsb;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_router_that_never_answers_is_given_up() -> Result<(), Failure> {
+        let silent = TcpListener::bind("127.0.0.1:0")?;
+        let port = silent.local_addr()?.port();
+        let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
+        let target = Target { address, protocol: Gsb(Framing::Packet) };
+        let mut peer = Connected::connect(&target)?.join()?;
+        let answer = peer.ask(|protocol, out| protocol.serve("/a", out)).await;
+        assert!(matches!(answer, Err(Failure::NoAnswer(ANSWER))), "{answer:?}");
         Ok(())
     }
 }
