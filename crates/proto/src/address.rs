@@ -11,10 +11,14 @@ pub const DEFAULT_PORT: u16 = 7464;
 /// The environment variable with the address of the bus, for routers and clients alike.
 pub const URL_VARIABLE: &str = "GSB_URL";
 
+/// The variable with the directory for the sockets of a user, by the XDG Base Directory Specification.
+const RUNTIME_DIRECTORY: &str = "XDG_RUNTIME_DIR";
+
 /// Longest path of a Unix socket, in bytes: what fits into `sockaddr_un` with its final NUL.
 const MAX_UNIX_PATH: usize = 107;
 
-/// The address of a bus: `tcp://host:port`, `host:port`, `unix:/path` or `unix:///path`.
+/// The address of a bus: `tcp://host:port`, `host:port`, `unix:/path` or `unix:///path`. With `tcp://` the port may
+/// be left out. White space around an address is ignored, such as the newline of a file it was read from.
 ///
 /// ```
 /// use gsb_proto::Address;
@@ -49,43 +53,56 @@ pub struct AddressError {
 }
 
 impl Address {
-    /// The address that a router or a client uses when it is told none: `GSB_URL`; without it
-    /// `unix:$XDG_RUNTIME_DIR/gsb.sock`; without that `unix:/tmp/gsb-<uid>.sock`. An empty variable
-    /// counts as none.
+    /// The address that a router or a client uses when it is told none: `GSB_URL`, without it
+    /// [the default of this user](Address::user_default). An empty variable counts as none.
     ///
     /// # Errors
     /// `GSB_URL` or the path in `XDG_RUNTIME_DIR` is not usable.
     pub fn from_environment() -> Result<Address, AddressError> {
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        Address::resolve(
-            variable(URL_VARIABLE),
-            variable("XDG_RUNTIME_DIR"),
-            rustix::process::getuid().as_raw(),
-        )
+        match variable(URL_VARIABLE) {
+            Some(url) => parse_os(url),
+            None => Address::user_default(),
+        }
     }
 
-    fn resolve(
-        url: Option<OsString>,
-        runtime_directory: Option<OsString>,
-        uid: u32,
-    ) -> Result<Address, AddressError> {
-        let text = match (url, runtime_directory) {
-            (Some(url), _) => url,
-            (None, Some(mut directory)) => {
-                directory.push("/gsb.sock");
-                let mut text = OsString::from("unix:");
-                text.push(directory);
-                text
-            }
-            (None, None) => OsString::from(format!("unix:/tmp/gsb-{uid}.sock")),
-        };
-        match text.into_string() {
-            Ok(text) => text.parse(),
-            Err(text) => Err(AddressError {
-                address: text.to_string_lossy().into_owned(),
-                problem: "it is not UTF-8",
-            }),
-        }
+    /// The default address of this user: `unix:$XDG_RUNTIME_DIR/gsb.sock`, without that variable
+    /// `unix:/tmp/gsb-<uid>/gsb.sock`.
+    ///
+    /// # Errors
+    /// The path in `XDG_RUNTIME_DIR` is not usable.
+    pub fn user_default() -> Result<Address, AddressError> {
+        default_of(variable(RUNTIME_DIRECTORY), rustix::process::getuid().as_raw())
+    }
+
+    /// Whether this is [the default of this user](Address::user_default), and not chosen by `GSB_URL`. Clients
+    /// trust a default address only if this user or root serves it.
+    pub fn is_user_default(&self) -> bool {
+        variable(URL_VARIABLE).is_none() && Address::user_default().as_ref() == Ok(self)
+    }
+}
+
+/// A variable of the environment; an empty one counts as not set.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn default_of(runtime_directory: Option<OsString>, uid: u32) -> Result<Address, AddressError> {
+    let mut text = OsString::from("unix:");
+    match runtime_directory {
+        Some(directory) => text.push(directory),
+        None => text.push(format!("/tmp/gsb-{uid}")),
+    }
+    text.push("/gsb.sock");
+    parse_os(text)
+}
+
+fn parse_os(text: OsString) -> Result<Address, AddressError> {
+    match text.into_string() {
+        Ok(text) => text.parse(),
+        Err(text) => Err(AddressError {
+            address: text.to_string_lossy().into_owned(),
+            problem: "it is not UTF-8",
+        }),
     }
 }
 
@@ -93,16 +110,22 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let parsed = if let Some(path) = text.strip_prefix("unix:") {
+        let trimmed = text.trim();
+        let parsed = if let Some(path) = trimmed.strip_prefix("unix:") {
             parse_unix(path)
-        } else if let Some(rest) = text.strip_prefix("tcp://") {
+        } else if let Some(rest) = trimmed.strip_prefix("tcp://") {
             parse_tcp(rest.strip_suffix('/').unwrap_or(rest))
-        } else if text.contains("://") {
+        } else if trimmed.is_empty() {
+            Err("it is empty; write tcp://host:port or unix:/path")
+        } else if trimmed.contains("://") {
             Err("the scheme must be tcp:// or unix:")
-        } else if text.contains('/') {
+        } else if trimmed.contains('/') {
             Err("for a Unix socket, write unix: before the path")
+        } else if !trimmed.contains(':') {
+            // More likely a file or a forgotten scheme than a host.
+            Err("write tcp:// before a host without a port, or unix: before an absolute path")
         } else {
-            parse_tcp(text)
+            parse_tcp(trimmed)
         };
         parsed.map_err(|problem| AddressError { address: text.to_owned(), problem })
     }

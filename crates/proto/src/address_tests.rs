@@ -12,7 +12,10 @@ fn addresses_are_read() {
         ("127.0.0.1:0", "tcp://127.0.0.1:0"),
         ("tcp://example.org", "tcp://example.org:7464"),
         ("tcp://example.org/", "tcp://example.org:7464"),
-        ("localhost", "tcp://localhost:7464"),
+        ("tcp://localhost", "tcp://localhost:7464"),
+        (" localhost:1\n", "tcp://localhost:1"),
+        ("\ttcp://[::1]:2 ", "tcp://[::1]:2"),
+        ("unix:/tmp/x \r\n", "unix:/tmp/x"),
         ("[::1]:5", "tcp://[::1]:5"),
         ("tcp://[::1]", "tcp://[::1]:7464"),
         ("unix:/tmp/a b.sock", "unix:/tmp/a b.sock"),
@@ -28,7 +31,13 @@ fn addresses_are_read() {
 fn bad_addresses_are_errors_that_help() {
     let long = format!("unix:/{}", "x".repeat(107));
     let cases = [
-        ("", "host is missing"),
+        ("", "empty"),
+        (" \n", "empty"),
+        ("foo", "tcp://"),
+        ("localhost", "tcp://"),
+        ("gsb.sock", "unix:"),
+        ("unix: /tmp/x", "absolute"),
+        ("tcp:// host:1", "character"),
         (":7464", "host is missing"),
         ("tcp://", "host is missing"),
         ("tcp://:1", "host is missing"),
@@ -59,11 +68,11 @@ fn bad_addresses_are_errors_that_help() {
 }
 
 #[test]
-fn the_environment_names_the_default() {
-    let resolve = |url: Option<&str>, directory: Option<&str>| {
-        Address::resolve(url.map(Into::into), directory.map(Into::into), 1000).unwrap().to_string()
+fn the_default_is_in_a_directory_of_the_user() {
+    let default = |directory: Option<&str>| {
+        default_of(directory.map(Into::into), 1000).map(|address| address.to_string())
     };
-    assert_eq!(resolve(Some("h:1"), Some("/run/user/1000")), "tcp://h:1");
-    assert_eq!(resolve(None, Some("/run/user/1000")), "unix:/run/user/1000/gsb.sock");
-    assert_eq!(resolve(None, None), "unix:/tmp/gsb-1000.sock");
+    assert_eq!(default(Some("/run/user/1000")).unwrap(), "unix:/run/user/1000/gsb.sock");
+    assert_eq!(default(None).unwrap(), "unix:/tmp/gsb-1000/gsb.sock");
+    assert!(default(Some("relative")).unwrap_err().to_string().contains("absolute"));
 }

@@ -22,7 +22,7 @@ Examples:
   GSB_PING_TIMEOUT=2m router                options may come from the environment
   router --config /etc/gsb/router.toml      or from a file, in which `max-frame = \"16MiB\"`
 
-Without -l, GSB_URL and a file: unix:$XDG_RUNTIME_DIR/gsb.sock, else unix:/tmp/gsb-<uid>.sock.
+Without -l, GSB_URL and a file: unix:$XDG_RUNTIME_DIR/gsb.sock, else unix:/tmp/gsb-<uid>/gsb.sock.
 A flag wins over the environment, which wins over the file. RUST_LOG wins over --log-level.
 
 Exit codes: 0 stopped by a signal, 2 unusable options, 3 an address cannot be listened on, 1 any
