@@ -1,11 +1,10 @@
 //! Making connections to the router, and the task that serves them.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gsb_net::{Inbox, Link, Received, Stream};
+use gsb_net::{Inbox, Link, Received, Stream, connect_advice};
 use gsb_proto::frame::LARGEST_FRAME;
 use gsb_proto::messages::{Hello, Message, Ping};
 use gsb_proto::{Address, FrameDecoder, Framing, MessageKind};
@@ -21,9 +20,6 @@ use crate::status::RouterInfo;
 
 /// How long what was sent may take to leave when the last handle is dropped.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
-
-/// Time between attempts to connect to a socket whose queue is full.
-const RETRY_TIME: Duration = Duration::from_millis(10);
 
 /// The longest pause between attempts to connect while somebody waits for the router.
 const IMPATIENCE: Duration = Duration::from_millis(500);
@@ -87,23 +83,18 @@ async fn introduce(shared: &Shared, address: &Address) -> Result<Opened, LostRea
     tokio::time::timeout(after, introduced).await.unwrap_or(Err(LostReason::NoAnswer(after)))
 }
 
-/// Connects. A Unix socket whose queue is full refuses at once what a TCP socket would let wait.
 async fn connect(
     #[cfg_attr(not(feature = "memory"), expect(unused_variables))] options: &BusBuilder,
     address: &Address,
-) -> io::Result<Stream> {
+) -> Result<Stream, LostReason> {
     #[cfg(feature = "memory")]
     if let Some(network) = &options.network {
-        return network.connect().await.map(Stream::Memory);
+        return Ok(network.connect().await.map(Stream::Memory)?);
     }
-    loop {
-        match Stream::connect(address).await {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                tokio::time::sleep(RETRY_TIME).await;
-            }
-            result => return result,
-        }
-    }
+    Stream::connect(address).await.map_err(|error| {
+        let advice = connect_advice(address, &error);
+        LostReason::NotConnected(format!("{error}; {advice}"))
+    })
 }
 
 async fn await_hello(link: &Link, inbox: &mut Inbox) -> Result<RouterInfo, LostReason> {

@@ -20,11 +20,11 @@ pub enum Error {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// Nobody could be connected to at the address of the bus.
-    #[error("cannot connect to {address}: {problem}; is a router running there?")]
+    #[error("cannot connect to {address}: {problem}")]
     Connect {
         /// The bus.
         address: Address,
-        /// What failed.
+        /// What failed, and what to do about it.
         problem: String,
     },
     /// A service id or topic that is malformed.
@@ -208,6 +208,9 @@ pub enum LostReason {
     /// It could not be made in time.
     #[error("no answer within {} s", .0.as_secs_f64())]
     NoAnswer(Duration),
+    /// The socket could not be connected: what the system says, and what to do about it.
+    #[error("{0}")]
+    NotConnected(String),
     /// The router took nothing for so long, and there is no more room for what waits to be sent.
     #[error("it took nothing for {} s", .0.as_secs_f64())]
     NothingTaken(Duration),

@@ -1,14 +1,11 @@
 //! A connection that does nothing but what a load needs.
 
 use std::io;
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use gsb_net::{StdStream, Stream};
-use gsb_proto::Address;
 use tokio::io::Interest;
 use tokio::time::timeout;
 
@@ -41,22 +38,8 @@ pub(crate) struct Connected<P> {
 impl<P: Protocol> Connected<P> {
     /// Connects, waiting as long as that takes.
     pub(crate) fn connect(target: &Target<P>) -> Result<Self, Failure> {
-        let connect = || -> io::Result<StdStream> {
-            match &target.address {
-                Address::Tcp { host, port } => {
-                    let stream = TcpStream::connect((host.as_str(), *port))?;
-                    stream.set_nodelay(true)?;
-                    stream.set_nonblocking(true)?;
-                    Ok(StdStream::Tcp(stream))
-                }
-                Address::Unix(path) => {
-                    let stream = UnixStream::connect(path)?;
-                    stream.set_nonblocking(true)?;
-                    Ok(StdStream::Unix(stream))
-                }
-            }
-        };
-        let stream = connect().map_err(|error| Failure::connect(&target.address, error))?;
+        let stream = StdStream::connect(&target.address)
+            .map_err(|error| Failure::connect(&target.address, error))?;
         Ok(Connected { stream, protocol: target.protocol.clone() })
     }
 

@@ -7,12 +7,15 @@ use std::path::Path;
 
 use gsb_proto::Address;
 
+use crate::private_directory::Untrusted;
+
 /// The remedy for a failed attempt to connect to a router, to stand behind the error in a message.
 ///
 /// Where permission is missing, it names the owner and the mode of the socket file. It looks at the file system for
 /// that, so call it only when a connection has failed.
 pub fn connect_advice(address: &Address, error: &io::Error) -> String {
     match (address, error.kind()) {
+        _ if Untrusted::is_behind(error) => "nothing was sent".to_owned(),
         (Address::Unix(path), io::ErrorKind::PermissionDenied) => denied(path),
         _ if error.raw_os_error() == Some(TOO_MANY_OPEN_FILES) => {
             "raise this program's limit of open files (ulimit -n)".to_owned()

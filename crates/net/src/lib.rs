@@ -6,16 +6,20 @@
 
 mod advice;
 mod batch;
+mod connect;
+mod descriptors;
 mod inbox;
 mod link;
 #[cfg(feature = "memory")]
 pub mod memory;
 mod outbox;
+pub mod private_directory;
 mod queue;
 mod stream;
 
 pub use advice::connect_advice;
 pub use batch::Batch;
+pub use descriptors::{FilteredSocket, refuse_descriptors};
 pub use inbox::{AtHand, Inbox};
 pub use link::{Link, Received, Stuck};
 pub use outbox::{Fate, OutboxFull, TakenBack};

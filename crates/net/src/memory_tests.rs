@@ -259,7 +259,7 @@ async fn links_work_over_it() {
     for seed in 0..10 {
         let conditions = Conditions { capacity: 3000, ..Conditions::default() };
         let (near, far) = connected(&Network::new(seed, conditions)).await;
-        let near = Stream::from_std(Stream::Memory(near).into_std().unwrap()).unwrap();
+        let near = Stream::from_std(StdStream::Memory(near)).unwrap();
         let far = Stream::from_std(StdStream::Memory(far)).unwrap();
         assert_eq!(near.peer_uid(), far.peer_uid());
         assert!(near.peer_uid().is_some());

@@ -10,6 +10,8 @@ use socket2::SockRef;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::connect;
+use crate::descriptors::FilteredSocket;
 #[cfg(feature = "memory")]
 use crate::memory::MemoryStream;
 
@@ -20,6 +22,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// On this host.
     Unix(UnixStream),
+    /// On this host, on a kernel that cannot refuse file descriptors.
+    FilteredUnix(FilteredSocket<UnixStream>),
     /// Inside this process, without a socket.
     #[cfg(feature = "memory")]
     Memory(MemoryStream),
@@ -32,45 +36,69 @@ pub enum StdStream {
     Tcp(std::net::TcpStream),
     /// On this host.
     Unix(std::os::unix::net::UnixStream),
+    /// On this host, on a kernel that cannot refuse file descriptors.
+    FilteredUnix(FilteredSocket<std::os::unix::net::UnixStream>),
     /// Inside this process; belongs to no runtime anyway.
     #[cfg(feature = "memory")]
     Memory(MemoryStream),
 }
 
-impl Stream {
-    /// Connects to a bus.
+impl StdStream {
+    /// Connects to a bus like [`Stream::connect`], and blocks meanwhile.
     ///
     /// # Errors
-    /// Those of the socket, of name resolution for a host that is not an IP address.
+    /// As those of [`Stream::connect`].
+    pub fn connect(address: &Address) -> io::Result<StdStream> {
+        match address {
+            Address::Tcp { host, port } => {
+                StdStream::tcp(std::net::TcpStream::connect((host.as_str(), *port))?)
+            }
+            Address::Unix(path) => connect::unix_blocking(address, path),
+        }
+    }
+
+    /// Takes over a connected TCP socket.
+    ///
+    /// # Errors
+    /// The socket is not connected any more.
+    pub fn tcp(stream: std::net::TcpStream) -> io::Result<StdStream> {
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        Ok(StdStream::Tcp(stream))
+    }
+
+    /// Takes over a connected Unix socket; `refuses_descriptors` is what
+    /// [`refuse_descriptors`](crate::refuse_descriptors) has returned for it, or for the socket that accepted it.
+    ///
+    /// # Errors
+    /// The socket cannot be made non-blocking.
+    pub fn unix(
+        stream: std::os::unix::net::UnixStream,
+        refuses_descriptors: bool,
+    ) -> io::Result<StdStream> {
+        stream.set_nonblocking(true)?;
+        Ok(match refuses_descriptors {
+            true => StdStream::Unix(stream),
+            false => StdStream::FilteredUnix(FilteredSocket::new(stream)),
+        })
+    }
+}
+
+impl Stream {
+    /// Connects to a bus. Waits while the queue of a Unix socket is full, and refuses a default socket that
+    /// another user serves.
+    ///
+    /// # Errors
+    /// Those of the socket, of name resolution for a host that is not an IP address. `PermissionDenied` says
+    /// whose the socket is.
     pub async fn connect(address: &Address) -> io::Result<Stream> {
         match address {
             Address::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                Stream::tcp(stream)
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
             }
-            Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
-        }
-    }
-
-    /// Takes over a TCP socket.
-    ///
-    /// # Errors
-    /// The socket is not connected any more.
-    pub fn tcp(stream: TcpStream) -> io::Result<Stream> {
-        stream.set_nodelay(true)?;
-        Ok(Stream::Tcp(stream))
-    }
-
-    /// Leaves the runtime that the stream belongs to.
-    ///
-    /// # Errors
-    /// The runtime is shutting down.
-    pub fn into_std(self) -> io::Result<StdStream> {
-        match self {
-            Stream::Tcp(stream) => stream.into_std().map(StdStream::Tcp),
-            Stream::Unix(stream) => stream.into_std().map(StdStream::Unix),
-            #[cfg(feature = "memory")]
-            Stream::Memory(stream) => Ok(StdStream::Memory(stream)),
+            Address::Unix(path) => Stream::from_std(connect::unix(address, path).await?),
         }
     }
 
@@ -85,6 +113,10 @@ impl Stream {
         match stream {
             StdStream::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
             StdStream::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+            StdStream::FilteredUnix(filtered) => {
+                let stream = UnixStream::from_std(filtered.socket().try_clone()?)?;
+                Ok(Stream::FilteredUnix(FilteredSocket::new(stream)))
+            }
             #[cfg(feature = "memory")]
             StdStream::Memory(stream) => Ok(Stream::Memory(stream)),
         }
@@ -96,6 +128,9 @@ impl Stream {
         let _ = match self {
             Stream::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
             Stream::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
+            Stream::FilteredUnix(filtered) => {
+                SockRef::from(filtered.socket()).shutdown(Shutdown::Both)
+            }
             #[cfg(feature = "memory")]
             Stream::Memory(stream) => {
                 stream.shut_down();
@@ -110,6 +145,9 @@ impl Stream {
         let _ = match self {
             Stream::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
             Stream::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+            Stream::FilteredUnix(filtered) => {
+                SockRef::from(filtered.socket()).shutdown(Shutdown::Write)
+            }
             #[cfg(feature = "memory")]
             Stream::Memory(stream) => {
                 stream.shut_down_writing();
@@ -122,7 +160,7 @@ impl Stream {
     pub fn peer_ip(&self) -> Option<IpAddr> {
         match self {
             Stream::Tcp(stream) => stream.peer_addr().ok().map(|peer| peer.ip().to_canonical()),
-            Stream::Unix(_) => None,
+            Stream::Unix(_) | Stream::FilteredUnix(_) => None,
             #[cfg(feature = "memory")]
             Stream::Memory(_) => None,
         }
@@ -130,12 +168,14 @@ impl Stream {
 
     /// The peer's user id, on Unix sockets and inside the process.
     pub fn peer_uid(&self) -> Option<u32> {
-        match self {
-            Stream::Tcp(_) => None,
-            Stream::Unix(stream) => stream.peer_cred().ok().map(|credentials| credentials.uid()),
+        let credentials = match self {
+            Stream::Tcp(_) => return None,
+            Stream::Unix(stream) => stream.peer_cred(),
+            Stream::FilteredUnix(filtered) => filtered.socket().peer_cred(),
             #[cfg(feature = "memory")]
-            Stream::Memory(_) => Some(MemoryStream::UID),
-        }
+            Stream::Memory(_) => return Some(MemoryStream::UID),
+        };
+        credentials.ok().map(|credentials| credentials.uid())
     }
 
     /// Waits until the socket is ready for some of `interest`. May be dropped at any time.
@@ -146,6 +186,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.ready(interest).await,
             Stream::Unix(stream) => stream.ready(interest).await,
+            Stream::FilteredUnix(filtered) => filtered.socket().ready(interest).await,
             #[cfg(feature = "memory")]
             Stream::Memory(stream) => stream.ready(interest).await,
         }
@@ -169,6 +210,11 @@ impl Stream {
                 |read| stream.try_io(Interest::READABLE, read),
                 || stream.try_read_buf(&mut buffer.limit(most)),
             ),
+            Stream::FilteredUnix(filtered) => all_there_is(
+                room,
+                |read| filtered.socket().try_io(Interest::READABLE, read),
+                || filtered.read(buffer, room),
+            ),
             #[cfg(feature = "memory")]
             Stream::Memory(stream) => stream.try_read(buffer, most),
         }
@@ -180,6 +226,7 @@ impl Stream {
         let socket = match self {
             Stream::Tcp(stream) => SockRef::from(stream),
             Stream::Unix(stream) => SockRef::from(stream),
+            Stream::FilteredUnix(filtered) => return filtered.read(buffer, most),
             #[cfg(feature = "memory")]
             Stream::Memory(stream) => return stream.try_read(buffer, most),
         };
@@ -196,6 +243,9 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => SockRef::from(stream).deref().write_vectored(pieces),
             Stream::Unix(stream) => SockRef::from(stream).deref().write_vectored(pieces),
+            Stream::FilteredUnix(filtered) => {
+                SockRef::from(filtered.socket()).deref().write_vectored(pieces)
+            }
             #[cfg(feature = "memory")]
             Stream::Memory(stream) => stream.try_write_vectored(pieces),
         }
@@ -209,6 +259,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.try_write_vectored(pieces),
             Stream::Unix(stream) => stream.try_write_vectored(pieces),
+            Stream::FilteredUnix(filtered) => filtered.socket().try_write_vectored(pieces),
             #[cfg(feature = "memory")]
             Stream::Memory(stream) => stream.try_write_vectored(pieces),
         }
@@ -218,8 +269,7 @@ impl Stream {
 /// Reads, and lets the runtime know if that was all there is: a read that was offered more room than it needed
 /// has emptied the socket. Otherwise the next read would have to find that out, by a system call.
 ///
-/// What comes in a piece of its own, as file descriptors and urgent data do, ends a read early. Nobody sends such;
-/// whoever does is read on when more comes.
+/// Urgent data ends a read early. The bus sends none; a peer that does is read on when more comes.
 fn all_there_is(
     room: usize,
     watch: impl FnOnce(&mut dyn FnMut() -> io::Result<()>) -> io::Result<()>,

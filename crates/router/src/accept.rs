@@ -4,20 +4,28 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gsb_net::Stream;
+use gsb_net::{StdStream, Stream};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
 
 use crate::connection;
 use crate::listener::Listener;
 use crate::patience::Timeouts;
 use crate::quiet::Quiet;
 use crate::shared::Shared;
+use crate::unix_listener::FileState;
 use crate::workers::Workers;
 
 /// First and longest pause after accepting failed.
 const BACKOFF: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(1);
+
+/// How many connections that wait are accepted before other tasks have a turn.
+const BATCH: usize = 64;
+
+/// How often a router looks whether the file of its Unix socket is still there.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Where accepted connections go.
 #[derive(Debug)]
@@ -33,17 +41,36 @@ pub(crate) struct Reception {
 
 impl Reception {
     /// Accepts for as long as it is polled.
-    pub(crate) async fn accept_all(&self, listener: &Listener) {
+    pub(crate) async fn accept_all(&self, mut listener: Listener) {
         let mut backoff = *BACKOFF.start();
         let mut trouble = Quiet::default();
+        let mut lost_file = Quiet::default();
+        let mut file_check = Instant::now() + FILE_CHECK_INTERVAL;
         loop {
-            match listener.accept().await {
-                Ok(stream) => {
+            let accepted = tokio::select! {
+                biased;
+                () = sleep_until(file_check) => None,
+                accepted = listener.accept() => Some(accepted),
+            };
+            match accepted {
+                None => {
+                    file_check = Instant::now() + FILE_CHECK_INTERVAL;
+                    self.check_file(&mut listener, &mut trouble, &mut lost_file);
+                }
+                Some(Ok(stream)) => {
                     backoff = *BACKOFF.start();
                     self.welcome(stream, &mut trouble);
+                    // An error other than the end of the queue is met again above.
+                    for _ in 1..BATCH {
+                        let Ok(stream) = listener.accept_now() else {
+                            break;
+                        };
+                        self.welcome(stream, &mut trouble);
+                    }
+                    tokio::task::yield_now().await;
                 }
-                Err(error) if concerns_one_connection(&error) => {}
-                Err(error) => {
+                Some(Err(error)) if concerns_one_connection(&error) => {}
+                Some(Err(error)) => {
                     // Out of descriptors, most of all. The connections that are open go on, and one
                     // that ends makes room.
                     if trouble.may_log() {
@@ -56,18 +83,40 @@ impl Reception {
         }
     }
 
-    fn welcome(&self, stream: Stream, trouble: &mut Quiet) {
+    /// Makes the file of a Unix socket anew if it was removed, as programs do that clean /tmp.
+    fn check_file(&self, listener: &mut Listener, trouble: &mut Quiet, lost_file: &mut Quiet) {
+        let Listener::Unix(listener) = listener else {
+            return;
+        };
+        let state = listener.restore_file();
+        let path = listener.path().display();
+        match state {
+            FileState::InPlace => {}
+            FileState::Restored(old) => {
+                log::warn!("the socket file {path} was removed; it was made anew");
+                while let Ok(stream) = old.accept_now() {
+                    self.welcome(stream, trouble);
+                }
+            }
+            FileState::Lost(problem) => {
+                if lost_file.may_log() {
+                    log::error!("no new peer can connect to the socket {path}: {problem}");
+                }
+            }
+        }
+    }
+
+    fn welcome(&self, stream: StdStream, trouble: &mut Quiet) {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
-            if trouble.may_log() {
+            if trouble.may_log()
+                && let Ok(stream) = Stream::from_std(stream)
+            {
                 let (identity, limit) = (connection::identify(&stream), self.max_connections);
                 log::warn!(
                     "a connection of {identity} was turned away: {limit} are open, which is the limit \
                      (--max-connections)"
                 );
             }
-            return;
-        };
-        let Ok(stream) = stream.into_std() else {
             return;
         };
         let (shared, max_frame, timeouts) = (self.shared.clone(), self.max_frame, self.timeouts);

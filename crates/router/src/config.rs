@@ -13,6 +13,9 @@ pub const DEFAULT_MAX_CONNECTIONS: usize = 65_536;
 /// Permissions of a Unix socket's file, if not told otherwise: for its owner alone.
 pub const DEFAULT_UNIX_MODE: u32 = 0o600;
 
+/// The smallest frame limit that a router accepts, in bytes: a call with a name has to fit.
+pub const SMALLEST_MAX_FRAME: usize = 1 << 10;
+
 /// What a [`Router`](crate::Router) is told.
 #[derive(Debug, Clone)]
 pub struct RouterConfig {
@@ -24,7 +27,8 @@ pub struct RouterConfig {
     /// How long a connection may be silent before it gets a Ping; after twice that it is closed. `None`
     /// and zero wait for ever. 60 seconds by default.
     pub ping_timeout: Option<Duration>,
-    /// Largest frame body that is accepted, in bytes; 64 MiB by default, 127 MiB at most.
+    /// Largest frame body that is accepted, in bytes; 64 MiB by default, 127 MiB at most and
+    /// [`SMALLEST_MAX_FRAME`] at least.
     pub max_frame: usize,
     /// How many connections may be open at the same time; [`DEFAULT_MAX_CONNECTIONS`].
     pub max_connections: usize,

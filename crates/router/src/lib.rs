@@ -44,9 +44,10 @@ mod shared;
 mod spin;
 mod ticket;
 mod turn;
+mod unix_listener;
 mod workers;
 
-pub use config::{DEFAULT_MAX_CONNECTIONS, DEFAULT_UNIX_MODE, RouterConfig};
+pub use config::{DEFAULT_MAX_CONNECTIONS, DEFAULT_UNIX_MODE, RouterConfig, SMALLEST_MAX_FRAME};
 pub use error::BindError;
 pub use gsb_bus::{Counters, Limits, Usage};
 pub use gsb_proto::{Address, AddressError};

@@ -1,53 +1,44 @@
 //! Sockets that listen.
 
-use std::fs::{self, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use gsb_net::Stream;
+use gsb_net::StdStream;
 #[cfg(feature = "memory")]
 use gsb_net::memory::MemoryListener;
 use gsb_proto::Address;
-use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
+use rustix::net::{SocketFlags, accept_with};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, lookup_host};
 
 use crate::error::BindError;
-use crate::lock_file::{LockFile, is_same};
+use crate::unix_listener::{SocketListener, is_same_path};
 
-/// How many connections may wait to be accepted.
-const BACKLOG: i32 = 1024;
+/// How many connections may wait to be accepted: as many as the system allows (`net.core.somaxconn`), to which
+/// the kernel lowers this.
+pub(crate) const BACKLOG: i32 = i32::MAX;
 
 /// A listening socket of either kind.
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, Box<SocketFile>),
+    Unix(Box<SocketListener>),
     #[cfg(feature = "memory")]
     Memory(MemoryListener),
-}
-
-/// The file of a Unix socket. Removed when dropped, if it is still the one that was made.
-#[derive(Debug)]
-pub(crate) struct SocketFile {
-    path: PathBuf,
-    made: Metadata,
-    /// Kept until the socket's file is gone.
-    _lock: LockFile,
 }
 
 impl Listener {
     /// Listens on `address`; `unix_mode` are the permissions of a Unix socket's file.
     pub(crate) async fn bind(address: &Address, unix_mode: u32) -> Result<Listener, BindError> {
         match address {
-            Address::Tcp { host, port } => TcpListener::bind((host.as_str(), *port))
-                .await
-                .map(Listener::Tcp)
-                .map_err(|error| match error.kind() {
+            Address::Tcp { host, port } => {
+                bind_tcp(host, *port).await.map(Listener::Tcp).map_err(|error| match error.kind() {
                     io::ErrorKind::AddrInUse => BindError::InUse(address.clone()),
-                    _ => io_error(address, error),
-                }),
-            Address::Unix(path) => bind_unix(address, path, unix_mode),
+                    _ => BindError::Io { address: address.clone(), error },
+                })
+            }
+            Address::Unix(path) => SocketListener::bind(address, path, unix_mode)
+                .map(|listener| Listener::Unix(Box::new(listener))),
         }
     }
 
@@ -58,81 +49,88 @@ impl Listener {
                 let local = listener.local_addr()?;
                 Address::Tcp { host: local.ip().to_string(), port: local.port() }
             }
-            Listener::Unix(_, file) => Address::Unix(file.path.clone()),
+            Listener::Unix(listener) => Address::Unix(listener.path().to_owned()),
             #[cfg(feature = "memory")]
             Listener::Memory(_) => return Err(io::ErrorKind::AddrNotAvailable.into()),
         })
     }
 
-    /// Waits for the next connection.
-    pub(crate) async fn accept(&self) -> io::Result<Stream> {
+    /// Whether a listener at `address` would be in the way of this one, however the address is spelled.
+    pub(crate) async fn is_at(&self, address: &Address) -> bool {
+        match (self, address) {
+            (Listener::Tcp(listener), Address::Tcp { host, port }) => {
+                let (Ok(local), Ok(addresses)) =
+                    (listener.local_addr(), lookup_host((host.as_str(), *port)).await)
+                else {
+                    return false;
+                };
+                let overlap =
+                    |a: IpAddr, b: IpAddr| a == b || a.is_unspecified() || b.is_unspecified();
+                let mut addresses = addresses;
+                addresses
+                    .any(|other| other.port() == local.port() && overlap(other.ip(), local.ip()))
+            }
+            (Listener::Unix(listener), Address::Unix(path)) => is_same_path(listener.path(), path),
+            _ => false,
+        }
+    }
+
+    /// Waits for the next connection. May be dropped at any time.
+    pub(crate) async fn accept(&self) -> io::Result<StdStream> {
         match self {
-            Listener::Tcp(listener) => Stream::tcp(listener.accept().await?.0),
-            Listener::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+            Listener::Tcp(listener) => StdStream::tcp(listener.accept().await?.0.into_std()?),
+            Listener::Unix(listener) => listener.accept().await,
             #[cfg(feature = "memory")]
-            Listener::Memory(listener) => Ok(Stream::Memory(listener.accept().await)),
+            Listener::Memory(listener) => Ok(StdStream::Memory(listener.accept().await)),
+        }
+    }
+
+    /// The next connection if it waits already; otherwise `WouldBlock`.
+    pub(crate) fn accept_now(&self) -> io::Result<StdStream> {
+        match self {
+            Listener::Tcp(listener) => {
+                StdStream::tcp(accept_with(listener, SocketFlags::CLOEXEC)?.into())
+            }
+            Listener::Unix(listener) => listener.accept_now(),
+            #[cfg(feature = "memory")]
+            Listener::Memory(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 }
 
-fn io_error(address: &Address, error: io::Error) -> BindError {
-    BindError::Io { address: address.clone(), error }
-}
-
-/// Nobody can connect before the file has its permissions: until `listen`, connecting is refused. The
-/// lock keeps two routers that start at the same time from taking each other's socket for a stale one.
-fn bind_unix(address: &Address, path: &Path, mode: u32) -> Result<Listener, BindError> {
-    let io_error = |error| io_error(address, error);
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let lock_path = PathBuf::from(lock_path);
-    let Some(lock) = LockFile::try_acquire(&lock_path).map_err(io_error)? else {
-        return Err(BindError::Locked { address: address.clone(), lock: lock_path });
-    };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io_error(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(BindError::NotASocket(path.to_owned()));
+/// Listens on the first address of `host` that can be listened on. On `[::]` IPv4 connections are accepted as
+/// well; where the system has no IPv6, only those.
+async fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+    for address in lookup_host((host, port)).await? {
+        result = match listen_tcp(address) {
+            Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && is_no_ipv6(&error) => {
+                listen_tcp((Ipv4Addr::UNSPECIFIED, port).into())
+            }
+            result => result,
+        };
+        if result.is_ok() {
+            break;
         }
-        Ok(_) if is_live(path).map_err(io_error)? => {
-            return Err(BindError::InUse(address.clone()));
-        }
-        Ok(_) => fs::remove_file(path).map_err(io_error)?,
     }
-    let listen = || {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(&SockAddr::unix(path)?)?;
-        let file =
-            SocketFile { path: path.to_owned(), made: fs::symlink_metadata(path)?, _lock: lock };
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        let listener = UnixListener::from_std(socket.into())?;
-        Ok(Listener::Unix(listener, Box::new(file)))
-    };
-    listen().map_err(io_error)
+    TcpListener::from_std(result?)
 }
 
-/// Whether somebody listens on a Unix socket. One with a full queue is alive too.
-fn is_live(path: &Path) -> io::Result<bool> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+fn listen_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        // Whatever `net.ipv6.bindv6only` says.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    match socket.connect(&SockAddr::unix(path)?) {
-        Ok(()) => Ok(true),
-        Err(error) => match error.kind() {
-            io::ErrorKind::WouldBlock => Ok(true),
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Ok(false),
-            _ => Err(error),
-        },
-    }
+    Ok(socket.into())
 }
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|now| is_same(&now, &self.made));
-        if is_ours && let Err(error) = fs::remove_file(&self.path) {
-            log::warn!("cannot remove {}: {error}", self.path.display());
-        }
-    }
+/// Whether an error says that the system has no IPv6, or that it is disabled.
+fn is_no_ipv6(error: &io::Error) -> bool {
+    let no_family = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(no_family)
 }

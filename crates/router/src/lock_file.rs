@@ -48,7 +48,7 @@ impl LockFile {
     }
 
     /// Whether its path still leads to it, and not to another file or to none.
-    fn is_in_place(&self) -> io::Result<bool> {
+    pub(crate) fn is_in_place(&self) -> io::Result<bool> {
         match std::fs::symlink_metadata(&self.path) {
             Ok(there) => Ok(is_same(&there, &self.file.metadata()?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gsb_bus::{BusConfig, Counters, LONGEST_TIMEOUT, Usage};
+use gsb_bus::{BusConfig, Counters, LONGEST_TIMEOUT, Limits, Usage};
 use gsb_proto::frame::LARGEST_MAX_FRAME;
 use gsb_proto::messages::Hello;
 use gsb_proto::{Address, LEVEL};
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::accept::Reception;
 use crate::clock::Clock;
-use crate::config::RouterConfig;
+use crate::config::{RouterConfig, SMALLEST_MAX_FRAME};
 use crate::error::BindError;
 use crate::listener::Listener;
 use crate::patience::Timeouts;
@@ -84,7 +84,14 @@ impl Router {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for address in &config.listen {
-            let listener = Listener::bind(address, config.unix_mode).await?;
+            let listener = match Listener::bind(address, config.unix_mode).await {
+                Ok(listener) => listener,
+                Err(error) => {
+                    return Err(named_twice(address, &config.listen, &listeners)
+                        .await
+                        .unwrap_or(error));
+                }
+            };
             let local = listener
                 .local_address()
                 .map_err(|error| BindError::Io { address: address.clone(), error })?;
@@ -190,7 +197,7 @@ impl Router {
         let mut accepting = JoinSet::new();
         for listener in listeners {
             let reception = reception.clone();
-            accepting.spawn(async move { reception.accept_all(&listener).await });
+            accepting.spawn(async move { reception.accept_all(listener).await });
         }
         // The sender lives as long as this function.
         let _ = stop.subscribe().wait_for(|stop| *stop).await;
@@ -240,8 +247,37 @@ async fn within<T>(shared: &Shared, time: Duration, what: impl Future<Output = T
     }
 }
 
+/// The error for an address that cannot be listened on because `listeners`, which are those of the first ones of
+/// `listen`, are in its way.
+async fn named_twice(
+    address: &Address,
+    listen: &[Address],
+    listeners: &[Listener],
+) -> Option<BindError> {
+    for (first, listener) in listen.iter().zip(listeners) {
+        if listener.is_at(address).await {
+            let (address, first) = (address.clone(), first.clone());
+            return Some(BindError::NamedTwice { address, first });
+        }
+    }
+    None
+}
+
 /// What is looked at before anything is listened on.
 fn check(config: &RouterConfig) -> Result<(), BindError> {
+    let Limits { services, subscriptions, open_calls, .. } = config.limits;
+    let counts = [
+        (config.max_connections, "connections"),
+        (services, "services of a connection"),
+        (subscriptions, "subscriptions of a connection"),
+        (open_calls, "open calls of a connection"),
+    ];
+    if let Some((_, what)) = counts.into_iter().find(|(limit, _)| *limit == 0) {
+        return Err(BindError::ZeroLimit(what));
+    }
+    if config.max_frame < SMALLEST_MAX_FRAME {
+        return Err(BindError::MaxFrameTooSmall(config.max_frame));
+    }
     if config.max_frame > LARGEST_MAX_FRAME {
         return Err(BindError::MaxFrameTooLarge(config.max_frame));
     }

@@ -3,6 +3,7 @@
 //! Everything here panics with a clear message when it does not get what it waits for in time.
 
 mod bystanders;
+mod descriptors;
 mod peer;
 mod process;
 mod router;
@@ -11,6 +12,7 @@ mod usage;
 use std::time::Duration;
 
 pub use bystanders::Bystanders;
+pub use descriptors::{send_descriptor, slow_to_close};
 pub use peer::{FakeRouter, Peer, all_kinds_of_peers};
 pub use process::{RouterProcess, Spawned};
 pub use router::{RouterPlace, TestRouter};

@@ -1,0 +1,131 @@
+//! Keeps file descriptors that a peer sends (SCM_RIGHTS, see unix(7)) from doing harm.
+//!
+//! The last close of a descriptor may block: that of a TCP socket with SO_LINGER and unsent data, or of a file
+//! whose file system flushes it. A read without a control buffer makes the kernel close received descriptors
+//! in the reading thread, which serves other connections, too. Since Linux 6.16 a socket can refuse
+//! descriptors. On older kernels a [`FilteredSocket`] receives them and closes them on a thread of their own.
+
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{OnceLock, mpsc};
+
+use bytes::BytesMut;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SetBool;
+use nix::{libc, setsockopt_impl};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg, sockopt,
+};
+
+/// SO_PASSRIGHTS of `asm-generic/socket.h`; Linux 6.16 and later.
+#[cfg(not(any(target_arch = "sparc", target_arch = "sparc64")))]
+const SO_PASSRIGHTS: i32 = 83;
+/// SO_PASSRIGHTS of `asm/socket.h` on SPARC.
+#[cfg(any(target_arch = "sparc", target_arch = "sparc64"))]
+const SO_PASSRIGHTS: i32 = 92;
+
+/// The most descriptors that one message carries: `SCM_MAX_FD` of unix(7).
+const MAX_DESCRIPTORS: usize = 253;
+
+/// Whether a Unix socket accepts file descriptors.
+#[derive(Debug, Clone, Copy)]
+struct PassRights;
+
+setsockopt_impl!(PassRights, libc::SOL_SOCKET, SO_PASSRIGHTS, bool, SetBool);
+
+/// Makes a Unix socket refuse descriptors: peers get EPERM when they send some. The connections that a
+/// listening socket accepts inherit it, so that no descriptor arrives before they are accepted. Returns
+/// whether the kernel supports this.
+pub fn refuse_descriptors(socket: &impl AsFd) -> bool {
+    setsockopt(socket, PassRights, &false).is_ok()
+}
+
+/// A connected Unix socket on a kernel that cannot refuse descriptors.
+///
+/// A read that brings descriptors fails, which ends the connection. Descriptors that were never read are
+/// closed with the socket, so the socket is closed on the closing thread as well.
+#[derive(Debug)]
+pub struct FilteredSocket<T: AsFd>(T);
+
+impl<T: AsFd> FilteredSocket<T> {
+    pub(crate) fn new(socket: T) -> Self {
+        FilteredSocket(socket)
+    }
+
+    pub(crate) fn socket(&self) -> &T {
+        &self.0
+    }
+
+    /// Reads into the spare room of `buffer`, up to `room` bytes: how many came, 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// `InvalidData` if the peer has sent descriptors; those of the socket.
+    pub(crate) fn read(&self, buffer: &mut BytesMut, room: usize) -> io::Result<usize> {
+        let held = buffer.len();
+        buffer.resize(held + room, 0);
+        let read = read_filtered(&self.0, &mut buffer[held..]);
+        buffer.truncate(held + *read.as_ref().unwrap_or(&0));
+        read
+    }
+}
+
+impl<T: AsFd> Drop for FilteredSocket<T> {
+    fn drop(&mut self) {
+        // With a duplicate on the closing thread, closing the original here is not the last close.
+        if let Ok(duplicate) = self.0.as_fd().try_clone_to_owned() {
+            close_elsewhere(duplicate);
+        }
+    }
+}
+
+fn read_filtered(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut pieces = [IoSliceMut::new(buffer)];
+    let received = recvmsg(socket, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut count = 0_usize;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            for descriptor in descriptors {
+                close_elsewhere(descriptor);
+                count += 1;
+            }
+        }
+    }
+    // Truncated where this process has no room for more descriptors.
+    if count > 0 || received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the peer has sent file descriptors, which the bus does not carry",
+        ));
+    }
+    Ok(received.bytes)
+}
+
+/// Closes a descriptor on the closing thread, which is started by the first one.
+///
+/// The queue needs no limit of its own: each entry is an open descriptor, and the system limits those.
+fn close_elsewhere(descriptor: OwnedFd) {
+    static QUEUE: OnceLock<mpsc::Sender<OwnedFd>> = OnceLock::new();
+    let queue = QUEUE.get_or_init(|| {
+        let (queue, descriptors) = mpsc::channel();
+        // Without a thread the receiver is dropped, and descriptors are closed where they are sent.
+        let _ = std::thread::Builder::new()
+            .name("gsb-close".to_owned())
+            .spawn(move || close_all(&descriptors));
+        queue
+    });
+    let _ = queue.send(descriptor);
+}
+
+fn close_all(descriptors: &mpsc::Receiver<OwnedFd>) {
+    for descriptor in descriptors {
+        // A socket with SO_LINGER would hold up those behind it. Fails for what is no socket.
+        let _ = sockopt::set_socket_linger(&descriptor, None);
+    }
+}
+
+#[cfg(test)]
+#[path = "descriptors_tests.rs"]
+mod tests;

@@ -1,0 +1,96 @@
+use std::io::{ErrorKind, IoSlice, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use super::*;
+
+/// Longer than any test waits, and shorter than the close of [`slow_to_close`] takes.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A socket whose last close blocks for a minute, and its peer.
+fn slow_to_close() -> (OwnedFd, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    while stream.write(&[0; 1 << 16]).is_ok() {}
+    sockopt::set_socket_linger(&stream, Some(Duration::from_secs(60))).unwrap();
+    (stream.into(), listener.accept().unwrap().0)
+}
+
+/// Sends a byte with a descriptor, and closes it on this side.
+fn send(socket: &UnixStream, descriptor: OwnedFd) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    sendmsg(socket, &[IoSlice::new(b"x")], &mut control, SendFlags::empty())
+}
+
+/// What `run` returns on a thread of its own, which must not block.
+fn without_blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = mpsc::channel();
+    std::thread::spawn(move || done.send(run()));
+    result.recv_timeout(TIMEOUT).expect("blocked")
+}
+
+#[test]
+fn a_filtered_read_fails_and_leaves_the_closing_to_another_thread() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let near = FilteredSocket::new(near);
+    let mut buffer = BytesMut::with_capacity(100);
+    (&far).write_all(b"ab").unwrap();
+    assert_eq!(near.read(&mut buffer, 100).unwrap(), 2);
+    assert_eq!(&buffer[..], b"ab");
+
+    let (slow, peer) = slow_to_close();
+    send(&far, slow).unwrap();
+    let error = without_blocking(move || near.read(&mut buffer, 98).map(drop)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+    assert!(error.to_string().contains("descriptors"), "{error}");
+    drop(peer);
+}
+
+#[test]
+fn a_filtered_socket_is_closed_with_unread_descriptors_by_another_thread() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let near = FilteredSocket::new(near);
+    let (slow, peer) = slow_to_close();
+    send(&far, slow).unwrap();
+    without_blocking(move || drop(near));
+    drop(peer);
+}
+
+// The end of a filtered socket, and no bytes without descriptors, are told as by a plain read.
+#[test]
+fn a_filtered_read_tells_nothing_from_the_end() {
+    let (near, far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    let near = FilteredSocket::new(near);
+    let mut buffer = BytesMut::new();
+    assert_eq!(near.read(&mut buffer, 10).unwrap_err().kind(), ErrorKind::WouldBlock);
+    drop(far);
+    assert_eq!(near.read(&mut buffer, 10).unwrap(), 0);
+    assert!(buffer.is_empty());
+}
+
+// A connection that is not accepted yet refuses descriptors as well.
+#[test]
+fn connections_inherit_the_refusal_of_the_listening_socket() {
+    let directory = std::env::temp_dir().join(format!("gsb-descriptors-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let refuses = refuse_descriptors(&listener);
+    let client = UnixStream::connect(&path).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    let (slow, peer) = slow_to_close();
+    drop(peer);
+    let sent = send(&client, slow);
+    // A kernel before Linux 6.16 cannot refuse them.
+    let expected = if refuses { Err(rustix::io::Errno::PERM) } else { Ok(1) };
+    assert_eq!(sent, expected);
+    drop(listener);
+}

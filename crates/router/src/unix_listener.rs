@@ -1,0 +1,206 @@
+//! A Unix socket that listens, and its file.
+
+use std::fs::{self, Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt as _, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use gsb_net::{StdStream, private_directory, refuse_descriptors};
+use gsb_proto::Address;
+use rustix::net::{SocketFlags, accept_with};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::UnixListener;
+
+use crate::error::BindError;
+use crate::listener::BACKLOG;
+use crate::lock_file::{LockFile, is_same};
+
+/// A Unix socket that listens at a path.
+#[derive(Debug)]
+pub(crate) struct SocketListener {
+    socket: ListeningSocket,
+    file: SocketFile,
+    address: Address,
+    /// Permissions of the file.
+    mode: u32,
+    /// Kept until the socket's file is gone.
+    lock: LockFile,
+}
+
+/// A listening socket without its file.
+#[derive(Debug)]
+pub(crate) struct ListeningSocket {
+    listener: UnixListener,
+    refuses_descriptors: bool,
+}
+
+/// The file of a Unix socket. Removed when dropped, if it is still the one that was made.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    made: Metadata,
+}
+
+/// What has become of a socket's file.
+#[derive(Debug)]
+pub(crate) enum FileState {
+    /// It is in its place.
+    InPlace,
+    /// It was removed, and a new one was made. Connections may still wait at the old socket.
+    Restored(ListeningSocket),
+    /// It was removed or replaced, and no new one can be made.
+    Lost(String),
+}
+
+impl ListeningSocket {
+    /// Waits for the next connection. May be dropped at any time.
+    async fn accept(&self) -> io::Result<StdStream> {
+        StdStream::unix(self.listener.accept().await?.0.into_std()?, self.refuses_descriptors)
+    }
+
+    /// The next connection if it waits already; otherwise `WouldBlock`.
+    pub(crate) fn accept_now(&self) -> io::Result<StdStream> {
+        let accepted = accept_with(&self.listener, SocketFlags::CLOEXEC)?;
+        StdStream::unix(accepted.into(), self.refuses_descriptors)
+    }
+}
+
+impl SocketListener {
+    /// Listens at `path`, in the place of a router that is gone. The lock keeps two routers that start at the
+    /// same time from taking each other's socket for a stale one.
+    pub(crate) fn bind(address: &Address, path: &Path, mode: u32) -> Result<Self, BindError> {
+        let io_error = |error| BindError::Io { address: address.clone(), error };
+        if address.is_user_default() {
+            private_directory::make(path).map_err(io_error)?;
+        }
+        let lock_path = lock_path(path);
+        let lock = LockFile::try_acquire(&lock_path)
+            .map_err(|error| io_error(named("open the lock file", &lock_path, &error)))?;
+        let Some(lock) = lock else {
+            return Err(BindError::Locked { address: address.clone(), lock: lock_path });
+        };
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error(error)),
+            Ok(metadata) if !metadata.file_type().is_socket() => {
+                return Err(BindError::NotASocket(path.to_owned()));
+            }
+            Ok(_) => {
+                let is_live = is_live(path)
+                    .map_err(|error| io_error(named("look at the socket", path, &error)))?;
+                if is_live {
+                    return Err(BindError::InUse(address.clone()));
+                }
+                fs::remove_file(path)
+                    .map_err(|error| io_error(named("remove the old socket", path, &error)))?;
+            }
+        }
+        let (socket, file) = listen(path, mode).map_err(io_error)?;
+        Ok(SocketListener { socket, file, address: address.clone(), mode, lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    pub(crate) async fn accept(&self) -> io::Result<StdStream> {
+        self.socket.accept().await
+    }
+
+    pub(crate) fn accept_now(&self) -> io::Result<StdStream> {
+        self.socket.accept_now()
+    }
+
+    /// Looks whether the socket's file is in its place, and makes a new one if it was removed. A file that
+    /// another program has made there is left alone.
+    pub(crate) fn restore_file(&mut self) -> FileState {
+        match fs::symlink_metadata(self.path()) {
+            Ok(there) if is_same(&there, &self.file.made) => FileState::InPlace,
+            Ok(there) => FileState::Lost(format!(
+                "another file is in its place, which belongs to user id {}",
+                there.uid()
+            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.make_anew() {
+                Ok(old) => FileState::Restored(old),
+                Err(error) => FileState::Lost(format!("it was removed, and {error}")),
+            },
+            Err(error) => FileState::Lost(error.to_string()),
+        }
+    }
+
+    /// Listens at the path with a new socket; returns the old one.
+    fn make_anew(&mut self) -> io::Result<ListeningSocket> {
+        let path = self.path().to_owned();
+        if self.address.is_user_default() {
+            private_directory::make(&path)?;
+        }
+        if !self.lock.is_in_place()? {
+            let lock_path = lock_path(&path);
+            self.lock = LockFile::try_acquire(&lock_path)?.ok_or_else(|| {
+                io::Error::other(format!("another router holds {}", lock_path.display()))
+            })?;
+        }
+        let (socket, file) = listen(&path, self.mode)?;
+        self.file = file;
+        Ok(std::mem::replace(&mut self.socket, socket))
+    }
+}
+
+/// Whether two paths name the same file, whether it exists or not.
+pub(crate) fn is_same_path(a: &Path, b: &Path) -> bool {
+    let resolved =
+        |path: &Path| Some((fs::canonicalize(path.parent()?).ok()?, path.file_name()?.to_owned()));
+    a == b || matches!((resolved(a), resolved(b)), (Some(a), Some(b)) if a == b)
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    PathBuf::from(lock_path)
+}
+
+/// Listens at a path where there is no file. Peers cannot connect before the file has its permissions: until
+/// `listen`, connecting is refused.
+fn listen(path: &Path, mode: u32) -> io::Result<(ListeningSocket, SocketFile)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let refuses_descriptors = refuse_descriptors(&socket);
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile { path: path.to_owned(), made: fs::symlink_metadata(path)? };
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(socket.into())?;
+    Ok((ListeningSocket { listener, refuses_descriptors }, file))
+}
+
+/// An error with the file that it concerns, and whose that is.
+fn named(verb: &str, path: &Path, error: &io::Error) -> io::Error {
+    let owner = match fs::symlink_metadata(path) {
+        Ok(file) => format!(", which belongs to user id {}", file.uid()),
+        Err(_) => String::new(),
+    };
+    io::Error::new(error.kind(), format!("cannot {verb} {}{owner}: {error}", path.display()))
+}
+
+/// Whether a program listens on a Unix socket. One with a full queue is alive too.
+fn is_live(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock => Ok(true),
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|now| is_same(&now, &self.made));
+        if is_ours && let Err(error) = fs::remove_file(&self.path) {
+            log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}

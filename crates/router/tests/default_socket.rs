@@ -1,0 +1,105 @@
+//! The default socket of a user: in a private directory, and served by this user or by root.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use gsb_client::Bus;
+use gsb_testkit::{RouterProcess, soon};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+const ROUTER: &str = env!("CARGO_BIN_EXE_router");
+
+/// A user without rights, on most systems called `nobody`.
+const OTHER_USER: u32 = 65_534;
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// What a client says that connects to the default address, in a process with these variables.
+async fn client(variables: &[(&str, &str)]) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "connects_to_the_default_address", "--nocapture"]);
+    command.env_remove("GSB_URL").envs(variables.iter().copied());
+    let output = soon("the end of the client", command.output()).await.unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+#[ignore = "the client program of the tests below"]
+async fn connects_to_the_default_address() {
+    match Bus::connect_default().await {
+        Ok(_) => println!("connected"),
+        Err(error) => println!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn the_directory_is_made_private_and_checked() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("gsb-1");
+    let variables = [("XDG_RUNTIME_DIR", directory.to_str().unwrap())];
+    let router = RouterProcess::start(ROUTER, [""; 0], &variables).await;
+    assert_eq!(directory.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    let said = client(&variables).await;
+    assert!(said.contains("connected"), "{said}");
+
+    set_mode(&directory, 0o777);
+    let said = client(&variables).await;
+    assert!(said.contains("has the mode 0777") && said.contains("XDG_RUNTIME_DIR"), "{said}");
+    router.stop().await;
+    let run = Command::new(ROUTER).env_remove("GSB_URL").envs(variables).output();
+    let output = soon("the end of the router", run).await.unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("has the mode 0777") && said.contains("GSB_URL"), "{said}");
+}
+
+/// A directory for all, as /tmp is, with the program `router` for another user; `None` where this user may not start
+/// programs of others.
+fn shared_directory() -> Option<(TempDir, Command)> {
+    if !rustix::process::geteuid().is_root() {
+        println!("not tested: this takes root");
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    set_mode(directory.path(), 0o1777);
+    // The built program may be where the other user may not go.
+    let program = directory.path().join("router");
+    fs::copy(ROUTER, &program).unwrap();
+    set_mode(&program, 0o755);
+    let mut command = Command::new(program);
+    command.uid(OTHER_USER).env_remove("GSB_URL");
+    Some((directory, command))
+}
+
+#[tokio::test]
+async fn a_client_does_not_talk_to_the_router_of_another_user() {
+    let Some((directory, mut command)) = shared_directory() else { return };
+    let url = format!("unix:{}/gsb.sock", directory.path().display());
+    command.args(["-l", &url, "--unix-mode", "0666"]);
+    let _router = RouterProcess::start_command(&mut command, &[]).await;
+    let runtime_directory = ("XDG_RUNTIME_DIR", directory.path().to_str().unwrap());
+    let said = client(&[runtime_directory]).await;
+    assert!(said.contains("user id 65534 serves it") && said.contains("GSB_URL"), "{said}");
+    // Whoever names it trusts it.
+    let said = client(&[runtime_directory, ("GSB_URL", &url)]).await;
+    assert!(said.contains("connected"), "{said}");
+}
+
+#[tokio::test]
+async fn a_lock_file_of_another_user_is_named() {
+    let Some((directory, mut command)) = shared_directory() else { return };
+    let lock = directory.path().join("gsb.sock.lock");
+    fs::write(&lock, "").unwrap();
+    set_mode(&lock, 0o600);
+    command.args(["-l", &format!("unix:{}/gsb.sock", directory.path().display())]);
+    let output = soon("the end of the router", command.output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(&format!("{}, which belongs to user id 0", lock.display())), "{said}");
+}
