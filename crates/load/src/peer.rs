@@ -162,7 +162,7 @@ impl<P: Protocol> Peer<P> {
 mod tests {
     use std::net::TcpListener;
 
-    use gsb_proto::Framing;
+    use gsb_proto::{Address, Framing};
 
     use super::*;
     use crate::Gsb;
