@@ -98,13 +98,14 @@ async fn a_denied_connection_names_the_owner_and_the_option() {
     let router = TestRouter::with(closed_to_its_owner).await;
     let Address::Unix(socket) = &router.unix else { panic!("not a Unix socket") };
     let directory = socket.parent().unwrap();
-    let open_to_all = Permissions::from_mode(0o755);
-    fs::set_permissions(directory, open_to_all.clone()).unwrap();
+    fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
 
     // Root may do anything, so another user has to try, who may not be able to reach the built program.
     let program = directory.join("gsb");
-    fs::copy(GSB, &program).unwrap();
-    fs::set_permissions(&program, open_to_all).unwrap();
+    // By another process: a program that this one has open for writing could not be started while it forks for
+    // another test.
+    let installed = Command::new("install").args(["-m", "755", GSB]).arg(&program).status();
+    assert!(installed.await.unwrap().success());
     let mut command = Command::new(program);
     if rustix::process::geteuid().is_root() {
         command.uid(65534);
