@@ -1,6 +1,8 @@
 //! How typed messages become bytes.
 
 mod flex;
+#[cfg(feature = "json")]
+mod json;
 
 use std::any::Any;
 use std::fmt::{self, Write as _};
@@ -19,6 +21,11 @@ pub type Read<'a> =
 /// The data that [`decode`](Encoding::decode) gets comes from other programs: its time, its memory and the
 /// stack that it takes should be bounded by the length of the data. A panic in an encoding, or in the
 /// `Serialize` or `Deserialize` of a message, becomes an [`EncodingError`].
+///
+/// Which values can be carried, [`FlexBuffers`] and [`Json`] say. A type whose `Deserialize` reads another
+/// value than its `Serialize` has written, changes with any encoding: `#[serde(untagged)]` takes the first
+/// variant that fits, and `#[serde(skip)]` leaves things out. The body of an event is encoded without being
+/// read again, so that the rules for serde's attributes are found by the subscriber.
 ///
 /// ```
 /// use gsb_client::erased_serde;
@@ -124,7 +131,23 @@ impl serde::ser::Error for EncodingError {
 
 /// FlexBuffers: compact, self-describing, and what programs of `ya-service-bus` speak by default.
 ///
-/// At most 128 vectors, maps and variants may be inside each other.
+/// A value that cannot be carried exactly is [`Error::Encoding`](crate::Error::Encoding) at its sender.
+///
+/// | value | is carried |
+/// |---|---|
+/// | booleans, integers of up to 64 bits, floats, strings, options, lists, structs, enums | yes; programs of `ya-service-bus` read it |
+/// | `char` up to U+00FF | yes; programs of `ya-service-bus` read it |
+/// | any other `char`, `i128`, `u128` | yes; other readers report an error |
+/// | `Some` of what is written as null: `Some(None)`, `Some(())` | yes; other readers report an error |
+/// | maps with string keys | yes; entries arrive in the order of their keys |
+/// | maps with other keys, or with a NUL in a key | yes; other readers report an error |
+/// | a key of a map twice, a field or a variant with a NUL in its name | no |
+/// | more than 128 lists, maps, structs and variants inside each other | no |
+/// | a `char`, `i128`, `u128` or a key that is no string within `#[serde(untagged)]`, `tag`, `flatten` | only where serde itself can read it |
+///
+/// A `Vec<u8>` is a list of integers: for each of them it takes 1, 2 or 4 bytes, depending on the length of
+/// the list. As bytes (`#[serde(with = "serde_bytes")]`, or `serde_bytes::ByteBuf`) it takes 1, and is
+/// copied at once. Both ends must do the same.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FlexBuffers;
 
@@ -136,7 +159,7 @@ impl FlexBuffers {
 
 impl Encoding for FlexBuffers {
     fn encode(&self, value: &dyn erased_serde::Serialize) -> Result<Vec<u8>, EncodingError> {
-        flexbuffers::to_vec(value).map_err(EncodingError::new)
+        all(flex::to_vec(value, usize::MAX)?)
     }
 
     fn decode(&self, data: &[u8], read: &mut Read<'_>) -> Result<(), EncodingError> {
@@ -147,6 +170,20 @@ impl Encoding for FlexBuffers {
 }
 
 /// JSON (feature `json`): for people, and for programs of `ya-service-bus` that were built so.
+///
+/// A value that cannot be carried exactly is [`Error::Encoding`](crate::Error::Encoding) at its sender.
+///
+/// | value | is carried |
+/// |---|---|
+/// | booleans, integers of up to 128 bits, finite floats, `char`, strings, options, lists, structs, enums | yes |
+/// | a float that is not finite | no |
+/// | `Some` of what is written as null: `Some(None)`, `Some(())` | no |
+/// | maps with keys that are strings, integers, booleans, floats, `char` or variants without content | yes; a key becomes a string |
+/// | maps with other keys, or with a key twice | no |
+/// | more than 127 lists, maps, structs and variants inside each other | no |
+/// | `i128`, `u128` or a key that is no string within `#[serde(untagged)]`, `tag`, `flatten` | only where serde itself can read it |
+///
+/// Bytes are lists of numbers.
 #[cfg(feature = "json")]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Json;
@@ -161,7 +198,7 @@ impl Json {
 #[cfg(feature = "json")]
 impl Encoding for Json {
     fn encode(&self, value: &dyn erased_serde::Serialize) -> Result<Vec<u8>, EncodingError> {
-        serde_json::to_vec(value).map_err(EncodingError::new)
+        all(json::to_vec(value, usize::MAX)?)
     }
 
     fn decode(&self, data: &[u8], read: &mut Read<'_>) -> Result<(), EncodingError> {
@@ -178,12 +215,60 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, EncodingError>) -> Result<T, Enco
         .unwrap_or_else(|payload| Err(EncodingError::panicked(payload)))
 }
 
+/// A value that was encoded.
+struct Encoded {
+    data: Vec<u8>,
+    /// It has forms that are read where their type is known, and may not be read by types that look at
+    /// the data first, as `#[serde(untagged)]`, `tag` and `flatten` do.
+    is_rare: bool,
+}
+
+fn all(encoded: Option<Encoded>) -> Result<Vec<u8>, EncodingError> {
+    encoded.map(|encoded| encoded.data).ok_or_else(|| EncodingError::new("it is too large"))
+}
+
 /// Encodes a value of a known type.
 pub(crate) fn encode<T: Serialize>(
     encoding: &dyn Encoding,
     value: &T,
 ) -> Result<Vec<u8>, EncodingError> {
-    guarded(|| encoding.encode(value))
+    guarded(|| all(encode_up_to(encoding, value, usize::MAX)?))
+}
+
+/// Encodes a value that must arrive: what cannot be read again is an error here, and not where it is
+/// received.
+pub(crate) fn encode_message<T: Serialize + DeserializeOwned>(
+    encoding: &dyn Encoding,
+    value: &T,
+) -> Result<Vec<u8>, EncodingError> {
+    guarded(|| {
+        let Some(Encoded { data, is_rare }) = encode_up_to(encoding, value, usize::MAX)? else {
+            return all(None);
+        };
+        if is_rare && let Err(error) = decode::<T>(encoding, &data) {
+            return Err(EncodingError::new(format_args!("it would not be read again: {error}")));
+        }
+        Ok(data)
+    })
+}
+
+/// Encodes a value, unless it would become longer than `limit`. An encoding of a user has no limit.
+fn encode_up_to<T: Serialize>(
+    encoding: &dyn Encoding,
+    value: &T,
+    limit: usize,
+) -> Result<Option<Encoded>, EncodingError> {
+    // What is known needs no detour.
+    let known: &dyn Any = encoding;
+    if known.is::<FlexBuffers>() {
+        return flex::to_vec(value, limit);
+    }
+    #[cfg(feature = "json")]
+    if known.is::<Json>() {
+        return json::to_vec(value, limit);
+    }
+    let data = encoding.encode(value)?;
+    Ok(Some(Encoded { data, is_rare: false }))
 }
 
 /// Decodes a value of a known type.

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bus::Bus;
-use crate::encoding::{Encoding, decode, encode};
+use crate::encoding::{Encoding, decode, encode_message};
 use crate::error::Failure;
 use crate::registration::{Binding, Registering};
 use crate::services::{Call, Handler};
@@ -204,7 +204,7 @@ fn read<M: Message>(encoding: &dyn Encoding, call: &Call) -> Result<M, Failure> 
 
 /// The reply that brings an answer.
 fn write<M: Message>(encoding: &dyn Encoding, answer: &Answer<M>) -> Result<Bytes, Failure> {
-    encode(encoding, answer).map(Bytes::from).map_err(|error| {
+    encode_message(encoding, answer).map(Bytes::from).map_err(|error| {
         Failure::new(format!("the answer to {:?} cannot be encoded: {error}", M::ID))
     })
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 
 use crate::bus::Bus;
-use crate::encoding::{Encoding, decode, encode};
+use crate::encoding::{Encoding, decode, encode_message};
 use crate::endpoint::{Endpoint, ReplyStream};
 use crate::error::Error;
 use crate::in_process::{self, Handled, Replies, Target};
@@ -229,7 +229,7 @@ impl Service {
     }
 
     fn encoded<M: Message>(&self, message: &M) -> Result<Vec<u8>, Error> {
-        encode(&**self.encoding(), message)
+        encode_message(&**self.encoding(), message)
             .map_err(|error| Error::Encoding { what: M::ID.to_owned(), error })
     }
 

@@ -16,9 +16,12 @@
 
 mod de;
 mod reader;
+mod ser;
+mod writer;
 
 pub(super) use de::Node;
 pub(super) use reader::Reader;
+pub(super) use ser::to_vec;
 
 /// How many vectors and maps may be inside each other. It bounds the stack that decoding takes.
 const MAX_DEPTH: usize = 128;
@@ -143,3 +146,7 @@ impl Type {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "flex_tests.rs"]
+mod tests;
