@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gsb_proto::frame::DEFAULT_MAX_FRAME;
-use gsb_proto::{Address, Frame, Framing};
+use gsb_proto::{Address, Framing};
 
 use crate::bus::Bus;
 use crate::connection;
@@ -33,9 +33,6 @@ pub const DEFAULT_MAX_RUNNING: usize = 65_536;
 
 /// How many bytes the calls that are being handled may hold, if not told otherwise: 64 MiB.
 pub const DEFAULT_MAX_RUNNING_BYTES: usize = 64 << 20;
-
-/// What framing and a router's id of a call may add to a message on its way. In bytes.
-const FRAME_ROOM: usize = 64;
 
 /// Options of a [`Bus`]; made by [`Bus::builder`].
 #[derive(Debug, Clone)]
@@ -140,8 +137,9 @@ impl BusBuilder {
         self
     }
 
-    /// Largest message to send, in bytes; what is larger is [`Error::TooLarge`]. 64 MiB by default, which
-    /// is what routers accept by default: one that gets more closes the connection.
+    /// Largest message to send, in bytes, with 64 bytes for its framing; what is larger is [`Error::TooLarge`].
+    /// 64 MiB by default, which is what routers accept by default: a router that gets more closes the connection.
+    /// Where the router says that its limit is lower, that one holds.
     pub fn max_frame(mut self, limit: usize) -> Self {
         self.max_frame = limit;
         self
@@ -237,16 +235,6 @@ impl BusBuilder {
     /// A bus within the process, without a router.
     pub fn local(self) -> Bus {
         Bus::new(Arc::new(Shared::new(self, false)))
-    }
-
-    /// Whether a router of the usual limit accepts the frame.
-    pub(crate) fn check_size(&self, frame: &Frame) -> Result<(), Error> {
-        let length = frame.body.len() + FRAME_ROOM;
-        let limit = self.max_frame;
-        if length > limit {
-            return Err(Error::TooLarge { length, limit });
-        }
-        Ok(())
     }
 
     /// How long to wait before the router is asked again for a name that it has refused so often before.

@@ -17,6 +17,8 @@ pub(crate) enum Waiting {
     Once(oneshot::Sender<Result<Bytes, Error>>),
     /// For a stream of replies.
     Stream(Arc<Queue<Bytes>>),
+    /// For nothing: the call is about to be given up.
+    Nothing,
 }
 
 /// A call that waits for a reply.
@@ -37,22 +39,24 @@ impl Calls {
         self.open.insert(number, Pending { address, waiting });
     }
 
-    /// Nobody waits for this call any more; its replies are dropped when they come.
-    pub(crate) fn forget(&mut self, number: u64) -> Option<Pending> {
+    /// The caller wants nothing more of a call. `None` if it has had its last reply.
+    pub(crate) fn give_up(&mut self, number: u64) -> Option<Pending> {
         self.open.remove(&number)
     }
 
     /// Whom a reply is for, to be [delivered](Pending::deliver) when no lock is held. Takes the call out
-    /// if the reply ends it; `None` if nobody waits.
+    /// if the reply is its last; `None` if nobody waits.
     pub(crate) fn reply(&mut self, number: u64, reply: &CallReply) -> Option<Pending> {
-        let call = self.open.get(&number)?;
-        match &call.waiting {
-            Waiting::Stream(queue) if !is_last(reply) => {
-                let waiting = Waiting::Stream(queue.clone());
-                Some(Pending { address: call.address.clone(), waiting })
-            }
-            _ => self.open.remove(&number),
+        if !is_partial(reply) {
+            return self.open.remove(&number);
         }
+        let call = self.open.get_mut(&number)?;
+        let waiting = match &call.waiting {
+            Waiting::Stream(queue) => Waiting::Stream(queue.clone()),
+            // One reply was expected: it learns that there are several, and the others are not wanted.
+            _ => std::mem::replace(&mut call.waiting, Waiting::Nothing),
+        };
+        Some(Pending { address: call.address.clone(), waiting })
     }
 
     /// Every call, oldest first; none will be answered any more.
@@ -64,6 +68,10 @@ impl Calls {
 }
 
 impl Pending {
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Hands a reply to whoever waits for it; `false` if nothing more is wanted.
     pub(crate) fn deliver(self, reply: &CallReply) -> bool {
         let result = payload(&self.address, reply);
@@ -77,6 +85,7 @@ impl Pending {
                 let _ = waiting.send(result);
                 false
             }
+            Waiting::Nothing => false,
             Waiting::Stream(queue) => {
                 let is_last = is_last(reply);
                 let wanted = match result {
@@ -105,11 +114,12 @@ impl Pending {
         match self.waiting {
             Waiting::Once(waiting) => drop(waiting.send(Err(error))),
             Waiting::Stream(queue) => queue.end(Some(error)),
+            Waiting::Nothing => {}
         }
     }
 }
 
-fn is_partial(reply: &CallReply) -> bool {
+pub(crate) fn is_partial(reply: &CallReply) -> bool {
     reply.reply_type == CallReplyType::Partial as i32
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use gsb_net::{Inbox, Link, Received, Stream, connect_advice};
 use gsb_proto::frame::LARGEST_FRAME;
 use gsb_proto::messages::{Hello, Message, Ping};
-use gsb_proto::{Address, FrameDecoder, Framing, MessageKind};
+use gsb_proto::{Address, FrameDecoder, Framing, LEVEL, MessageKind};
 use tokio::time::Instant;
 
 use crate::builder::BusBuilder;
@@ -73,7 +73,8 @@ async fn introduce(shared: &Shared, address: &Address) -> Result<Opened, LostRea
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 instance_id: Bytes::copy_from_slice(shared.instance_id().as_bytes()),
                 no_echo: true,
-                ..Hello::default()
+                level: LEVEL,
+                max_frame: 0,
             };
             link.send(options.framing, &hello.to_frame()).await;
             router = await_hello(&link, &mut inbox).await?;
@@ -107,11 +108,13 @@ async fn await_hello(link: &Link, inbox: &mut Inbox) -> Result<RouterInfo, LostR
     if first.kind != MessageKind::Hello {
         return Err(LostReason::UnexpectedReply(first.kind.name()));
     }
-    let Hello { name, version, instance_id, no_echo, .. } = first.decode()?;
+    let Hello { name, version, instance_id, no_echo, level, max_frame } = first.decode()?;
     if name.len() + version.len() + instance_id.len() > LONGEST_HELLO {
         return Err(LostReason::UnexpectedReply("Hello of more than 1 KiB"));
     }
-    Ok(RouterInfo { name, version, instance_id, heeds_no_echo: no_echo })
+    let level = level.min(LEVEL);
+    let max_frame = usize::try_from(max_frame).ok().filter(|&limit| limit > 0);
+    Ok(RouterInfo { name, version, instance_id, heeds_no_echo: no_echo, level, max_frame })
 }
 
 /// Whatever ends the task that serves a bus, its runtime's end included, ends the bus.

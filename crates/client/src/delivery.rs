@@ -30,6 +30,7 @@ impl Error {
             | Error::Busy { .. }
             | Error::Encoding { .. }
             | Error::TooLarge { .. }
+            | Error::TooManyUnanswered { .. }
             | Error::NotSent(_)
             | Error::ShutDown => Delivered::No,
             // Replies have come.
@@ -77,7 +78,8 @@ impl Error {
             Error::Connect { .. }
             | Error::AlreadyRegistered { .. }
             | Error::NoSuchService { .. }
-            | Error::Busy { .. } => true,
+            | Error::Busy { .. }
+            | Error::TooManyUnanswered { .. } => true,
             // There will never be a connection again.
             Error::NotSent(LostReason::RuntimeEnded | LostReason::Closed) => false,
             Error::NotSent(_) => true,

@@ -7,7 +7,7 @@ use super::*;
 use crate::encoding::EncodingError;
 
 /// How many variants there are.
-const VARIANTS: usize = 21;
+const VARIANTS: usize = 22;
 
 /// A number for each variant. A new one does not compile until it is entered here; then it lacks a row.
 fn variant(error: &Error) -> usize {
@@ -33,6 +33,7 @@ fn variant(error: &Error) -> usize {
         Error::ConnectionLost(_) => 18,
         Error::ShutDown => 19,
         Error::Unfinished { .. } => 20,
+        Error::TooManyUnanswered { .. } => 21,
     }
 }
 
@@ -61,6 +62,7 @@ fn table() -> Vec<(Error, Delivered, bool)> {
         (Error::Overflow { limit: 1, missed: 1 }, Yes, false),
         (Error::Missed { count: 1 }, Unknown, false),
         (Error::TooLarge { length: 2, limit: 1 }, No, false),
+        (Error::TooManyUnanswered { address: text(), calls: 1 }, No, true),
         (Error::NotSent(LostReason::NotYet), No, true),
         (Error::NotSent(LostReason::Stopping), No, true),
         (Error::NotSent(LostReason::RuntimeEnded), No, false),

@@ -117,13 +117,13 @@ impl Endpoint {
         self
     }
 
-    /// Calls the service and waits for its reply. Dropping the future forgets the call; a service of
-    /// another process is not told, a handler of this process is dropped.
+    /// Calls the service and waits for its reply. Dropping the future cancels the call at the router; a service
+    /// of another process is not told, a handler of this process is dropped.
     ///
     /// # Errors
     /// [`Error::NoSuchService`], [`Error::BadRequest`], [`Error::Busy`], [`Error::ServiceFailure`],
     /// [`Error::UnknownCode`], [`Error::Timeout`], [`Error::IsStream`], [`Error::TooLarge`],
-    /// [`Error::NotSent`], [`Error::ShutDown`], [`Error::ConnectionLost`].
+    /// [`Error::TooManyUnanswered`], [`Error::NotSent`], [`Error::ShutDown`], [`Error::ConnectionLost`].
     pub async fn call(&self, data: impl Into<Bytes>) -> Result<Bytes, Error> {
         let data = data.into();
         match self.find() {
@@ -178,12 +178,12 @@ impl Endpoint {
     }
 
     /// Calls the service and returns its replies as they come. A service that answers once gives a
-    /// stream of one. Dropping the stream forgets the call; a service of another process is not told, a
-    /// handler of this process is dropped.
+    /// stream of one. Dropping the stream cancels the call at the router; a service of another process is not
+    /// told, a handler of this process is dropped.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::NotSent`], [`Error::ShutDown`]. Everything else
-    /// that keeps the service from answering may come here, or as an item of the stream.
+    /// [`Error::TooLarge`], [`Error::TooManyUnanswered`], [`Error::Timeout`], [`Error::NotSent`],
+    /// [`Error::ShutDown`]. Everything else that keeps the service from answering may come here, or as an item of the stream.
     pub async fn stream(&self, data: impl Into<Bytes>) -> Result<ReplyStream, Error> {
         let data = data.into();
         if self.waits_for_service() {
@@ -331,7 +331,7 @@ impl Endpoint {
     }
 }
 
-/// Forgets a call when dropped, whether it has ended or not.
+/// Gives a call up when dropped, unless it has ended.
 #[derive(Debug)]
 struct CallGuard {
     shared: Arc<Shared>,
@@ -340,7 +340,7 @@ struct CallGuard {
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        self.shared.forget_call(self.number);
+        self.shared.give_up_call(self.number);
     }
 }
 

@@ -139,14 +139,28 @@ pub enum Error {
         /// How many events were dropped.
         count: u64,
     },
-    /// The message, or its address and names, are larger than a router accepts. In bytes.
+    /// The message, or its address and names, are larger than the router accepts. In bytes.
     #[error("a message of {length} bytes is over the limit of {limit}")]
     TooLarge {
         /// The size of the message.
         length: usize,
-        /// The limit, see [`BusBuilder::max_frame`](crate::BusBuilder::max_frame); 65,536 for the
-        /// address and names together.
+        /// The limit: the lower one of the router's (`--max-frame`) and
+        /// [`BusBuilder::max_frame`](crate::BusBuilder::max_frame); 65,536 for the address and names together.
         limit: usize,
+    },
+    /// The service has not answered very many earlier calls that were given up, and the router cannot cancel them.
+    /// It allows a limited number of open calls, which other services need, too. A call is accepted again when
+    /// the service has answered some of them, or over another connection. Routers of this project cancel such
+    /// calls.
+    #[error(
+        "no call is made to {address:?} for now: {calls} calls to it were given up and not answered, and this \
+         router cannot cancel them; is the service alive?"
+    )]
+    TooManyUnanswered {
+        /// Where the call was to go.
+        address: String,
+        /// How many calls are unanswered.
+        calls: usize,
     },
     /// There is no connection to the router, or it stops: nobody has got the request.
     #[error("not sent, because the router cannot be reached: {0}")]

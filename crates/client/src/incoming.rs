@@ -7,6 +7,7 @@ use gsb_proto::{Frame, MessageKind, Topic, Violation};
 use tokio::time::Instant;
 
 use crate::bus::Scope;
+use crate::calls::is_partial;
 use crate::control::Then;
 use crate::error::LostReason;
 use crate::intake::CallIntake;
@@ -64,12 +65,16 @@ impl Shared {
             let Phase::Up(session) = &mut state.phase else {
                 return None;
             };
-            Some((number, session.calls.reply(number, reply)?))
+            let pending = session.calls.reply(number, reply);
+            if pending.is_none() && !is_partial(reply) {
+                session.unanswered.answered(number);
+            }
+            Some((number, pending?))
         });
         match pending {
             Some((number, pending)) => {
-                if !pending.deliver(reply) {
-                    self.forget_call(number);
+                if !pending.deliver(reply) && is_partial(reply) {
+                    self.give_up_call(number);
                 }
             }
             None => {

@@ -255,7 +255,9 @@ mod error;
 mod in_process;
 mod incoming;
 mod intake;
+mod limits;
 mod nesting;
+mod outgoing;
 mod panics;
 mod queue;
 mod reconnect;
@@ -264,6 +266,7 @@ mod responder;
 mod serial;
 mod service_wait;
 mod services;
+mod session;
 mod shared;
 mod start_queue;
 mod state;
@@ -275,6 +278,7 @@ mod tower;
 mod typed;
 mod typed_service;
 mod typed_topic;
+mod unanswered;
 mod with_state;
 
 pub use builder::{

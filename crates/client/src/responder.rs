@@ -160,7 +160,7 @@ impl Responder {
         }
         let options = self.shared.options();
         let mut frame = reply.into_frame();
-        if let Err(error) = options.check_size(&frame) {
+        if let Err(error) = self.shared.check_size(&frame) {
             // The caller must hear of it, and the connection must not be lost over it.
             let failure = Failure::new(format!("the reply does not fit: {error}"));
             frame = failure_reply(self.request_id.clone(), failure).into_frame();

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gsb_net::Link;
-use gsb_proto::messages::{BroadcastRequest, CallRequest};
-use gsb_proto::{Frame, MAX_TEXT, Topic};
+use gsb_proto::messages::BroadcastRequest;
+use gsb_proto::{Frame, Topic};
 use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot, watch};
@@ -17,13 +17,14 @@ use uuid::Uuid;
 
 use crate::builder::BusBuilder;
 use crate::bus::Scope;
-use crate::calls::Waiting;
 use crate::control::{Outcome, Request, Then};
 use crate::error::{Error, LostReason};
+use crate::limits::{check_size, check_text};
 use crate::queue::Queue;
 use crate::services::{Handling, ServiceEntry};
+use crate::session::Session;
 use crate::start_queue::StartQueue;
-use crate::state::{Afterwards, Phase, Session, State};
+use crate::state::{Afterwards, Phase, State};
 use crate::status::{Announcement, NameKind, Numbered, RouterInfo, Status, StatusWatch};
 use crate::subscriptions::{Broadcast, Origin};
 use crate::timeouts::in_time;
@@ -40,8 +41,10 @@ pub(crate) struct Shared {
     has_router: bool,
     instance_id: Uuid,
     /// Makes request ids differ from those of other clients, so that routers need not replace them.
-    id_prefix: String,
-    last_call: AtomicU64,
+    pub(crate) id_prefix: String,
+    pub(crate) last_call: AtomicU64,
+    /// Largest message that the router may be sent, in bytes: as in [`Session`], for who has not locked the state.
+    max_frame: AtomicUsize,
     pub(crate) state: Mutex<State>,
     status: watch::Sender<Numbered>,
     /// The status may have changed.
@@ -101,11 +104,12 @@ impl Shared {
         let id_prefix = instance_id.simple().to_string()[..8].to_owned();
         let state = State::new(has_router);
         Shared {
-            options,
             has_router,
             instance_id,
             id_prefix,
             last_call: AtomicU64::new(0),
+            max_frame: AtomicUsize::new(options.max_frame),
+            options,
             status: watch::Sender::new(Numbered { version: 0, status: state.status() }),
             state: Mutex::new(state),
             changed: Notify::new(),
@@ -212,7 +216,7 @@ impl Shared {
     }
 
     /// The link of the connection, when there is one; waits for it no longer than until `deadline`.
-    async fn link(&self, deadline: Option<Instant>) -> Result<Arc<Link>, Error> {
+    pub(crate) async fn link(&self, deadline: Option<Instant>) -> Result<Arc<Link>, Error> {
         let Some(deadline) = deadline else {
             return self.state.lock().link();
         };
@@ -264,7 +268,11 @@ impl Shared {
 
     /// There is a connection. `false` if the bus has ended.
     pub(crate) fn connected(&self, link: &Arc<Link>, router: RouterInfo) -> bool {
-        let session = Session::new(link.clone(), self.options.framing, &router);
+        let max_frame = router
+            .max_frame
+            .map_or(self.options.max_frame, |limit| limit.min(self.options.max_frame));
+        self.max_frame.store(max_frame, Ordering::Relaxed);
+        let session = Session::new(link.clone(), self.options.framing, &router, max_frame);
         self.change(|state, after| state.connected(session, router, after))
     }
 
@@ -298,6 +306,11 @@ impl Shared {
         }
         let message = "nobody in this process serves it".to_owned();
         Err(Error::NoSuchService { address: address.to_owned(), message })
+    }
+
+    /// Whether the router accepts the frame.
+    pub(crate) fn check_size(&self, frame: &Frame) -> Result<(), Error> {
+        check_size(frame, self.max_frame.load(Ordering::Relaxed))
     }
 
     /// Makes a service known here and to the router. Calls may come before this returns. Without a
@@ -429,96 +442,6 @@ impl Shared {
         }
     }
 
-    // Calls.
-
-    /// An id that no other call has.
-    fn request_id(&self, number: u64) -> String {
-        format!("{}-{number:x}", self.id_prefix)
-    }
-
-    /// The number that [`request_id`](Shared::request_id) was made of.
-    pub(crate) fn number(&self, request_id: &str) -> Option<u64> {
-        let number = request_id.strip_prefix(&self.id_prefix)?.strip_prefix('-')?;
-        u64::from_str_radix(number, 16).ok()
-    }
-
-    fn next_call(&self) -> u64 {
-        self.last_call.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn call_frame(&self, number: u64, request: CallRequest) -> Result<Frame, Error> {
-        let request = CallRequest { request_id: self.request_id(number), ..request };
-        check_text([&request.caller, &request.address, &request.request_id])?;
-        Ok(request.into_frame())
-    }
-
-    /// Sends a call to the router and notes who waits for its replies. Returns its number.
-    pub(crate) async fn open_call(
-        &self,
-        request: CallRequest,
-        waiting: Waiting,
-        patience: Duration,
-    ) -> Result<u64, Error> {
-        let number = self.next_call();
-        let mut opened = Some((request.address.clone(), waiting));
-        let frame = self.call_frame(number, request)?;
-        let mut note = |session: &mut Session| {
-            if let Some((address, waiting)) = opened.take() {
-                session.calls.open(number, address, waiting);
-            }
-        };
-        self.send(&frame, patience, |state, _| state.with_session(&mut note)).await?;
-        Ok(number)
-    }
-
-    /// Sends a call to the router that nobody waits for.
-    pub(crate) async fn push(&self, request: CallRequest, patience: Duration) -> Result<(), Error> {
-        let request = CallRequest { no_reply: true, ..request };
-        let frame = self.call_frame(self.next_call(), request)?;
-        self.send(&frame, patience, |_, _| ()).await
-    }
-
-    /// Sends a frame to the router when there is room for it, and lets `sent` note what follows, before
-    /// any answer can come.
-    async fn send<R>(
-        &self,
-        frame: &Frame,
-        patience: Duration,
-        mut sent: impl FnMut(&mut State, &mut Afterwards) -> R,
-    ) -> Result<R, Error> {
-        self.options.check_size(frame)?;
-        // Somebody who always has something to send must not keep everybody else from running.
-        tokio::task::coop::consume_budget().await;
-        let deadline = (!patience.is_zero()).then(|| Instant::now() + patience.min(FOREVER));
-        loop {
-            let link = self.link(deadline).await?;
-            let attempt = || {
-                self.change(|state, after| {
-                    // The connection may have been lost, and made again, while there was no room.
-                    if !state.is_connected_over(&link) || state.is_leaving {
-                        return Ok(None);
-                    }
-                    if link.push(self.options.framing, frame)? {
-                        after.flush = Some(link.clone());
-                    }
-                    Ok(Some(sent(state, after)))
-                })
-            };
-            if let Some(result) = link.when_room(attempt).await {
-                return Ok(result);
-            }
-        }
-    }
-
-    pub(crate) fn forget_call(&self, number: u64) {
-        let mut state = self.state.lock();
-        let forgotten = match &mut state.phase {
-            Phase::Up(session) => session.calls.forget(number),
-            _ => None,
-        };
-        drop(state);
-        drop(forgotten);
-    }
     /// Announces an event here and to the router, and waits for the router to take it. One publisher's
     /// events have one order for all subscribers, because both happen under one lock.
     pub(crate) async fn broadcast(
@@ -552,7 +475,7 @@ impl Shared {
             answer
         };
         let patience = self.options.request_timeout;
-        let answer = self.send(&frame, self.options.wait_for_router, sent);
+        let answer = self.send(&frame, self.options.wait_for_router, None, sent);
         let answer = in_time(Some(patience.max(self.options.wait_for_router)), "", answer).await;
         let answer = answer.map_err(|error| match error {
             Error::Timeout { after, .. } => self.unsent(after),
@@ -626,13 +549,5 @@ impl Shared {
     /// Whether a connection that is lost now is one that was finished here.
     pub(crate) fn is_leaving(&self) -> bool {
         self.state.lock().is_leaving
-    }
-}
-
-/// Whether a message may have these texts: over more, a router closes the connection (rule FR-12).
-fn check_text<const N: usize>(texts: [&String; N]) -> Result<(), Error> {
-    match texts.iter().map(|text| text.len()).sum() {
-        length if length > MAX_TEXT => Err(Error::TooLarge { length, limit: MAX_TEXT }),
-        _ => Ok(()),
     }
 }

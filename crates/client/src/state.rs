@@ -9,15 +9,18 @@ use gsb_net::Link;
 use gsb_proto::messages::{
     Message, RegisterRequest, SubscribeRequest, UnregisterRequest, UnsubscribeRequest,
 };
-use gsb_proto::{Frame, Framing, MessageKind, PrefixMap, Topic};
+use gsb_proto::{Frame, MessageKind, PrefixMap, Topic};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::announcements::{Announcements, Ask};
-use crate::calls::{Calls, Pending};
+use crate::calls::Pending;
 use crate::control::{Control, Outcome, Request, Then};
 use crate::error::{Error, LostReason};
 use crate::queue::Queue;
+use crate::reconnect::Reconnect;
 use crate::services::ServiceEntry;
+use crate::session::Session;
 use crate::status::{Connection, NameKind, RouterInfo, Status};
 use crate::subscriptions::{Broadcast, Origin, Subscriptions};
 
@@ -37,6 +40,7 @@ pub(crate) struct State {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "each bus has one")]
 pub(crate) enum Phase {
     /// There is no router.
     InProcess,
@@ -45,17 +49,6 @@ pub(crate) enum Phase {
     Up(Session),
     /// Nothing works any more.
     Ended(LostReason),
-}
-
-/// A connection, and who waits for something from it.
-#[derive(Debug)]
-pub(crate) struct Session {
-    pub(crate) link: Arc<Link>,
-    framing: Framing,
-    pub(crate) calls: Calls,
-    pub(crate) control: Control,
-    /// Whether the router sends this bus its own broadcasts, too.
-    pub(crate) echoes: bool,
 }
 
 /// What is to be done when the state is not locked any more: it may take its time, or run what others
@@ -94,13 +87,6 @@ impl Afterwards {
             queue.end(error);
         }
         drop(self.dropped);
-    }
-}
-
-impl Session {
-    pub(crate) fn new(link: Arc<Link>, framing: Framing, router: &RouterInfo) -> Self {
-        let echoes = !router.heeds_no_echo;
-        Session { link, framing, calls: Calls::default(), control: Control::default(), echoes }
     }
 }
 
@@ -180,9 +166,27 @@ impl State {
     /// here, because that happens under the same lock, too. Therefore it does not wait for room.
     pub(crate) fn ask(&mut self, frame: &Frame, target: &str, then: Then, after: &mut Afterwards) {
         if let Phase::Up(session) = &mut self.phase {
+            if let Err(error) = session.check_size(frame) {
+                return self.unasked(then, error, after);
+            }
             session.control.asked(Request { kind: frame.kind, target: target.to_owned(), then });
             if session.link.push_urgent(session.framing, frame) {
                 after.flush = Some(session.link.clone());
+            }
+        }
+    }
+
+    /// A request was not sent, since the router would close the connection over it.
+    fn unasked(&mut self, then: Then, error: Error, after: &mut Afterwards) {
+        match then {
+            Then::Tell(waiting) => after.tell.push((waiting, Err(error))),
+            Then::Announced(ask) => {
+                let outcome = Err(error);
+                let delay = |refusals| Reconnect::default().delay(refusals);
+                let answered = self.announcements.answered(&ask, &outcome, Instant::now(), delay);
+                let waiting = answered.waiting.into_iter();
+                after.tell.extend(waiting.map(|waiting| (waiting, outcome.clone())));
+                after.status_changed = true;
             }
         }
     }

@@ -57,6 +57,10 @@ pub struct RouterInfo {
     pub instance_id: Bytes,
     /// Whether it leaves a client's own broadcasts out when asked to.
     pub(crate) heeds_no_echo: bool,
+    /// The level of the extensions that both sides speak.
+    pub(crate) level: u32,
+    /// The largest frame that it accepts, in bytes, if it says so.
+    pub(crate) max_frame: Option<usize>,
 }
 
 impl fmt::Debug for RouterInfo {

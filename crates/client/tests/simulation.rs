@@ -49,9 +49,11 @@ const TO_REACH: &[&str] = &[
     "Call: service failure",
     "Call: shut down",
     "Call: timeout",
+    "Call: too large",
     "Push: good",
     "Push: no such service",
     "Push: not sent",
+    "Push: too large",
     "Stream: bad request",
     "Stream: connection lost",
     "Stream: dropped",
@@ -59,7 +61,9 @@ const TO_REACH: &[&str] = &[
     "Stream: overflow",
     "Stream: service failure",
     "Stream: timeout",
+    "Stream: too large",
     "a name is refused to the last",
+    "a reply does not fit",
     "broadcast: connection lost",
     "broadcast: dropped",
     "broadcast: good",
@@ -73,6 +77,8 @@ const TO_REACH: &[&str] = &[
     "the router: answers wait",
     "the router: calls wait",
     "the router: replies wait",
+    "the router drops: stray reply",
+    "the router says: cancelled",
 ];
 
 /// What came of a run.

@@ -57,9 +57,14 @@ impl FakeRouter {
 
     /// Takes the next client, of the packet framing, and exchanges Hellos with it.
     pub async fn accept(&self) -> Peer {
+        self.accept_with(Hello::default()).await
+    }
+
+    /// Takes the next client, of the packet framing, and exchanges Hellos with it: this one, with a name.
+    pub async fn accept_with(&self, hello: Hello) -> Peer {
         let mut peer = self.accept_silently().await;
         let Hello { .. } = peer.expect().await;
-        peer.send(Hello { name: "fake".into(), ..Default::default() }).await;
+        peer.send(Hello { name: "fake".into(), ..hello }).await;
         peer
     }
 }

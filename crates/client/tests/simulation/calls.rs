@@ -316,12 +316,20 @@ impl Handling {
     }
 }
 
+/// How much padding in a payload asks for replies that are larger than what some routers accept.
+pub(crate) const LONG_REPLIES: usize = 10;
+
 fn reply(service: usize, payload: &str) -> String {
-    format!("{service} answers {payload}")
+    format!("{service} answers {payload}{}", more(payload))
 }
 
 fn item(service: usize, payload: &str, made: usize) -> String {
-    format!("{service} answers {payload} for the time {made}")
+    format!("{service} answers {payload} for the time {made}{}", more(payload))
+}
+
+fn more(payload: &str) -> String {
+    let padding = payload.bytes().rev().take_while(|&byte| byte == b'x').count();
+    if padding == LONG_REPLIES { "y".repeat(3000) } else { String::new() }
 }
 
 /// Notes that a call was dropped if nothing else came of it.
@@ -531,7 +539,15 @@ impl Caller {
                 self.expect(self.order.end == End::Panic, "nobody has panicked");
                 self.seen();
             }
+            Error::ServiceFailure { message, .. } if message.contains("does not fit") => {
+                self.expect(self.order.padding == LONG_REPLIES, "it would have fit");
+                self.seen();
+                self.world.reach("a reply does not fit");
+            }
             Error::ServiceFailure { .. } => {}
+            Error::TooLarge { .. } => {
+                self.expect(self.order.padding > 1000, "a small message was too large");
+            }
             Error::BadRequest { message, .. } if message.starts_with("refused") => {
                 let is_right = *message == format!("refused {payload}");
                 self.expect(is_right && self.order.end == End::Refuse, "the wrong refusal");
@@ -560,7 +576,11 @@ impl Caller {
 pub(crate) fn is_unsent(error: &Error) -> bool {
     matches!(
         error,
-        Error::NotSent(_) | Error::ShutDown | Error::NoSuchService { .. } | Error::Busy { .. }
+        Error::NotSent(_)
+            | Error::ShutDown
+            | Error::NoSuchService { .. }
+            | Error::Busy { .. }
+            | Error::TooLarge { .. }
     )
 }
 
@@ -571,7 +591,9 @@ fn is_disturbance(error: &Error) -> bool {
         Error::NotSent(LostReason::NothingTaken(_)) => false,
         Error::NotSent(_) | Error::ShutDown | Error::ConnectionLost(_) => true,
         Error::ServiceFailure { message, .. } => {
-            !message.starts_with("failed") && !message.contains("panicked")
+            !message.starts_with("failed")
+                && !message.contains("panicked")
+                && !message.contains("does not fit")
         }
         _ => false,
     }

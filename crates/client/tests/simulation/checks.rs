@@ -253,7 +253,10 @@ impl Simulation {
             let counters = router.counters();
             let seen = counters.pauses.keys().map(|what| format!("the router: {what} wait"));
             let dropped = counters.drops.keys().map(|what| format!("the router drops: {what}"));
-            seen.chain(dropped).for_each(|what| self.world.reach(what));
+            let refused = counters.refusals.keys().map(|what| format!("the router says: {what}"));
+            seen.chain(dropped).chain(refused).for_each(|what| self.world.reach(what));
+            let too_large = counters.closes.get("frame too large");
+            self.world.expect(too_large.is_none(), || "a client has sent too large a frame".into());
             let usage = router.usage();
             let is_empty = usage == Usage::default();
             self.world.expect(is_empty, || format!("router {at} still holds {usage:?}"));

@@ -8,6 +8,7 @@ use fastrand::Rng;
 use gsb_client::{Bus, Connection, Reconnect};
 use gsb_net::memory::{Conditions, Network};
 use gsb_proto::Framing;
+use gsb_proto::frame::DEFAULT_MAX_FRAME;
 use gsb_router::{Router, RouterConfig, RouterStatus, ShutdownHandle};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -53,6 +54,8 @@ pub(crate) struct Simulation {
     /// What the routers of this run say of themselves.
     pub(crate) routers: Vec<RouterStatus>,
     weather: Weather,
+    /// What the routers of this run accept, in bytes, if that is little.
+    max_frame: Option<usize>,
     next_client: usize,
 }
 
@@ -118,6 +121,8 @@ impl Simulation {
         let network = Network::new(seed, Conditions { delay, capacity });
         let weather = choose(&mut rng, &[Weather::Calm, Weather::Rough, Weather::Rough]);
         world.log(format_args!("{weather:?}, up to {longest} ms, {capacity} bytes"));
+        let max_frame = choose(&mut rng, &[None, None, Some(2500)]);
+        world.log(format_args!("frames: {max_frame:?}"));
         world.facts().calm_but = (weather == Weather::Calm).then(BTreeSet::new);
         Simulation {
             rng,
@@ -129,6 +134,7 @@ impl Simulation {
             router: None,
             routers: Vec::new(),
             weather,
+            max_frame,
             next_client: 0,
         }
     }
@@ -214,6 +220,7 @@ impl Simulation {
     /// that are so short that somebody is always waiting for room.
     fn router_config(&mut self) -> RouterConfig {
         let mut config = RouterConfig::default();
+        config.max_frame = self.max_frame.unwrap_or(config.max_frame);
         if self.weather == Weather::Rough && self.rng.bool() {
             self.world.log("the next router has short queues");
             config.limits.queued_bytes = 1 << self.rng.usize(0..=11);
@@ -288,8 +295,11 @@ impl Simulation {
         // On a narrow connection so impatient a client may take its router for dead.
         let is_patient = self.weather == Weather::Calm || rng.u8(0..4) > 0;
         let ping_timeout = if is_patient { 30_000 } else { 2000 };
+        // In the classic framing a router cannot say what it accepts.
+        let max_frame = self.max_frame.filter(|_| echoes).unwrap_or(DEFAULT_MAX_FRAME);
         let builder = Bus::builder()
             .network(self.network.clone())
+            .max_frame(max_frame)
             .framing(if echoes { Framing::Classic } else { Framing::Packet })
             .max_running(choose(rng, &[1000, 1000, 1000, 2]))
             .buffer_limit(buffer_limit)

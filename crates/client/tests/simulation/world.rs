@@ -127,6 +127,7 @@ pub(crate) fn kind_of(error: &Error) -> &'static str {
         Error::NotSent(_) => "not sent",
         Error::ConnectionLost(_) => "connection lost",
         Error::ShutDown => "shut down",
+        Error::TooLarge { .. } => "too large",
         Error::Unfinished { .. } => "unfinished",
         _ => "another error",
     }
