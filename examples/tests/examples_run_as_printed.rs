@@ -122,9 +122,12 @@ fn the_readme_prints_the_examples_as_they_are() {
         let (_, code) = code.split_once("\n\n").unwrap();
         assert!(readme.contains(code), "the README does not print {example}.rs");
     }
-    for example in
-        ["countdown_service", "countdown_caller", "event_listener", "event_sender", "clock_service"]
-    {
+    for example in std::fs::read_dir(root).unwrap() {
+        let path = example.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let example = path.file_stem().unwrap().to_string_lossy();
         let command = format!("cargo run --example {example}");
         assert!(readme.contains(&command), "the README does not say {command:?}");
     }

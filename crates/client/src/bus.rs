@@ -171,6 +171,9 @@ impl Bus {
 
     /// A bus within this process, without a router.
     ///
+    /// It suits the unit tests of most services. [The documentation of the crate](crate#tests) says what differs
+    /// from a bus with a router, and how a test gets a router.
+    ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), gsb_client::Error> {

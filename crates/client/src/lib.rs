@@ -1,14 +1,15 @@
-//! Services and callers that find each other by name: within a process, and over a Golem Service Bus.
+//! A service bus: programs register services under names, call each other by these names, stream replies and
+//! announce events.
 //!
-//! A [`Bus`] is a handle that any number of tasks share by cloning it. What is called through it is
-//! looked for in this process first, and only then at the router that the bus is connected to, if it is.
+//! A [`Bus`] is a handle that any number of tasks share by cloning it. A call looks for its service in this
+//! process first, and then at the router that the bus is connected to, if it is connected to one.
 //!
 //! # A service and a caller
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use gsb_client::{Bus, Call};
+//! # async fn main() -> Result<(), gsb_client::Error> {
+//! use gsb_client::{Bus, Call, Error};
 //!
 //! let bus = Bus::local();
 //! let echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await?;
@@ -17,56 +18,52 @@
 //! assert_eq!(reply, "hello");
 //!
 //! echo.unregister().await?;
-//! assert!(matches!(bus.call("/echo", "hello").await, Err(gsb_client::Error::NoSuchService { .. })));
+//! assert!(matches!(bus.call("/echo", "hello").await, Err(Error::NoSuchService { .. })));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A service also gets the calls to all addresses below its name, such as `/echo/loud`; the longest
-//! registered name wins. Names are segments with `/` between them; `/echo` and `echo` are different ones.
-//! The examples write services with a leading `/`, and topics without.
+//! A name is a list of segments with `/` between them; `/echo` and `echo` are different names. The examples
+//! write services with a leading `/`, and topics without. A service also gets the calls to all addresses below
+//! its name, such as `/echo/loud`. The longest registered name wins.
 //!
-//! What [`Bus::register`] returns keeps the service registered: dropping it, as `let _ = …` does at once,
-//! unregisters. [`detach`](Registration::detach) leaves the service for as long as the bus lives.
+//! [`Bus::register`] returns a [`Registration`], which keeps the service registered. Dropping it, as
+//! `let _ = …` does at once, unregisters the service. [`Registration::detach`] leaves the service registered for
+//! as long as the bus lives.
 //!
 //! # Over a router
 //!
-//! The same with [`Bus::connect`], and callers in other processes find the service, too. `Bus::local()` in
-//! a test and `Bus::connect_default()` in the program is all the difference there is. A router is the
-//! program `router` of this project (`cargo run --bin router --features bin`), or `gsb_router::Router`.
+//! [`Bus::connect_default`] connects to the router of this user, [`Bus::connect`] to a router at an address.
+//! Callers in other processes then find the service, too. This example needs a router; start one with
+//! `cargo run --bin router --features bin` in the repository of this crate.
 //!
-//! ```
+//! ```no_run
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let listen = vec!["tcp://127.0.0.1:0".parse()?];
-//! # let router = gsb_router::Router::bind(gsb_router::RouterConfig { listen, ..Default::default() }).await?;
-//! # let address = router.local_addresses()[0].clone();
-//! # tokio::spawn(router.run());
+//! # async fn main() -> Result<(), gsb_client::Error> {
 //! use gsb_client::{Bus, Call};
 //!
-//! // In one process; such an address may also be text, as in "unix:/run/gsb.sock".
-//! let bus = Bus::connect(&address).await?;
+//! // In one process.
+//! let bus = Bus::connect_default().await?;
 //! let _echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await?;
 //!
-//! // In another one.
-//! let caller = Bus::connect(&address).await?;
+//! // In another process.
+//! let caller = Bus::connect_default().await?;
 //! assert_eq!(caller.call("/echo", "hello").await?, "hello");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Use [`Bus::in_process`] for services, calls and events that must not leave the process.
+//! [`Bus::in_process`] is the same bus without its router, for services, calls and events that must not leave
+//! the process.
 //!
-//! # Messages with types
+//! # Typed messages
 //!
-//! A [`Message`] names what is sent, what comes back, and the service's own error. Within a process both
-//! are handed over as they are; over a router they are encoded, so that programs of `ya-service-bus` which
-//! know the same message call and serve it too. A message to `/math` goes to the address `/math/divide`, the
-//! name and the message's id, so that one name may serve many messages.
+//! A [`Message`] is a type with an id. It names what a service answers, and the service's own error. A message
+//! to `/math` with the id `divide` goes to the address `/math/divide`, so that one name may serve many messages.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn main() -> Result<(), gsb_client::Error> {
 //! use gsb_client::{Bus, Message};
 //! use serde::{Deserialize, Serialize};
 //!
@@ -85,11 +82,19 @@
 //! # }
 //! ```
 //!
+//! Over a router messages are encoded, by default in FlexBuffers; programs of `ya-service-bus` that know the
+//! message call and serve it, too. Within a process messages and answers are handed over as they are.
+//!
+//! # State
+//!
+//! [`Bus::bind_with`] gives each call a clone of a state, for example an `Arc`. [`Bus::serve`] registers a
+//! service of several messages that share a state, as a whole.
+//!
 //! # Streams
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn main() -> Result<(), gsb_client::Error> {
 //! use futures::{StreamExt, stream};
 //! use gsb_client::{Bus, Call};
 //!
@@ -106,17 +111,15 @@
 //! # }
 //! ```
 //!
-//! Only `None` is the end of a complete stream; one that is cut ends with an error before. Within the
-//! process a stream is made as it is read, and dropped with its reader. Over a router, what is not read yet
-//! waits in a buffer of bounded size, and a reader that is too slow for it gets [`Error::Overflow`]; a
-//! service is not told that a reader has stopped, so that a stream without an end of its own runs until the
-//! service's connection is lost. Give such streams an end, or use events.
+//! `None` is the end of a complete stream. A stream that is cut ends with an error before it. Over a router
+//! unread replies wait in a buffer of bounded size, and a reader that is too slow for it gets
+//! [`Error::Overflow`].
 //!
 //! # Events
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn main() -> Result<(), gsb_client::Error> {
 //! use futures::StreamExt;
 //! use gsb_client::Bus;
 //!
@@ -126,7 +129,7 @@
 //! while let Some(event) = events.next().await {
 //!     match event {
 //!         Ok(event) => println!("{}: {:?}", event.topic, event.data),
-//!         // Events are missing here. The router was away, or this was too slow; more will come.
+//!         // Events are missing here: the router was away, or this process is too slow. More will come.
 //!         Err(gap) => eprintln!("{gap}"),
 //!     }
 //! #   break;
@@ -137,42 +140,24 @@
 //!
 //! # A service that outlives its router
 //!
-//! A connection that is lost is made again, with growing random pauses (see [`Reconnect`]), and all that
-//! was registered and subscribed is restored. [`BusBuilder::connect_lazy`] does not even need a router to
-//! begin with.
+//! A lost connection is made again after growing random pauses (see [`Reconnect`]), and all names and
+//! subscriptions are restored. [`BusBuilder::connect_lazy`] needs no router to begin with. [`Bus::watch`] shows
+//! the connection and the names that the router refuses; the example `clock_service` of the repository prints
+//! them.
 //!
-//! ```
+//! ```no_run
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let listen = vec!["tcp://127.0.0.1:0".parse()?];
-//! # let router = gsb_router::Router::bind(gsb_router::RouterConfig { listen, ..Default::default() }).await?;
-//! # let address = router.local_addresses()[0].clone();
-//! # tokio::spawn(router.run());
+//! # async fn main() -> Result<(), gsb_client::Error> {
 //! use std::time::Duration;
-//! use gsb_client::{Bus, Call, Connection};
+//! use gsb_client::{Address, Bus, Call};
 //!
-//! let bus = Bus::builder().name("clock").connect_lazy(&address)?;
+//! let bus = Bus::builder().name("clock").connect_lazy(Address::from_environment()?)?;
 //! let _clock = bus.register("/clock", |_: Call| async { Ok("12:00") }).await?;
 //!
-//! let mut watch = bus.watch();
-//! tokio::spawn(async move {
-//!     while let Some(status) = watch.changed().await {
-//!         match &status.connection {
-//!             Connection::Connected(router) => println!("connected to {router:?}"),
-//!             Connection::Lost { reason, retry_in } => println!("{reason}; again in {retry_in:?}"),
-//!             _ => {}
-//!         }
-//!         for refused in &status.refused {
-//!             println!("{}: {}", refused.name, refused.error);
-//!         }
-//!     }
-//! });
-//!
-//! // Until the router knows all of it. A program that only serves awaits `bus.closed()` instead.
+//! // Until the router has answered for all names. A program that only serves awaits `bus.closed()`.
 //! bus.settled().await?;
-//! # let caller = Bus::connect(&address).await?;
-//! # assert_eq!(caller.call("/clock", "").await?, "12:00");
-//! // Gives the names back, and lets the calls finish that are being handled.
+//!
+//! // Gives the names back, and waits for the calls that are being handled.
 //! bus.shutdown(Duration::from_secs(5)).await?;
 //! # Ok(())
 //! # }
@@ -180,45 +165,42 @@
 //!
 //! # Handlers that call
 //!
-//! A handler that makes calls itself holds a [`WeakBus`]: one that held the [`Bus`], or something made from
-//! it, would keep the bus alive that keeps the handler.
+//! The bus keeps its handlers. A handler that makes calls holds a [`WeakBus`]: with a [`Bus`], or something made
+//! from it, each would keep the other, and neither would end.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use gsb_client::{Bus, Call, Failure};
+//! # async fn main() -> Result<(), gsb_client::Error> {
+//! use gsb_client::{Bus, Bytes, Call, Failure, WeakBus};
+//!
+//! async fn relay(bus: WeakBus, call: Call) -> Result<Bytes, Failure> {
+//!     let bus = bus.upgrade().ok_or("the bus has ended")?;
+//!     // Errors become a `Failure` with `?`.
+//!     Ok(bus.call("/echo", call.data).await?)
+//! }
 //!
 //! let bus = Bus::local();
 //! let _echo = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await?;
-//!
-//! let weak = bus.downgrade();
-//! let relay = move |call: Call| {
-//!     let weak = weak.clone();
-//!     async move {
-//!         let bus = weak.upgrade().ok_or_else(|| Failure::new("the bus has ended"))?;
-//!         // Any error becomes a `Failure` with `?`.
-//!         Ok(bus.call("/echo", call.data).await?)
-//!     }
-//! };
-//! let _relay = bus.register("/relay", relay).await?;
+//! let _relay = bus.register_with("/relay", bus.downgrade(), relay).await?;
 //! assert_eq!(bus.call("/relay", "hello").await?, "hello");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # When things go wrong
+//! # Errors
 //!
-//! Every call ends, once:
+//! Every call ends exactly once:
 //!
-//! - with a reply, or with what the service says instead: [`Error::ServiceFailure`], [`Error::BadRequest`];
+//! - with a reply, or with the refusal of the service: [`Error::ServiceFailure`], [`Error::BadRequest`];
 //! - without having been handled: [`Error::NoSuchService`], [`Error::Busy`], [`Error::NotSent`] if there is
-//!   no connection (or, with [`BusBuilder::wait_for_router`], none in time), [`Error::ShutDown`];
-//! - with [`Error::ConnectionLost`] as soon as the connection is gone: it may have been handled or not;
+//!   no connection, [`Error::ShutDown`];
+//! - with [`Error::ConnectionLost`] as soon as the connection is gone; it may have been handled or not;
 //! - with [`Error::Timeout`].
 //!
-//! After a restart of the router a caller may be back before a service is, and get
-//! [`Error::NoSuchService`]: the router does not know which services are still to come. A call may wait for
-//! both:
+//! [`Error::is_retryable`] says whether the same request may be made again, and [`Error::was_delivered`] whether
+//! a service may have handled it. A handler that panics answers its caller with [`Error::ServiceFailure`].
+//!
+//! After a restart of the router a caller may be back before its service. A call may wait for both:
 //!
 //! ```
 //! # use gsb_client::{Bus, Bytes, Error};
@@ -231,9 +213,35 @@
 //! # }
 //! ```
 //!
-//! [`Error::is_retryable`] says of any error whether the same request may be made again.
+//! # Tests
 //!
-//! A handler that panics answers its caller with [`Error::ServiceFailure`], and the bus lives on.
+//! [`Bus::local`] needs no router and no port, and suits the unit tests of most services. It differs from a bus
+//! with a router in this:
+//!
+//! | | within the process | over a router |
+//! |---|---|---|
+//! | typed messages | are handed over as they are | are encoded: [`Error::Encoding`] and [`Error::Decoding`] may happen, and messages over the frame limit are [`Error::TooLarge`] |
+//! | a handler | runs as a part of the caller's future, and is dropped with it, for example by a timeout | runs as a task of its own, and goes on when its caller is gone |
+//! | a stream | is made as it is read | is made ahead, into a bounded buffer: [`Error::Overflow`] may happen |
+//! | a push | fails with [`Error::NoSuchService`] or [`Error::Busy`] | returns `Ok` as soon as it is queued |
+//! | the connection | cannot be lost | [`Error::NotSent`], [`Error::ConnectionLost`] and [`Error::Missed`] may happen |
+//! | names | are free unless this bus has taken them | may be taken by another program |
+//!
+//! A test that is about any of these starts a router in its own process, on a free port. It needs
+//! `gsb-router` among its `[dev-dependencies]`:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use gsb_client::Bus;
+//!
+//! let router = gsb_router::Router::in_process().await?;
+//! let (service, caller) =
+//!     (Bus::connect(router.address()).await?, Bus::connect(router.address()).await?);
+//! # drop((service, caller));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Features
 //!
@@ -241,6 +249,10 @@
 //! - `json`: the encoding `Json`;
 //! - `tower`: a typed service as a `tower::Service`;
 //! - `memory`: a network inside the process, for tests that simulate one.
+//!
+//! The documentation shows the items of all features with `cargo doc --all-features`.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod announcements;
 mod builder;

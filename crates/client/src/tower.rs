@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::typed::{Answer, Message};
 use crate::typed_service::Service;
 
-/// A service takes every message that it serves, and is always ready: how many calls are open is the
+/// Needs the feature `tower`. A service takes every message that it serves, and is always ready: how many calls are open is the
 /// affair of the layers around it.
 ///
 /// ```

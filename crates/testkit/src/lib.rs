@@ -18,7 +18,7 @@ pub use process::{RouterProcess, Spawned};
 pub use router::{RouterPlace, TestRouter};
 pub use usage::{Usage, mebibytes, raise_descriptor_limit};
 
-/// How long a test waits for what must come. Only a broken test ever waits so long.
+/// How long a test waits for what must come: 20 s. Only a broken test ever waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for what must come.
