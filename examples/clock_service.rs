@@ -1,8 +1,11 @@
 //! A service for the long run: starts before the router if need be, outlives it, and ends in order.
+//!
+//! Start it twice to see a standby: the router refuses the name of the second one, which asks again with growing pauses
+//! of up to 30 seconds. When the first one stops, the second takes over.
 
 use std::time::{Duration, SystemTime};
 
-use gsb_client::{Address, Bus, Call, Connection, Error};
+use gsb_client::{Address, Bus, Call, Connection, Error, Status, StatusWatch};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -11,21 +14,36 @@ async fn main() -> Result<(), Error> {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         Ok(since.as_secs().to_string())
     };
+    // Ok says that callers of this process find it. Whether others do, the status says.
     let _clock = bus.register("/clock", clock).await?;
-
-    let mut watch = bus.watch();
-    tokio::spawn(async move {
-        while let Some(status) = watch.changed().await {
-            match &status.connection {
-                Connection::Connected(_) if status.is_settled => println!("serving /clock"),
-                Connection::Lost { reason, .. } => println!("{reason}"),
-                _ => {}
-            }
-        }
-    });
+    tokio::spawn(report(bus.watch()));
 
     tokio::select! {
         ended = bus.closed() => ended,
         _ = tokio::signal::ctrl_c() => bus.shutdown(Duration::from_secs(5)).await,
+    }
+}
+
+/// Prints how the service stands whenever that changes.
+async fn report(mut watch: StatusWatch) {
+    let mut printed = String::new();
+    while let Some(status) = watch.changed().await {
+        let line = describe(&status);
+        if line != printed {
+            println!("{line}");
+            printed = line;
+        }
+    }
+}
+
+fn describe(status: &Status) -> String {
+    match &status.connection {
+        Connection::Connected(_) if status.is_serving() => "serving /clock".to_owned(),
+        Connection::Connected(_) => match status.refused.iter().next() {
+            Some(refused) => format!("waiting for /clock: {}", refused.error),
+            None => "registering /clock".to_owned(),
+        },
+        Connection::Lost { reason, .. } => reason.to_string(),
+        _ => "connecting".to_owned(),
     }
 }

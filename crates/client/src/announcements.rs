@@ -1,14 +1,14 @@
 //! The names that the router is to know: what it was told, and what it has said.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::control::Outcome;
-use crate::error::Error;
-use crate::status::{Announcement, NameKind, Refused};
+use crate::status::{Announcement, NameKind, Refusals, Refused};
 
 /// Who waits to hear whether the router knows a name.
 pub(crate) type Waiter = oneshot::Sender<Outcome>;
@@ -25,9 +25,15 @@ pub(crate) struct Announcements {
     items: BTreeMap<Key, Item>,
     retries: BTreeSet<(Instant, Key)>,
     /// What the router said no to last.
-    refused: BTreeSet<Key>,
+    refused: Refusals,
+    /// Counts the changes of `refused` that matter to users: names that come and go, and other reasons.
+    refusals: u64,
     /// How many there is no answer for.
     open: usize,
+    /// How many of the names are services.
+    services: usize,
+    /// How many of those the router has confirmed.
+    confirmed_services: usize,
     serial: u64,
 }
 
@@ -47,16 +53,8 @@ struct Item {
     /// Whoever asked for it was told that it is there.
     is_kept: bool,
     /// What the router said last, if that was no. It stands while the router is asked again.
-    refusal: Option<Refusal>,
+    refusal: Option<Arc<Refused>>,
     waiting: Vec<Waiter>,
-}
-
-#[derive(Debug)]
-struct Refusal {
-    error: Error,
-    /// How many there were in a row.
-    count: u32,
-    retry_in: Duration,
 }
 
 #[derive(Debug)]
@@ -77,6 +75,20 @@ impl Item {
     fn is_open(&self) -> bool {
         matches!(self.state, State::Waiting | State::Asked) && self.refusal.is_none()
     }
+
+    fn is_confirmed(&self) -> bool {
+        matches!(self.state, State::Confirmed)
+    }
+
+    /// Notes who waits to hear of the name. Lets go of those who do not wait any more, now and then: a router that never
+    /// answers would make them pile up.
+    fn wait(&mut self, waiter: Waiter) {
+        if self.waiting.len() == self.waiting.capacity() {
+            self.waiting.retain(|waiter| !waiter.is_closed());
+            self.waiting.reserve(self.waiting.len() + 1);
+        }
+        self.waiting.push(waiter);
+    }
 }
 
 /// What became of an answer.
@@ -86,6 +98,8 @@ pub(crate) struct Answered {
     pub(crate) waiting: Vec<Waiter>,
     /// The name is kept and asked for again later.
     pub(crate) is_retried: bool,
+    /// The refusal, if it is a new one, or for another reason than before.
+    pub(crate) refused: Option<Arc<Refused>>,
 }
 
 impl Announcements {
@@ -102,12 +116,13 @@ impl Announcements {
             match &item.refusal {
                 Some(refusal) => drop(waiter.send(Err(refusal.error.clone()))),
                 None if item.is_kept => drop(waiter.send(Ok(()))),
-                None => item.waiting.push(waiter),
+                None => item.wait(waiter),
             }
             return (None, outcome);
         }
         self.serial += 1;
         self.open += 1;
+        self.services += usize::from(kind == NameKind::Service);
         let serial = self.serial;
         let state = if is_connected { State::Asked } else { State::Waiting };
         let mut item =
@@ -129,7 +144,11 @@ impl Announcements {
             return (false, Vec::new());
         };
         self.open -= usize::from(item.is_open());
-        self.refused.remove(&key);
+        if kind == NameKind::Service {
+            self.services -= 1;
+            self.confirmed_services -= usize::from(item.is_confirmed());
+        }
+        self.accept(&key);
         let must_tell = match item.state {
             State::Asked | State::Confirmed => true,
             State::Waiting => false,
@@ -164,21 +183,42 @@ impl Announcements {
                 item.state = State::Confirmed;
                 item.is_kept = true;
                 item.refusal = None;
-                self.refused.remove(&key);
+                self.confirmed_services += usize::from(asked.kind == NameKind::Service);
+                self.accept(&key);
             }
             Err(error) if item.is_kept => {
-                let before = item.refusal.take().map_or(0, |refusal| refusal.count);
-                let (count, retry_in) = (before.saturating_add(1), delay(before));
+                let before = item.refusal.take();
+                let count = before.as_ref().map_or(0, |refused| refused.refusals);
+                let retry_in = delay(count);
                 let retry_at = now + retry_in;
+                let refused = Arc::new(Refused {
+                    kind: asked.kind,
+                    name: asked.name.clone(),
+                    error: error.clone(),
+                    refusals: count.saturating_add(1),
+                    retry_in,
+                });
                 item.state = State::Refused { retry_at };
-                item.refusal = Some(Refusal { error: error.clone(), count, retry_in });
-                self.refused.insert(key.clone());
+                item.refusal = Some(refused.clone());
+                let is_new =
+                    before.is_none_or(|before| before.error.to_string() != error.to_string());
+                self.refusals += u64::from(is_new);
+                self.refused.insert(refused.clone());
                 self.retries.insert((retry_at, key));
-                return Answered { waiting, is_retried: true };
+                let refused = is_new.then_some(refused);
+                return Answered { waiting, is_retried: true, refused };
             }
-            Err(_) => drop(self.items.remove(&key)),
+            Err(_) => {
+                self.items.remove(&key);
+                self.services -= usize::from(asked.kind == NameKind::Service);
+            }
         }
-        Answered { waiting, is_retried: false }
+        Answered { waiting, ..Answered::default() }
+    }
+
+    /// A name is not refused any more.
+    fn accept(&mut self, key: &Key) {
+        self.refusals += u64::from(self.refused.remove(key));
     }
 
     /// There is a connection: returns all that is to be asked for.
@@ -196,8 +236,10 @@ impl Announcements {
     /// told that it is.
     pub(crate) fn disconnected(&mut self) -> Vec<Waiter> {
         self.retries.clear();
-        self.refused.clear();
+        self.refused = Refusals::default();
+        self.refusals += 1;
         self.open = self.items.len();
+        self.confirmed_services = 0;
         let mut waiting = Vec::new();
         for item in self.items.values_mut() {
             item.state = State::Waiting;
@@ -241,10 +283,19 @@ impl Announcements {
         self.open == 0
     }
 
+    /// Whether the router has confirmed all services.
+    pub(crate) fn all_services_confirmed(&self) -> bool {
+        self.confirmed_services == self.services
+    }
+
     /// What is refused now.
-    pub(crate) fn refused(&self) -> Vec<Refused> {
-        let items = self.refused.iter().filter_map(|key| self.items.get_key_value(key));
-        items.filter_map(|((kind, name), item)| item.refused(*kind, name)).collect()
+    pub(crate) fn refused(&self) -> Refusals {
+        self.refused.clone()
+    }
+
+    /// A number that differs whenever [`refused`](Announcements::refused) lists other names or reasons.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refusals
     }
 
     /// Whether the router knows a name.
@@ -262,14 +313,6 @@ impl Announcements {
     /// All names of a kind.
     pub(crate) fn names(&self, kind: NameKind) -> Vec<String> {
         self.items.keys().filter(|key| key.0 == kind).map(|key| key.1.clone()).collect()
-    }
-}
-
-impl Item {
-    fn refused(&self, kind: NameKind, name: &str) -> Option<Refused> {
-        let Refusal { error, count, retry_in } = self.refusal.as_ref()?;
-        let (name, error) = (name.to_owned(), error.clone());
-        Some(Refused { kind, name, error, refusals: *count, retry_in: *retry_in })
     }
 }
 

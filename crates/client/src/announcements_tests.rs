@@ -1,7 +1,7 @@
 use std::task::{Context, Poll, Waker};
 
 use super::*;
-use crate::error::LostReason;
+use crate::error::{Error, LostReason};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -97,7 +97,9 @@ async fn what_is_known_here_is_restored_and_retried_with_growing_pauses() {
         assert!(answer(&mut names, &ask, refusal(), now));
         assert_eq!(state(&names), "refused");
         let refused = names.refused();
-        assert_eq!((refused[0].refusals, refused[0].retry_in), (refusals, SECOND * refusals));
+        let first = refused.iter().next().expect("it is refused");
+        assert_eq!((first.refusals, first.retry_in), (refusals, SECOND * refusals));
+        assert_eq!(names.refusals(), 1, "it is the same refusal as before");
         assert!(names.is_settled(), "there is an answer");
         assert!(names.due(now).is_empty());
         now += SECOND * refusals;
@@ -109,6 +111,56 @@ async fn what_is_known_here_is_restored_and_retried_with_growing_pauses() {
     answer(&mut names, &ask, Ok(()), now);
     assert_eq!(state(&names), "confirmed");
     assert!(names.refused().is_empty());
+    assert_eq!(names.refusals(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_services_are_confirmed_when_the_router_has_said_so_of_each() {
+    let mut names = Announcements::default();
+    assert!(names.all_services_confirmed(), "there is none");
+    let now = Instant::now();
+    let _ = (names.add(KIND, "/a", false), names.add(KIND, "/b", false));
+    let _ = names.add(NameKind::Topic, "t", false);
+    assert!(!names.all_services_confirmed());
+    let asks = names.connected();
+    answer(&mut names, &asks[0], Ok(()), now);
+    answer(&mut names, &asks[1], refusal(), now);
+    answer(&mut names, &asks[2], refusal(), now);
+    assert!(names.is_settled() && !names.all_services_confirmed());
+    let again = names.due(now + SECOND * 9);
+    let service = again.iter().find(|ask| ask.kind == KIND).expect("it is asked for again");
+    assert!(!names.all_services_confirmed());
+    answer(&mut names, service, Ok(()), now);
+    assert!(names.all_services_confirmed(), "topics do not count");
+
+    names.disconnected();
+    assert!(!names.all_services_confirmed());
+    for ask in names.connected() {
+        answer(&mut names, &ask, Ok(()), now);
+    }
+    assert!(names.all_services_confirmed());
+    // One that comes is not there yet; one that goes does not matter.
+    let (ask, _) = names.add(KIND, "/c", true);
+    assert!(!names.all_services_confirmed());
+    answer(&mut names, &ask.expect("it is asked for"), refusal(), now);
+    assert!(names.all_services_confirmed(), "it is not kept");
+    for name in ["/a", "/b"] {
+        names.remove(KIND, name);
+        assert!(names.all_services_confirmed());
+    }
+}
+
+// A router that never answers, and a program that gives up and asks again.
+#[tokio::test(start_paused = true)]
+async fn those_who_do_not_wait_any_more_do_not_pile_up() {
+    let mut names = Announcements::default();
+    let first = names.add(NameKind::Topic, "t", true);
+    for _ in 0..10_000 {
+        drop(names.add(NameKind::Topic, "t", true));
+    }
+    let (_, waiting) = names.remove(NameKind::Topic, "t");
+    assert!(waiting.len() < 100, "{} wait", waiting.len());
+    drop(first);
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,8 +16,9 @@ use crate::registration::{Binding, Registering};
 use crate::serial::Turn;
 use crate::services::{Call, Handler, PushFn, ReplyFn, ServiceEntry, StreamFn};
 use crate::shared::Shared;
-use crate::status::{Connection, Status, StatusWatch};
+use crate::status::{Connection, Status};
 use crate::subscriptions::{Broadcast, Subscription};
+use crate::watch::StatusWatch;
 
 /// A bus: services and callers of this process, and of others if it has a router. Cheap to clone; all
 /// clones are the same bus, which ends when the last of them and of what was made from them is dropped
@@ -244,7 +245,9 @@ impl Bus {
     ///
     /// Waits until the router has confirmed the name. Without a connection it does not wait: the service
     /// is there for callers in this process, and the router is told as soon as it can be. If it refuses
-    /// then, or after a reconnect, it is asked again with growing pauses; see
+    /// then, or after a reconnect, that is logged as a warning, [`Status::is_serving`] is false, and the router is asked
+    /// again with growing pauses, of up to 30 seconds unless [`BusBuilder::reconnect`] says otherwise. So a second program
+    /// that serves the same name over a lazy bus stands by, and takes over when the first one stops. See also
     /// [`Registration::announcement`](crate::Registration::announcement) and [`Bus::watch`].
     ///
     /// # Errors
@@ -427,7 +430,7 @@ impl Bus {
     /// # }
     /// ```
     pub fn watch(&self) -> StatusWatch {
-        self.shared().watch()
+        StatusWatch::new(self.shared().clone())
     }
 
     /// Waits until there is a connection to the router, and the router has answered for all that was
@@ -436,9 +439,7 @@ impl Bus {
     /// # Errors
     /// [`Error::ShutDown`] or [`Error::NotSent`] if there will be none any more.
     pub async fn settled(&self) -> Result<(), Error> {
-        let is_over = |status: &Status| matches!(status.connection, Connection::Closed(_));
-        let status = self.shared().wait_for(|status| status.is_settled || is_over(status)).await;
-        match status.connection {
+        match self.shared().settled().await {
             Connection::Closed(LostReason::Closed) => Err(Error::ShutDown),
             Connection::Closed(reason) => Err(Error::NotSent(reason)),
             _ => Ok(()),
@@ -451,12 +452,9 @@ impl Bus {
     /// # Errors
     /// [`Error::ConnectionLost`], unless it was ended on this side.
     pub async fn closed(&self) -> Result<(), Error> {
-        let is_over = |status: &Status| matches!(status.connection, Connection::Closed(_));
-        match self.shared().wait_for(is_over).await.connection {
-            Connection::Closed(reason) if reason != LostReason::Closed => {
-                Err(Error::ConnectionLost(reason))
-            }
-            _ => Ok(()),
+        match self.shared().ended().await {
+            LostReason::Closed => Ok(()),
+            reason => Err(Error::ConnectionLost(reason)),
         }
     }
 

@@ -223,7 +223,9 @@ async fn read(shared: &Arc<Shared>, intake: &Arc<CallIntake>, inbox: &mut Inbox)
     let patience = shared.options().ping_timeout.unwrap_or(Duration::MAX);
     let mut is_asked = false;
     loop {
-        if let Err(reason) = receive_all(shared, intake, inbox) {
+        let received = receive_all(shared, intake, inbox);
+        shared.publish();
+        if let Err(reason) = received {
             return reason;
         }
         if intake.is_full() {

@@ -6,6 +6,7 @@ use gsb_proto::messages::{BroadcastRequest, CallReply, CallRequest, CancelCall, 
 use gsb_proto::{Frame, MessageKind, Topic, Violation};
 use tokio::time::Instant;
 
+use crate::announcements::Answered;
 use crate::bus::Scope;
 use crate::calls::is_partial;
 use crate::control::Then;
@@ -16,6 +17,7 @@ use crate::responder;
 use crate::services::ServiceEntry;
 use crate::shared::Shared;
 use crate::state::Phase;
+use crate::status::{NameKind, Refused};
 use crate::subscriptions::{Broadcast, Origin};
 
 impl Shared {
@@ -86,7 +88,12 @@ impl Shared {
 
     fn take_event(&self, event: BroadcastRequest) {
         if event.missed > 0 {
-            log::warn!("the router has dropped {} events to this process", event.missed);
+            if let Some(left_out) = self.missed_log.allow() {
+                log::warn!(
+                    "the router has dropped {} events to this process{left_out}",
+                    event.missed
+                );
+            }
             self.change(|state, after| state.missed(event.missed, after));
         }
         // A router of another make may let through what is no topic; nobody can have subscribed to it.
@@ -99,29 +106,50 @@ impl Shared {
     }
 
     fn take_answer(&self, frame: &Frame) -> Result<(), LostReason> {
-        let is_retried = self.change(|state, after| {
+        let answered = self.change(|state, after| {
             let Phase::Up(session) = &mut state.phase else {
-                return Ok(false);
+                return Ok(Answered::default());
             };
             let (request, outcome) = session.control.reply(frame)?;
+            // Very many answers may come at once.
+            after.is_told_later = true;
             let asked = match request.then {
                 Then::Tell(waiting) => {
                     after.tell.push((waiting, outcome));
                     after.status_changed |= frame.kind == MessageKind::UnregisterReply;
-                    return Ok(false);
+                    return Ok(Answered::default());
                 }
                 Then::Announced(asked) => asked,
             };
             let delay = |refusals| self.options().retry_delay(refusals);
-            let answered = state.announcements.answered(&asked, &outcome, Instant::now(), delay);
-            let waiting = answered.waiting.into_iter();
+            let mut answered =
+                state.announcements.answered(&asked, &outcome, Instant::now(), delay);
+            let waiting = answered.waiting.drain(..);
             after.tell.extend(waiting.map(|waiting| (waiting, outcome.clone())));
             after.status_changed = true;
-            Ok::<_, LostReason>(answered.is_retried)
+            Ok::<_, LostReason>(answered)
         })?;
-        if is_retried {
+        if answered.is_retried {
             self.retry.notify_one();
         }
+        if let Some(refused) = answered.refused {
+            self.log_refusal(&refused);
+        }
         Ok(())
+    }
+
+    /// Logs that the router refuses a name of which the program was told that it is there.
+    fn log_refusal(&self, refused: &Refused) {
+        let Some(left_out) = self.refusal_log.allow() else {
+            return;
+        };
+        let kind = match refused.kind {
+            NameKind::Service => "service",
+            NameKind::Topic => "topic",
+        };
+        let Refused { name, error, .. } = refused;
+        log::warn!(
+            "the router refuses the {kind} {name:?}: {error}; it is asked again until it agrees{left_out}"
+        );
     }
 }

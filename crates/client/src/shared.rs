@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gsb_net::Link;
@@ -11,21 +11,23 @@ use gsb_proto::messages::BroadcastRequest;
 use gsb_proto::{Frame, Topic};
 use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::builder::BusBuilder;
 use crate::bus::Scope;
+use crate::changes::{Changes, News, when};
 use crate::control::{Outcome, Request, Then};
 use crate::error::{Error, LostReason};
 use crate::limits::{check_size, check_text};
+use crate::log_limit::LogLimit;
 use crate::queue::Queue;
 use crate::services::{Handling, ServiceEntry};
 use crate::session::Session;
 use crate::start_queue::StartQueue;
 use crate::state::{Afterwards, Phase, State};
-use crate::status::{Announcement, NameKind, Numbered, RouterInfo, Status, StatusWatch};
+use crate::status::{Announcement, Connection, NameKind, RouterInfo, Status};
 use crate::subscriptions::{Broadcast, Origin};
 use crate::timeouts::in_time;
 
@@ -46,9 +48,9 @@ pub(crate) struct Shared {
     /// Largest message that the router may be sent, in bytes: as in [`Session`], for who has not locked the state.
     max_frame: AtomicUsize,
     pub(crate) state: Mutex<State>,
-    status: watch::Sender<Numbered>,
-    /// The status may have changed.
-    changed: Notify,
+    changes: Changes,
+    /// Watchers of the status are to be told by [`publish`](Shared::publish).
+    has_news: AtomicBool,
     /// How many wait for a connection.
     waiting: AtomicUsize,
     /// Somebody has begun to wait for a connection.
@@ -63,11 +65,15 @@ pub(crate) struct Shared {
     handling: Arc<Handling>,
     /// Starts the handlers of pushes in order.
     start_queue: Arc<StartQueue>,
+    /// For names that the router refuses.
+    pub(crate) refusal_log: LogLimit,
+    /// For events that the router has dropped.
+    pub(crate) missed_log: LogLimit,
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Bus").field(&self.status().connection).finish()
+        f.debug_tuple("Bus").field(&self.state.lock().connection).finish()
     }
 }
 
@@ -110,9 +116,9 @@ impl Shared {
             last_call: AtomicU64::new(0),
             max_frame: AtomicUsize::new(options.max_frame),
             options,
-            status: watch::Sender::new(Numbered { version: 0, status: state.status() }),
             state: Mutex::new(state),
-            changed: Notify::new(),
+            changes: Changes::default(),
+            has_news: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             awaited: Notify::new(),
             finish: Notify::new(),
@@ -120,6 +126,8 @@ impl Shared {
             services_changed: Notify::new(),
             handling: Arc::default(),
             start_queue: Arc::default(),
+            refusal_log: LogLimit::default(),
+            missed_log: LogLimit::default(),
         }
     }
 
@@ -155,28 +163,34 @@ impl Shared {
         let mut after = Afterwards::default();
         let mut state = self.state.lock();
         let result = change(&mut state, &mut after);
-        let published = after.status_changed.then(|| {
-            state.version += 1;
-            Numbered { version: state.version, status: state.status() }
+        let news = after.status_changed.then(|| {
+            state.note_news();
+            if after.is_told_later {
+                self.has_news.store(true, Ordering::Relaxed);
+                return News::default();
+            }
+            std::mem::take(&mut state.news)
         });
         drop(state);
         after.run();
-        if let Some(published) = published {
-            self.publish(published);
-            self.changed.notify_waiters();
+        if let Some(news) = news {
+            self.changes.tell(news);
         }
         result
     }
 
-    fn publish(&self, new: Numbered) {
-        self.status.send_if_modified(|known| {
-            let is_newer = new.version > known.version;
-            let is_different = !new.status.is_same(&known.status);
-            if is_newer {
-                *known = new;
-            }
-            is_newer && is_different
-        });
+    /// Tells what was to be [told later](Afterwards::is_told_later).
+    pub(crate) fn publish(&self) {
+        if self.has_news.load(Ordering::Relaxed) {
+            self.has_news.store(false, Ordering::Relaxed);
+            let news = std::mem::take(&mut self.state.lock().news);
+            self.changes.tell(news);
+        }
+    }
+
+    /// What wakes the tasks that wait for a change.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// How the bus stands with its router.
@@ -184,22 +198,35 @@ impl Shared {
         self.state.lock().status()
     }
 
-    /// Waits until `look` finds something in the state. Those who wait are woken in the order in which
-    /// they came.
-    async fn when<R>(&self, mut look: impl FnMut(&State) -> Option<R>) -> R {
-        loop {
-            let mut changed = pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if let Some(found) = look(&self.state.lock()) {
-                return found;
-            }
-            changed.await;
-        }
+    /// The status, with a number that is larger than those of all other ones before it.
+    pub(crate) fn numbered_status(&self) -> (u64, Status) {
+        let state = self.state.lock();
+        (state.version, state.status())
     }
 
-    /// Waits until `is_it` says so of the status.
-    pub(crate) async fn wait_for(&self, is_it: impl Fn(&Status) -> bool) -> Status {
-        self.when(|state| Some(state.status()).filter(|status| is_it(status))).await
+    /// The number of the status, and whether it is the last one.
+    pub(crate) fn status_number(&self) -> (u64, bool) {
+        let state = self.state.lock();
+        (state.version, matches!(state.phase, Phase::Ended(_)))
+    }
+
+    /// Waits until the router has answered for every name; returns the connection then, which may have ended.
+    pub(crate) async fn settled(&self) -> Connection {
+        let is_settled = || {
+            let state = self.state.lock();
+            let is_over = matches!(state.phase, Phase::Ended(_));
+            (is_over || state.is_settled()).then(|| state.connection.clone())
+        };
+        when(&self.changes.names, is_settled).await
+    }
+
+    /// Waits until the bus has ended; returns why.
+    pub(crate) async fn ended(&self) -> LostReason {
+        let reason = || match &self.state.lock().phase {
+            Phase::Ended(reason) => Some(reason.clone()),
+            _ => None,
+        };
+        when(&self.changes.connection, reason).await
     }
 
     /// The error of what could not be sent in time.
@@ -210,19 +237,14 @@ impl Shared {
         }
     }
 
-    /// The changes of the status, for who does not hold the bus.
-    pub(crate) fn watch(&self) -> StatusWatch {
-        StatusWatch::new(self.status.subscribe())
-    }
-
     /// The link of the connection, when there is one; waits for it no longer than until `deadline`.
     pub(crate) async fn link(&self, deadline: Option<Instant>) -> Result<Arc<Link>, Error> {
         let Some(deadline) = deadline else {
             return self.state.lock().link();
         };
-        let decided = self.when(|state| match state.phase {
-            Phase::Down(_) => None,
-            _ => Some(state.link()),
+        let decided = when(&self.changes.connection, || {
+            let state = self.state.lock();
+            (!matches!(state.phase, Phase::Down(_))).then(|| state.link())
         });
         let _waits = Waits::new(self);
         let decided = tokio::time::timeout_at(deadline, decided).await;
@@ -420,9 +442,7 @@ impl Shared {
     /// Asks again for what was refused, as far as it is time. Returns when there is more.
     fn ask_again(&self) -> Option<Instant> {
         self.change(|state, after| {
-            let due = state.announcements.due(Instant::now());
-            after.status_changed |= !due.is_empty();
-            for ask in due {
+            for ask in state.announcements.due(Instant::now()) {
                 state.announce(ask, after);
             }
             state.announcements.next_retry()
@@ -514,8 +534,8 @@ impl Shared {
             });
             // Until the router has confirmed it, calls may come that it has accepted: they are served.
             // That goes for names that others have given back, too.
-            let is_unknown = |state: &State| (!state.is_unregistering()).then_some(());
-            self.when(is_unknown).await;
+            let is_unknown = || (!self.state.lock().is_unregistering()).then_some(());
+            when(&self.changes.names, is_unknown).await;
             self.handling.wait().await;
             self.leave().await;
             Ok(())
@@ -543,7 +563,8 @@ impl Shared {
         link.drained().await;
         self.change(|state, _| state.is_leaving = true);
         link.finish();
-        self.when(|state| (!state.is_connected_over(&link)).then_some(())).await;
+        let is_over = || (!self.state.lock().is_connected_over(&link)).then_some(());
+        when(&self.changes.connection, is_over).await;
     }
 
     /// Whether a connection that is lost now is one that was finished here.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::announcements::{Announcements, Ask};
 use crate::calls::Pending;
+use crate::changes::{News, Summary};
 use crate::control::{Control, Outcome, Request, Then};
 use crate::error::{Error, LostReason};
 use crate::queue::Queue;
@@ -35,8 +36,12 @@ pub(crate) struct State {
     /// Nothing more is sent; when the router ends the connection, too, the bus ends.
     pub(crate) is_leaving: bool,
     pub(crate) connection: Connection,
-    /// Counts what was published of the state.
+    /// What of the state tasks know, or are about to be told.
+    known: Summary,
+    /// Numbers what they are told.
     pub(crate) version: u64,
+    /// What they have not been told yet.
+    pub(crate) news: News,
 }
 
 #[derive(Debug)]
@@ -62,7 +67,11 @@ pub(crate) struct Afterwards {
     pub(crate) lost_calls: Vec<(Pending, LostReason)>,
     pub(crate) ended_queues: Vec<(Arc<Queue<Broadcast>>, Option<Error>)>,
     pub(crate) dropped: Vec<Arc<ServiceEntry>>,
+    /// The status may have changed.
     pub(crate) status_changed: bool,
+    /// Whoever watches the status is told later, of many changes at once; see
+    /// [`Shared::publish`](crate::shared::Shared::publish).
+    pub(crate) is_told_later: bool,
 }
 
 impl Afterwards {
@@ -97,8 +106,17 @@ impl State {
             true => (Phase::Down(LostReason::NotYet), Connection::Connecting { failures: 0 }),
             false => (Phase::InProcess, Connection::InProcess),
         };
+        let known = Summary {
+            connection: connection.clone(),
+            is_settled: !has_router,
+            is_serving: !has_router,
+            refusals: 0,
+            is_unregistering: false,
+        };
         State {
             phase,
+            known,
+            news: News::default(),
             services: PrefixMap::new(),
             subscriptions: Subscriptions::default(),
             announcements: Announcements::default(),
@@ -370,12 +388,46 @@ impl State {
         Some(session.control)
     }
 
+    /// Whether the router has answered for every name.
+    pub(crate) fn is_settled(&self) -> bool {
+        match self.phase {
+            Phase::InProcess => true,
+            Phase::Up(_) => self.announcements.is_settled(),
+            Phase::Down(_) | Phase::Ended(_) => false,
+        }
+    }
+
+    /// See [`Status::is_serving`].
+    fn is_serving(&self) -> bool {
+        match self.phase {
+            Phase::InProcess => true,
+            Phase::Up(_) => self.announcements.all_services_confirmed(),
+            Phase::Down(_) | Phase::Ended(_) => false,
+        }
+    }
+
     pub(crate) fn status(&self) -> Status {
-        let is_connected = self.is_connected() || matches!(self.phase, Phase::InProcess);
         Status {
             connection: self.connection.clone(),
-            is_settled: is_connected && self.announcements.is_settled(),
+            is_settled: self.is_settled(),
+            is_serving: self.is_serving(),
             refused: self.announcements.refused(),
+        }
+    }
+
+    /// Notes what of a change tasks are to be told.
+    pub(crate) fn note_news(&mut self) {
+        let now = Summary {
+            connection: self.connection.clone(),
+            is_settled: self.is_settled(),
+            is_serving: self.is_serving(),
+            refusals: self.announcements.refusals(),
+            is_unregistering: self.is_unregistering(),
+        };
+        if now != self.known {
+            self.version += 1;
+            self.news.add(&self.known, &now, self.version);
+            self.known = now;
         }
     }
 }

@@ -1,10 +1,11 @@
 //! How a bus stands with its router, for users to watch.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use crate::error::{Error, LostReason};
 
@@ -17,8 +18,9 @@ pub struct Status {
     /// Whether the router has answered for every service and topic of this bus. `false` while it is not
     /// connected, or when it is and not all is restored yet.
     pub is_settled: bool,
-    /// What the router has refused since it is connected, and is asked for again.
-    pub refused: Vec<Refused>,
+    /// The names that the router has refused since it is connected, and is asked for again.
+    pub refused: Refusals,
+    pub(crate) is_serving: bool,
 }
 
 /// The connection to the router.
@@ -94,6 +96,46 @@ pub struct Refused {
     pub retry_in: Duration,
 }
 
+/// The names that the router refuses, in order. A copy shares its memory with the original until that changes, so that a
+/// status costs the same however many names are refused.
+#[derive(Clone, Default)]
+pub struct Refusals {
+    names: Arc<BTreeMap<(NameKind, String), Arc<Refused>>>,
+}
+
+impl Refusals {
+    /// How many names are refused.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether none is refused.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The names: services first, then topics, each in the order of their text.
+    pub fn iter(&self) -> impl Iterator<Item = &Refused> {
+        self.names.values().map(|refused| &**refused)
+    }
+
+    pub(crate) fn insert(&mut self, refused: Arc<Refused>) {
+        let key = (refused.kind, refused.name.clone());
+        Arc::make_mut(&mut self.names).insert(key, refused);
+    }
+
+    /// Whether it was there.
+    pub(crate) fn remove(&mut self, key: &(NameKind, String)) -> bool {
+        self.names.contains_key(key) && Arc::make_mut(&mut self.names).remove(key).is_some()
+    }
+}
+
+impl fmt::Debug for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
 /// Whether the router knows a name.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -111,76 +153,18 @@ pub enum Announcement {
 }
 
 impl Status {
+    /// Whether calls reach every service of this bus: the bus is connected, and the router has confirmed every name that
+    /// is registered with it. Always true of a bus without a router, until it ends; services that are registered
+    /// [in process](crate::Bus::in_process) and subscriptions do not count.
+    ///
+    /// [`is_settled`](Status::is_settled) is true with an answer of any kind. A bus whose names the router refuses,
+    /// because another program holds them, is settled and not serving.
+    pub fn is_serving(&self) -> bool {
+        self.is_serving
+    }
+
     /// Whether there will be no other.
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         matches!(self.connection, Connection::Closed(_))
-    }
-
-    /// Whether there is nothing new in the other one, as far as anybody can see.
-    pub(crate) fn is_same(&self, other: &Status) -> bool {
-        let refused = |status: &Status| {
-            let names = status.refused.iter();
-            names.map(|it| (it.kind, it.name.clone(), it.refusals)).collect::<Vec<_>>()
-        };
-        self.connection == other.connection
-            && self.is_settled == other.is_settled
-            && self.refused.len() == other.refused.len()
-            && refused(self) == refused(other)
-    }
-}
-
-/// A status that can be told from older ones.
-#[derive(Debug)]
-pub(crate) struct Numbered {
-    pub(crate) version: u64,
-    pub(crate) status: Status,
-}
-
-/// Watches the [`Status`] of a bus, without holding the bus. A change that is followed by another before
-/// it was looked at may be skipped.
-#[derive(Debug, Clone)]
-pub struct StatusWatch {
-    receiver: watch::Receiver<Numbered>,
-    /// The end was seen.
-    is_over: bool,
-}
-
-impl StatusWatch {
-    pub(crate) fn new(receiver: watch::Receiver<Numbered>) -> Self {
-        let is_over = receiver.borrow().status.is_over();
-        StatusWatch { receiver, is_over }
-    }
-
-    /// The status now.
-    pub fn current(&self) -> Status {
-        self.receiver.borrow().status.clone()
-    }
-
-    /// Waits for a change since the last one that was seen, and returns it; `None` when the bus has ended
-    /// and that was seen.
-    pub async fn changed(&mut self) -> Option<Status> {
-        if self.is_over {
-            return None;
-        }
-        self.receiver.changed().await.ok()?;
-        let status = self.receiver.borrow_and_update().status.clone();
-        self.is_over = status.is_over();
-        Some(status)
-    }
-
-    /// Waits until the status is as wanted, which it may be now; `None` when the bus has ended first.
-    pub async fn wait_for(&mut self, mut is_it: impl FnMut(&Status) -> bool) -> Option<Status> {
-        loop {
-            // A copy, because `is_it` may do something with the bus that changes the status.
-            let status = self.receiver.borrow_and_update().status.clone();
-            self.is_over = status.is_over();
-            if is_it(&status) {
-                return Some(status);
-            }
-            if self.is_over {
-                return None;
-            }
-            self.receiver.changed().await.ok()?;
-        }
     }
 }
