@@ -49,7 +49,7 @@ impl Reception {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = sleep_until(file_check) => None,
+                () = sleep_until(file_check), if listener.has_file() => None,
                 accepted = listener.accept() => Some(accepted),
             };
             match accepted {

@@ -75,6 +75,11 @@ impl Listener {
         }
     }
 
+    /// Whether the socket has a file, which may get lost.
+    pub(crate) fn has_file(&self) -> bool {
+        matches!(self, Listener::Unix(_))
+    }
+
     /// Waits for the next connection. May be dropped at any time.
     pub(crate) async fn accept(&self) -> io::Result<StdStream> {
         match self {

@@ -1,16 +1,19 @@
 //! A first SIGTERM lets the calls end that are open, and the router with them; a second one ends it at once,
 //! and says so. Rule CO-17; the same within a process: stopping.rs.
 
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
 use gsb_testkit::{Peer, RouterProcess, soon};
+use rustix::process::{Pid, Signal, kill_process};
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
-/// A router with a call that is open, told to stop.
-async fn stopping(drain_timeout: &str) -> (RouterProcess, Peer, Peer) {
+/// A router with a call that is open.
+async fn with_open_call(drain_timeout: &str) -> (RouterProcess, Peer, Peer) {
     // The shortest timeout says how soon a router notices that it stood still.
     let arguments = ["--drain-timeout", drain_timeout, "--stall-timeout", "1s"];
     let router = RouterProcess::on_its_own(ROUTER, arguments).await;
@@ -19,8 +22,19 @@ async fn stopping(drain_timeout: &str) -> (RouterProcess, Peer, Peer) {
     assert_eq!(service.register("/s").await, 0);
     caller.call("/s", "open", "").await;
     let CallRequest { .. } = service.expect().await;
+    (router, service, caller)
+}
+
+/// A router with a call that is open, told to stop.
+async fn stopping(drain_timeout: &str) -> (RouterProcess, Peer, Peer) {
+    let (router, service, mut caller) = with_open_call(drain_timeout).await;
     router.process.signal("TERM").await;
-    // It has understood when it refuses what is new.
+    until_it_refuses(&mut caller).await;
+    (router, service, caller)
+}
+
+/// A router has understood that it is to stop when it refuses what is new.
+async fn until_it_refuses(caller: &mut Peer) {
     soon("a refusal", async {
         for number in 0.. {
             let id = format!("new {number}");
@@ -33,7 +47,6 @@ async fn stopping(drain_timeout: &str) -> (RouterProcess, Peer, Peer) {
         }
     })
     .await;
-    (router, service, caller)
 }
 
 #[tokio::test]
@@ -77,9 +90,43 @@ async fn after_the_drain_timeout_at_the_latest() {
 #[tokio::test]
 async fn at_once_when_it_is_told_twice() {
     let (mut router, mut service, mut caller) = stopping("1h").await;
+    // What comes within 200 ms is the same signal.
+    tokio::time::sleep(Duration::from_millis(250)).await;
     router.process.signal("TERM").await;
     let code = router.process.wait().await.code();
     assert!(code.is_some_and(|code| code != 0), "{code:?}");
     caller.expect_close().await;
     service.expect_close().await;
+}
+
+// A terminal and a supervisor may both send one.
+#[tokio::test]
+async fn two_signals_at_a_time_are_one() {
+    let (mut router, mut service, mut caller) = with_open_call("1h").await;
+    let id = Pid::from_raw(router.process.id().cast_signed()).unwrap();
+    for signal in [Signal::INT, Signal::TERM, Signal::QUIT] {
+        kill_process(id, signal).unwrap();
+    }
+    until_it_refuses(&mut caller).await;
+    service.reply("open", "end").await;
+    assert_eq!(caller.expect::<CallReply>().await.data, "end");
+    assert_eq!(router.process.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn sigquit_drains_and_sighup_is_ignored() {
+    let (mut router, mut service, mut caller) = with_open_call("1h").await;
+    for ignored in ["HUP", "USR1", "USR2"] {
+        router.process.signal(ignored).await;
+    }
+    // They would have killed it by the time that one of these is answered.
+    caller.call("/s", "later", "").await;
+    let CallRequest { .. } = service.expect().await;
+    router.process.signal("QUIT").await;
+    until_it_refuses(&mut caller).await;
+    for request_id in ["open", "later"] {
+        service.reply(request_id, "end").await;
+        assert_eq!(caller.expect::<CallReply>().await.data, "end");
+    }
+    assert_eq!(router.process.wait().await.code(), Some(0));
 }

@@ -68,10 +68,12 @@ fn shared_directory() -> Option<(TempDir, Command)> {
     }
     let directory = tempfile::tempdir().unwrap();
     set_mode(directory.path(), 0o1777);
-    // The built program may be where the other user may not go.
+    // The built program may be where the other user may not go. A process of its own copies it: a process that
+    // another test forks meanwhile would hold the copy open for writing, and then it cannot be run.
     let program = directory.path().join("router");
-    fs::copy(ROUTER, &program).unwrap();
-    set_mode(&program, 0o755);
+    let install =
+        std::process::Command::new("install").args(["-m", "755", ROUTER]).arg(&program).status();
+    assert!(install.unwrap().success());
     let mut command = Command::new(program);
     command.uid(OTHER_USER).env_remove("GSB_URL");
     Some((directory, command))

@@ -215,12 +215,19 @@ async fn a_lock_that_is_gone_is_no_trouble() {
 #[tokio::test]
 async fn bad_options_are_sentences() {
     let too_long = format!("unix:/tmp/{}", "x".repeat(103));
+    let (directory, _, url) = place();
+    let dotted = format!("unix:{}/./gsb.sock", directory.path().display());
     let cases = [
         (&["-l", "http://x"][..], "tcp://"),
         (&["-l", &too_long], "too long for a Unix socket"),
         (&["--ping-timeout", "soon"], "90s"),
         (&["--max-frame", "1GiB", "-l", "127.0.0.1:0"], "at most"),
         (&["--unix-mode", "rw"], "octal"),
+        (&["--unix-mode", "0"], "0600"),
+        (&["--max-frame", "0"], "at least"),
+        (&["--max-connections", "0"], "at least 1"),
+        (&["-l", "foo"], "tcp://"),
+        (&["-l", "127.0.0.1:0", "-l", &url, "-l", &dotted], "name it once"),
         (&["--workers", "0"], "workers"),
         (&["--config", "/no/such/file"], "/no/such/file"),
         (&["--no-such-option"], "--no-such-option"),
@@ -235,6 +242,48 @@ async fn bad_options_are_sentences() {
     assert_eq!(help.status.code(), Some(0));
     assert!(text(&help.stdout).contains("Examples:"));
     assert_eq!(run(&["--version"]).await.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_port_named_twice_is_told_from_another_router() {
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let first = format!("127.0.0.1:{port}");
+    for second in [first.clone(), format!("localhost:{port}"), format!("0.0.0.0:{port}")] {
+        let output = run(&["-l", &first, "-l", &second]).await;
+        assert_eq!(output.status.code(), Some(2), "{second}");
+        let sentence = text(&output.stderr);
+        assert!(sentence.contains("name it once"), "{sentence}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_without_a_host_is_on_ipv4_and_ipv6() {
+    let router = RouterProcess::start(ROUTER, ["-l", ":0"], &[]).await;
+    let Address::Tcp { port, .. } = router.addresses[0] else { panic!() };
+    let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+    for host in ["127.0.0.1", "::1"].into_iter().take(1 + usize::from(has_ipv6)) {
+        let address = Address::Tcp { host: host.to_owned(), port };
+        Peer::connect(&address, Framing::Packet).await.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn variables_are_trimmed_and_unknown_ones_are_told() {
+    let (directory, path, url) = place();
+    let log = directory.path().join("log");
+    let mut command = Command::new(ROUTER);
+    command.env_remove("RUST_LOG").stderr(std::fs::File::create(&log).unwrap());
+    let variables = [("GSB_URL", format!(" {url}\n")), ("GSB_PING_TIMOUT", "2".to_owned())];
+    let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let mut router = RouterProcess::start_command(&mut command, &variables).await;
+    assert!(path.exists());
+    router.process.signal("TERM").await;
+    assert_eq!(router.process.wait().await.code(), Some(0));
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("GSB_PING_TIMOUT") && log.contains("GSB_PING_TIMEOUT?"), "{log}");
 }
 
 // What docs/reliability.md promises of those that come of a limit.
@@ -327,14 +376,16 @@ async fn more_workers_than_processors_are_not_started() {
     let name = |task: PathBuf| std::fs::read_to_string(task.join("comm")).unwrap();
     let names = || std::fs::read_dir(&tasks).unwrap().map(|task| name(task.unwrap().path()));
     let processors = std::thread::available_parallelism().unwrap().get();
-    assert_eq!(names().count(), 1 + (processors - 1).max(1), "the main thread and the workers");
+    let workers = (processors - 1).max(1);
     // A thread gives itself its name.
     soon("their names", async {
-        while names().filter(|name| name.starts_with("gsb-worker")).count() + 1 < names().count() {
+        while names().filter(|name| name.starts_with("gsb-worker")).count() < workers {
             tokio::task::yield_now().await;
         }
     })
     .await;
+    let others = ["the main thread", "the log", "the first line of output"].len();
+    assert!(names().count() <= workers + others, "{:?}", names().collect::<Vec<_>>());
     router.process.signal("TERM").await;
     assert_eq!(router.process.wait().await.code(), Some(0));
     let log = std::fs::read_to_string(log).unwrap();

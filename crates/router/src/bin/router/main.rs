@@ -1,16 +1,20 @@
 //! The program `router`: options, logging, signals around [`gsb_router`].
 
+mod log_queue;
 mod options;
+mod signals;
 
-use std::io::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
+use env_logger::{Target, WriteStyle};
 use gsb_router::{Address, BindError, Router};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use log_queue::{LogQueue, for_a_moment};
 use options::Settings;
+use signals::Signals;
 
 /// The configuration is not usable; the same code that clap gives for bad options.
 const EXIT_USAGE: u8 = 2;
@@ -32,8 +36,11 @@ fn main() -> ExitCode {
     match start(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody may be reading, and the code says it too; `eprintln!` would panic.
-            let _ = writeln!(std::io::stderr(), "router: {}", failure.sentence);
+            // A full pipe must not keep the program from ending, and the code says it too; `eprintln!` would panic.
+            let sentence = failure.sentence;
+            for_a_moment(move || {
+                let _ = writeln!(io::stderr(), "router: {sentence}");
+            });
             ExitCode::from(failure.code)
         }
     }
@@ -50,32 +57,39 @@ fn fail(code: u8, error: impl std::fmt::Display) -> Failure {
 }
 
 fn start(mut settings: Settings) -> Result<(), Failure> {
-    init_log(settings.log_level);
+    let log = init_log(settings.log_level)
+        .map_err(|error| fail(EXIT_FAILURE, format!("cannot start logging: {error}")))?;
+    for warning in &settings.warnings {
+        log::warn!("{warning}");
+    }
     raise_descriptor_limit();
     if let (Some(workers), Ok(processors)) =
         (&mut settings.router.workers, std::thread::available_parallelism())
     {
         leave_a_processor(workers, processors);
     }
-    tokio::runtime::Builder::new_current_thread()
+    let served = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| fail(EXIT_FAILURE, format!("cannot start: {error}")))?
-        .block_on(serve(settings))
+        .block_on(serve(settings, log.clone()));
+    log.flush_for_a_moment();
+    served
 }
 
-async fn serve(settings: Settings) -> Result<(), Failure> {
+async fn serve(settings: Settings, log: LogQueue) -> Result<(), Failure> {
     let mut config = settings.router;
     if config.listen.is_empty() {
         let default = Address::from_environment().map_err(|error| fail(EXIT_USAGE, error))?;
         config.listen.push(default);
     }
     // From here on a signal stops the router cleanly instead of killing it.
-    let listen_for = |kind| signal(kind).map_err(|error| fail(EXIT_FAILURE, error));
-    let signals = [listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?];
+    let mut signals = Signals::listen().map_err(|error| fail(EXIT_FAILURE, error))?;
     let router = Router::bind(config).await.map_err(|error| {
         let code = match error {
-            BindError::NoAddress | BindError::MaxFrameTooLarge(_) => EXIT_USAGE,
+            BindError::NoAddress
+            | BindError::MaxFrameTooLarge(_)
+            | BindError::NamedTwice { .. } => EXIT_USAGE,
             BindError::Worker(_) => EXIT_FAILURE,
             _ => EXIT_LISTEN,
         };
@@ -84,24 +98,17 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     announce(&router);
     let handle = router.shutdown_handle();
     tokio::spawn(async move {
-        let mut signals = signals;
-        any(&mut signals).await;
+        signals.stop().await;
         log::info!("stopping");
         handle.shutdown();
-        any(&mut signals).await;
+        signals.stop_again().await;
         log::warn!("stopping at once");
+        log.flush_for_a_moment();
         std::process::exit(EXIT_FAILURE.into());
     });
     router.run().await;
     log::info!("stopped");
     Ok(())
-}
-
-async fn any([terminate, interrupt]: &mut [Signal; 2]) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }
 
 /// Lowers the number of workers to what leaves a processor to the peers, most of which are on this host: without
@@ -120,18 +127,25 @@ fn leave_a_processor(workers: &mut NonZeroUsize, processors: NonZeroUsize) {
 fn announce(router: &Router) {
     let addresses: Vec<String> = router.local_addresses().iter().map(Address::to_string).collect();
     let version = env!("CARGO_PKG_VERSION");
-    // Nobody may be reading, which is no reason to stop.
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "router {version} listening on {}", addresses.join(", "));
-    let _ = out.flush();
+    // A full pipe, or one that is closed, is no reason to stop.
+    for_a_moment(move || {
+        let mut out = io::stdout().lock();
+        let _ = writeln!(out, "router {version} listening on {}", addresses.join(", "));
+        let _ = out.flush();
+    });
 }
 
-fn init_log(level: log::LevelFilter) {
+fn init_log(level: log::LevelFilter) -> io::Result<LogQueue> {
+    let queue = LogQueue::start(io::stderr())?;
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level);
+    builder.filter_level(level).target(Target::Pipe(Box::new(queue.clone())));
+    if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        builder.write_style(WriteStyle::Always);
+    }
     // Wins where it is set.
     builder.parse_default_env();
     builder.init();
+    Ok(queue)
 }
 
 /// Each connection takes a descriptor, and the usual soft limit is meant for programs without many.

@@ -12,7 +12,7 @@ use bytesize::ByteSize;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
-use gsb_router::{Address, Limits, RouterConfig};
+use gsb_router::{Address, Limits, RouterConfig, SMALLEST_MAX_FRAME};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,6 +31,18 @@ other failure.";
 /// What a peer has to read half of within the stall timeout should be more than single messages.
 const SMALLEST_QUEUE_LIMIT: ByteSize = ByteSize::kib(64);
 
+/// With what the variables of this program begin.
+const PREFIX: &str = "GSB_";
+
+/// So many letters may be wrong in a variable that is taken for another.
+const TYPING_ERRORS: usize = 3;
+
+/// A shorter timeout ends connections that are alive.
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// A thread that stays awake for longer takes a whole processor.
+const LONGEST_SPIN: Duration = Duration::from_secs(1);
+
 /// Router of the Golem Service Bus: programs on this host find and call each other by name through it.
 #[derive(Debug, Parser)]
 #[command(name = "router", version, after_help = EXAMPLES, max_term_width = 100)]
@@ -41,27 +53,27 @@ struct Options {
 
     /// Silence after which a peer gets a Ping; after twice that it is disconnected. Seconds, or with a
     /// unit as in 90s or 2m; 0 waits for ever
-    #[arg(long, env = "GSB_PING_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = duration)]
+    #[arg(long, env = "GSB_PING_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = ping_timeout)]
     ping_timeout: Duration,
 
     /// Largest message that is accepted. Bytes, or with a unit as in 16MiB
-    #[arg(long, env = "GSB_MAX_FRAME", value_name = "SIZE", default_value = "64MiB")]
+    #[arg(long, env = "GSB_MAX_FRAME", value_name = "SIZE", default_value = "64MiB", value_parser = max_frame)]
     max_frame: ByteSize,
 
     /// Connections that may be open at the same time
-    #[arg(long, env = "GSB_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = gsb_router::DEFAULT_MAX_CONNECTIONS)]
+    #[arg(long, env = "GSB_MAX_CONNECTIONS", value_name = "COUNT", value_parser = count, default_value_t = gsb_router::DEFAULT_MAX_CONNECTIONS)]
     max_connections: usize,
 
     /// Services that one connection may register
-    #[arg(long, env = "GSB_MAX_SERVICES", value_name = "COUNT", default_value_t = Limits::default().services)]
+    #[arg(long, env = "GSB_MAX_SERVICES", value_name = "COUNT", value_parser = count, default_value_t = Limits::default().services)]
     max_services: usize,
 
     /// Subscriptions that one connection may have
-    #[arg(long, env = "GSB_MAX_SUBSCRIPTIONS", value_name = "COUNT", default_value_t = Limits::default().subscriptions)]
+    #[arg(long, env = "GSB_MAX_SUBSCRIPTIONS", value_name = "COUNT", value_parser = count, default_value_t = Limits::default().subscriptions)]
     max_subscriptions: usize,
 
     /// Calls that one connection may have open
-    #[arg(long, env = "GSB_MAX_OPEN_CALLS", value_name = "COUNT", default_value_t = Limits::default().open_calls)]
+    #[arg(long, env = "GSB_MAX_OPEN_CALLS", value_name = "COUNT", value_parser = count, default_value_t = Limits::default().open_calls)]
     max_open_calls: usize,
 
     /// Bytes that may wait to be written on one connection's account, for each of: answers to it, its
@@ -97,7 +109,7 @@ struct Options {
 
     /// How long a thread that has nothing to do stays awake for what comes next, which it then routes sooner.
     /// Only if there are more processors than threads; 0 never
-    #[arg(long, env = "GSB_SPIN", value_name = "TIME", default_value = "50us", value_parser = duration)]
+    #[arg(long, env = "GSB_SPIN", value_name = "TIME", default_value = "50us", value_parser = spin)]
     spin: Duration,
 
     /// What is logged to standard error: off, error, warn, info, debug or trace
@@ -114,11 +126,15 @@ struct Options {
 pub(crate) struct Settings {
     pub(crate) router: RouterConfig,
     pub(crate) log_level: log::LevelFilter,
+    /// What is odd about them, to be logged.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Reads the options of this process.
 pub(crate) fn read() -> Result<Settings, clap::Error> {
-    read_from(std::env::args_os().collect())
+    let mut settings = read_from(std::env::args_os().collect())?;
+    settings.warnings = unknown_variables(std::env::vars_os().map(|(name, _)| name));
+    Ok(settings)
 }
 
 /// The command line. A variable that is set to nothing counts as not set.
@@ -164,7 +180,29 @@ fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
             spin: options.spin,
         },
         log_level: options.log_level,
+        warnings: Vec::new(),
     })
+}
+
+/// A warning for each variable that looks like one of this program's and is none. `names` are those that are set.
+fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let command = Options::command();
+    let known: Vec<&str> =
+        command.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
+    let is_unknown = |name: &String| name.starts_with(PREFIX) && !known.contains(&name.as_str());
+    names
+        .map(|name| name.to_string_lossy().into_owned())
+        .filter(is_unknown)
+        .map(|name| {
+            let distance = |known: &&&str| strsim::damerau_levenshtein(&name, known);
+            let nearest = known.iter().min_by_key(distance);
+            let advice = match nearest.filter(|known| distance(known) <= TYPING_ERRORS) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => "see --help for the names".to_owned(),
+            };
+            format!("the variable {name} is not known to this router; {advice}")
+        })
+        .collect()
 }
 
 fn bytes(size: ByteSize) -> usize {
@@ -222,11 +260,12 @@ fn option_id(command: &Command, long: &str) -> Option<String> {
         .map(|argument| argument.get_id().to_string())
 }
 
-/// An address to listen on; `:port` is for all interfaces.
+/// An address to listen on; `:port` is for all interfaces, over IPv6 and IPv4.
 fn listen_address(text: &str) -> Result<Address, String> {
+    let text = text.trim();
     let all_interfaces = text.strip_prefix("tcp://").unwrap_or(text);
     let text = if all_interfaces.starts_with(':') {
-        format!("0.0.0.0{all_interfaces}")
+        format!("[::]{all_interfaces}")
     } else {
         text.to_owned()
     };
@@ -251,19 +290,62 @@ fn queue_limit(text: &str) -> Result<ByteSize, String> {
     }
 }
 
+/// A limit of what there may be.
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(0) => Err("write at least 1".to_owned()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("write a whole number".to_owned()),
+    }
+}
+
+/// A size that most messages fit into.
+fn max_frame(text: &str) -> Result<ByteSize, String> {
+    match text.parse::<ByteSize>()? {
+        size if bytes(size) < SMALLEST_MAX_FRAME => Err(format!(
+            "write at least {SMALLEST_MAX_FRAME} bytes: hardly any message would be accepted"
+        )),
+        size => Ok(size),
+    }
+}
+
 /// A duration that must leave a peer some time.
 fn timeout(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("write more than 0: nobody could be served in no time".to_owned()),
+        timeout if timeout < SHORTEST_TIMEOUT => {
+            Err("write at least 1ms: no peer could be served in less".to_owned())
+        }
         timeout => Ok(timeout),
     }
 }
 
+/// A timeout, or zero for none.
+fn ping_timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Ok(Duration::ZERO),
+        _ => timeout(text),
+    }
+}
+
+fn spin(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        spin if spin > LONGEST_SPIN => {
+            Err("write at most 1s: the thread takes a whole processor for as long".to_owned())
+        }
+        spin => Ok(spin),
+    }
+}
+
+/// Permissions with which at least the owner can connect.
 fn mode(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|mode| *mode <= 0o777)
-        .ok_or_else(|| "write an octal mode from 0 to 777, as in 0660".to_owned())
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 && mode & 0o200 != 0 => Ok(mode),
+        Ok(mode) if mode <= 0o777 => {
+            Err("write a mode that lets its owner write, as in 0600: nobody could connect"
+                .to_owned())
+        }
+        _ => Err("write an octal mode from 0 to 777, as in 0660".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -288,14 +370,55 @@ mod tests {
             assert_eq!(duration(text).unwrap().as_secs_f64(), seconds);
         }
         assert!(duration("soon").is_err());
-        assert!(timeout("0").is_err() && timeout("1ms").is_ok());
+        assert!(timeout("0").is_err() && timeout("999us").is_err() && timeout("1ms").is_ok());
+        assert!(ping_timeout("1ns").is_err() && ping_timeout("0").is_ok());
+        assert!(spin("1h").is_err() && spin("0").is_ok());
+        assert!(max_frame("1023").is_err() && max_frame("1KiB").is_ok());
+        assert!(count("0").is_err() && count("-1").is_err() && count("1").is_ok());
         assert!(queue_limit("63KiB").is_err() && queue_limit("64KiB").is_ok());
         assert_eq!(mode("0660"), Ok(0o660));
         assert!(mode("0999").is_err() && mode("7777").is_err());
-        let settings = read_all(&["--max-frame", "1MiB", "-l", ":7", "-l", "unix:/x"]).unwrap();
+        assert!(mode("0").is_err() && mode("0444").is_err() && mode("0200").is_ok());
+        let settings = read_all(&["--max-frame", "1MiB", "-l", " :7\n", "-l", "unix:/x"]).unwrap();
         assert_eq!(settings.router.max_frame, 1 << 20);
         let listen: Vec<String> = settings.router.listen.iter().map(Address::to_string).collect();
-        assert_eq!(listen, ["tcp://0.0.0.0:7", "unix:/x"]);
+        assert_eq!(listen, ["tcp://[::]:7", "unix:/x"]);
+    }
+
+    #[test]
+    fn unknown_variables_are_told_with_the_nearest_name() {
+        let names = ["GSB_PING_TIMOUT", "GSB_ULR", "GSB_COLOUR", "GSB_URL", "HOME", "GSB_SPIN"];
+        let warnings = unknown_variables(names.into_iter().map(OsString::from));
+        let expected = [
+            ("GSB_PING_TIMOUT", "did you mean GSB_PING_TIMEOUT?"),
+            ("GSB_ULR", "did you mean GSB_URL?"),
+            ("GSB_COLOUR", "see --help"),
+        ];
+        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+        for (warning, (name, advice)) in warnings.iter().zip(expected) {
+            assert!(warning.contains(name) && warning.contains(advice), "{warning}");
+        }
+    }
+
+    // A limit of nothing is as useless from a file or a flag.
+    #[test]
+    fn limits_of_zero_are_errors() {
+        for option in [
+            "max-frame",
+            "max-connections",
+            "max-services",
+            "max-subscriptions",
+            "max-open-calls",
+            "queue-limit",
+            "stall-timeout",
+            "write-timeout",
+            "frame-timeout",
+            "workers",
+            "unix-mode",
+        ] {
+            let error = read_all(&[&format!("--{option}=0")]).unwrap_err();
+            assert!(error.contains(&format!("--{option} ")), "{error}");
+        }
     }
 
     #[test]

@@ -1,0 +1,65 @@
+//! The signals that stop the router, and those that would kill it if it did not ignore them.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+
+/// Signals within this time are one: a terminal and a supervisor may both send one.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
+
+/// Receives the signals of this process.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
+    user_1: Signal,
+    user_2: Signal,
+}
+
+impl Signals {
+    /// From now on no signal but SIGKILL ends the process by itself.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+            user_1: signal(SignalKind::user_defined1())?,
+            user_2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Waits for SIGTERM, SIGINT or SIGQUIT.
+    pub(crate) async fn stop(&mut self) {
+        loop {
+            let ignored = tokio::select! {
+                biased;
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.quit.recv() => return,
+                _ = self.hangup.recv() => "SIGHUP",
+                _ = self.user_1.recv() => "SIGUSR1",
+                _ = self.user_2.recv() => "SIGUSR2",
+            };
+            log::info!("{ignored} is ignored; SIGTERM stops the router");
+        }
+    }
+
+    /// Waits for another signal that stops, after one that came now.
+    pub(crate) async fn stop_again(&mut self) {
+        let first = Instant::now();
+        loop {
+            self.stop().await;
+            if first.elapsed() >= SAME_SIGNAL {
+                return;
+            }
+        }
+    }
+}
