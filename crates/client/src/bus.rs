@@ -31,6 +31,11 @@ use crate::watch::StatusWatch;
 /// The connection to a router is served by a task of the runtime that the bus was made on, which needs
 /// I/O and time enabled; when that runtime ends, so does the bus. Without a router no tokio runtime is
 /// needed, except for pushes and for calls that have to wait and have a timeout.
+///
+/// When the last handle is dropped or the runtime ends, as at the end of `main`, what is queued for the router
+/// is written for up to a second, as far as the router takes it; the end of the runtime waits for that. A
+/// process that ends otherwise, as by [`std::process::exit`], takes with it what is queued. Whether the router
+/// has got all of it is known after [`Bus::flush`], [`Bus::shutdown`] or [`Bus::close`].
 #[derive(Clone)]
 pub struct Bus {
     handle: Arc<Handle>,
@@ -458,11 +463,42 @@ impl Bus {
         }
     }
 
+    /// Waits until the router has taken all that this bus has sent so far: the pushes above all, which
+    /// nobody answers. A program that ends right after a push may end before the push has left; after
+    /// `flush` the router has handed it on to the service, or found that there is none.
+    ///
+    /// What is done within the process is not waited for, and without a router this returns at once. See
+    /// [`Bus::shutdown`] for handlers that are still running.
+    ///
+    /// ```
+    /// # use gsb_client::{Bus, Error};
+    /// # async fn example(bus: Bus) -> Result<(), Error> {
+    /// for line in ["one", "two", "three"] {
+    ///     bus.push("/journal", line).await?;
+    /// }
+    /// bus.flush().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::ConnectionLost`] if the connection is lost meanwhile, [`Error::NotSent`] if there is none,
+    /// [`Error::Timeout`] after [`BusBuilder::request_timeout`]: what was sent before may have arrived or not.
+    /// [`Error::ShutDown`].
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.shared().flush().await
+    }
+
     /// Ends the bus for all handles, gracefully: gives its names back, lets the calls that are being
     /// handled finish, and sends what is queued. What is not done within `patience` is left; handlers
     /// that are still running go on, but nobody hears of them.
     ///
     /// Meanwhile calls can be made, but nothing can be registered or subscribed.
+    ///
+    /// A handler of this bus may ask for it, too: it and the handlers that it was called by within the
+    /// process are not waited for. The bus has ended when they go on, so that a caller behind the router gets
+    /// [`Error::ServiceFailure`] in place of their reply. A handler that wants to reply, one that waits for
+    /// a task of its own that shuts the bus down, and one of a [serial](Bus::serial) service behind which
+    /// others wait for their turn should leave it to a task that they do not wait for.
     ///
     /// # Errors
     /// [`Error::Unfinished`] if calls were still being handled, or replies were not sent. The bus has ended

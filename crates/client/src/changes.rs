@@ -4,6 +4,7 @@ use std::pin::pin;
 
 use tokio::sync::{Notify, watch};
 
+use crate::panics::contain;
 use crate::status::Connection;
 
 /// The part of a bus's state that tasks wait for. Compared with what it was before, which costs the same however many
@@ -60,17 +61,20 @@ impl Changes {
     pub(crate) fn tell(&self, news: News) {
         if let Some(version) = news.status {
             // Another thread may have told of a later one.
-            self.status.send_if_modified(|known| {
+            let update = |known: &mut u64| {
                 let is_newer = version > *known;
                 *known = version.max(*known);
                 is_newer
+            };
+            contain("a waker", || {
+                self.status.send_if_modified(update);
             });
         }
         if news.connection {
-            self.connection.notify_waiters();
+            contain("a waker", || self.connection.notify_waiters());
         }
         if news.connection || news.names {
-            self.names.notify_waiters();
+            contain("a waker", || self.names.notify_waiters());
         }
     }
 

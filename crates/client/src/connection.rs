@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gsb_net::{Inbox, Link, Received, Stream, connect_advice};
 use gsb_proto::frame::LARGEST_FRAME;
-use gsb_proto::messages::{Hello, Message, Ping};
+use gsb_proto::messages::{Hello, Message};
 use gsb_proto::{Address, FrameDecoder, Framing, LEVEL, MessageKind};
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::reconnect::{Backoff, Reconnect};
 use crate::shared::Shared;
 use crate::status::RouterInfo;
 
-/// How long what was sent may take to leave when the last handle is dropped.
+/// How long what was sent may take to leave when the last handle is dropped, or the runtime ends.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// The longest pause between attempts to connect while somebody waits for the router.
@@ -122,6 +122,8 @@ struct EndWhenDropped(Arc<Shared>);
 
 impl Drop for EndWhenDropped {
     fn drop(&mut self) {
+        // If the runtime ends, nobody else writes what is queued.
+        self.0.write_last(LEAVE_TIME);
         self.0.end(LostReason::RuntimeEnded);
     }
 }
@@ -240,7 +242,7 @@ async fn read(shared: &Arc<Shared>, intake: &Arc<CallIntake>, inbox: &mut Inbox)
             Err(_) if is_asked => return LostReason::Silent(patience.saturating_mul(2)),
             Err(_) => {
                 is_asked = true;
-                shared.send_urgent(link, &Ping {}.to_frame());
+                shared.ping();
             }
         }
     }

@@ -40,7 +40,7 @@ const MAX_UNANSWERED: usize = 262_144;
 /// The requests of one connection that wait for their replies, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
-    queues: [VecDeque<Request>; 5],
+    queues: [VecDeque<Request>; 6],
 }
 
 /// The queue of a kind, request or reply.
@@ -51,6 +51,7 @@ fn queue_of(kind: MessageKind) -> Option<usize> {
         MessageKind::SubscribeRequest | MessageKind::SubscribeReply => 2,
         MessageKind::UnsubscribeRequest | MessageKind::UnsubscribeReply => 3,
         MessageKind::BroadcastRequest | MessageKind::BroadcastReply => 4,
+        MessageKind::Ping | MessageKind::Pong => 5,
         _ => return None,
     })
 }
@@ -116,6 +117,7 @@ fn outcome(frame: &Frame, target: &str) -> Result<Outcome, LostReason> {
             let reply: BroadcastReply = frame.decode()?;
             (reply.code, BroadcastReplyCode::BroadcastOk as i32, reply.message)
         }
+        MessageKind::Pong => return Ok(Ok(())),
         kind => return Err(LostReason::UnexpectedReply(kind.name())),
     };
     if code == done {

@@ -235,7 +235,7 @@ impl Endpoint {
 
     /// Calls the service without wanting a reply. Returns when the call is queued to be sent, or to be
     /// handled in this process; beyond this process nobody tells whether there was a service. A program
-    /// that ends now may end before it has left: see [`Bus::close`].
+    /// that ends now may end before it has left: see [`Bus::flush`].
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::NotSent`], [`Error::ShutDown`]; within the process

@@ -48,7 +48,8 @@ impl Shared {
                     self.send_urgent(intake.link(), &Pong {}.to_frame());
                 }
             }
-            MessageKind::Pong | MessageKind::Hello => {}
+            MessageKind::Pong => self.take_pong(frame)?,
+            MessageKind::Hello => {}
             // A handler goes on to its end (CA-11).
             MessageKind::CancelCall => drop(frame.decode::<CancelCall>()?),
             MessageKind::RegisterRequest
@@ -103,6 +104,15 @@ impl Shared {
         };
         let event = Broadcast::from(BroadcastRequest { data: detach(event.data), ..event });
         self.change(|state, after| state.deliver(&event, &topic, Origin::Router, after));
+    }
+
+    /// One that nobody waits for is fine, as it is for a router (rule CO-11).
+    fn take_pong(&self, frame: &Frame) -> Result<(), LostReason> {
+        let is_awaited = match &self.state.lock().phase {
+            Phase::Up(session) => session.control.waits_for(MessageKind::Pong),
+            _ => false,
+        };
+        if is_awaited { self.take_answer(frame) } else { Ok(()) }
     }
 
     fn take_answer(&self, frame: &Frame) -> Result<(), LostReason> {

@@ -6,18 +6,17 @@ use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use gsb_proto::ServiceId;
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::bus::Scope;
 use crate::error::Failure;
+use crate::log_limit::LogLimit;
 use crate::nesting::{self, BusId};
 use crate::panics::contain;
 
@@ -105,9 +104,6 @@ pub(crate) fn only_pushes() -> Failure {
     Failure::bad_request("this service only takes pushes; it answers nothing")
 }
 
-/// Time between two log messages about the pushes that a service has not taken.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
 /// A service that is registered, or on the way.
 pub(crate) struct ServiceEntry {
     pub(crate) id: ServiceId,
@@ -123,8 +119,7 @@ pub(crate) struct ServiceEntry {
     handling: Arc<Handling>,
     /// Pushes that were dropped for want of room.
     dropped_pushes: AtomicU64,
-    /// When a log message last said so.
-    logged: Mutex<Option<Instant>>,
+    drop_log: LogLimit,
 }
 
 impl fmt::Debug for ServiceEntry {
@@ -154,7 +149,7 @@ impl ServiceEntry {
             limit,
             handling,
             dropped_pushes: AtomicU64::new(0),
-            logged: Mutex::default(),
+            drop_log: LogLimit::default(),
         }
     }
 
@@ -192,15 +187,9 @@ impl ServiceEntry {
     /// A push from another process is dropped, which its sender does not learn.
     pub(crate) fn drop_push(&self, why: &str) {
         let dropped = self.dropped_pushes.fetch_add(1, Ordering::Relaxed) + 1;
-        let now = Instant::now();
-        let mut logged = self.logged.lock();
-        if logged.is_none_or(|last| now.duration_since(last) >= LOG_INTERVAL) {
-            *logged = Some(now);
-            drop(logged);
+        if let Some(left_out) = self.drop_log.allow() {
             let id = &self.id;
-            log::warn!(
-                "{id}: {dropped} pushes were dropped since it is registered, now because {why}"
-            );
+            log::warn!("a push to {id} was dropped, {dropped} so far: {why}{left_out}");
         }
     }
 }

@@ -513,6 +513,24 @@ impl Shared {
         in_time(Some(self.options.request_timeout), target, outcome).await
     }
 
+    /// Asks the router for a sign of life; nobody waits for it.
+    pub(crate) fn ping(&self) {
+        self.change(|state, after| drop(state.ping(after)));
+    }
+
+    /// Waits until the router has handled all that was sent before.
+    pub(crate) async fn flush(&self) -> Outcome {
+        if !self.has_router {
+            return self.state.lock().check();
+        }
+        let answer = self.change(|state, after| {
+            state.link()?;
+            state.check_answers()?;
+            Ok::<_, Error>(state.ping(after))
+        })?;
+        self.answered(answer, "the router").await
+    }
+
     /// Sends a small frame over a connection at once.
     pub(crate) fn send_urgent(&self, link: &Link, frame: &Frame) {
         if link.push_urgent(self.options.framing, frame) {
@@ -565,6 +583,14 @@ impl Shared {
         link.finish();
         let is_over = || (!self.state.lock().is_connected_over(&link)).then_some(());
         when(&self.changes.connection, is_over).await;
+    }
+
+    /// Writes what is queued for the router, as far as it takes it within `time`, without a runtime.
+    pub(crate) fn write_last(&self, time: Duration) {
+        let link = self.state.lock().link();
+        if let Ok(link) = link {
+            link.write_within(time);
+        }
     }
 
     /// Whether a connection that is lost now is one that was finished here.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gsb_net::Link;
 use gsb_proto::messages::{
-    Message, RegisterRequest, SubscribeRequest, UnregisterRequest, UnsubscribeRequest,
+    Message, Ping, RegisterRequest, SubscribeRequest, UnregisterRequest, UnsubscribeRequest,
 };
 use gsb_proto::{Frame, MessageKind, PrefixMap, Topic};
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use crate::calls::Pending;
 use crate::changes::{News, Summary};
 use crate::control::{Control, Outcome, Request, Then};
 use crate::error::{Error, LostReason};
+use crate::panics::contain;
 use crate::queue::Queue;
 use crate::reconnect::Reconnect;
 use crate::services::ServiceEntry;
@@ -82,19 +83,21 @@ impl Afterwards {
         if let Some(link) = self.close {
             link.close();
         }
+        // Wakers and destructors are not ours, and may panic: then all others still have to run.
         for (waiting, outcome) in self.tell {
             // Whoever asked may not wait any more.
-            let _ = waiting.send(outcome);
+            contain("a waker", || drop(waiting.send(outcome)));
         }
         for waker in self.wake {
-            waker.wake();
+            contain("a waker", || waker.wake());
         }
         for (call, reason) in self.lost_calls {
-            call.lost(&reason);
+            contain("a waker", || call.lost(&reason));
         }
         for (queue, error) in self.ended_queues {
-            queue.end(error);
+            contain("a waker", || queue.end(error));
         }
+        // A service contains the panics of its handler's destructor itself.
         drop(self.dropped);
     }
 }
@@ -148,8 +151,15 @@ impl State {
     /// Whether names may be registered or subscribed.
     pub(crate) fn check_new(&self) -> Result<(), Error> {
         self.check()?;
+        if self.is_stopping {
+            return Err(Error::ShutDown);
+        }
+        self.check_answers()
+    }
+
+    /// Whether the router has answered enough to be asked for more.
+    pub(crate) fn check_answers(&self) -> Result<(), Error> {
         match &self.phase {
-            _ if self.is_stopping => Err(Error::ShutDown),
             Phase::Up(session) if session.control.is_full() => {
                 Err(Error::NotSent(LostReason::Unanswered))
             }
@@ -207,6 +217,13 @@ impl State {
                 after.status_changed = true;
             }
         }
+    }
+
+    /// Asks the router for a sign of life, which comes when it has handled all that was sent before.
+    pub(crate) fn ping(&mut self, after: &mut Afterwards) -> oneshot::Receiver<Outcome> {
+        let (waiting, answer) = oneshot::channel();
+        self.ask(&Ping {}.to_frame(), "", Then::Tell(waiting), after);
+        answer
     }
 
     /// Asks the router for a name.

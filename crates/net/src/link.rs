@@ -74,6 +74,9 @@ impl<T> Default for State<T> {
     }
 }
 
+/// Time between attempts to write by a thread that must not wait for the runtime.
+const RETRY: Duration = Duration::from_millis(1);
+
 /// What came of waiting for bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
@@ -287,6 +290,22 @@ impl<T: Ticket> Link<T> {
     /// that does not read.
     pub fn flush_full(&self) {
         self.write(Knowledge::Outdated);
+    }
+
+    /// Writes what is queued, as far as the socket takes it within `time`. Blocks the thread: for the end of a
+    /// runtime, when nothing can be awaited any more.
+    pub fn write_within(&self, time: Duration) {
+        let start = std::time::Instant::now();
+        loop {
+            self.flush_full();
+            if self.queued() == 0 || self.is_over() || !self.stream.is_socket() {
+                return;
+            }
+            if start.elapsed() >= time {
+                return;
+            }
+            std::thread::sleep(RETRY);
+        }
     }
 
     fn write(&self, knowledge: Knowledge) {

@@ -122,6 +122,15 @@ impl Stream {
         }
     }
 
+    /// Whether others than this process may read it.
+    pub(crate) fn is_socket(&self) -> bool {
+        #[cfg(feature = "memory")]
+        if let Stream::Memory(_) = self {
+            return false;
+        }
+        true
+    }
+
     /// Ends both directions at once, whoever else still holds the stream.
     pub(crate) fn shut_down(&self) {
         // Fails only where the peer has ended it before.
