@@ -122,7 +122,9 @@ impl SocketListener {
             )),
             Err(error) if error.kind() == io::ErrorKind::NotFound => match self.make_anew() {
                 Ok(old) => FileState::Restored(old),
-                Err(error) => FileState::Lost(format!("it was removed, and {error}")),
+                Err(error) => {
+                    FileState::Lost(format!("it was removed, and no new one can be made: {error}"))
+                }
             },
             Err(error) => FileState::Lost(error.to_string()),
         }

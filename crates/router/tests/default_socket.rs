@@ -22,7 +22,10 @@ fn set_mode(path: &Path, mode: u32) {
 
 /// What a client says that connects to the default address, in a process with these variables.
 async fn client(variables: &[(&str, &str)]) -> String {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    run_client(Command::new(std::env::current_exe().unwrap()), variables).await
+}
+
+async fn run_client(mut command: Command, variables: &[(&str, &str)]) -> String {
     command.args(["--ignored", "--exact", "connects_to_the_default_address", "--nocapture"]);
     command.env_remove("GSB_URL").envs(variables.iter().copied());
     let output = soon("the end of the client", command.output()).await.unwrap();
@@ -59,9 +62,9 @@ async fn the_directory_is_made_private_and_checked() {
     assert!(said.contains("has the mode 0777") && said.contains("GSB_URL"), "{said}");
 }
 
-/// A directory for all, as /tmp is, with the program `router` for another user; `None` where this user may not start
-/// programs of others.
-fn shared_directory() -> Option<(TempDir, Command)> {
+/// A directory for all, as /tmp is, with a program for another user; `None` where this user may not start programs of
+/// others.
+fn shared_directory(program: impl AsRef<Path>) -> Option<(TempDir, Command)> {
     if !rustix::process::geteuid().is_root() {
         println!("not tested: this takes root");
         return None;
@@ -70,18 +73,20 @@ fn shared_directory() -> Option<(TempDir, Command)> {
     set_mode(directory.path(), 0o1777);
     // The built program may be where the other user may not go. A process of its own copies it: a process that
     // another test forks meanwhile would hold the copy open for writing, and then it cannot be run.
-    let program = directory.path().join("router");
-    let install =
-        std::process::Command::new("install").args(["-m", "755", ROUTER]).arg(&program).status();
+    let copy = directory.path().join("program");
+    let install = std::process::Command::new("install")
+        .args(["-m", "755"])
+        .args([program.as_ref(), &copy])
+        .status();
     assert!(install.unwrap().success());
-    let mut command = Command::new(program);
+    let mut command = Command::new(copy);
     command.uid(OTHER_USER).env_remove("GSB_URL");
     Some((directory, command))
 }
 
 #[tokio::test]
 async fn a_client_does_not_talk_to_the_router_of_another_user() {
-    let Some((directory, mut command)) = shared_directory() else { return };
+    let Some((directory, mut command)) = shared_directory(ROUTER) else { return };
     let url = format!("unix:{}/gsb.sock", directory.path().display());
     command.args(["-l", &url, "--unix-mode", "0666"]);
     let _router = RouterProcess::start_command(&mut command, &[]).await;
@@ -95,7 +100,7 @@ async fn a_client_does_not_talk_to_the_router_of_another_user() {
 
 #[tokio::test]
 async fn a_lock_file_of_another_user_is_named() {
-    let Some((directory, mut command)) = shared_directory() else { return };
+    let Some((directory, mut command)) = shared_directory(ROUTER) else { return };
     let lock = directory.path().join("gsb.sock.lock");
     fs::write(&lock, "").unwrap();
     set_mode(&lock, 0o600);
@@ -104,4 +109,17 @@ async fn a_lock_file_of_another_user_is_named() {
     assert_eq!(output.status.code(), Some(3));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains(&format!("{}, which belongs to user id 0", lock.display())), "{said}");
+}
+
+#[tokio::test]
+async fn a_client_without_permission_learns_whose_the_socket_is() {
+    let client = std::env::current_exe().unwrap();
+    let Some((directory, command)) = shared_directory(client) else { return };
+    let url = format!("unix:{}/gsb.sock", directory.path().display());
+    let _router = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
+    let said = run_client(command, &[("GSB_URL", &url)]).await;
+    for part in ["uid 0", "mode 0600", "--unix-mode"] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
+    assert!(!said.contains("is a router running"), "{said}");
 }

@@ -1,6 +1,7 @@
 //! A peer that says exactly what a test wants it to say.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
@@ -16,6 +17,9 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_util::codec::Framed;
 
 use crate::{TestRouter, soon};
+
+/// Time between attempts to connect to a socket whose queue is full.
+const RETRY_TIME: Duration = Duration::from_millis(10);
 
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
@@ -88,7 +92,15 @@ impl Peer {
                 let stream = TcpStream::connect((host.as_str(), *port)).await;
                 Box::new(stream.expect("a connection"))
             }
-            Address::Unix(path) => Box::new(UnixStream::connect(path).await.expect("a connection")),
+            Address::Unix(path) => loop {
+                match UnixStream::connect(path).await {
+                    // The queue of the socket is full.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        tokio::time::sleep(RETRY_TIME).await;
+                    }
+                    connected => break Box::new(connected.expect("a connection")),
+                }
+            },
         };
         let codec = FrameCodec::new(framing, LARGEST_FRAME);
         Peer { frames: Framed::new(socket, codec) }
