@@ -14,6 +14,7 @@ use crate::builder::BusBuilder;
 use crate::bus::Bus;
 use crate::error::{Error, LostReason};
 use crate::intake::CallIntake;
+use crate::queue::detach;
 use crate::reconnect::{Backoff, Reconnect};
 use crate::shared::Shared;
 use crate::status::RouterInfo;
@@ -114,6 +115,8 @@ async fn await_hello(link: &Link, inbox: &mut Inbox) -> Result<RouterInfo, LostR
     }
     let level = level.min(LEVEL);
     let max_frame = usize::try_from(max_frame).ok().filter(|&limit| limit > 0);
+    // Not with the buffer that it was read into.
+    let instance_id = detach(instance_id);
     Ok(RouterInfo { name, version, instance_id, heeds_no_echo: no_echo, level, max_frame })
 }
 

@@ -82,6 +82,32 @@ async fn calls_and_pushes_beyond_the_bytes_are_refused() {
     router.stop().await;
 }
 
+// A payload that is kept must not keep the buffer into which it was read with others.
+#[tokio::test]
+async fn a_payload_that_is_kept_keeps_nothing_else() {
+    let router = TestRouter::start().await;
+    let service = Bus::connect(&router.unix).await.unwrap();
+    let caller = Bus::connect(&router.unix).await.unwrap();
+    let (kept, mut payloads) = mpsc::unbounded_channel();
+    let keep = move |call: Call| {
+        kept.send(call.data).unwrap();
+        async {}
+    };
+    let _keep = service.register_push("/keep", keep).await.unwrap();
+    for length in [10, 1000, 50_000] {
+        for _ in 0..20 {
+            caller.push("/keep", vec![7; length]).await.unwrap();
+        }
+        for _ in 0..20 {
+            let payload = soon("a payload", payloads.recv()).await.unwrap();
+            assert_eq!(payload.len(), length);
+            let memory = payload.try_into_mut().unwrap().capacity();
+            assert!(memory <= length + 64, "{length} bytes keep {memory}");
+        }
+    }
+    router.stop().await;
+}
+
 // If a service did not read while it is overloaded, neither would get the replies to its own calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_overloaded_services_that_call_each_other_make_progress() {
