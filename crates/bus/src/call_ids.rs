@@ -2,11 +2,8 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 
-use hashbrown::hash_table::{self, HashTable};
+use gsb_proto::incremental_table::{IncrementalTable, IntoIter};
 use siphasher::sip::SipHasher13;
-
-/// Room for more calls than this is not kept while there are none.
-const KEPT: usize = 256;
 
 /// A hash of a request id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +42,11 @@ impl IdHasher {
 /// asks knows them by the slots of the calls.
 #[derive(Debug, Default)]
 pub(crate) struct CallIds {
-    table: HashTable<Entry>,
+    table: IncrementalTable<Entry>,
 }
 
-/// With its hash, since a table that grows asks for that of each of its entries: to find them in the calls,
-/// which lie all over the memory, would take long if they are many.
+/// With its hash, since a table that grows asks for that of each of its entries: to find it in the call would be a
+/// look into memory that is far away.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     hash: IdHash,
@@ -89,14 +86,7 @@ impl CallIds {
     /// Removes a call; whether it was among them.
     pub(crate) fn remove(&mut self, hash: IdHash, slot: usize) -> bool {
         let is_it = |entry: &Entry| entry.slot as usize == slot;
-        let Ok(found) = self.table.find_entry(hash.whole(), is_it) else {
-            return false;
-        };
-        found.remove();
-        if self.table.is_empty() && self.table.capacity() > KEPT {
-            self.table = HashTable::new();
-        }
-        true
+        self.table.remove(hash.whole(), is_it, |entry| entry.hash.whole()).is_some()
     }
 
     pub(crate) fn into_slots(self) -> Slots {
@@ -106,7 +96,7 @@ impl CallIds {
 
 /// The slots of calls, one after the other.
 #[derive(Debug)]
-pub(crate) struct Slots(hash_table::IntoIter<Entry>);
+pub(crate) struct Slots(IntoIter<Entry>);
 
 impl Iterator for Slots {
     type Item = usize;

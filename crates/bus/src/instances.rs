@@ -1,6 +1,6 @@
 //! Which live connection introduced itself with which instance id.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::connections::{ConnId, PerConnection};
 
@@ -9,7 +9,8 @@ pub(crate) const MAX_INSTANCE_ID: usize = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct Instances {
-    holders: HashMap<Box<[u8]>, ConnId>,
+    /// Ordered, since it may be large and a hash table that grows moves all that is in it.
+    holders: BTreeMap<Box<[u8]>, ConnId>,
     own: PerConnection<Option<Box<[u8]>>>,
 }
 

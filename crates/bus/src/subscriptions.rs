@@ -1,6 +1,6 @@
 //! Who listens to what.
 
-use std::collections::{HashSet, VecDeque, hash_set};
+use std::collections::{BTreeSet, VecDeque, btree_set};
 
 use gsb_proto::{Quoted, Topic, TopicId, TopicMap};
 
@@ -12,7 +12,7 @@ pub(crate) struct Subscriptions {
     subscribers: TopicMap<ConnId>,
     own: PerConnection<Own>,
     /// What is still to be removed of connections that are gone. Nobody finds it any more.
-    leaving: VecDeque<(ConnId, hash_set::IntoIter<TopicId>)>,
+    leaving: VecDeque<(ConnId, btree_set::IntoIter<TopicId>)>,
     /// How many are held by those who are not gone.
     count: usize,
     limit: usize,
@@ -21,7 +21,8 @@ pub(crate) struct Subscriptions {
 /// The subscriptions of one connection.
 #[derive(Debug, Default)]
 struct Own {
-    topics: HashSet<TopicId>,
+    /// Ordered, since it may be large and a hash table that grows moves all that is in it.
+    topics: BTreeSet<TopicId>,
     /// The sum of theirs.
     weight: usize,
 }

@@ -8,6 +8,7 @@
 //! | [`extension`] | what this project adds to the published protocol |
 //! | [`frame`] | one message with its kind, and the two framings it may travel in |
 //! | [`head`] | the fields a router reads of a message that it passes on unchanged |
+//! | [`incremental_table`] | a hash table that grows and shrinks in small steps |
 //! | [`name`] | service ids and topics, checked once and valid ever after |
 //! | [`quoted`] | text of a peer in messages for users and operators |
 //! | [`prefix_map`] | service id → value, found by the longest prefix of an address |
@@ -24,6 +25,7 @@ pub mod codec;
 pub mod extension;
 pub mod frame;
 pub mod head;
+pub mod incremental_table;
 pub mod kind;
 pub mod messages;
 pub mod name;
@@ -38,6 +40,7 @@ pub use extension::LEVEL;
 pub use frame::{
     Body, Frame, FrameDecoder, FrameRef, Framing, MessageKind, Outgoing, Piece, Violation,
 };
+pub use incremental_table::IncrementalTable;
 pub use name::{MAX_NAME, NameError, ServiceId, Topic};
 pub use prefix_map::PrefixMap;
 pub use quoted::Quoted;

@@ -2,12 +2,11 @@
 
 use std::hash::RandomState;
 
-use hashbrown::HashTable;
-
 use super::pack::{HANDFUL, Pack, TopicNumber, spread};
 use super::segment::{Segment, Segments, segments};
 use super::slots::{NONE, Slots, shrink};
 use super::subscribers::{Owner, Subscribers};
+use crate::incremental_table::IncrementalTable;
 
 /// The number of a node.
 pub(super) type NodeNumber = u32;
@@ -27,7 +26,7 @@ pub(super) struct Tree<K> {
     nodes: Slots<Node<K>>,
     topics: Slots<Entry<K>>,
     /// The nodes with a literal segment, by the key of it and of the parent.
-    literals: HashTable<(u32, NodeNumber)>,
+    literals: IncrementalTable<(u32, NodeNumber)>,
     hasher: RandomState,
 }
 
@@ -102,7 +101,12 @@ impl<K: Copy + Ord> Tree<K> {
     pub(super) fn new() -> Self {
         let mut nodes = Slots::new();
         nodes.add(Node::new(NONE, None));
-        Tree { nodes, topics: Slots::new(), literals: HashTable::new(), hasher: RandomState::new() }
+        Tree {
+            nodes,
+            topics: Slots::new(),
+            literals: IncrementalTable::default(),
+            hasher: RandomState::new(),
+        }
     }
 
     /// How many topics there are.
@@ -239,7 +243,7 @@ impl<K: Copy + Ord> Tree<K> {
                 node.end = NONE;
             } else {
                 node.pack.remove(place);
-                self.settle(number);
+                self.settle(number, place);
             }
         }
         while number != ROOT
@@ -306,12 +310,12 @@ impl<K: Copy + Ord> Tree<K> {
             let packed = node.pack.get(place);
             let written = packed.map_or(Vec::new(), |(_, segments)| segments.bytes().to_vec());
             node.pack.remove(place);
+            self.settle(parent, place);
             self.put(topic, child, Segments::new(&written).skip(1));
         }
         if let Some(child) = self.nodes.get_mut(child) {
             child.owner = owner;
         }
-        self.settle(parent);
         self.link(child);
     }
 
@@ -369,14 +373,8 @@ impl<K: Copy + Ord> Tree<K> {
                 if let Some(moved) = moved.and_then(|moved| self.nodes.get_mut(moved)) {
                     moved.place = place;
                 }
-                if let Ok(entry) = self.literals.find_entry(spread(key), |entry| entry.1 == number)
-                {
-                    entry.remove();
-                }
-                let room = self.literals.capacity();
-                if room > 64 && self.literals.len() < room / 8 {
-                    self.literals.shrink_to(self.literals.len() * 2, |entry| spread(entry.0));
-                }
+                let is_it = |entry: &(u32, NodeNumber)| entry.1 == number;
+                self.literals.remove(spread(key), is_it, |entry| spread(entry.0));
             }
         }
     }
@@ -395,10 +393,10 @@ impl<K: Copy + Ord> Tree<K> {
         Some((node.parent, spot))
     }
 
-    /// Frees what removed topics have taken in a pack.
-    fn settle(&mut self, number: NodeNumber) {
+    /// Frees what removed topics have taken in a node's pack, near this place.
+    fn settle(&mut self, number: NodeNumber, place: usize) {
         if let Some(node) = self.nodes.get_mut(number) {
-            node.pack.settle(|topic, place| {
+            node.pack.settle(place, |topic, place| {
                 if let Some(entry) = self.topics.get_mut(topic) {
                     entry.place = place;
                 }

@@ -311,19 +311,21 @@ impl<'a, K: Copy + Ord, const W: usize> Walk<'a, K, W> {
     ) {
         let is_root = number == ROOT;
         if is_wild || !node.pack.is_indexed() || inner.count() > node.pack.len() {
-            for (topic, segments) in node.pack.iter() {
-                if self.try_packed(topic, segments, at, is_root) && self.is_found(node) {
-                    return;
+            for chunk in node.pack.chunks() {
+                for (topic, segments) in chunk.iter() {
+                    if self.try_packed(topic, segments, at, is_root) && self.is_found(node) {
+                        return;
+                    }
                 }
             }
             return;
         }
         let search_group = |walk: &mut Self, segment: Segment<'_>| {
-            for topic in node.pack.group(segment.key()) {
+            node.pack.group(segment.key()).for_each(|topic| {
                 if let Some(segments) = walk.tree.segments(topic) {
                     walk.try_packed(topic, segments, at, is_root);
                 }
-            }
+            });
         };
         search_group(self, Segment::Any);
         search_group(self, Segment::One);
