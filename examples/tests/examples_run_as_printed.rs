@@ -100,6 +100,18 @@ async fn math() {
 }
 
 #[tokio::test]
+async fn journal() {
+    let router = TestRouter::start().await;
+    let mut service = start(&router, "journal_service");
+    service.line_with("serving /journal").await;
+    assert!(start(&router, "journal_sender").wait().await.success());
+    for line in ["one", "two", "three"] {
+        assert_eq!(service.line_with("").await, line);
+    }
+    router.stop().await;
+}
+
+#[tokio::test]
 async fn shout() {
     let router = TestRouter::start().await;
     let mut service = start(&router, "shout_service");

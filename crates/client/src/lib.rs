@@ -115,6 +115,23 @@
 //! unread replies wait in a buffer of bounded size, and a reader that is too slow for it gets
 //! [`Error::Overflow`].
 //!
+//! # Pushes
+//!
+//! A push is a call that wants no reply. [`Bus::push`] returns when the push is queued, and [`Bus::flush`] when
+//! the router has taken all that was sent: await it before the program exits.
+//!
+//! ```no_run
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), gsb_client::Error> {
+//! use gsb_client::Bus;
+//!
+//! let bus = Bus::connect_default().await?;
+//! bus.push("/journal", "one").await?;
+//! bus.flush().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Events
 //!
 //! ```

@@ -39,10 +39,10 @@ impl fmt::Display for Untrusted {
 impl Error for Untrusted {}
 
 /// Makes the directory of the default socket `path` if it does not exist, and checks it as
-/// [`check`] does.
+/// connecting does.
 ///
 /// # Errors
-/// As those of [`check`]; the directory cannot be made.
+/// The directory cannot be made, or another user can replace what is in it.
 pub fn make(path: &Path) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         match DirBuilder::new().mode(MODE).create(directory) {
