@@ -191,7 +191,10 @@ impl RouterEnd {
     async fn write_until_stuck(&self) -> usize {
         loop {
             let queued = self.link.queued();
-            let writing = self.link.write_only();
+            let writing = async {
+                // Ends whenever the socket becomes full.
+                while self.link.write_only().await.unwrap().is_none() {}
+            };
             let _ = tokio::time::timeout(Duration::from_millis(100), writing).await;
             if self.link.queued() == queued {
                 return queued;
@@ -202,7 +205,7 @@ impl RouterEnd {
 
 #[tokio::test(start_paused = true)]
 async fn a_router_that_takes_no_refusals_is_not_read_and_not_left() {
-    const CALLS: usize = 200_000;
+    const CALLS: usize = 120_000;
     let network = Network::new(1, Conditions::default());
     let listener = network.listen().unwrap();
     let options = Bus::builder().ping_timeout(None).max_running(1).outbox_limit(64 << 10);
@@ -238,8 +241,7 @@ async fn a_router_that_takes_no_refusals_is_not_read_and_not_left() {
         router.send(CallRequest { address, request_id, ..CallRequest::default() });
     }
     let left = router.write_until_stuck().await;
-    let length = router.link.queued() / CALLS;
-    println!("{left} bytes, of calls of some {length} bytes, were not read");
+    println!("{left} bytes of calls were not read");
     assert!(left > 0, "all was read, and had to be kept");
     assert!(matches!(bus.status().connection, Connection::Connected(_)));
 
