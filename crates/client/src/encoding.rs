@@ -11,6 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::panics::discard;
+
 /// What an [`Encoding`] hands its deserializer to.
 pub type Read<'a> =
     dyn FnMut(&mut dyn erased_serde::Deserializer<'_>) -> Result<(), erased_serde::Error> + 'a;
@@ -26,6 +28,12 @@ pub type Read<'a> =
 /// value than its `Serialize` has written, changes with any encoding: `#[serde(untagged)]` takes the first
 /// variant that fits, and `#[serde(skip)]` leaves things out. The body of an event is encoded without being
 /// read again, so that the rules for serde's attributes are found by the subscriber.
+///
+/// Messages and answers of more than 256 KiB are encoded and decoded on a thread for blocking work
+/// ([`tokio::task::spawn_blocking`]), so that they do not hold up other tasks. What has to begin in the
+/// order in which it came is decoded where it came: pushes, calls of [serial](crate::Bus::serial) services,
+/// and calls that are answered with a stream. Events, and what an encoding of a user encodes, stay where
+/// they are as well.
 ///
 /// ```
 /// use gsb_client::erased_serde;
@@ -90,10 +98,7 @@ impl EncodingError {
             Some(text) => EncodingError::new(format_args!("it has panicked: {text}")),
             None => EncodingError::new("it has panicked"),
         };
-        // The destructor of a payload may panic as well.
-        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(again);
-        }
+        discard(payload);
         error
     }
 }
@@ -241,14 +246,24 @@ pub(crate) fn encode_message<T: Serialize + DeserializeOwned>(
     encoding: &dyn Encoding,
     value: &T,
 ) -> Result<Vec<u8>, EncodingError> {
+    let data = encode_message_up_to(encoding, value, usize::MAX)?;
+    data.ok_or_else(|| EncodingError::new("it is too large"))
+}
+
+/// [`encode_message`], unless the data would become longer than `limit`.
+pub(crate) fn encode_message_up_to<T: Serialize + DeserializeOwned>(
+    encoding: &dyn Encoding,
+    value: &T,
+    limit: usize,
+) -> Result<Option<Vec<u8>>, EncodingError> {
     guarded(|| {
-        let Some(Encoded { data, is_rare }) = encode_up_to(encoding, value, usize::MAX)? else {
-            return all(None);
+        let Some(Encoded { data, is_rare }) = encode_up_to(encoding, value, limit)? else {
+            return Ok(None);
         };
         if is_rare && let Err(error) = decode::<T>(encoding, &data) {
             return Err(EncodingError::new(format_args!("it would not be read again: {error}")));
         }
-        Ok(data)
+        Ok(Some(data))
     })
 }
 

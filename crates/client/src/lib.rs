@@ -288,6 +288,7 @@ mod intake;
 mod limits;
 mod log_limit;
 mod nesting;
+mod offload;
 mod outgoing;
 mod panics;
 mod queue;

@@ -14,8 +14,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bus::Bus;
-use crate::encoding::{Encoding, decode, encode_message};
+use crate::encoding::{Encoding, EncodingError, decode};
 use crate::error::Failure;
+use crate::offload::{decode_owned, encode_owned, is_large};
 use crate::registration::{Binding, Registering};
 use crate::services::{Call, Handler};
 
@@ -150,11 +151,22 @@ impl Bus {
         };
         let encoding = self.shared().options().encoding.clone();
         let for_bytes = typed.clone();
+        let is_serial = self.turn().is_some();
         let handler = move |call: Call| {
             let encoding = encoding.clone();
+            // What begins in the order in which it came is decoded at once.
+            if is_large(&call.data) && call.wants_reply() && !is_serial {
+                let for_bytes = for_bytes.clone();
+                let answer = async move {
+                    let message = decode_owned(&encoding, call.data).await;
+                    let message = message.map_err(not_a_message::<M>)?;
+                    write::<M>(&encoding, for_bytes(&call.caller, message).await).await
+                };
+                return answer.boxed();
+            }
             let answer =
                 read::<M>(&*encoding, &call).map(|message| for_bytes(&call.caller, message));
-            async move { write::<M>(&*encoding, &answer?.await) }.boxed()
+            async move { write::<M>(&encoding, answer?.await).await }.boxed()
         };
         let handler = Handler::Reply(Box::new(handler));
         Binding { address: address::<M>(service_id), handler, typed: Some(Box::new(typed)) }
@@ -180,7 +192,10 @@ impl Bus {
             let encoding = encoding.clone();
             match read::<M>(&*encoding, &call) {
                 Ok(message) => for_bytes(&call.caller, message)
-                    .map(move |answer| write::<M>(&*encoding, &answer))
+                    .then(move |answer| {
+                        let encoding = encoding.clone();
+                        async move { write::<M>(&encoding, answer).await }
+                    })
                     .boxed(),
                 Err(failure) => stream::iter([Err(failure)]).boxed(),
             }
@@ -197,14 +212,19 @@ pub(crate) fn address<M: Message>(service_id: &str) -> String {
 
 /// The message of a call.
 fn read<M: Message>(encoding: &dyn Encoding, call: &Call) -> Result<M, Failure> {
-    decode(encoding, &call.data).map_err(|error| {
-        Failure::bad_request(format!("the message {:?} does not decode: {error}", M::ID))
-    })
+    decode(encoding, &call.data).map_err(not_a_message::<M>)
+}
+
+fn not_a_message<M: Message>(error: EncodingError) -> Failure {
+    Failure::bad_request(format!("the message {:?} does not decode: {error}", M::ID))
 }
 
 /// The reply that brings an answer.
-fn write<M: Message>(encoding: &dyn Encoding, answer: &Answer<M>) -> Result<Bytes, Failure> {
-    encode_message(encoding, answer).map(Bytes::from).map_err(|error| {
+async fn write<M: Message>(
+    encoding: &Arc<dyn Encoding>,
+    answer: Answer<M>,
+) -> Result<Bytes, Failure> {
+    encode_owned(encoding, answer).await.map(Bytes::from).map_err(|error| {
         Failure::new(format!("the answer to {:?} cannot be encoded: {error}", M::ID))
     })
 }

@@ -8,12 +8,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use tokio::task::JoinHandle;
 
 use crate::bus::Bus;
-use crate::encoding::{Encoding, decode, encode_message};
+use crate::encoding::{Encoding, EncodingError, decode};
 use crate::endpoint::{Endpoint, ReplyStream};
 use crate::error::Error;
 use crate::in_process::{self, Handled, Replies, Target};
+use crate::offload::{decode_elsewhere, decode_owned, encode_owned};
 use crate::service_wait::{self, ServiceWait};
 use crate::services::ServiceEntry;
 use crate::timeouts::{Patience, in_time};
@@ -119,10 +121,10 @@ impl Service {
 
     /// A call that crosses the border of the process, or a service of bytes.
     async fn call_encoded<M: Message>(&self, message: M) -> Result<Answer<M>, Error> {
-        let data = self.encoded(&message)?;
-        drop(message);
+        let data = self.encoded(message).await?;
         let reply = self.endpoint.at(address::<M>(self.service_id())).call(data).await?;
-        self.decoded::<M>(&reply)
+        let answer = decode_owned(self.encoding(), reply).await;
+        answer.map_err(|error| self.not_decoded::<M>(error))
     }
 
     /// [`Service::call`] in the name of `caller`.
@@ -161,10 +163,11 @@ impl Service {
             let patience = Patience::new(target, self.endpoint.patience());
             return Ok(AnswerStream { source: Some(Source::InProcess(answers, patience)) });
         }
-        let data = self.encoded(&message)?;
-        drop(message);
+        let data = self.encoded(message).await?;
         let replies = self.endpoint.at(address::<M>(self.service_id())).stream(data).await?;
-        Ok(AnswerStream { source: Some(Source::Encoded(replies, self.clone())) })
+        Ok(AnswerStream {
+            source: Some(Source::Encoded(Items { replies, service: self.clone(), decoding: None })),
+        })
     }
 
     /// Sends a message without wanting an answer.
@@ -198,8 +201,7 @@ impl Service {
             }
             return Ok(());
         }
-        let data = self.encoded(&message)?;
-        drop(message);
+        let data = self.encoded(message).await?;
         self.endpoint.at(address::<M>(self.service_id())).push(data).await
     }
 
@@ -228,14 +230,14 @@ impl Service {
         &self.endpoint.bus().shared().options().encoding
     }
 
-    fn encoded<M: Message>(&self, message: &M) -> Result<Vec<u8>, Error> {
-        encode_message(&**self.encoding(), message)
+    async fn encoded<M: Message>(&self, message: M) -> Result<Vec<u8>, Error> {
+        encode_owned(self.encoding(), message)
+            .await
             .map_err(|error| Error::Encoding { what: M::ID.to_owned(), error })
     }
 
-    fn decoded<M: Message>(&self, reply: &[u8]) -> Result<Answer<M>, Error> {
-        decode(&**self.encoding(), reply)
-            .map_err(|error| Error::Decoding { from: address::<M>(self.service_id()), error })
+    fn not_decoded<M: Message>(&self, error: EncodingError) -> Error {
+        Error::Decoding { from: address::<M>(self.service_id()), error }
     }
 }
 
@@ -260,8 +262,40 @@ pub struct AnswerStream<M: Message> {
 
 /// Where answers come from.
 enum Source<M: Message> {
-    Encoded(ReplyStream, Service),
+    Encoded(Items<M>),
     InProcess(Replies<Answer<M>>, Patience),
+}
+
+/// Items that come as bytes.
+struct Items<M: Message> {
+    replies: ReplyStream,
+    service: Service,
+    /// A large item.
+    decoding: Option<JoinHandle<Result<Answer<M>, EncodingError>>>,
+}
+
+impl<M: Message> Items<M> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Answer<M>, Error>>> {
+        if self.decoding.is_none() {
+            let reply = match ready!(self.replies.poll_next_unpin(cx)) {
+                Some(Ok(reply)) => reply,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            };
+            self.decoding = decode_elsewhere(self.service.encoding(), &reply);
+            if self.decoding.is_none() {
+                let answer = decode(&**self.service.encoding(), &reply);
+                return Poll::Ready(Some(answer.map_err(|e| self.service.not_decoded::<M>(e))));
+            }
+        }
+        let Some(decoding) = &mut self.decoding else {
+            return Poll::Pending;
+        };
+        let answer = ready!(decoding.poll_unpin(cx));
+        self.decoding = None;
+        let answer = answer.unwrap_or_else(|error| Err(EncodingError::new(error)));
+        Poll::Ready(Some(answer.map_err(|error| self.service.not_decoded::<M>(error))))
+    }
 }
 
 impl<M: Message> fmt::Debug for AnswerStream<M> {
@@ -277,10 +311,7 @@ impl<M: Message> Stream for AnswerStream<M> {
         let source = &mut self.get_mut().source;
         let next = match source {
             None => return Poll::Ready(None),
-            Some(Source::Encoded(replies, service)) => {
-                let reply = ready!(replies.poll_next_unpin(cx));
-                return Poll::Ready(reply.map(|reply| service.decoded::<M>(&reply?)));
-            }
+            Some(Source::Encoded(items)) => return items.poll_next(cx),
             Some(Source::InProcess(answers, patience)) => {
                 let polled = answers.poll_next_unpin(cx);
                 ready!(patience.poll(polled, cx))
