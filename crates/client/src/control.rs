@@ -33,14 +33,33 @@ pub(crate) enum Then {
     Announced(Ask),
 }
 
-/// How many requests may wait for their replies. A router that owes more answers than that is not asked
-/// for more.
-const MAX_UNANSWERED: usize = 262_144;
+/// How much memory requests may take that wait for their replies, in bytes: 64 MiB. A router that owes so many answers
+/// is asked for nothing new. The answers have no ids, so a request whose user has given up waits, too.
+const MAX_UNANSWERED: usize = 64 << 20;
+
+/// What a request takes besides the text of its target, in bytes.
+const REQUEST: usize = 256;
+
+/// How much of a message of the router is kept in an error, in bytes. A bus keeps one for each name that is refused.
+const LONGEST_MESSAGE: usize = 1024;
 
 /// The requests of one connection that wait for their replies, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     queues: [VecDeque<Request>; 6],
+    /// The memory that they take, in bytes.
+    taken: usize,
+}
+
+impl Request {
+    /// The memory that it takes, in bytes. A name to be announced is there twice.
+    fn cost(&self) -> usize {
+        let copies = match self.then {
+            Then::Announced(_) => 2,
+            Then::Tell(_) => 1,
+        };
+        REQUEST + copies * self.target.len()
+    }
 }
 
 /// The queue of a kind, request or reply.
@@ -60,13 +79,17 @@ impl Control {
     /// Notes a request. Must happen in the order of sending.
     pub(crate) fn asked(&mut self, request: Request) {
         if let Some(queue) = queue_of(request.kind) {
+            self.taken += request.cost();
             self.queues[queue].push_back(request);
         }
     }
 
-    /// Whether the router owes too many answers.
-    pub(crate) fn is_full(&self) -> bool {
-        self.queues.iter().map(VecDeque::len).sum::<usize>() >= MAX_UNANSWERED
+    /// Whether the router may be sent another request of this kind: not if it owes too many answers.
+    pub(crate) fn check(&self, kind: MessageKind) -> Result<(), Error> {
+        match queue_of(kind) {
+            Some(_) if self.taken >= MAX_UNANSWERED => Err(Error::NotSent(LostReason::Unanswered)),
+            _ => Ok(()),
+        }
     }
 
     /// Takes the oldest request that a reply may answer, and what the reply says.
@@ -74,6 +97,7 @@ impl Control {
         let request = queue_of(frame.kind)
             .and_then(|queue| self.queues[queue].pop_front())
             .ok_or(LostReason::UnexpectedReply(frame.kind.name()))?;
+        self.taken -= request.cost();
         let outcome = outcome(frame, &request.target)?;
         Ok((request, outcome))
     }
@@ -96,7 +120,8 @@ fn outcome(frame: &Frame, target: &str) -> Result<Outcome, LostReason> {
             let reply: RegisterReply = frame.decode()?;
             if reply.code == RegisterReplyCode::RegisterConflict as i32 {
                 let service_id = target.to_owned();
-                return Ok(Err(Error::AlreadyRegistered { service_id, message: reply.message }));
+                let message = cut(reply.message);
+                return Ok(Err(Error::AlreadyRegistered { service_id, message }));
             }
             (reply.code, RegisterReplyCode::RegisteredOk as i32, reply.message)
         }
@@ -123,10 +148,62 @@ fn outcome(frame: &Frame, target: &str) -> Result<Outcome, LostReason> {
     if code == done {
         return Ok(Ok(()));
     }
+    let message = cut(message);
     Ok(Err(match frame.kind {
         MessageKind::RegisterReply | MessageKind::SubscribeReply => {
             Error::NameRefused { name: target.to_owned(), message }
         }
         _ => Error::BadRequest { target: target.to_owned(), message },
     }))
+}
+
+/// The beginning of a message of the router, so that it does not decide how much memory its refusals take.
+fn cut(message: String) -> String {
+    match message.len() {
+        0..=LONGEST_MESSAGE => message,
+        _ => message[..message.floor_char_boundary(LONGEST_MESSAGE)].to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gsb_proto::messages::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn requests_that_are_never_answered_take_bounded_memory() {
+        let mut control = Control::default();
+        let mut asked = 0;
+        while control.check(MessageKind::BroadcastRequest).is_ok() {
+            let (waiting, _given_up) = oneshot::channel();
+            let (kind, target) = (MessageKind::BroadcastRequest, "t".repeat(1000));
+            control.asked(Request { kind, target, then: Then::Tell(waiting) });
+            asked += 1;
+        }
+        assert_eq!(asked, (64 << 20) / 1256 + 1);
+        assert!(matches!(
+            control.check(MessageKind::RegisterRequest),
+            Err(Error::NotSent(LostReason::Unanswered))
+        ));
+        assert!(control.check(MessageKind::CallRequest).is_ok(), "its reply has an id");
+        let (request, _) =
+            control.reply(&BroadcastReply::default().to_frame()).expect("a reply to the oldest");
+        assert_eq!(request.kind, MessageKind::BroadcastRequest);
+        assert!(control.check(MessageKind::RegisterRequest).is_ok());
+    }
+
+    #[test]
+    fn a_long_message_is_cut() {
+        let mut control = Control::default();
+        let (waiting, _) = oneshot::channel();
+        let (kind, target) = (MessageKind::SubscribeRequest, "t".to_owned());
+        control.asked(Request { kind, target, then: Then::Tell(waiting) });
+        let reply = SubscribeReply { code: 400, message: "\u{20ac}".repeat(50_000) };
+        let (_, outcome) = control.reply(&reply.to_frame()).expect("a reply");
+        let Err(Error::NameRefused { message, .. }) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(message, "\u{20ac}".repeat(341));
+    }
 }

@@ -87,7 +87,7 @@ impl Shared {
                     if let Phase::Up(session) = &mut state.phase {
                         let checked = session.check_size(frame).and_then(|()| match &opening {
                             Some(call) => session.unanswered.check(&call.address),
-                            None => Ok(()),
+                            None => session.control.check(frame.kind),
                         });
                         if let Err(error) = checked {
                             return Ok(Some(Err(error)));

@@ -160,9 +160,7 @@ impl State {
     /// Whether the router has answered enough to be asked for more.
     pub(crate) fn check_answers(&self) -> Result<(), Error> {
         match &self.phase {
-            Phase::Up(session) if session.control.is_full() => {
-                Err(Error::NotSent(LostReason::Unanswered))
-            }
+            Phase::Up(session) => session.control.check(MessageKind::RegisterRequest),
             _ => Ok(()),
         }
     }

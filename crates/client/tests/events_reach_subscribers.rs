@@ -2,8 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
-use futures::StreamExt as _;
-use gsb_client::{Bus, Connection, Error, Framing, LostReason, Subscription};
+use futures::{FutureExt as _, StreamExt as _};
+use gsb_client::{Bus, Call, Connection, Error, Framing, LostReason, Subscription};
 use gsb_proto::messages::{BroadcastRequest, SubscribeReply, SubscribeRequest};
 use gsb_router::{Limits, RouterConfig};
 use gsb_testkit::{FakeRouter, TestRouter, soon};
@@ -83,6 +83,37 @@ async fn a_full_buffer_keeps_the_kinds_and_counts_of_gaps() {
     let (topic, data) = ("a".to_owned(), "after".into());
     peer.send(BroadcastRequest { topic, data, ..Default::default() }).await;
     assert_eq!(next().await.unwrap().data, "after");
+}
+
+// The answers have no ids, so those to requests that were given up are waited for, too.
+#[tokio::test]
+async fn a_router_that_never_answers_is_asked_for_a_bounded_number_of_things() {
+    let router = FakeRouter::start().await;
+    let (bus, mut peer) = tokio::join!(Bus::connect(&router.address), router.accept());
+    let bus = bus.unwrap();
+    let reading = tokio::spawn(async move {
+        loop {
+            peer.read_bytes(16 << 10).await;
+        }
+    });
+    let topic = "t".repeat(1000);
+    let mut given_up = 0;
+    let error = loop {
+        match bus.broadcast(&topic, "").now_or_never() {
+            None => given_up += 1,
+            Some(result) => break result.unwrap_err(),
+        }
+        assert!(given_up < 100_000, "nothing stops it");
+        if given_up % 64 == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(matches!(error, Error::NotSent(LostReason::Unanswered)), "{error}");
+    let error = bus.register("/a", |_: Call| async { Ok("") }).await.unwrap_err();
+    assert!(matches!(error, Error::NotSent(LostReason::Unanswered)), "{error}");
+    // A call has an id, and needs no such limit.
+    assert!(bus.call("/b", "").now_or_never().is_none());
+    reading.abort();
 }
 
 // Rule TO-11: what the router has dropped is told in its place to all who may have missed it.
