@@ -257,7 +257,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`Error::Name`], [`Error::AlreadyRegistered`], [`Error::NameRefused`] if the router refuses it,
-    /// [`Error::Timeout`], [`Error::ShutDown`], [`Error::ConnectionLost`].
+    /// [`Error::TooLarge`], [`Error::Timeout`], [`Error::ShutDown`], [`Error::ConnectionLost`].
     pub fn register<F, R, B>(&self, service_id: &str, handler: F) -> Registering
     where
         F: Fn(Call) -> R + Send + Sync + 'static,
@@ -383,7 +383,7 @@ impl Bus {
     /// told as soon as it can be.
     ///
     /// # Errors
-    /// [`Error::Name`], [`Error::NameRefused`] if the router refuses it, [`Error::Timeout`],
+    /// [`Error::Name`], [`Error::NameRefused`] if the router refuses it, [`Error::TooLarge`], [`Error::Timeout`],
     /// [`Error::ShutDown`], [`Error::ConnectionLost`].
     pub async fn subscribe(&self, topic: &str) -> Result<Subscription, Error> {
         let topic = Topic::new(topic)?;

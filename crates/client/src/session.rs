@@ -75,3 +75,7 @@ impl Session {
         self.link.push_urgent(self.framing, &frame).then(|| self.link.clone())
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
