@@ -5,8 +5,8 @@ use bytes::Bytes;
 use gsb_fuzz::input::{self, Script};
 use gsb_fuzz::names::Name;
 use gsb_proto::messages::{
-    BroadcastRequest, CallRequest, CancelCall, Hello, Message, Ping, Pong, RegisterRequest, SubscribeRequest,
-    UnregisterRequest, UnsubscribeRequest,
+    BroadcastRequest, CallRequest, CancelCall, Hello, Message, Ping, Pong, RegisterRequest,
+    SubscribeRequest, UnregisterRequest, UnsubscribeRequest,
 };
 use gsb_proto::{Frame, Framing, MessageKind};
 use prost::Message as _;
