@@ -85,9 +85,10 @@ pub fn flood(flood: Flood, least: usize) -> Bytes {
                 UnsubscribeRequest { topic }.to_frame(),
             ]
         }
-        Flood::ManyFields => {
+        Flood::ManyFields | Flood::SomeFields => {
+            let count = if flood == Flood::ManyFields { 65_000 } else { 4_000 };
             // Unknown fields, each a key and a number of one byte.
-            let fields = [0x78, 0].repeat(65_000);
+            let fields = [0x78, 0].repeat(count);
             let with_fields = |frame: Frame| {
                 let body = [frame.body.into_bytes(), fields.clone().into()].concat();
                 Frame::new(frame.kind, body)

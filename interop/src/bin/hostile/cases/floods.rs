@@ -5,14 +5,17 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
+use gsb_proto::Address;
 use tokio::runtime;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Settings;
 use crate::calls::{Caller, Calls};
 use crate::gsb;
-use crate::peer::{Dialect, Peer, Say};
+use crate::peer::{Dialect, Peer, Reader, Say};
 use crate::process::{Server, Target};
 use crate::table::{Figures, Value};
 
@@ -40,8 +43,10 @@ pub enum Flood {
     TakenNames,
     /// Subscriptions, their ends, and broadcasts, with topics of 500 segments
     DeepTopics,
-    /// Messages of 65,000 fields
+    /// Messages of 65,000 fields, by connections that come again where the server closes them
     ManyFields,
+    /// Messages of 4,000 fields
+    SomeFields,
 }
 
 impl Flood {
@@ -53,6 +58,7 @@ impl Flood {
             Flood::TakenNames => "taken names",
             Flood::DeepTopics => "deep topics",
             Flood::ManyFields => "65,000 fields",
+            Flood::SomeFields => "4,000 fields",
         }
     }
 }
@@ -97,20 +103,13 @@ async fn calls_beside(server: &Server, flood: Flood) -> io::Result<Calls> {
     let flooding = thread::Builder::new().spawn(move || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let mut peers = Vec::new();
-            for _ in 0..CONNECTIONS {
-                peers.push(Peer::connect_to(&address, Dialect::Gsb).await?);
-            }
             let mut target = Peer::connect_to(&address, Dialect::Gsb).await?;
             target.ask(Say::Serve { name: &gsb::FLOODED }).await?;
+            tokio::spawn(discard(target.reader));
             let bytes = gsb::flood(flood, CHUNK);
-            for Peer { mut reader, mut writer } in peers.into_iter().chain([target]) {
-                let bytes = bytes.clone();
-                tokio::spawn(async move {
-                    while reader.discard().await? > 0 {}
-                    io::Result::Ok(())
-                });
-                tokio::spawn(async move { writer.repeat(&bytes).await });
+            for _ in 0..CONNECTIONS {
+                let peer = Peer::connect_to(&address, Dialect::Gsb).await?;
+                tokio::spawn(send(peer, bytes.clone(), address.clone()));
             }
             let _ = begin.send(());
             let _ = stopped.await;
@@ -127,4 +126,21 @@ async fn calls_beside(server: &Server, flood: Flood) -> io::Result<Calls> {
         Ok(ended) => ended.map(|()| calls),
         Err(_) => Err(io::Error::other("the flood's thread has panicked")),
     }
+}
+
+/// Sends these bytes again and again, by one connection after the other where the server closes them.
+async fn send(mut peer: Peer, bytes: Bytes, address: Address) -> io::Result<()> {
+    loop {
+        let Peer { reader, mut writer } = peer;
+        let reading = AbortOnDropHandle::new(tokio::spawn(discard(reader)));
+        // Ends with an error, when the server takes no more.
+        let _ = writer.repeat(&bytes).await;
+        drop(reading);
+        peer = Peer::connect_to(&address, Dialect::Gsb).await?;
+    }
+}
+
+async fn discard(mut reader: Reader) -> io::Result<()> {
+    while reader.discard().await? > 0 {}
+    Ok(())
 }
