@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use gsb_proto::Address;
-use rustix::net::sockopt::socket_peercred;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::process::getuid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -53,13 +54,21 @@ fn attempt(address: &Address, path: &Path, is_nonblocking: bool) -> io::Result<S
 /// The default socket is served by this user or by root. Any other user could have made it to read the calls of
 /// this user's programs.
 fn check_peer(socket: &Socket) -> io::Result<()> {
-    let (peer, user) = (socket_peercred(socket)?.uid, getuid());
-    if peer == user || peer.is_root() {
+    let peer = user_at_the_other_end(socket)?;
+    let user = getuid().as_raw();
+    if peer == user || peer == 0 {
         return Ok(());
     }
-    let (peer, user) = (peer.as_raw(), user.as_raw());
     Err(Untrusted::error(format!(
         "user id {peer} serves it, not this user (id {user}) or root; to use a router of another user, set \
          GSB_URL to its address"
     )))
+}
+
+/// The user id of the process that listens at the other end.
+///
+/// rustix fails where that process is in another PID namespace, such as that of the host of a container: its process
+/// id is 0 then.
+fn user_at_the_other_end(socket: &Socket) -> io::Result<u32> {
+    Ok(getsockopt(socket, PeerCredentials)?.uid())
 }

@@ -1,11 +1,16 @@
 use std::io::{ErrorKind, IoSlice, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use tokio::io::Interest;
+
 use super::*;
+use crate::stream::{StdStream, Stream};
 
 /// Longer than any test waits, and shorter than the close of [`slow_to_close`] takes.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -74,6 +79,26 @@ fn a_filtered_read_tells_nothing_from_the_end() {
     drop(far);
     assert_eq!(near.read(&mut buffer, 10).unwrap(), 0);
     assert!(buffer.is_empty());
+}
+
+// The runtime has to learn that nothing is left to read, or the task would never be woken again.
+#[tokio::test]
+async fn a_filtered_stream_that_is_read_to_its_end_is_not_ready() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let stream = Stream::from_std(StdStream::unix(near, false).unwrap()).unwrap();
+    let mut buffer = BytesMut::with_capacity(2);
+    for _ in 0..3 {
+        far.write_all(b"ab").unwrap();
+        let readable = stream.ready(Interest::READABLE);
+        tokio::time::timeout(TIMEOUT, readable).await.expect("woken").unwrap();
+        buffer.clear();
+        // As much as there is room for, so that only the next read can find nothing.
+        assert_eq!(stream.try_read(&mut buffer, 2).unwrap(), 2);
+        buffer.clear();
+        assert_eq!(stream.try_read(&mut buffer, 2).unwrap_err().kind(), ErrorKind::WouldBlock);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(pin!(stream.ready(Interest::READABLE)).poll(&mut context).is_pending());
+    }
 }
 
 // A connection that is not accepted yet refuses descriptors as well.
