@@ -26,9 +26,6 @@ use crate::effect::CloseReason;
 /// Most have no more bytes than stand in this itself.
 pub(crate) type RequestId = SmolStr;
 
-/// Room for more calls than this is not kept while there are none.
-const KEPT: usize = 256;
-
 /// Names a call, now and after its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallKey {
@@ -114,6 +111,8 @@ pub(crate) struct Forsaken {
 
 #[derive(Debug)]
 pub(crate) struct Calls {
+    /// Keeps the memory of calls that have ended. To free that of two million calls at once would take 50 ms, in
+    /// which no other call is routed.
     calls: Slab<Call>,
     ends: PerConnection<Ends>,
     serial: u64,
@@ -264,17 +263,9 @@ impl Calls {
         self.calls.get(key.slot as usize).filter(|call| call.serial as u32 == key.serial)
     }
 
-    fn take(&mut self, slot: usize) -> Call {
-        let call = self.calls.remove(slot);
-        if self.calls.is_empty() && self.calls.capacity() > KEPT {
-            self.calls = Slab::new();
-        }
-        call
-    }
-
     /// Forgets a call at both ends.
     fn end(&mut self, slot: usize) {
-        let call = self.take(slot);
+        let call = self.calls.remove(slot);
         // Unless the service is gone, and perhaps another in its place.
         let service = self.ends.entry(call.service);
         let is_served = service.serving.remove(call.service_hash, slot);
@@ -342,7 +333,7 @@ impl Calls {
     /// Ends a call whose service is gone, unless it has ended meanwhile.
     fn forsake(&mut self, slot: usize, service: ConnId, reason: CloseReason) -> Option<Forsaken> {
         self.calls.get(slot).filter(|call| call.service == service)?;
-        let call = self.take(slot);
+        let call = self.calls.remove(slot);
         let Some(caller) = call.caller else {
             self.abandoned -= 1;
             return None;
@@ -380,5 +371,43 @@ impl Calls {
     /// How many calls have lost their caller and not had their last reply.
     pub(crate) fn abandoned(&self) -> usize {
         self.abandoned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connections::{Connections, Identity};
+
+    // Freeing a large table takes time in proportion to its size, under the lock of the router.
+    #[test]
+    fn the_end_of_the_last_call_does_not_free_the_table() {
+        const COUNT: usize = 10_000;
+        let mut connections = Connections::default();
+        let mut connect = || connections.add(Identity::Unknown);
+        let (caller, service, other) = (connect(), connect(), connect());
+        let mut calls = Calls::new(COUNT);
+        let open = |calls: &mut Calls, service| {
+            let ids: Vec<String> = (0..COUNT).map(|number| number.to_string()).collect();
+            let open = |id: &String| {
+                let id = calls.hash(id);
+                calls.open(caller, id, service).key
+            };
+            ids.iter().map(open).collect::<Vec<_>>()
+        };
+        for key in open(&mut calls, service) {
+            assert!(calls.reply(key, true).is_some());
+        }
+        assert_eq!((calls.len(), calls.abandoned()), (0, 0));
+        let capacity = calls.calls.capacity();
+        assert!(capacity >= COUNT);
+
+        // Nor when a service goes, and the next calls find room.
+        open(&mut calls, other);
+        calls.remove_connection(other, &CloseReason::HungUp);
+        let mut forsaken = Vec::new();
+        calls.sweep(usize::MAX, &mut forsaken);
+        assert_eq!((calls.len(), forsaken.len()), (0, COUNT));
+        assert_eq!(calls.calls.capacity(), capacity);
     }
 }
