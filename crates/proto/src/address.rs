@@ -14,6 +14,10 @@ pub const URL_VARIABLE: &str = "GSB_URL";
 /// The variable with the directory for the sockets of a user, by the XDG Base Directory Specification.
 const RUNTIME_DIRECTORY: &str = "XDG_RUNTIME_DIR";
 
+/// What is wrong with a default address that is not usable: its user has set this variable alone.
+const BAD_RUNTIME_DIRECTORY: &str = "set XDG_RUNTIME_DIR to an absolute path of at most 98 bytes, \
+                                     or GSB_URL to another address";
+
 /// Longest path of a Unix socket, in bytes: what fits into `sockaddr_un` with its final NUL.
 const MAX_UNIX_PATH: usize = 107;
 
@@ -93,7 +97,7 @@ fn default_of(runtime_directory: Option<OsString>, uid: u32) -> Result<Address, 
         None => text.push(format!("/tmp/gsb-{uid}")),
     }
     text.push("/gsb.sock");
-    parse_os(text)
+    parse_os(text).map_err(|error| AddressError { problem: BAD_RUNTIME_DIRECTORY, ..error })
 }
 
 fn parse_os(text: OsString) -> Result<Address, AddressError> {
