@@ -64,9 +64,13 @@ async fn a_full_standard_output_stops_nothing() {
 }
 
 #[tokio::test]
-async fn a_router_that_cannot_listen_ends_though_its_sentence_is_not_taken() {
-    let (_reader, writer) = full_pipe();
-    let mut command = Command::new(ROUTER);
-    command.args(["-l", "unix:/no/such/directory/gsb.sock"]).stderr(writer);
-    assert_eq!(Spawned::start(&mut command).wait().await.code(), Some(3));
+async fn a_router_that_does_not_start_ends_though_its_sentence_is_not_taken() {
+    for (arguments, code) in
+        [(["-l", "unix:/no/such/directory/gsb.sock"], 3), (["--max-frame", "0"], 2)]
+    {
+        let (_reader, writer) = full_pipe();
+        let mut command = Command::new(ROUTER);
+        command.args(arguments).stderr(writer);
+        assert_eq!(Spawned::start(&mut command).wait().await.code(), Some(code));
+    }
 }

@@ -29,7 +29,11 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version come this way too; they go to standard output with code 0.
             let code = u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE);
-            let _ = error.print();
+            if error.use_stderr() {
+                for_a_moment(move || drop(error.print()));
+            } else {
+                let _ = error.print();
+            }
             return ExitCode::from(code);
         }
     };

@@ -21,7 +21,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on no signal but SIGKILL ends the process by itself.
+    /// From now on none of these signals ends the process by itself.
     ///
     /// # Errors
     /// Those of the system.
