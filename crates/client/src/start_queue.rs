@@ -2,33 +2,32 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::runtime::{self, Handle};
 
 use crate::panics::contain;
-
-/// A queue that keeps more room than this for tasks is given up when it is empty.
-const KEPT: usize = 1024;
 
 /// A queue of tasks of which each is polled for the first time after the one before it. A task that has
 /// not ended then goes on as a task of the runtime, beside the others.
 ///
-/// One task of the runtime, the starter, polls them. It exists while there are tasks in the queue. What
-/// the queue may hold is bounded by those who fill it.
+/// Each runtime that adds tasks has a queue of its own: its tasks must not wait for another runtime, which
+/// may not be running, and must not end with it. One task of the runtime, the starter, polls them. It
+/// exists while there are tasks in the queue. What the queues may hold is bounded by those who fill them.
 #[derive(Default)]
 pub(crate) struct StartQueue {
-    state: Mutex<State>,
+    /// Those that have a starter: mostly none or one.
+    queues: Mutex<Vec<RuntimeQueue>>,
 }
 
-#[derive(Default)]
-struct State {
+/// The tasks of one runtime.
+struct RuntimeQueue {
+    runtime: runtime::Id,
     tasks: VecDeque<BoxFuture<'static, ()>>,
-    has_starter: bool,
 }
 
 impl fmt::Debug for StartQueue {
@@ -38,26 +37,48 @@ impl fmt::Debug for StartQueue {
 }
 
 impl StartQueue {
-    /// Adds a task.
+    /// Adds a task to the queue of the current runtime.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime; nothing is added then.
     pub(crate) fn push(self: &Arc<Self>, task: BoxFuture<'static, ()>) {
-        let has_starter = {
-            let mut state = self.state.lock();
-            state.tasks.push_back(task);
-            mem::replace(&mut state.has_starter, true)
-        };
-        if !has_starter {
-            tokio::spawn(Starter { queue: Some(self.clone()) });
+        let handle = Handle::current();
+        let runtime = handle.id();
+        let mut queues = self.queues.lock();
+        if let Some(queue) = queues.iter_mut().find(|queue| queue.runtime == runtime) {
+            return queue.tasks.push_back(task);
         }
+        queues.push(RuntimeQueue { runtime, tasks: VecDeque::from([task]) });
+        drop(queues);
+        handle.spawn(Starter { queue: Some(self.clone()), runtime });
+    }
+
+    /// The next task of a runtime.
+    fn pop(&self, runtime: runtime::Id) -> Option<BoxFuture<'static, ()>> {
+        let mut queues = self.queues.lock();
+        queues.iter_mut().find(|queue| queue.runtime == runtime)?.tasks.pop_front()
+    }
+
+    /// Removes the queue of a runtime if it is empty; `false` if it is not.
+    fn remove_empty(&self, runtime: runtime::Id) -> bool {
+        let mut queues = self.queues.lock();
+        queues.retain(|queue| queue.runtime != runtime || !queue.tasks.is_empty());
+        queues.iter().all(|queue| queue.runtime != runtime)
+    }
+
+    /// Removes the queue of a runtime, and returns its tasks.
+    fn remove(&self, runtime: runtime::Id) -> Option<RuntimeQueue> {
+        let mut queues = self.queues.lock();
+        let index = queues.iter().position(|queue| queue.runtime == runtime)?;
+        Some(queues.swap_remove(index))
     }
 }
 
-/// Polls the tasks of a queue for the first time.
+/// Polls the tasks of a runtime for the first time.
 struct Starter {
     /// `None` when it has found the queue empty.
     queue: Option<Arc<StartQueue>>,
+    runtime: runtime::Id,
 }
 
 impl Future for Starter {
@@ -67,22 +88,14 @@ impl Future for Starter {
         let Some(queue) = &self.queue else {
             return Poll::Ready(());
         };
-        let task = queue.state.lock().tasks.pop_front();
-        if let Some(task) = task {
+        if let Some(task) = queue.pop(self.runtime) {
             // The destructor of what a handler has kept may panic.
             contain("a task of a service", || start(task, cx));
         }
-        let mut state = queue.state.lock();
-        if state.tasks.is_empty() {
-            state.has_starter = false;
-            if state.tasks.capacity() > KEPT {
-                state.tasks = VecDeque::new();
-            }
-            drop(state);
+        if queue.remove_empty(self.runtime) {
             self.queue = None;
             return Poll::Ready(());
         }
-        drop(state);
         // One task a turn, so that each has the whole budget that tokio allows for a turn: a task that
         // ran out of it would have to wait where it needs not, and others would overtake it.
         cx.waker().wake_by_ref();
@@ -100,11 +113,7 @@ impl Drop for Starter {
     /// The runtime has ended, and the tasks end with it, as all its tasks do.
     fn drop(&mut self) {
         if let Some(queue) = self.queue.take() {
-            let mut state = queue.state.lock();
-            state.has_starter = false;
-            let tasks = mem::take(&mut state.tasks);
-            drop(state);
-            drop(tasks);
+            drop(queue.remove(self.runtime));
         }
     }
 }
@@ -114,7 +123,6 @@ mod tests {
     use std::time::Duration;
 
     use futures::FutureExt as _;
-    use tokio::runtime;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -169,5 +177,49 @@ mod tests {
             assert_eq!(end, Ok(Some(())));
         });
         assert!(ends.try_recv().is_err(), "the first task has ended with its runtime");
+    }
+
+    #[test]
+    fn a_push_without_a_runtime_does_not_hold_up_others() {
+        let queue = Arc::new(StartQueue::default());
+        let push = || queue.push(async {}.boxed());
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(push)).expect_err("no runtime");
+        assert!(starts_a_task(&queue));
+    }
+
+    #[test]
+    fn a_runtime_that_does_not_run_holds_up_no_other() {
+        let queue = Arc::new(StartQueue::default());
+        let idle = runtime::Builder::new_current_thread().build().expect("a runtime");
+        let (kept, dropped) = (Arc::new(()), Arc::new(()));
+        {
+            let (_idle, kept) = (idle.enter(), kept.clone());
+            queue.push(async move { drop(kept) }.boxed());
+        }
+        assert!(starts_a_task(&queue));
+        assert_eq!(Arc::strong_count(&kept), 2, "the task of the idle runtime waits for it");
+        let other = runtime::Builder::new_current_thread().build().expect("another");
+        {
+            let (_other, dropped) = (other.enter(), dropped.clone());
+            queue.push(async move { drop(dropped) }.boxed());
+        }
+        drop(other);
+        assert_eq!(Arc::strong_count(&dropped), 1, "the task has ended with its runtime");
+        idle.block_on(tokio::task::yield_now());
+        assert_eq!(Arc::strong_count(&kept), 1, "and no other task has");
+        assert!(queue.queues.lock().is_empty());
+    }
+
+    /// Whether a task starts on a new runtime.
+    fn starts_a_task(queue: &Arc<StartQueue>) -> bool {
+        let runtime = runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("a runtime").block_on(async {
+            let (ended, end) = tokio::sync::oneshot::channel();
+            let task = async move {
+                let _ = ended.send(());
+            };
+            queue.push(task.boxed());
+            tokio::time::timeout(Duration::from_secs(20), end).await == Ok(Ok(()))
+        })
     }
 }
