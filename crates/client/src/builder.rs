@@ -169,7 +169,7 @@ impl BusBuilder {
     }
 
     /// How many bytes the calls and pushes from other processes hold that handlers have not finished: the
-    /// data as it was sent, and 512 bytes for each; a reply that waits to be sent counts in place of its
+    /// data as it was sent, the texts (address, caller, id), and 512 bytes for each; a reply that waits to be sent counts in place of its
     /// call. What comes beyond that is treated as what comes beyond [`max_running`](BusBuilder::max_running).
     /// One call is handled whatever its size. What a handler makes of the data, such as a decoded message,
     /// does not count. 64 MiB by default ([`DEFAULT_MAX_RUNNING_BYTES`]).

@@ -18,11 +18,15 @@ use crate::builder::BusBuilder;
 use crate::error::Failure;
 use crate::services::only_pushes;
 
-/// What a call counts besides its data: its texts and its task. In bytes.
+/// What a call counts besides its data and its texts: its task. In bytes.
 const CALL_OVERHEAD: usize = 512;
 
-/// So many refusals may wait to be sent before no further call is read.
+/// So many refusals may wait to be sent before no further call is read. A refusal with a long request id counts
+/// as several.
 const MAX_REFUSALS: usize = 65_536;
+
+/// A request id counts as another refusal for each so many bytes. The ids of this client are shorter.
+const ID_UNIT: usize = 64;
 
 /// The calls that come over one connection.
 ///
@@ -38,7 +42,7 @@ pub(crate) struct CallIntake {
     /// The bytes of calls whose handlers have not finished, and of replies that wait for room.
     held: AtomicUsize,
     refusals: Mutex<Refusals>,
-    /// How many refusals wait.
+    /// How many refusals wait, by [`cost`].
     waiting: AtomicUsize,
     /// Fewer refusals wait.
     fewer: Notify,
@@ -48,6 +52,8 @@ pub(crate) struct CallIntake {
 #[derive(Debug, Default)]
 struct Refusals {
     waiting: VecDeque<(String, Refusal)>,
+    /// What they count.
+    cost: usize,
     /// A task sends them.
     has_writer: bool,
 }
@@ -112,6 +118,11 @@ pub(crate) fn failure_reply(request_id: String, failure: Failure) -> CallReply {
     CallReply { request_id, code: code.into(), data, ..CallReply::default() }
 }
 
+/// As how many a refusal counts.
+fn cost(request_id: &str) -> usize {
+    1 + request_id.len() / ID_UNIT
+}
+
 impl CallIntake {
     pub(crate) fn new(link: Arc<Link>, options: &BusBuilder) -> Self {
         CallIntake {
@@ -131,7 +142,7 @@ impl CallIntake {
         &self.link
     }
 
-    /// Admits a call with so many bytes of data, if the limit allows it or nothing else is held. The call
+    /// Admits a call with so many bytes of data and texts, if the limit allows it or nothing else is held. The call
     /// has to be [released](CallIntake::release) with what this returns.
     pub(crate) fn admit(&self, length: usize) -> Result<usize, Refusal> {
         let bytes = length.saturating_add(CALL_OVERHEAD);
@@ -171,8 +182,9 @@ impl CallIntake {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
+        refusals.cost += cost(&request_id);
         refusals.waiting.push_back((request_id, refusal));
-        self.waiting.store(refusals.waiting.len(), Ordering::Relaxed);
+        self.waiting.store(refusals.cost, Ordering::Relaxed);
         let has_writer = mem::replace(&mut refusals.has_writer, true);
         drop(refusals);
         if !has_writer {
@@ -191,11 +203,14 @@ impl CallIntake {
     fn next_refusal(&self) -> Option<(String, Refusal)> {
         let mut refusals = self.refusals.lock();
         let next = refusals.waiting.pop_front();
-        if next.is_none() {
-            *refusals = Refusals::default();
+        let before = refusals.cost;
+        match &next {
+            Some((request_id, _)) => refusals.cost -= cost(request_id),
+            None => *refusals = Refusals::default(),
         }
-        self.waiting.store(refusals.waiting.len(), Ordering::Relaxed);
-        if refusals.waiting.len() == MAX_REFUSALS / 2 {
+        let now = refusals.cost;
+        self.waiting.store(now, Ordering::Relaxed);
+        if before >= MAX_REFUSALS / 2 && now <= MAX_REFUSALS / 2 {
             self.fewer.notify_one();
         }
         next

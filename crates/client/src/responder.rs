@@ -44,7 +44,9 @@ pub(crate) fn serve(
             return refuse(request_id, Refusal::TooManyCalls { limit });
         }
     };
-    let admitted = match intake.admit(data.len()) {
+    // The texts are the peer's choice, too.
+    let length = data.len() + caller.len() + address.len() + request_id.len();
+    let admitted = match intake.admit(length) {
         Ok(admitted) => admitted,
         Err(refusal) => {
             if no_reply {

@@ -82,6 +82,27 @@ async fn calls_and_pushes_beyond_the_bytes_are_refused() {
     router.stop().await;
 }
 
+// Callers choose their names, and the part of an address below the name of a service.
+#[tokio::test]
+async fn texts_count_as_data_does() {
+    let router = TestRouter::start().await;
+    let service = Bus::builder().max_running_bytes(MIB).connect(&router.unix).await.unwrap();
+    let caller = Bus::connect(&router.unix).await.unwrap();
+    let (entered, _begins) = mpsc::unbounded_channel();
+    let held = service.register("/held", gated(entered, Arc::new(Notify::new()))).await.unwrap();
+    let _probe = service.register_push("/probe", |_: Call| async {}).await.unwrap();
+    let named = caller.endpoint("/held").caller("c".repeat(50_000));
+    let below = caller.endpoint(format!("/held/{}", "a".repeat(50_000)));
+    for _ in 0..20 {
+        named.push("").await.unwrap();
+        below.push("").await.unwrap();
+    }
+    // Refused, behind the pushes.
+    assert!(matches!(caller.call("/probe", "").await, Err(Error::BadRequest { .. })));
+    assert_eq!(held.dropped_pushes(), 40 - 20);
+    router.stop().await;
+}
+
 // A payload that is kept must not keep the buffer into which it was read with others.
 #[tokio::test]
 async fn a_payload_that_is_kept_keeps_nothing_else() {
@@ -205,7 +226,17 @@ impl RouterEnd {
 
 #[tokio::test(start_paused = true)]
 async fn a_router_that_takes_no_refusals_is_not_read_and_not_left() {
-    const CALLS: usize = 120_000;
+    takes_no_refusals(120_000, 1).await;
+}
+
+// The ids are kept, and a router may choose long ones.
+#[tokio::test(start_paused = true)]
+async fn refusals_with_long_ids_count_as_several() {
+    takes_no_refusals(2000, 8000).await;
+}
+
+/// A router sends so many calls with ids of so many bytes or more, and takes no refusals.
+async fn takes_no_refusals(calls: usize, id_length: usize) {
     let network = Network::new(1, Conditions::default());
     let listener = network.listen().unwrap();
     let options = Bus::builder().ping_timeout(None).max_running(1).outbox_limit(64 << 10);
@@ -236,8 +267,8 @@ async fn a_router_that_takes_no_refusals_is_not_read_and_not_left() {
     // The registration is read by the driver of the link.
     let registration = registering.await.unwrap().unwrap();
 
-    for number in 0..CALLS {
-        let (address, request_id) = ("/s".to_owned(), number.to_string());
+    for number in 0..calls {
+        let (address, request_id) = ("/s".to_owned(), format!("{number:0>id_length$}"));
         router.send(CallRequest { address, request_id, ..CallRequest::default() });
     }
     let left = router.write_until_stuck().await;
@@ -248,15 +279,15 @@ async fn a_router_that_takes_no_refusals_is_not_read_and_not_left() {
     // The refusals are all there when the router takes them, and so is the reply.
     gate.notify_one();
     let mut ids: HashSet<String> = HashSet::new();
-    for _ in 0..CALLS {
+    for _ in 0..calls {
         // The first call that was read after the first one was answered is handled, too.
-        if ids.len() == CALLS - 1 {
+        if ids.len() == calls - 1 {
             gate.notify_one();
         }
         let reply: CallReply = router.expect().await;
         assert!(ids.insert(reply.request_id), "answered twice");
     }
-    assert_eq!(ids.len(), CALLS);
+    assert_eq!(ids.len(), calls);
     drop((registration, bus));
 }
 
