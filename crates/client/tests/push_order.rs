@@ -230,7 +230,6 @@ async fn what_is_over_the_bound_is_counted() {
     let router = TestRouter::start().await;
     let (service, caller) = buses(Some(&router)).await;
     let _probe = probe(&service).await;
-    let gate = Arc::new(Notify::new());
     let (begun, mut begins) = mpsc::unbounded_channel();
     let handler = |gate: Arc<Notify>, begun: mpsc::UnboundedSender<u32>| {
         move |call: Call| {
@@ -246,6 +245,8 @@ async fn what_is_over_the_bound_is_counted() {
         (service.serial().with_max_running(10), 10),
         (service.with_max_running(10).serial(), 10),
     ] {
+        // Each has its own, since the last handler of one may still wait when the next begins.
+        let gate = Arc::new(Notify::new());
         let handler = handler(gate.clone(), begun.clone());
         let registration = bus.register_push("/pushes", handler).await.unwrap();
         for number in 0..100 {
