@@ -1,4 +1,4 @@
-//! A router whose output nobody reads goes on, and still hears SIGTERM.
+//! A router whose output is not taken goes on, and still hears SIGTERM.
 
 #![allow(clippy::unwrap_used)]
 
@@ -61,6 +61,25 @@ async fn a_full_standard_output_stops_nothing() {
     let id = rustix::process::Pid::from_raw(router.id().unwrap().cast_signed()).unwrap();
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
     assert_eq!(soon("its end", router.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_log_file_at_its_size_limit_stops_nothing() {
+    let place = RouterPlace::empty();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut command = Command::new("sh");
+    // A block of a limit has 512 bytes or 1,024.
+    command.args(["-c", "ulimit -f 1 && exec \"$@\"", "sh", ROUTER, "--log-level", "debug"]);
+    command.args(["-l", &place.unix.to_string()]).stderr(log.reopen().unwrap());
+    let mut router = RouterProcess::start_command(&mut command, &[]).await;
+    // Each is a line of the log or two.
+    for _ in 0..50 {
+        Peer::connect(&place.unix, Framing::Packet).await.expect_nothing().await;
+    }
+    router.process.signal("TERM").await;
+    assert_eq!(router.process.wait().await.code(), Some(0));
+    let length = log.as_file().metadata().unwrap().len();
+    assert!(length == 512 || length == 1024, "{length} bytes");
 }
 
 #[tokio::test]

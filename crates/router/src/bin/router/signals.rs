@@ -26,6 +26,9 @@ impl Signals {
     /// # Errors
     /// Those of the system.
     pub(crate) fn listen() -> io::Result<Self> {
+        // Writing to a log file at its size limit (RLIMIT_FSIZE) then fails like writing to a full disk. Not logged,
+        // because that would be another such write.
+        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
