@@ -481,8 +481,8 @@ impl Bus {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ConnectionLost`] if the connection is lost meanwhile, [`Error::NotSent`] if there is none,
-    /// [`Error::Timeout`] after [`BusBuilder::request_timeout`]: what was sent before may have arrived or not.
+    /// [`Error::ConnectionLost`] if a connection was lost over which this bus had pushed since the last flush, or
+    /// is lost meanwhile, [`Error::NotSent`] if there is none, [`Error::Timeout`] after [`BusBuilder::request_timeout`]: what was sent before may have arrived or not.
     /// [`Error::ShutDown`].
     pub async fn flush(&self) -> Result<(), Error> {
         self.shared().flush().await

@@ -60,7 +60,10 @@ impl Shared {
     pub(crate) async fn push(&self, request: CallRequest, patience: Duration) -> Result<(), Error> {
         let request = CallRequest { no_reply: true, ..request };
         let frame = self.call_frame(self.next_call(), request)?;
-        self.send(&frame, patience, None, |_, _| ()).await
+        let sent = |state: &mut State, _: &mut Afterwards| {
+            state.with_session(|session| session.has_unflushed = true);
+        };
+        self.send(&frame, patience, None, sent).await
     }
 
     /// Sends a frame to the router when there is room for it. Notes the call that it opens, and lets `sent` note

@@ -25,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) control: Control,
     /// Calls that were given up and not cancelled.
     pub(crate) unanswered: Unanswered,
+    /// Pushes were sent that no [flush](crate::Bus::flush) asks for.
+    pub(crate) has_unflushed: bool,
     /// Whether the router sends this bus its own broadcasts, too.
     pub(crate) echoes: bool,
     /// Whether the router knows CancelCall.
@@ -46,6 +48,7 @@ impl Session {
             calls: Calls::default(),
             control: Control::default(),
             unanswered: Unanswered::default(),
+            has_unflushed: false,
             echoes: !router.heeds_no_echo,
             cancels: router.level >= 1,
             max_frame,

@@ -523,11 +523,7 @@ impl Shared {
         if !self.has_router {
             return self.state.lock().check();
         }
-        let answer = self.change(|state, after| {
-            state.link()?;
-            state.check_answers()?;
-            Ok::<_, Error>(state.ping(after))
-        })?;
+        let answer = self.change(State::flush)?;
         self.answered(answer, "the router").await
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct State {
     /// Nothing more is sent; when the router ends the connection, too, the bus ends.
     pub(crate) is_leaving: bool,
     pub(crate) connection: Connection,
+    /// Why a connection was lost over which pushes had been sent that no flush had asked for.
+    lost_pushes: Option<LostReason>,
     /// What of the state tasks know, or are about to be told.
     known: Summary,
     /// Numbers what they are told.
@@ -125,6 +127,7 @@ impl State {
             announcements: Announcements::default(),
             is_stopping: false,
             is_leaving: false,
+            lost_pushes: None,
             connection,
             version: 0,
         }
@@ -222,6 +225,20 @@ impl State {
         let (waiting, answer) = oneshot::channel();
         self.ask(&Ping {}.to_frame(), "", Then::Tell(waiting), after);
         answer
+    }
+
+    /// [`ping`](State::ping) that covers all pushes before, unless some were lost with a connection.
+    pub(crate) fn flush(
+        &mut self,
+        after: &mut Afterwards,
+    ) -> Result<oneshot::Receiver<Outcome>, Error> {
+        if let Some(reason) = self.lost_pushes.take() {
+            return Err(Error::ConnectionLost(reason));
+        }
+        self.link()?;
+        self.check_answers()?;
+        self.with_session(|session| session.has_unflushed = false);
+        Ok(self.ping(after))
     }
 
     /// Asks the router for a name.
@@ -397,6 +414,9 @@ impl State {
         let Phase::Up(session) = std::mem::replace(&mut self.phase, next) else {
             return None;
         };
+        if session.has_unflushed && reason != LostReason::Closed {
+            self.lost_pushes = Some(reason.clone());
+        }
         after.close = Some(session.link);
         let lost_calls = session.calls.into_pending().map(|call| (call, reason.clone()));
         after.lost_calls.extend(lost_calls);

@@ -7,7 +7,7 @@ use std::thread;
 
 use bytes::Bytes;
 use futures::poll;
-use gsb_client::{Bus, Call, Error};
+use gsb_client::{Bus, Call, Connection, Error, Status};
 use gsb_proto::messages::{CallRequest, Ping, Pong};
 use gsb_testkit::{FakeRouter, TestRouter, soon};
 use tokio::sync::mpsc;
@@ -47,6 +47,40 @@ async fn flush_waits_until_the_router_has_handled_all_before() {
     soon("the end", bus.closed()).await.unwrap_err();
     let error = bus.flush().await.unwrap_err();
     assert!(matches!(error, Error::NotSent(_)), "{error}");
+}
+
+#[tokio::test]
+async fn pushes_that_were_lost_with_a_connection_are_told() {
+    let router = FakeRouter::start().await;
+    let (bus, peer) = tokio::join!(Bus::connect(&router.address), router.accept());
+    let (bus, mut peer) = (bus.unwrap(), peer);
+    bus.push("/s", "flushed").await.unwrap();
+    let mut flush = Box::pin(bus.flush());
+    assert!(poll!(&mut flush).is_pending());
+    peer.expect::<CallRequest>().await;
+    let Ping {} = peer.expect().await;
+    peer.send(Pong {}).await;
+    soon("the flush", flush).await.unwrap();
+    for pushes in [0, 1] {
+        for _ in 0..pushes {
+            bus.push("/s", "lost").await.unwrap();
+        }
+        drop(peer);
+        peer = soon("another connection", router.accept()).await;
+        let mut watch = bus.watch();
+        let is_connected = |status: &Status| matches!(status.connection, Connection::Connected(_));
+        soon("the bus", watch.wait_for(is_connected)).await.unwrap();
+        if pushes > 0 {
+            let error = bus.flush().await.unwrap_err();
+            assert!(matches!(error, Error::ConnectionLost(_)), "{error}");
+        }
+        // Told once; what was flushed is not lost.
+        let mut flush = Box::pin(bus.flush());
+        assert!(poll!(&mut flush).is_pending());
+        let Ping {} = peer.expect().await;
+        peer.send(Pong {}).await;
+        soon("the flush", flush).await.unwrap();
+    }
 }
 
 #[tokio::test]
