@@ -2,13 +2,14 @@
 
 use std::fs::{self, Metadata, Permissions};
 use std::io;
+use std::net::Shutdown;
 use std::os::unix::fs::{FileTypeExt, MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use gsb_net::{StdStream, private_directory, refuse_descriptors};
 use gsb_proto::Address;
 use rustix::net::{SocketFlags, accept_with};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::UnixListener;
 
 use crate::error::BindError;
@@ -46,7 +47,7 @@ struct SocketFile {
 pub(crate) enum FileState {
     /// It is in its place.
     InPlace,
-    /// It was removed, and a new one was made. Connections may still wait at the old socket.
+    /// It was removed, and a new one was made. Connections may still wait at the old socket, but no more can come.
     Restored(ListeningSocket),
     /// It was removed or replaced, and no new one can be made.
     Lost(String),
@@ -144,7 +145,11 @@ impl SocketListener {
         }
         let (socket, file) = listen(&path, self.mode)?;
         self.file = file;
-        Ok(std::mem::replace(&mut self.socket, socket))
+        let old = std::mem::replace(&mut self.socket, socket);
+        // A peer that has opened the removed file could connect for ever, and so the old queue would have no end.
+        // Linux can do this; elsewhere such peers are let in.
+        let _ = SockRef::from(&old.listener).shutdown(Shutdown::Read);
+        Ok(old)
     }
 }
 
@@ -204,5 +209,37 @@ impl Drop for SocketFile {
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove {}: {error}", self.path.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::os::unix::net::UnixStream;
+
+    use rustix::fs::OFlags;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_queue_of_a_socket_whose_file_was_removed_has_an_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let mut listener =
+            SocketListener::bind(&Address::Unix(path.clone()), &path, 0o600).unwrap();
+        let flags = OFlags::PATH.bits().cast_signed();
+        let file: File = File::options().read(true).custom_flags(flags).open(&path).unwrap();
+        let by_file = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let _waiting = UnixStream::connect(&by_file).unwrap();
+        fs::remove_file(&path).unwrap();
+        let FileState::Restored(old) = listener.restore_file() else { panic!("not restored") };
+        let late = UnixStream::connect(&by_file).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::ConnectionRefused);
+        old.accept_now().unwrap();
+        assert!(old.accept_now().is_err());
+        UnixStream::connect(&path).unwrap();
+        listener.accept_now().unwrap();
     }
 }
