@@ -239,7 +239,8 @@ impl Bus {
     /// Calls are handled concurrently, up to [`BusBuilder::max_running`], and begin in no particular order.
     /// Pushes are handled concurrently as well, but begin in the order in which they came: what a handler
     /// does before it first waits for something is done before the handler of the next push begins, of
-    /// whatever service of this bus. So a handler of pushes should not compute for long or block its
+    /// whatever service of this bus. (Pushes within this process that are made on several runtimes have an order on
+    /// each of them.) So a handler of pushes should not compute for long or block its
     /// thread. [`Bus::serial`] handles one call or push after the other. A handler that fails or panics
     /// answers its caller with a failure. A handler that makes calls itself should hold a [`WeakBus`].
     ///
