@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message as _;
 
+use crate::extension;
 pub use crate::kind::MessageKind;
 use crate::messages::Packet;
 pub use crate::violation::Violation;
@@ -286,6 +287,7 @@ pub struct Header {
 
 impl Header {
     /// The header of a frame with a body of `length` bytes; see [`Frame::header`].
+    #[inline]
     pub fn new(kind: MessageKind, length: usize, framing: Framing) -> Option<Header> {
         let mut bytes = [0; MAX_HEADER];
         let size = match framing {
@@ -296,24 +298,33 @@ impl Header {
                 CLASSIC_HEADER
             }
             Framing::Packet => {
-                let key = kind.field() << 3 | 2;
-                // Two bytes for an extension.
-                let before = PACKET_HEADER + if key < 0x80 { 1 } else { 2 };
-                let size = varint_len(length as u64);
-                let packet = u32::try_from(before - PACKET_HEADER + size + length).ok()?;
-                bytes[..PACKET_HEADER].copy_from_slice(&packet.to_be_bytes());
-                bytes[PACKET_HEADER] = key as u8 | 0x80;
-                bytes[before - 1] = if key < 0x80 { key as u8 } else { (key >> 7) as u8 };
-                let (place, mut left) = (&mut bytes[before..][..size], length);
-                for byte in place {
-                    *byte = (left & 0x7f) as u8 | 0x80;
-                    left >>= 7;
+                if kind.field() >= extension::FIRST {
+                    return Header::of_extension(kind, length);
                 }
-                bytes[before + size - 1] &= 0x7f;
-                before + size
+                bytes[PACKET_HEADER] = (kind.field() << 3) as u8 | 2;
+                let begin = PACKET_HEADER + 1;
+                let size = varint_len(length as u64);
+                let packet = u32::try_from(1 + size + length).ok()?;
+                bytes[..PACKET_HEADER].copy_from_slice(&packet.to_be_bytes());
+                write_length(&mut bytes[begin..][..size], length);
+                begin + size
             }
         };
         Some(Header { bytes, length: size as u8 })
+    }
+
+    /// The header of an extension in the packet framing: its key has two bytes.
+    #[cold]
+    fn of_extension(kind: MessageKind, length: usize) -> Option<Header> {
+        let mut bytes = [0; MAX_HEADER];
+        let key = kind.field() << 3 | 2;
+        bytes[PACKET_HEADER..][..2].copy_from_slice(&[key as u8 | 0x80, (key >> 7) as u8]);
+        let begin = PACKET_HEADER + 2;
+        let size = varint_len(length as u64);
+        let packet = u32::try_from(2 + size + length).ok()?;
+        bytes[..PACKET_HEADER].copy_from_slice(&packet.to_be_bytes());
+        write_length(&mut bytes[begin..][..size], length);
+        Some(Header { bytes, length: (begin + size) as u8 })
     }
 }
 
@@ -441,23 +452,46 @@ impl FrameDecoder {
     }
 }
 
+/// Writes the length of a message as a varint that fills `place`.
+#[inline]
+fn write_length(place: &mut [u8], length: usize) {
+    let mut left = length;
+    for byte in &mut *place {
+        *byte = (left & 0x7f) as u8 | 0x80;
+        left >>= 7;
+    }
+    if let Some(last) = place.last_mut() {
+        *last &= 0x7f;
+    }
+}
+
 /// The message of an encoded `Packet` that is as every encoder writes it, one field that takes all there is:
 /// which it is, and where it begins.
 fn usual(packet: &[u8]) -> Option<(MessageKind, usize)> {
-    let (key, begin, rest) = match *packet {
-        [key @ 0..0x80, ref rest @ ..] => (u32::from(key), 1, rest),
-        // An extension.
-        [low, high @ 1..0x80, ref rest @ ..] => {
-            (u32::from(low & 0x7f) | u32::from(high) << 7, 2, rest)
-        }
-        _ => return None,
-    };
+    let (&key, rest) = packet.split_first()?;
     if key & 7 != 2 {
         return None;
     }
-    let kind = MessageKind::from_field(key >> 3)?;
+    if key >= 0x80 {
+        return usual_extension(key, rest);
+    }
+    let kind = MessageKind::published(u32::from(key >> 3))?;
+    Some((kind, 1 + length_of_all(rest)?))
+}
+
+/// An extension, whose key has two bytes.
+#[cold]
+fn usual_extension(low: u8, rest: &[u8]) -> Option<(MessageKind, usize)> {
+    let (&high, rest) = rest.split_first().filter(|(high, _)| (1..0x80).contains(*high))?;
+    let kind = MessageKind::from_field((u32::from(low & 0x7f) | u32::from(high) << 7) >> 3)?;
+    Some((kind, 2 + length_of_all(rest)?))
+}
+
+/// How many bytes the length takes that `rest` begins with, if it is the length of all that follows.
+#[inline]
+fn length_of_all(rest: &[u8]) -> Option<usize> {
     let (length, size) = read_varint(rest).ok()?;
-    (length == (rest.len() - size) as u64).then_some((kind, begin + size))
+    (length == (rest.len() - size) as u64).then_some(size)
 }
 
 /// Takes the message out of a `Packet` with several fields or unknown ones.

@@ -450,3 +450,17 @@ fn what_a_router_adds_is_not_too_much() {
     let body = crate::head::CallHead::read(&message).unwrap().with_request_id(&message, "x");
     Frame { kind: MessageKind::CallRequest, body }.decode::<messages::CallRequest>().unwrap();
 }
+
+// A body of 4 GiB has no header, and that of the longest body has room for all its bytes.
+#[test]
+fn the_longest_header_fits() {
+    for kind in [MessageKind::Pong, MessageKind::CancelCall] {
+        let key = if kind == MessageKind::Pong { 1 } else { 2 };
+        let longest = u32::MAX as usize - key - 5;
+        let header = Header::new(kind, longest, Framing::Packet).unwrap();
+        assert_eq!(header.as_ref().len(), 4 + key + 5);
+        for length in [longest + 1, 1 << 32, usize::MAX >> 1] {
+            assert!(Header::new(kind, length, Framing::Packet).is_none(), "{kind:?} of {length}");
+        }
+    }
+}
