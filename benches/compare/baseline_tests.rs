@@ -46,7 +46,7 @@ fn each_figure_has_its_bound_and_a_better_value_never_fails() {
             assert_eq!(verdict(figure, &[1.0; 3], &[ratio; 3]), expected, "{figure:?} {ratio}");
         }
     }
-    // What is not judged does not decide.
+    // A figure without a bound does not change the verdict.
     assert_eq!(verdict(Figure::P99, &[1.0], &[9.0]), Better);
 }
 
@@ -64,7 +64,7 @@ fn failures_of_the_new_build_are_shown_and_hold_nothing() {
     let (text, worst) = judge(&results(rounds(Figure::Deliveries, &[1.0]), lost));
     assert_eq!(worst, Verdict::Missed);
     assert!(text.contains(": new: 2.00 % lost in the worst round\n"), "{text}");
-    // One that has failed from the beginning has shown no figure to judge.
+    // A build that fails in every round shows no figure to judge.
     let (_, worst) = judge(&results(Rounds(vec![closed()]), Rounds(vec![closed()])));
     assert_eq!(worst, Verdict::Missed);
 }

@@ -11,7 +11,7 @@ pub(crate) const NATS_VERSION: &str = "2.15.1";
 /// A program that is measured, and how it is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Contender {
-    /// Our router as the source tree has it now, with so many workers.
+    /// Our router as the source tree has it now, with this number of workers.
     Ours(u32),
     /// Another build of our router, with one worker (`--baseline`).
     Baseline,

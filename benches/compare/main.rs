@@ -198,7 +198,7 @@ impl Options {
         Ok(chosen)
     }
 
-    /// How long is measured; by default for so many milliseconds.
+    /// How long each measurement takes: `--duration`, or else `default` milliseconds.
     fn timing(&self, default: u64) -> Timing {
         let default = Duration::from_millis(if self.quick { 300 } else { default });
         Timing { warm_up: self.warm_up, duration: self.duration.unwrap_or(default) }

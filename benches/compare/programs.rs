@@ -30,7 +30,7 @@ impl Programs {
                 programs.insert(Contender::InstalledNats, nats);
             }
             None => eprintln!(
-                "{} is left out: there is none (Debian: nats-server)",
+                "{} is not installed and is left out (Debian: nats-server)",
                 Contender::InstalledNats
             ),
         }
@@ -109,7 +109,7 @@ impl Programs {
         Ok(command)
     }
 
-    /// What a program says about its version; empty if there is none, or it says nothing.
+    /// The version that a program prints; empty if the program is missing or prints nothing.
     pub(crate) fn version(&self, contender: Contender) -> String {
         match contender {
             // It has no option for that.

@@ -13,7 +13,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Of so many measurements.
+    /// A bar for `count` measurements.
     pub(crate) fn new(count: u64) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let bar = if is_terminal { ProgressBar::new(count) } else { ProgressBar::hidden() };

@@ -16,7 +16,8 @@ pub(crate) struct Results {
     pub(crate) rounds: BTreeMap<Contender, Rounds>,
 }
 
-/// Measures each row with the contenders that `of` names for it, so many times. Those without a program are left out.
+/// Measures each row in every round, with the contenders that `of` names for it. A contender without a program is left
+/// out.
 pub(crate) fn measure(
     rounds: u32,
     timing: Timing,

@@ -144,7 +144,7 @@ fn a_reply_that_waits_for_room_is_dropped() {
     let mut room = std::pin::pin!(wait.room.notified());
     assert!(!room.as_mut().enable());
     world.send(caller, cancel("1"));
-    assert!(room.as_mut().enable(), "nobody has told the service to try again");
+    assert!(room.as_mut().enable(), "the service was not told to try again");
     world.now += Duration::from_millis(1);
     world.try_send(service, wait.frame).unwrap();
     assert_eq!(world.bus.counters().drops["stray reply"], 1);

@@ -89,7 +89,7 @@ enum Op {
     Answer(usize, i32),
     /// A service replies under an id that it was once given, finished or not.
     AnswerAgain(usize, i32),
-    /// A caller cancels a call that it has made, or somebody else tries to, and perhaps the reply crosses it.
+    /// A caller cancels its call, or another connection tries to. The last reply may cross the cancellation.
     Cancel(usize, Option<Who>, bool),
 }
 

@@ -81,7 +81,7 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
 }
 
 impl Common {
-    /// The router's process: the one that is named, else the one that can be found.
+    /// The router's process: `--pid`, or else the process at the other end of the socket.
     fn router(&self, target: &Target<Gsb>) -> Result<Option<u32>, Failure> {
         match self.pid {
             Some(pid) => Process::look(pid).map(|_| Some(pid)),
