@@ -118,8 +118,11 @@ impl<T> IncrementalTable<T> {
         };
         if self.old.is_some() {
             self.step(&hasher);
-        } else if self.table.num_buckets() > SMALL.max(self.table.len() * 16) {
-            self.resize(&hasher);
+        } else {
+            let buckets = self.table.num_buckets();
+            if buckets > SMALL && buckets / 16 > self.table.len() {
+                self.resize(&hasher);
+            }
         }
         Some(removed)
     }
