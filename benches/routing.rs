@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use divan::{AllocProfiler, Bencher};
-use gsb_bus::{Bus, BusConfig, CloseReason, ConnId, Cost, Effects, Identity, Trouble};
+use gsb_core::{Broker, BrokerConfig, CloseReason, ConnId, Cost, Effects, Identity, Trouble};
 use gsb_net::Batch;
 use gsb_proto::messages::{CallReply, CallRequest, Message, RegisterRequest, SubscribeRequest};
 use gsb_proto::{Frame, FrameDecoder, Framing, Outgoing, PrefixMap, ServiceId, Topic, TopicMap};
@@ -105,22 +105,22 @@ fn append_64_calls(bencher: Bencher<'_, '_>) {
 
 /// A service and a caller.
 struct Pair {
-    bus: Bus,
+    broker: Broker,
     service: ConnId,
     caller: ConnId,
     now: Instant,
 }
 
 fn pair() -> Pair {
-    let mut bus = Bus::new(BusConfig::default());
+    let mut broker = Broker::new(BrokerConfig::default());
     let now = Instant::now();
-    let [service, caller] = [0; 2].map(|_| bus.connect(Identity::Unknown, now));
+    let [service, caller] = [0; 2].map(|_| broker.connect(Identity::Unknown, now));
     for connection in [service, caller] {
-        bus.framing_known(connection, Framing::Packet, &mut Done);
+        broker.framing_known(connection, Framing::Packet, &mut Done);
     }
     let register = RegisterRequest { service_id: "/service".into() };
-    bus.receive(service, register.to_frame().whole(), now, &mut Done).unwrap();
-    Pair { bus, service, caller, now }
+    broker.receive(service, register.to_frame().whole(), now, &mut Done).unwrap();
+    Pair { broker, service, caller, now }
 }
 
 #[divan::bench]
@@ -129,8 +129,8 @@ fn route_a_call_and_its_reply(bencher: Bencher<'_, '_>) {
     let mut request: Frame = call().to_frame();
     let mut reply = CallReply { request_id: "5f3a9c01-1".into(), ..Default::default() }.to_frame();
     bencher.bench_local(|| {
-        pair.bus.receive(pair.caller, request.whole(), pair.now, &mut Done).unwrap();
-        pair.bus.receive(pair.service, reply.whole(), pair.now, &mut Done).unwrap();
+        pair.broker.receive(pair.caller, request.whole(), pair.now, &mut Done).unwrap();
+        pair.broker.receive(pair.service, reply.whole(), pair.now, &mut Done).unwrap();
     });
 }
 
@@ -138,9 +138,9 @@ fn route_a_call_and_its_reply(bencher: Bencher<'_, '_>) {
 fn route_a_broadcast(bencher: Bencher<'_, '_>, subscribers: usize) {
     let mut pair = pair();
     for _ in 0..subscribers {
-        let subscriber = pair.bus.connect(Identity::Unknown, Instant::now());
+        let subscriber = pair.broker.connect(Identity::Unknown, Instant::now());
         let subscribe = SubscribeRequest { topic: "node/*/status".into() };
-        pair.bus.receive(subscriber, subscribe.to_frame().whole(), pair.now, &mut Done).unwrap();
+        pair.broker.receive(subscriber, subscribe.to_frame().whole(), pair.now, &mut Done).unwrap();
     }
     let mut event = gsb_proto::messages::BroadcastRequest {
         topic: "node/7/status".into(),
@@ -149,6 +149,6 @@ fn route_a_broadcast(bencher: Bencher<'_, '_>, subscribers: usize) {
     }
     .to_frame();
     bencher.bench_local(|| {
-        pair.bus.receive(pair.caller, event.whole(), pair.now, &mut Done).unwrap();
+        pair.broker.receive(pair.caller, event.whole(), pair.now, &mut Done).unwrap();
     });
 }

@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use divan::Bencher;
-use gsb_bus::{Bus, BusConfig, CloseReason, ConnId, Effect, Identity, Limits};
+use gsb_core::{Broker, BrokerConfig, CloseReason, ConnId, Effect, Identity, Limits};
 use gsb_proto::messages::{
     BroadcastRequest, Message, SubscribeReply, SubscribeReplyCode, SubscribeRequest,
 };
@@ -23,28 +23,28 @@ fn main() {
 const FEWER: usize = if cfg!(debug_assertions) { 64 } else { 1 };
 
 struct World {
-    bus: Bus,
+    broker: Broker,
     sender: ConnId,
     effects: Vec<Effect>,
     now: Instant,
 }
 
 impl World {
-    fn new(config: BusConfig) -> Self {
-        let mut bus = Bus::new(config);
-        let sender = connect(&mut bus);
-        World { bus, sender, effects: Vec::new(), now: Instant::now() }
+    fn new(config: BrokerConfig) -> Self {
+        let mut broker = Broker::new(config);
+        let sender = connect(&mut broker);
+        World { broker, sender, effects: Vec::new(), now: Instant::now() }
     }
 
     fn connect(&mut self) -> ConnId {
-        connect(&mut self.bus)
+        connect(&mut self.broker)
     }
 
     /// Whether the router has agreed.
     fn subscribe(&mut self, connection: ConnId, topic: String) -> bool {
         self.effects.clear();
         let mut request = SubscribeRequest { topic }.to_frame();
-        self.bus.receive(connection, request.whole(), self.now, &mut self.effects).unwrap();
+        self.broker.receive(connection, request.whole(), self.now, &mut self.effects).unwrap();
         let Some(Effect::Send { frame, .. }) = self.effects.last() else {
             return false;
         };
@@ -55,15 +55,15 @@ impl World {
     /// How many are sent it.
     fn broadcast(&mut self, event: &mut Frame) -> usize {
         self.effects.clear();
-        self.bus.receive(self.sender, event.whole(), self.now, &mut self.effects).unwrap();
+        self.broker.receive(self.sender, event.whole(), self.now, &mut self.effects).unwrap();
         let is_event = |effect: &&Effect| matches!(effect, Effect::Send { frame, .. } if frame.kind == MessageKind::BroadcastRequest);
         self.effects.iter().filter(is_event).count()
     }
 }
 
-fn connect(bus: &mut Bus) -> ConnId {
-    let connection = bus.connect(Identity::Unknown, Instant::now());
-    bus.framing_known(connection, Framing::Packet, &mut Vec::new());
+fn connect(broker: &mut Broker) -> ConnId {
+    let connection = broker.connect(Identity::Unknown, Instant::now());
+    broker.framing_known(connection, Framing::Packet, &mut Vec::new());
     connection
 }
 
@@ -73,7 +73,7 @@ fn event(topic: &str) -> Frame {
 
 /// Ten thousand connections with a handful of short topics each.
 fn honest() -> World {
-    let mut world = World::new(BusConfig::default());
+    let mut world = World::new(BrokerConfig::default());
     for number in 0..10_000 / FEWER {
         let connection = world.connect();
         for topic in [
@@ -108,7 +108,7 @@ fn ten_thousand_connections(bencher: Bencher<'_, '_>, topic: &str) {
 
 #[divan::bench(args = ["**", "a/*/7", "a/b/7"])]
 fn one_connection_with_65536_topics(bencher: Bencher<'_, '_>, topic: &str) {
-    let mut world = World::new(BusConfig::default());
+    let mut world = World::new(BrokerConfig::default());
     let connection = world.connect();
     for number in 0..65_536 / FEWER {
         assert!(world.subscribe(connection, format!("a/b/{number}")));
@@ -123,7 +123,7 @@ fn a_connection_goes(bencher: Bencher<'_, '_>, topics: usize) {
     bencher
         .with_inputs(|| {
             let limits = Limits { subscriptions: topics, ..Default::default() };
-            let mut world = World::new(BusConfig { limits, ..Default::default() });
+            let mut world = World::new(BrokerConfig { limits, ..Default::default() });
             let connection = world.connect();
             for number in 0..topics / FEWER {
                 assert!(
@@ -133,7 +133,7 @@ fn a_connection_goes(bencher: Bencher<'_, '_>, topics: usize) {
             (world, connection)
         })
         .bench_local_values(|(mut world, connection)| {
-            world.bus.close(connection, CloseReason::HungUp, &mut world.effects);
+            world.broker.close(connection, CloseReason::HungUp, &mut world.effects);
             world
         });
 }
@@ -262,7 +262,7 @@ const HOSTILE: &[Hostile] = &[
 
 #[divan::bench(args = HOSTILE, sample_count = 5, sample_size = 1)]
 fn one_hostile_connection(bencher: Bencher<'_, '_>, case: &Hostile) {
-    let mut world = World::new(BusConfig::default());
+    let mut world = World::new(BrokerConfig::default());
     let connection = world.connect();
     let mut number = 0;
     while number < 65_536 / FEWER && world.subscribe(connection, (case.subscription)(number)) {
@@ -276,7 +276,7 @@ fn one_hostile_connection(bencher: Bencher<'_, '_>, case: &Hostile) {
 /// The same with two connections, so that to have found one of them does not spare the rest.
 #[divan::bench(args = ["**", "a/*/7"])]
 fn two_connections_with_the_same_65536_topics(bencher: Bencher<'_, '_>, topic: &str) {
-    let mut world = World::new(BusConfig::default());
+    let mut world = World::new(BrokerConfig::default());
     for _ in 0..2 {
         let connection = world.connect();
         for number in 0..65_536 / FEWER {

@@ -1,4 +1,4 @@
-//! A router without sockets. All that the targets ask of gsb-bus goes through it.
+//! A router without sockets. All that the targets ask of gsb-core goes through it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures::FutureExt as _;
-use gsb_bus::{Bus, BusConfig, CloseReason, ConnId, Effect, Identity, Limits, Wait};
-pub use gsb_bus::{CallKey, Charge, Room, Usage};
+use gsb_core::{Broker, BrokerConfig, CloseReason, ConnId, Effect, Identity, Limits, Wait};
+pub use gsb_core::{CallKey, Charge, Room, Usage};
 use gsb_proto::messages::{Hello, Message};
 use gsb_proto::{Frame, FrameDecoder, Framing};
 
@@ -61,10 +61,10 @@ impl Waiting {
     }
 }
 
-/// The bus, the time, and what it did last.
+/// The broker, the time, and what it did last.
 #[derive(Debug)]
 pub struct Router {
-    bus: Bus,
+    broker: Broker,
     limit: usize,
     now: Instant,
     effects: Vec<Effect>,
@@ -73,7 +73,7 @@ pub struct Router {
 impl Router {
     /// Of services, subscriptions and open calls alike, a connection may hold `limit`.
     pub fn new(limit: usize) -> Self {
-        let config = BusConfig {
+        let config = BrokerConfig {
             ping_timeout: Some(PATIENCE),
             limits: Limits {
                 services: limit,
@@ -84,7 +84,7 @@ impl Router {
             stall_timeout: STALL,
             hello: Hello::default(),
         };
-        Router { bus: Bus::new(config), limit, now: Instant::now(), effects: Vec::new() }
+        Router { broker: Broker::new(config), limit, now: Instant::now(), effects: Vec::new() }
     }
 
     /// What a connection may hold.
@@ -100,53 +100,53 @@ impl Router {
     /// A peer connects.
     pub fn connect(&mut self, identity: u8) -> Peer {
         let identity = &IDENTITIES[usize::from(identity) % IDENTITIES.len()];
-        self.bus.connect(identity.clone(), self.now)
+        self.broker.connect(identity.clone(), self.now)
     }
 
     /// Bytes come.
     pub fn hear(&mut self, peer: Peer) {
-        self.bus.heard(peer, self.now);
+        self.broker.heard(peer, self.now);
     }
 
     /// The framing of a peer shows.
     pub fn detect(&mut self, peer: Peer, framing: Framing) {
-        self.bus.framing_known(peer, framing, &mut self.effects);
+        self.broker.framing_known(peer, framing, &mut self.effects);
     }
 
     /// A frame comes, and may have to wait.
     pub fn receive(&mut self, peer: Peer, mut frame: Frame) -> Option<Waiting> {
-        let wait = self.bus.receive(peer, frame.whole(), self.now, &mut self.effects).err()?;
+        let wait = self.broker.receive(peer, frame.whole(), self.now, &mut self.effects).err()?;
         Some(Waiting::new(frame, wait))
     }
 
     /// A service has not taken a call in time.
     pub fn not_taken(&mut self, service: Peer, call: Option<CallKey>, is_begun: bool) {
-        self.bus.not_taken(service, call, is_begun, &mut self.effects);
+        self.broker.not_taken(service, call, is_begun, &mut self.effects);
     }
 
     /// Where it shows what a connection pays for; `None` if it is gone.
     pub fn room(&self, peer: Peer) -> Option<Room> {
-        self.bus.room(peer)
+        self.broker.room(peer)
     }
 
     /// A peer goes.
     pub fn hang_up(&mut self, peer: Peer) {
-        self.bus.close(peer, CloseReason::HungUp, &mut self.effects);
+        self.broker.close(peer, CloseReason::HungUp, &mut self.effects);
     }
 
     /// Goes on clearing away what those have left who are gone; whether there is more.
     pub fn sweep(&mut self, budget: usize) -> bool {
-        self.bus.sweep(budget, &mut self.effects)
+        self.broker.sweep(budget, &mut self.effects)
     }
 
     /// Takes no more calls.
     pub fn begin_to_stop(&mut self) {
-        self.bus.begin_to_stop();
+        self.broker.begin_to_stop();
     }
 
     /// Ends all calls.
     pub fn end_calls(&mut self) {
-        self.bus.end_calls(&mut self.effects);
+        self.broker.end_calls(&mut self.effects);
     }
 
     /// Time passes. Whatever was due is done then, and whoever is connected has a deadline yet.
@@ -154,13 +154,13 @@ impl Router {
         self.now += time;
         for tick in 0.. {
             assert!(tick < 100, "it would wake up for ever");
-            self.bus.tick(self.now, &mut self.effects);
-            if self.bus.next_deadline().is_none_or(|deadline| deadline > self.now) {
+            self.broker.tick(self.now, &mut self.effects);
+            if self.broker.next_deadline().is_none_or(|deadline| deadline > self.now) {
                 break;
             }
         }
-        let deadline = self.bus.next_deadline();
-        assert_eq!(deadline.is_some(), self.bus.usage().connections > 0);
+        let deadline = self.broker.next_deadline();
+        assert_eq!(deadline.is_some(), self.broker.usage().connections > 0);
     }
 
     /// What was done since this was asked last, and who pays for it. Each frame can be written and read back
@@ -186,7 +186,7 @@ impl Router {
 
     /// What it holds.
     pub fn holds(&self) -> Usage {
-        let usage = self.bus.usage();
+        let usage = self.broker.usage();
         assert_eq!(usage.deadlines, usage.connections);
         assert_eq!(usage.budgets, usage.connections);
         assert!(usage.instances <= usage.connections);

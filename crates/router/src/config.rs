@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use gsb_bus::Limits;
+use gsb_core::Limits;
 use gsb_proto::Address;
 use gsb_proto::frame::DEFAULT_MAX_FRAME;
 

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gsb_bus::{CloseReason, ConnId, Identity, Room, Wait};
+use gsb_core::{CloseReason, ConnId, Identity, Room, Wait};
 use gsb_net::{Inbox, Link, Received, Stream};
 use gsb_proto::FrameDecoder;
 

@@ -25,7 +25,7 @@
 //!
 //! A test starts one with [`Router::in_process`].
 //!
-//! The rules are in [`gsb_bus`]; here are sockets, tasks and timers around them. Each connection has
+//! The rules are in [`gsb_core`]; here are sockets, tasks and timers around them. Each connection has
 //! one task, which reads what is there, routes the whole batch under one short lock and writes to
 //! each destination itself (see `ARCHITECTURE.md`).
 
@@ -49,7 +49,7 @@ mod workers;
 
 pub use config::{DEFAULT_MAX_CONNECTIONS, DEFAULT_UNIX_MODE, RouterConfig, SMALLEST_MAX_FRAME};
 pub use error::BindError;
-pub use gsb_bus::{Counters, Limits, Usage};
+pub use gsb_core::{Counters, Limits, Usage};
 pub use gsb_proto::{Address, AddressError};
 pub use in_process::InProcessRouter;
 pub use router::{Router, RouterStatus, ShutdownHandle};

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gsb_bus::{CloseReason, ConnId};
+use gsb_core::{CloseReason, ConnId};
 use gsb_net::{Fate, Inbox, Link, TakenBack};
 use tokio::time::Sleep;
 

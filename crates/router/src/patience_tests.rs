@@ -1,6 +1,6 @@
 use std::pin::pin;
 
-use gsb_bus::{BusConfig, Identity};
+use gsb_core::{BrokerConfig, Identity};
 use gsb_net::Stream;
 use gsb_proto::messages::*;
 use gsb_proto::{Frame, FrameDecoder, Framing};
@@ -36,7 +36,7 @@ async fn pass(clock: &Clock, time: Duration) {
 // Rule LI-4: all calls that are due end at once, from behind what stays too, and others run meanwhile.
 #[tokio::test(start_paused = true)]
 async fn all_calls_that_are_due_are_taken_back_in_steps() {
-    let shared = Arc::new(Shared::new(BusConfig::default(), Clock::new(STALL)));
+    let shared = Arc::new(Shared::new(BrokerConfig::default(), Clock::new(STALL)));
     let (service, link, _far) = connect(&shared);
     let (peer, _link, _far) = connect(&shared);
     let service_id = "/service".to_owned();
@@ -74,7 +74,7 @@ async fn all_calls_that_are_due_are_taken_back_in_steps() {
 // Rules LI-4, LI-7: that the socket of a peer is full is noticed though it sends without a pause.
 #[tokio::test(start_paused = true)]
 async fn who_sends_without_a_pause_is_looked_after() {
-    let shared = Arc::new(Shared::new(BusConfig::default(), Clock::new(STALL)));
+    let shared = Arc::new(Shared::new(BrokerConfig::default(), Clock::new(STALL)));
     let (peer, link, _far) = connect(&shared);
     let timeouts = Timeouts { stall: STALL, stride: 1, write: STALL, frame: STALL };
     let mut patience = Patience::new(timeouts, shared.clone());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gsb_bus::{BusConfig, Counters, LONGEST_TIMEOUT, Limits, Usage};
+use gsb_core::{BrokerConfig, Counters, LONGEST_TIMEOUT, Limits, Usage};
 use gsb_proto::frame::LARGEST_MAX_FRAME;
 use gsb_proto::messages::Hello;
 use gsb_proto::{Address, LEVEL};
@@ -143,7 +143,7 @@ impl Router {
             ping_timeout
                 .map_or(timeouts.shortest(), |ping_timeout| ping_timeout.min(timeouts.shortest())),
         );
-        let config_of_bus = BusConfig {
+        let config_of_bus = BrokerConfig {
             ping_timeout,
             limits: config.limits,
             stall_timeout: config.stall_timeout,

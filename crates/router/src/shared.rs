@@ -1,13 +1,13 @@
-//! The bus and the links of its connections: what all tasks of a router share.
+//! The broker and the links of its connections: what all tasks of a router share.
 
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gsb_bus::{
-    Bus, BusConfig, CallKey, CloseReason, ConnId, Cost, Counters, Effects, Identity, Room, Trouble,
-    Usage, Wait,
+use gsb_core::{
+    Broker, BrokerConfig, CallKey, CloseReason, ConnId, Cost, Counters, Effects, Identity, Room,
+    Trouble, Usage, Wait,
 };
 use gsb_net::{AtHand, Batch, Inbox, Link};
 use gsb_proto::{Framing, MessageKind, Outgoing, Violation};
@@ -53,8 +53,8 @@ pub(crate) enum Routed {
 
 #[derive(Debug)]
 struct State {
-    bus: Bus,
-    /// By the slots of the bus's connections.
+    broker: Broker,
+    /// By the slots of the broker's connections.
     peers: Vec<Option<Peer>>,
     /// No more connections are taken.
     is_stopping: bool,
@@ -139,12 +139,12 @@ impl Drop for Afterwards {
 }
 
 impl Shared {
-    pub(crate) fn new(config: BusConfig, clock: Clock) -> Self {
+    pub(crate) fn new(config: BrokerConfig, clock: Clock) -> Self {
         let now = clock.now();
         Shared {
             clock,
             state: Mutex::new(State {
-                bus: Bus::new(config),
+                broker: Broker::new(config),
                 peers: Vec::new(),
                 batch: Batch::default(),
                 is_stopping: false,
@@ -162,7 +162,7 @@ impl Shared {
         if state.is_stopping {
             return None;
         }
-        let id = state.bus.connect(identity.clone(), self.clock.now());
+        let id = state.broker.connect(identity.clone(), self.clock.now());
         let slot = id.slot();
         if slot >= state.peers.len() {
             state.peers.resize_with(slot + 1, || None);
@@ -185,13 +185,13 @@ impl Shared {
         // A large one is taken out, which takes time.
         let found = inbox.first().map(drop);
         self.under_lock(afterwards, |state, afterwards| {
-            let (bus, mut effects) = state.split(afterwards);
+            let (broker, mut effects) = state.split(afterwards);
             let now = effects.now;
-            bus.heard(from, now);
+            broker.heard(from, now);
             if let Some(framing) = inbox.framing()
                 && effects.framing_known(from, framing)
             {
-                bus.framing_known(from, framing, &mut effects);
+                broker.framing_known(from, framing, &mut effects);
             }
             found?;
             // Not by the router's clock, which may stand still for a while.
@@ -203,7 +203,7 @@ impl Shared {
                     AtHand::Nothing => return Ok(Routed::All),
                 };
                 let (kind, length) = (frame.kind, frame.body.bytes.len());
-                if let Err(wait) = bus.receive(from, frame, now, &mut effects) {
+                if let Err(wait) = broker.receive(from, frame, now, &mut effects) {
                     return Ok(Routed::UntilRoom(wait));
                 }
                 inbox.pass();
@@ -214,7 +214,7 @@ impl Shared {
         })
     }
 
-    /// Calls were not taken by a service within the stall timeout; see [`Bus::not_taken`].
+    /// Calls were not taken by a service within the stall timeout; see [`Broker::not_taken`].
     pub(crate) async fn not_taken(
         &self,
         service: ConnId,
@@ -227,8 +227,8 @@ impl Shared {
             tokio::task::yield_now().await;
             self.with_state(&mut Afterwards::default(), |state, afterwards| {
                 for call in calls.by_ref().take(BATCH) {
-                    let (bus, mut effects) = state.split(afterwards);
-                    bus.not_taken(service, call, is_begun, &mut effects);
+                    let (broker, mut effects) = state.split(afterwards);
+                    broker.not_taken(service, call, is_begun, &mut effects);
                 }
             });
         }
@@ -236,14 +236,14 @@ impl Shared {
 
     /// Where to wait until nothing is queued at the cost of a connection; `None` if it is gone.
     pub(crate) fn room(&self, connection: ConnId) -> Option<Room> {
-        self.state.lock().bus.room(connection)
+        self.state.lock().broker.room(connection)
     }
 
     /// A connection has ended.
     pub(crate) fn close(&self, connection: ConnId, reason: CloseReason) {
         self.with_state(&mut Afterwards::default(), |state, afterwards| {
-            let (bus, mut effects) = state.split(afterwards);
-            bus.close(connection, reason, &mut effects);
+            let (broker, mut effects) = state.split(afterwards);
+            broker.close(connection, reason, &mut effects);
         });
     }
 
@@ -253,8 +253,8 @@ impl Shared {
         let _turn = self.turn_to_sweep.acquire().await;
         let sweep = || {
             self.with_state(&mut Afterwards::default(), |state, afterwards| {
-                let (bus, mut effects) = state.split(afterwards);
-                bus.sweep(SWEEP, &mut effects)
+                let (broker, mut effects) = state.split(afterwards);
+                broker.sweep(SWEEP, &mut effects)
             })
         };
         while sweep() {
@@ -265,10 +265,10 @@ impl Shared {
     /// Time has passed. Returns when to call again; `None` is for never, as far as is known now.
     pub(crate) fn tick(&self) -> Option<Instant> {
         self.with_state(&mut Afterwards::default(), |state, afterwards| {
-            let (bus, mut effects) = state.split(afterwards);
+            let (broker, mut effects) = state.split(afterwards);
             let now = effects.now;
-            bus.tick(now, &mut effects);
-            bus.next_deadline()
+            broker.tick(now, &mut effects);
+            broker.next_deadline()
         })
     }
 
@@ -276,7 +276,7 @@ impl Shared {
     pub(crate) fn begin_to_stop(&self) {
         let mut state = self.state.lock();
         state.is_stopping = true;
-        state.bus.begin_to_stop();
+        state.broker.begin_to_stop();
     }
 
     /// Completes when no call is open, once the router has [begun to stop](Shared::begin_to_stop).
@@ -294,8 +294,8 @@ impl Shared {
     /// Ends all calls that are open.
     pub(crate) fn end_calls(&self) {
         self.with_state(&mut Afterwards::default(), |state, afterwards| {
-            let (bus, mut effects) = state.split(afterwards);
-            bus.end_calls(&mut effects);
+            let (broker, mut effects) = state.split(afterwards);
+            broker.end_calls(&mut effects);
         });
     }
 
@@ -307,11 +307,11 @@ impl Shared {
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        self.state.lock().bus.counters().clone()
+        self.state.lock().broker.counters().clone()
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        self.state.lock().bus.usage()
+        self.state.lock().broker.usage()
     }
 
     /// Lets something happen under the lock, and does what follows from it after the lock is released.
@@ -334,7 +334,7 @@ impl Shared {
             let mut state = self.state.lock();
             state.now = self.clock.now();
             let result = happen(&mut state, afterwards);
-            (result, state.is_stopping && state.bus.usage().open_calls == 0)
+            (result, state.is_stopping && state.broker.usage().open_calls == 0)
         };
         if is_idle {
             self.idle.notify_waiters();
@@ -343,8 +343,8 @@ impl Shared {
     }
 }
 
-/// Carries out at once what the bus wants: queues what is to be sent, and lets go of what is to be closed.
-/// Frames are queued under the lock, so that what one connection sends to another, and what the bus adds to it,
+/// Carries out at once what the broker wants: queues what is to be sent, and lets go of what is to be closed.
+/// Frames are queued under the lock, so that what one connection sends to another, and what the broker adds to it,
 /// keeps its order whichever tasks are at work.
 struct AtOnce<'a> {
     peers: &'a mut Vec<Option<Peer>>,
@@ -358,8 +358,8 @@ struct AtOnce<'a> {
 }
 
 impl State {
-    fn split<'a>(&'a mut self, afterwards: &'a mut Afterwards) -> (&'a mut Bus, AtOnce<'a>) {
-        let State { bus, peers, batch, logged, now, .. } = self;
+    fn split<'a>(&'a mut self, afterwards: &'a mut Afterwards) -> (&'a mut Broker, AtOnce<'a>) {
+        let State { broker, peers, batch, logged, now, .. } = self;
         let at_once = AtOnce {
             peers,
             logged,
@@ -369,7 +369,7 @@ impl State {
             batch_framing: Framing::Packet,
             afterwards,
         };
-        (bus, at_once)
+        (broker, at_once)
     }
 }
 
@@ -386,7 +386,7 @@ impl Effects for AtOnce<'_> {
             };
             (self.batch_to, self.batch_framing) = (Some(to), framing);
         }
-        // The bus has seen to the limits.
+        // The broker has seen to the limits.
         let now = self.now;
         self.batch.push(self.batch_framing, frame, |before| Ticket::new(cost, now, before));
     }
@@ -439,7 +439,7 @@ impl Drop for AtOnce<'_> {
 }
 
 impl AtOnce<'_> {
-    /// The link of a connection, and its framing. The bus sends to nobody whose framing is not known yet.
+    /// The link of a connection, and its framing. The broker sends to nobody whose framing is not known yet.
     fn peer(&self, id: ConnId) -> Option<(&Arc<Link<Ticket>>, Framing)> {
         let peer = self.peers.get(id.slot())?.as_ref().filter(|peer| peer.id == id)?;
         Some((&peer.link, peer.framing?))

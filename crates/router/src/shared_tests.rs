@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use gsb_bus::Limits;
+use gsb_core::Limits;
 use gsb_net::{Inbox, Stream};
 use gsb_proto::messages::{
     BroadcastRequest, CallRequest, Message, Ping, RegisterRequest, SubscribeRequest,
@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use super::*;
 
 fn shared() -> Shared {
-    let config = BusConfig { limits: Limits::default(), ..BusConfig::default() };
+    let config = BrokerConfig { limits: Limits::default(), ..BrokerConfig::default() };
     Shared::new(config, Clock::new(Duration::from_secs(1)))
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn receive(shared: &Shared, from: ConnId, framing: Framing, frame: Fr
     }
 }
 
-// The task of a connection may still be at work when the bus has closed it and another has its place.
+// The task of a connection may still be at work when the broker has closed it and another has its place.
 #[tokio::test]
 async fn a_connection_that_is_gone_leaves_nothing_to_its_successor() {
     let shared = shared();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use gsb_bus::{CallKey, Charge, Cost, Room};
+use gsb_core::{CallKey, Charge, Cost, Room};
 
 /// Who pays for a queued frame, and since when it waits.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
 //! Whatever ids callers choose and whoever replies: a caller gets the replies to its own calls, from the
-//! service that it called, and nothing else. Rules CA-1 to CA-6, CO-8; one by one: gsb-bus, tests/calls.rs.
+//! service that it called, and nothing else. Rules CA-1 to CA-6, CO-8; one by one: gsb-core, tests/calls.rs.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Liveness over real sockets. Rules CO-9 to CO-11. The exact times are tested in gsb-bus with a clock
+//! Liveness over real sockets. Rules CO-9 to CO-11. The exact times are tested in gsb-core with a clock
 //! that stands still; here only the order of events counts.
 
 use std::time::Duration;

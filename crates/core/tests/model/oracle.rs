@@ -1,4 +1,4 @@
-//! What may happen to a bus, and what ought to follow.
+//! What may happen to a broker, and what ought to follow.
 //!
 //! Written to be obvious, not fast. It must not use what it judges: of the project's code only the
 //! messages.
@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use gsb_bus::{ConnId, Identity, Usage};
+use gsb_core::{ConnId, Identity, Usage};
 use gsb_proto::messages::*;
 use gsb_proto::{Frame, Framing, MessageKind};
 use proptest::prelude::*;
@@ -176,7 +176,7 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    /// `seen` is what the event did to the bus. It settles what the rules leave open: made-up request
+    /// `seen` is what the event did to the broker. It settles what the rules leave open: made-up request
     /// ids, and in which order silent connections are dealt with.
     pub(super) fn follow(&mut self, event: &Event, seen: &[(ConnId, Seen)]) -> TestCaseResult {
         match *event {
@@ -238,7 +238,7 @@ impl Oracle {
         let mut sorted = done.clone();
         due.sort_by_key(|(id, _)| *id);
         sorted.sort_by_key(|(id, _)| *id);
-        prop_assert_eq!(sorted, due, "silence (left: the bus)");
+        prop_assert_eq!(sorted, due, "silence (left: the broker)");
         for (id, seen) in done {
             if seen == Seen::Ping {
                 self.peer(id).unwrap().pinged = true;

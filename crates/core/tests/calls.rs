@@ -4,13 +4,13 @@ mod common;
 
 use bytes::Bytes;
 use common::*;
-use gsb_bus::{BusConfig, Limits, MAX_REQUEST_ID, Usage};
+use gsb_core::{BrokerConfig, Limits, MAX_REQUEST_ID, Usage};
 use gsb_proto::messages::*;
 use gsb_proto::{Frame, MessageKind};
 use prost::Message as _;
 
 fn world() -> World {
-    World::new(BusConfig::default())
+    World::new(BrokerConfig::default())
 }
 
 // Rule SV-1: refused with a message that says why.
@@ -144,7 +144,7 @@ fn a_connection_may_call_itself() {
     // And leave while it does.
     world.send(peer, call("/me", "2"));
     world.close(peer);
-    assert_eq!(world.bus.usage(), Usage::default());
+    assert_eq!(world.broker.usage(), Usage::default());
 }
 
 // Rule CA-1: two callers, one id, one service; each gets its own replies under its own id.
@@ -286,8 +286,8 @@ fn replies_stream_in_order_and_end_once() {
     world.send(service, partial("1", "after the end"));
     world.send(service, full("1", "after the end"));
     assert_eq!(world.take(caller), expected);
-    assert_eq!(world.bus.counters().drops["stray reply"], 2);
-    assert_eq!(world.bus.usage().open_calls, 0);
+    assert_eq!(world.broker.counters().drops["stray reply"], 2);
+    assert_eq!(world.broker.usage().open_calls, 0);
 }
 
 // Rule CA-6: nobody but the service can answer.
@@ -305,7 +305,7 @@ fn forged_replies_are_dropped() {
     }
     assert_eq!(world.take(caller), []);
     assert_eq!(world.take(forger), []);
-    assert_eq!(world.bus.counters().drops["stray reply"], 8);
+    assert_eq!(world.broker.counters().drops["stray reply"], 8);
     world.send(service, full("1", "genuine"));
     assert_eq!(world.take_reply(caller), full("1", "genuine"));
 }
@@ -320,8 +320,8 @@ fn pushes_are_never_answered() {
     world.send(caller, push("/s", "1"));
     world.send(caller, push("/s", "1"));
     assert_eq!(world.take(service).len(), 2);
-    assert_eq!(world.bus.usage().open_calls, 0);
-    assert_eq!(world.bus.counters().drops["no service"], 1);
+    assert_eq!(world.broker.usage().open_calls, 0);
+    assert_eq!(world.broker.counters().drops["no service"], 1);
     // A service that answers all the same answers nobody.
     world.send(service, full("1", "thanks"));
     world.close(service);
@@ -358,7 +358,7 @@ fn frames_keep_their_order() {
 #[test]
 fn limits_are_refusals() {
     let limits = Limits { services: 2, subscriptions: 2, open_calls: 2, ..Default::default() };
-    let mut world = World::new(BusConfig { limits, ..Default::default() });
+    let mut world = World::new(BrokerConfig { limits, ..Default::default() });
     let (service, caller) = (world.peer(), world.peer());
     for (name, code) in [("/a", 0), ("/b", 0), ("/c", 400)] {
         assert_eq!(world.register(service, name), [Seen::Registered(code)]);
@@ -409,7 +409,7 @@ fn an_endless_request_id_is_refused() {
 #[test]
 fn a_forgotten_call_is_answered_to_nobody() {
     let limits = Limits { open_calls: 3, ..Default::default() };
-    let mut world = World::new(BusConfig { limits, ..Default::default() });
+    let mut world = World::new(BrokerConfig { limits, ..Default::default() });
     let (service, victim, thief) = (world.peer(), world.peer(), world.peer());
     world.register(service, "/s");
     world.send(victim, call("/s", "secret"));
@@ -422,7 +422,7 @@ fn a_forgotten_call_is_answered_to_nobody() {
     }
     world.close(crowd);
     world.take(service);
-    assert_eq!(world.bus.usage().abandoned_calls, 3);
+    assert_eq!(world.broker.usage().abandoned_calls, 3);
     world.send(thief, call("/s", "secret"));
     let own = world.take_call(service).request_id;
     world.send(service, full("secret", "for the victim"));

@@ -1,4 +1,4 @@
-//! What a bus wants done.
+//! What a broker wants done.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::budgets::{Charge, Cost};
 use crate::connections::ConnId;
 use crate::trouble::Trouble;
 
-/// Carries out what a [`Bus`](crate::Bus) wants done, in the order in which it is told.
+/// Carries out what a [`Broker`](crate::Broker) wants done, in the order in which it is told.
 pub trait Effects {
     /// Send a frame, at this cost: see [`Effect::Send`].
     fn send(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>);
@@ -35,7 +35,7 @@ impl Effects for Vec<Effect> {
     }
 }
 
-/// Something that the owner of a [`Bus`](crate::Bus) has to carry out.
+/// Something that the owner of a [`Broker`](crate::Broker) has to carry out.
 #[derive(Debug)]
 pub enum Effect {
     /// Send a frame.
@@ -48,7 +48,7 @@ pub enum Effect {
         /// nobody does, because the payer is gone.
         charge: Option<Charge>,
     },
-    /// Close a connection. The bus has forgotten it already.
+    /// Close a connection. The broker has forgotten it already.
     Close {
         /// Which.
         connection: ConnId,

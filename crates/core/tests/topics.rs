@@ -3,11 +3,11 @@
 mod common;
 
 use common::*;
-use gsb_bus::{BusConfig, Limits};
+use gsb_core::{BrokerConfig, Limits};
 use gsb_proto::messages::Hello;
 
 fn world() -> World {
-    World::new(BusConfig::default())
+    World::new(BrokerConfig::default())
 }
 
 // Rule TO-1.
@@ -118,13 +118,13 @@ fn no_echo_spares_a_sender_its_own_broadcasts() {
     world.broadcast(sender, "a/b");
     assert_eq!(world.take(sender), [Seen::Broadcasted(0), event()]);
     assert_eq!(world.take(other), [event()]);
-    assert_eq!(world.bus.counters().deliveries, 2);
+    assert_eq!(world.broker.counters().deliveries, 2);
 
     world.send(sender, Hello { no_echo: true, ..Hello::default() });
     world.broadcast(sender, "a/b");
     assert_eq!(world.take(sender), [Seen::Broadcasted(0)]);
     assert_eq!(world.take(other), [event()]);
-    assert_eq!(world.bus.counters().deliveries, 3);
+    assert_eq!(world.broker.counters().deliveries, 3);
 
     world.broadcast(other, "a/b");
     assert_eq!(world.take(sender), [event()]);
@@ -135,7 +135,7 @@ fn no_echo_spares_a_sender_its_own_broadcasts() {
 #[test]
 fn long_topics_count_as_several_subscriptions() {
     let limits = Limits { subscriptions: 10, ..Default::default() };
-    let mut world = World::new(BusConfig { limits, ..Default::default() });
+    let mut world = World::new(BrokerConfig { limits, ..Default::default() });
     let (peer, other) = (world.peer(), world.peer());
     let topic = |segments: usize, last: &str| format!("{}{last}", "*/".repeat(segments - 1));
     for (segments, last, code) in [(80, "a", 0), (1, "b", 400), (81, "c", 400)] {
@@ -158,7 +158,7 @@ fn long_topics_count_as_several_subscriptions() {
     ] {
         assert_eq!(world.subscribe(peer, &topic(segments, last)), [Seen::Subscribed(code)]);
     }
-    assert_eq!(world.bus.usage().subscriptions, 5);
+    assert_eq!(world.broker.usage().subscriptions, 5);
     // It goes by bytes where these are more.
     assert_eq!(world.unsubscribe(peer, &topic(24, "**")), [Seen::Unsubscribed(0)]);
     for (length, code) in [(385, 400), (384, 0), (1, 400)] {
@@ -174,7 +174,7 @@ fn long_topics_count_as_several_subscriptions() {
     assert_eq!(world.subscribe(other, "a"), [Seen::Subscribed(400)]);
     world.close(peer);
     world.close(other);
-    assert_eq!(world.bus.usage().subscriptions, 0);
+    assert_eq!(world.broker.usage().subscriptions, 0);
 }
 
 // Rule CO-6, for so many subscriptions that they are not removed at one go.
@@ -189,7 +189,7 @@ fn who_had_many_subscriptions_is_gone_at_once() {
     world.subscribe(few, "t/7");
     world.close(many);
     assert_eq!(world.take(many), [Seen::Closed("hung up")]);
-    assert_eq!(world.bus.usage().subscriptions, 2);
+    assert_eq!(world.broker.usage().subscriptions, 2);
     for _ in 0..10 {
         world.broadcast(sender, "t/*");
         assert_eq!(world.take(few), [Seen::Broadcast(broadcast("t/*"))]);
@@ -203,5 +203,5 @@ fn who_had_many_subscriptions_is_gone_at_once() {
     world.close(few);
     world.broadcast(sender, "t/*");
     assert_eq!(world.take(newcomer), [Seen::Broadcast(broadcast("t/*"))]);
-    assert_eq!(world.bus.usage().subscriptions, 1);
+    assert_eq!(world.broker.usage().subscriptions, 1);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Seen, Wait, World, broadcast, call, full, partial, push};
-use gsb_bus::{BusConfig, ConnId, Limits};
+use gsb_core::{BrokerConfig, ConnId, Limits};
 use gsb_proto::Frame;
 use gsb_proto::messages::*;
 
@@ -19,7 +19,7 @@ const STALL: Duration = Duration::from_secs(5);
 
 fn world() -> World {
     let limits = Limits { queued_bytes: LIMIT, ..Default::default() };
-    World::new(BusConfig { limits, ..Default::default() })
+    World::new(BrokerConfig { limits, ..Default::default() })
 }
 
 /// A service at `/s`, and a caller.
@@ -58,7 +58,7 @@ fn calls_are_at_the_cost_of_their_caller() {
     let (sent, wait) = fill(&mut world, caller, |id| large_call(id).to_frame());
     assert!((8..=9).contains(&sent), "{sent} calls of about 1100 bytes in {LIMIT}");
     assert_eq!(wait.until, None);
-    assert_eq!(world.bus.counters().pauses["calls"], 1);
+    assert_eq!(world.broker.counters().pauses["calls"], 1);
     // All that the caller sends waits, and its turn comes when half of it is taken.
     for _ in 0..sent.div_ceil(2) - 1 {
         world.queued.remove(0);
@@ -69,8 +69,8 @@ fn calls_are_at_the_cost_of_their_caller() {
     world.send_frame(caller, wait.frame);
     // The budget of another is its own.
     world.send(other, large_call(0));
-    assert_eq!(world.bus.usage().open_calls, sent + 2);
-    assert_eq!(world.bus.counters().pauses["calls"], 1, "it was one pause");
+    assert_eq!(world.broker.usage().open_calls, sent + 2);
+    assert_eq!(world.broker.counters().pauses["calls"], 1, "it was one pause");
 }
 
 // Rule LI-4: a service that takes nothing for the stall timeout costs the calls that wait for it, and no more.
@@ -88,8 +88,8 @@ fn calls_that_are_not_taken_end() {
         assert_eq!(reply.reason(), CallReplyReason::ReasonServiceStalled);
         assert!(String::from_utf8_lossy(&reply.data).contains("--stall-timeout"));
     }
-    assert_eq!(world.bus.usage().open_calls, 0);
-    assert_eq!(world.bus.counters().refusals["service stalled"], sent as u64);
+    assert_eq!(world.broker.usage().open_calls, 0);
+    assert_eq!(world.broker.counters().refusals["service stalled"], sent as u64);
     assert!(world.reports.contains(&(service, "service stalled")));
     // Its caller goes on, under the same ids too, and the service when it takes something again.
     world.send_frame(caller, wait.frame);
@@ -114,13 +114,13 @@ fn a_call_that_is_begun_keeps_its_id_at_the_service() {
     // Once: it is not due again.
     world.time_out(service, true);
     assert_eq!(world.take(caller), []);
-    assert_eq!((world.bus.usage().open_calls, world.bus.usage().abandoned_calls), (0, 1));
+    assert_eq!((world.broker.usage().open_calls, world.broker.usage().abandoned_calls), (0, 1));
     let other = world.peer();
     world.send(other, call("/s", "1"));
     assert_ne!(world.take_call(service).request_id, "1");
     world.send(service, full("1", "for the first"));
     assert_eq!((world.take(caller), world.take(other)), (vec![], vec![]));
-    assert_eq!(world.bus.usage().abandoned_calls, 0);
+    assert_eq!(world.broker.usage().abandoned_calls, 0);
 }
 
 // Rule LI-4: nobody waits for the end of a push, so it is dropped and counted.
@@ -134,7 +134,7 @@ fn pushes_that_are_not_taken_are_dropped() {
     }
     world.time_out(service, false);
     assert_eq!(world.take(caller), []);
-    assert_eq!(world.bus.counters().drops["not taken"], 3);
+    assert_eq!(world.broker.counters().drops["not taken"], 3);
     assert!(world.reports.contains(&(service, "not taken")));
 }
 
@@ -146,10 +146,10 @@ fn calls_of_one_that_is_gone_are_taken_back_too() {
     world.deaf.insert(service);
     let (sent, _) = fill(&mut world, caller, |id| large_call(id).to_frame());
     world.close(caller);
-    assert_eq!(world.bus.usage().abandoned_calls, sent);
+    assert_eq!(world.broker.usage().abandoned_calls, sent);
     world.time_out(service, false);
-    assert_eq!(world.bus.usage().abandoned_calls, 0);
-    assert_eq!(world.bus.usage().budgets, 1);
+    assert_eq!(world.broker.usage().abandoned_calls, 0);
+    assert_eq!(world.broker.usage().budgets, 1);
 }
 
 fn stream(world: &mut World) -> (ConnId, ConnId, usize, Wait) {
@@ -208,18 +208,18 @@ fn a_caller_that_stalls_costs_its_own_calls() {
     world.take_call(other);
     world.send(other, full("2", ""));
     assert_eq!(world.take_reply(caller).reason(), CallReplyReason::ReasonCallerStalled);
-    assert_eq!(world.bus.counters().pauses["replies"], 1);
+    assert_eq!(world.broker.counters().pauses["replies"], 1);
     // The id is taken at the service until the last reply, which goes nowhere.
-    assert_eq!(world.bus.usage().abandoned_calls, 1);
+    assert_eq!(world.broker.usage().abandoned_calls, 1);
     world.send(service, full("1", "the end"));
-    assert_eq!(world.bus.usage().abandoned_calls, 0);
+    assert_eq!(world.broker.usage().abandoned_calls, 0);
     world.take_queued(caller);
     assert_eq!(world.take(caller), []);
     world.send(caller, call("/s", "1"));
     world.take_call(service);
     world.send(service, full("1", ""));
     assert_eq!(world.take_reply(caller).code, 0);
-    assert_eq!(sent as u64, world.bus.counters().replies - 1);
+    assert_eq!(sent as u64, world.broker.counters().replies - 1);
 }
 
 // Rule LI-5: the time begins anew with each half of the limit that is taken.
@@ -234,7 +234,7 @@ fn a_slow_caller_does_not_stall() {
         let reply = || CallReply { data: data(1000), ..partial("1", "") }.to_frame();
         wait = fill(&mut world, service, |_| reply()).1;
     }
-    assert_eq!(world.bus.counters().refusals.get("caller stalled"), None);
+    assert_eq!(world.broker.counters().refusals.get("caller stalled"), None);
 }
 
 /// Lets a caller that reads nothing hold up a service; how long it did, and what waits then.
@@ -338,12 +338,12 @@ fn answers_are_at_the_cost_of_who_asks() {
         world.heard(service);
         world.wait(Duration::ZERO);
     }
-    assert_eq!(world.bus.usage().connections, 2);
+    assert_eq!(world.broker.usage().connections, 2);
     world.take_queued(asker);
     world.take(asker);
     world.send_frame(asker, wait.frame);
     assert_eq!(world.take(asker), [Seen::Pong]);
-    assert_eq!(world.bus.counters().pauses["answers"], 1);
+    assert_eq!(world.broker.counters().pauses["answers"], 1);
 }
 
 // Rule LI-6: of what a subscriber does not read, it misses the newest; nobody waits, and nobody else misses any.
@@ -362,7 +362,7 @@ fn broadcasts_are_at_the_cost_of_the_subscriber() {
     assert_eq!(world.take(healthy).len(), 20);
     let got = world.take(slow).len();
     assert!((8..=9).contains(&got));
-    assert_eq!(world.bus.counters().drops["slow subscriber"], 20 - got as u64);
+    assert_eq!(world.broker.counters().drops["slow subscriber"], 20 - got as u64);
     assert!(world.reports.contains(&(slow, "slow subscriber")));
     // It still can be called, and gets the news again when it has read.
     world.register(slow, "/slow");
@@ -439,13 +439,13 @@ fn a_router_that_stops_refuses_what_is_new() {
     }
     world.subscribe(service, "news");
     world.take(service);
-    world.bus.begin_to_stop();
+    world.broker.begin_to_stop();
     world.send(caller, call("/s", "4"));
     let refused = world.take_reply(caller);
     assert_eq!((refused.request_id.as_str(), refused.code), ("4", 400));
     assert_eq!(refused.reason(), CallReplyReason::ReasonRouterStops);
     world.send(caller, push("/s", ""));
-    assert_eq!(world.bus.counters().drops["stopping"], 1);
+    assert_eq!(world.broker.counters().drops["stopping"], 1);
     assert_eq!(world.take(service), []);
     // Whoever is here still hears of what happens.
     world.broadcast(caller, "news");
@@ -464,7 +464,7 @@ fn a_router_that_stops_refuses_what_is_new() {
         .collect();
     assert_eq!(ends, [("1".to_owned(), 500, 0), ("3".to_owned(), 500, 0)]);
     assert!(world.sentences.last().unwrap().contains("--drain-timeout"));
-    assert_eq!(world.bus.usage().open_calls, 0);
+    assert_eq!(world.broker.usage().open_calls, 0);
 }
 
 /// Two services with a call each of a caller that takes nothing: the caller, and whose call 1 and 2 is.
@@ -537,7 +537,7 @@ fn who_had_room_last_is_not_first_again() {
     world.close(other);
     assert!(is_told(room.as_mut()), "nobody said so");
     world.send_frame(eager, eager_wait.frame);
-    assert_eq!(world.bus.counters().refusals.get("caller stalled"), None);
+    assert_eq!(world.broker.counters().refusals.get("caller stalled"), None);
     world.take(caller);
 }
 
@@ -642,7 +642,7 @@ fn a_reply_that_waits_is_to_nobody_elses_call() {
     world.time_out(service, false);
     world.send(innocent, call("/s", "1"));
     world.send_frame(service, wait.frame);
-    assert_eq!(world.bus.counters().drops["stray reply"], 1);
+    assert_eq!(world.broker.counters().drops["stray reply"], 1);
     world.close(service);
     // Whoever reads gets what there is.
     world.take_queued(innocent);
@@ -686,5 +686,5 @@ fn a_service_does_not_wait_for_its_turn_for_ever() {
     assert_eq!(world.now - begin, STALL);
     let ends = world.take(caller);
     assert!(matches!(ends.last(), Some(Seen::Reply(reply)) if reply.code == 500), "{ends:?}");
-    assert_eq!(world.bus.usage().open_calls, 2, "the calls of others go on");
+    assert_eq!(world.broker.usage().open_calls, 2, "the calls of others go on");
 }

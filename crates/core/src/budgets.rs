@@ -85,7 +85,7 @@ impl Charge {
     }
 
     /// Whether the frame is a call, which the router takes back when its service does not take it within the
-    /// stall timeout: see [`Bus::not_taken`](crate::Bus::not_taken).
+    /// stall timeout: see [`Broker::not_taken`](crate::Broker::not_taken).
     pub fn is_call(&self) -> bool {
         self.purpose == Purpose::Calls
     }

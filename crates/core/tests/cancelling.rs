@@ -5,12 +5,12 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use gsb_bus::{BusConfig, ConnId, Limits, Usage};
+use gsb_core::{BrokerConfig, ConnId, Limits, Usage};
 use gsb_proto::messages::*;
 
 /// A service, and a caller that may cancel.
 fn world(limits: Limits) -> (World, ConnId, ConnId) {
-    let mut world = World::new(BusConfig { limits, ..BusConfig::default() });
+    let mut world = World::new(BrokerConfig { limits, ..BrokerConfig::default() });
     let (service, caller) = (world.peer(), world.peer_of_level(1));
     assert_eq!(world.register(service, "/a"), [Seen::Registered(0)]);
     (world, service, caller)
@@ -25,7 +25,7 @@ fn check_cancelled(reply: &CallReply, request_id: &str) {
 }
 
 fn usage(world: &World) -> (usize, usize) {
-    let Usage { open_calls, abandoned_calls, .. } = world.bus.usage();
+    let Usage { open_calls, abandoned_calls, .. } = world.broker.usage();
     (open_calls, abandoned_calls)
 }
 
@@ -47,7 +47,7 @@ fn a_cancelled_call_ends_once() {
     world.send(service, partial("1", "late"));
     world.send(service, full("1", "late"));
     assert_eq!(world.take(caller), []);
-    assert_eq!(world.bus.counters().drops["stray reply"], 2);
+    assert_eq!(world.broker.counters().drops["stray reply"], 2);
     assert_eq!(usage(&world), (0, 0));
     assert_eq!(world.take(service), [], "the service is told nothing yet");
 }
@@ -147,7 +147,7 @@ fn a_reply_that_waits_for_room_is_dropped() {
     assert!(room.as_mut().enable(), "the service was not told to try again");
     world.now += Duration::from_millis(1);
     world.try_send(service, wait.frame).unwrap();
-    assert_eq!(world.bus.counters().drops["stray reply"], 1);
+    assert_eq!(world.broker.counters().drops["stray reply"], 1);
     world.take_queued(caller);
     world.take(caller);
     // It is as if it had never waited.
@@ -169,7 +169,7 @@ fn who_goes_after_a_cancel_is_told_nothing_more() {
         world.close(first);
         assert!(world.take(second).iter().all(|seen| matches!(seen, Seen::Call(_))));
         world.close(second);
-        assert_eq!(world.bus.usage(), Usage::default());
+        assert_eq!(world.broker.usage(), Usage::default());
     }
 }
 
@@ -178,7 +178,7 @@ fn who_goes_after_a_cancel_is_told_nothing_more() {
 fn a_call_is_cancelled_while_the_router_stops() {
     let (mut world, _, caller) = world(Limits::default());
     world.send(caller, call("/a", "1"));
-    world.bus.begin_to_stop();
+    world.broker.begin_to_stop();
     world.send(caller, cancel("1"));
     check_cancelled(&world.take_reply(caller), "1");
     world.end_calls();

@@ -1,4 +1,4 @@
-//! A bus with peers that are only numbers, and what each of them was sent.
+//! A broker with peers that are only numbers, and what each of them was sent.
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
 #![allow(clippy::panic, clippy::unwrap_used)]
@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gsb_bus::{Bus, BusConfig, Charge, CloseReason, ConnId, Effect, Identity, Room};
+use gsb_core::{Broker, BrokerConfig, Charge, CloseReason, ConnId, Effect, Identity, Room};
 use gsb_proto::messages::*;
 use gsb_proto::{Frame, Framing, MessageKind};
 
@@ -38,7 +38,7 @@ pub struct Wait {
 }
 
 pub struct World {
-    pub bus: Bus,
+    pub broker: Broker,
     pub now: Instant,
     pub effects: Vec<Effect>,
     /// What was sent to whom and not looked at yet.
@@ -59,9 +59,9 @@ pub struct World {
 pub const UID: Identity = Identity::Uid(1000);
 
 impl World {
-    pub fn new(config: BusConfig) -> Self {
+    pub fn new(config: BrokerConfig) -> Self {
         World {
-            bus: Bus::new(config),
+            broker: Broker::new(config),
             now: Instant::now(),
             effects: Vec::new(),
             seen: VecDeque::new(),
@@ -88,8 +88,8 @@ impl World {
     }
 
     pub fn peer_of(&mut self, framing: Framing, identity: Identity) -> ConnId {
-        let peer = self.bus.connect(identity, self.now);
-        self.bus.framing_known(peer, framing, &mut self.effects);
+        let peer = self.broker.connect(identity, self.now);
+        self.broker.framing_known(peer, framing, &mut self.effects);
         self.settle();
         peer
     }
@@ -110,9 +110,9 @@ impl World {
 
     /// Sends what may have to wait.
     pub fn try_send(&mut self, from: ConnId, mut frame: Frame) -> Result<(), Wait> {
-        let result = self.bus.receive(from, frame.whole(), self.now, &mut self.effects);
+        let result = self.broker.receive(from, frame.whole(), self.now, &mut self.effects);
         self.settle();
-        result.map_err(|gsb_bus::Wait { room, is_own_fault, until }| Wait {
+        result.map_err(|gsb_core::Wait { room, is_own_fault, until }| Wait {
             frame,
             room,
             is_own_fault,
@@ -133,7 +133,7 @@ impl World {
         let calls: Vec<_> = self.queued.extract_if(.., calls).collect();
         for (number, (to, charge)) in calls.into_iter().enumerate() {
             let is_begun = is_begun && number == 0;
-            self.bus.not_taken(to, charge.call(), is_begun, &mut self.effects);
+            self.broker.not_taken(to, charge.call(), is_begun, &mut self.effects);
             if is_begun {
                 self.queued.push((to, charge));
             }
@@ -143,35 +143,35 @@ impl World {
 
     /// What is left to do for those who are gone, a little; whether there is more.
     pub fn sweep(&mut self, budget: usize) -> bool {
-        let is_left = self.bus.sweep(budget, &mut self.effects);
+        let is_left = self.broker.sweep(budget, &mut self.effects);
         self.settle();
         is_left
     }
 
     pub fn end_calls(&mut self) {
-        self.bus.end_calls(&mut self.effects);
+        self.broker.end_calls(&mut self.effects);
         self.settle();
     }
 
     pub fn close(&mut self, connection: ConnId) {
-        self.bus.close(connection, CloseReason::HungUp, &mut self.effects);
+        self.broker.close(connection, CloseReason::HungUp, &mut self.effects);
         self.settle();
     }
 
     pub fn wait(&mut self, time: Duration) {
         self.now += time;
-        while self.bus.next_deadline().is_some_and(|deadline| deadline <= self.now) {
-            self.bus.tick(self.now, &mut self.effects);
+        while self.broker.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.broker.tick(self.now, &mut self.effects);
         }
         self.settle();
     }
 
     pub fn heard(&mut self, connection: ConnId) {
-        self.bus.heard(connection, self.now);
+        self.broker.heard(connection, self.now);
     }
 
     pub fn framing_known(&mut self, connection: ConnId, framing: Framing) {
-        self.bus.framing_known(connection, framing, &mut self.effects);
+        self.broker.framing_known(connection, framing, &mut self.effects);
         self.settle();
     }
 
@@ -294,7 +294,7 @@ pub fn broadcast(topic: &str) -> BroadcastRequest {
     }
 }
 
-/// Decodes what the bus sends; the sentence too if it refuses something.
+/// Decodes what the broker sends; the sentence too if it refuses something.
 fn read(frame: &Frame) -> (Seen, Option<String>) {
     let mut sentence = None;
     let mut said = |message: String| {
@@ -334,7 +334,7 @@ fn read(frame: &Frame) -> (Seen, Option<String>) {
         MessageKind::BroadcastRequest => Seen::Broadcast(frame.decode().unwrap()),
         MessageKind::Ping => Seen::Ping,
         MessageKind::Pong => Seen::Pong,
-        kind => panic!("the bus sent a {}", kind.name()),
+        kind => panic!("the broker sent a {}", kind.name()),
     };
     (seen, sentence)
 }

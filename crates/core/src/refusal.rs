@@ -12,7 +12,7 @@ use gsb_proto::{Frame, NameError, Quoted};
 use crate::config::MAX_REQUEST_ID;
 use crate::effect::{CloseReason, seconds};
 
-/// Why the bus does not do what it was asked. Displays as a sentence for the asker.
+/// Why the broker does not do what it was asked. Displays as a sentence for the asker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error(transparent)]

@@ -1,15 +1,15 @@
 //! The routing rules of a Golem Service Bus as a state machine.
 //!
-//! A [`Bus`] takes what happened (a connection came, a frame arrived, time passed) and tells what
+//! A [`Broker`] takes what happened (a connection came, a frame arrived, time passed) and tells what
 //! follows to its caller's [`Effects`]: frames to send, connections to close. It knows no
 //! socket, reads no clock and starts no task, so each rule of `docs/protocol.md` is tested in
 //! microseconds.
 //!
 //! One registry per noun holds the state: services, calls, subscriptions, instances, budgets, liveness. A
-//! registry changes itself and returns what follows; only the [`Bus`] turns that into effects.
+//! registry changes itself and returns what follows; only the [`Broker`] turns that into effects.
 
+mod broker;
 mod budgets;
-mod bus;
 mod call_ids;
 mod calls;
 mod config;
@@ -25,10 +25,10 @@ mod subscriptions;
 mod trouble;
 mod waiting;
 
+pub use broker::{Broker, Wait};
 pub use budgets::{Charge, Cost, Room};
-pub use bus::{Bus, Wait};
 pub use calls::CallKey;
-pub use config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
+pub use config::{BrokerConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
 pub use connections::{ConnId, Identity};
 pub use counters::{Counters, Usage};
 pub use effect::{CloseReason, Effect, Effects};

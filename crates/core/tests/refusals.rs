@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use gsb_bus::BusConfig;
+use gsb_core::BrokerConfig;
 use gsb_proto::quoted::MAX_QUOTED;
 
 /// A character that is escaped: 3 bytes become 8.
@@ -14,7 +14,7 @@ const ODD: &str = "\u{e000}";
 // Text of a peer is cut before it is escaped: to escape a kilobyte takes a tenth of a millisecond.
 #[test]
 fn a_refusal_quotes_the_beginning_of_a_long_text() {
-    let mut world = World::new(BusConfig::default());
+    let mut world = World::new(BrokerConfig::default());
     let (peer, other) = (world.peer(), world.peer());
     let long = ODD.repeat(341);
     let bad_character = format!("{}\n", ODD.repeat(340));
@@ -48,7 +48,7 @@ fn a_refusal_quotes_the_beginning_of_a_long_text() {
 
 #[test]
 fn a_refusal_quotes_a_name_of_usual_length_as_a_whole() {
-    let mut world = World::new(BusConfig::default());
+    let mut world = World::new(BrokerConfig::default());
     let peer = world.peer();
     let name = format!("/{}", "x".repeat(MAX_QUOTED - 1));
     world.register(peer, &name);

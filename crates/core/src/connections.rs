@@ -8,7 +8,7 @@ use slab::Slab;
 
 use crate::waiting::{InVain, Waiting};
 
-/// Names a connection of a [`Bus`](crate::Bus), now and in no other life of the bus.
+/// Names a connection of a [`Broker`](crate::Broker), now and in no other life of the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     slot: u32,
@@ -16,7 +16,7 @@ pub struct ConnId {
 }
 
 impl ConnId {
-    /// A small number that no other live connection has, for tables beside the bus.
+    /// A small number that no other live connection has, for tables beside the broker.
     pub fn slot(self) -> usize {
         self.slot as usize
     }
@@ -56,7 +56,7 @@ impl Identity {
     }
 }
 
-/// What the bus remembers of a connection as such.
+/// What the broker remembers of a connection as such.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) id: ConnId,

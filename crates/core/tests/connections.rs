@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::*;
-use gsb_bus::{BusConfig, CloseReason, Identity, Limits, Usage};
+use gsb_core::{BrokerConfig, CloseReason, Identity, Limits, Usage};
 use gsb_proto::messages::*;
 use gsb_proto::{Framing, MessageKind, Violation};
 
 fn world() -> World {
-    World::new(BusConfig::default())
+    World::new(BrokerConfig::default())
 }
 
 fn hello(instance_id: &'static [u8]) -> Hello {
@@ -32,7 +32,7 @@ fn the_router_introduces_itself_on_packet_connections() {
         level: 1,
         max_frame: 1 << 20,
     };
-    let mut world = World::new(BusConfig { hello: own.clone(), ..Default::default() });
+    let mut world = World::new(BrokerConfig { hello: own.clone(), ..Default::default() });
     let packet = world.peer_of(Framing::Packet, UID);
     world.send(packet, Ping {});
     assert_eq!(world.take(packet), [Seen::Hello(own), Seen::Pong]);
@@ -112,7 +112,7 @@ fn the_same_instance_id_replaces() {
         assert_eq!(world.subscribe(new, "t"), [Seen::Subscribed(0)]);
         // The old one's end, when its socket reports it, changes nothing any more.
         world.close(old);
-        assert_eq!(world.bus.usage().instances, 1);
+        assert_eq!(world.broker.usage().instances, 1);
         world.send(caller, call("/a", "1"));
         assert_eq!(world.take_call(new).request_id, "1");
     }
@@ -140,7 +140,7 @@ fn a_foreign_instance_id_closes_the_newcomer() {
         assert_eq!(world.take(new), [Seen::Closed("foreign instance id")]);
         assert_eq!(world.take(old), []);
         assert_eq!(world.unregister(old, "/a"), [Seen::Unregistered(0)]);
-        assert_eq!(world.bus.usage().instances, 1);
+        assert_eq!(world.broker.usage().instances, 1);
     }
 }
 
@@ -203,7 +203,7 @@ fn going_away_leaves_nothing_behind() {
             assert_eq!(world.take(other), [Seen::Broadcasted(0)]);
             world.close(caller);
             world.close(other);
-            assert_eq!(world.bus.usage(), Usage::default());
+            assert_eq!(world.broker.usage(), Usage::default());
         }
     }
 }
@@ -218,25 +218,25 @@ fn late_replies_to_a_gone_caller_are_dropped() {
     world.send(leaver, call("/a", "1"));
     assert_eq!(world.take_call(service).request_id, "1");
     world.close(leaver);
-    assert_eq!(world.bus.usage().open_calls, 0);
-    assert_eq!(world.bus.usage().abandoned_calls, 1);
+    assert_eq!(world.broker.usage().open_calls, 0);
+    assert_eq!(world.broker.usage().abandoned_calls, 1);
     world.send(newcomer, call("/a", "1"));
     let given = world.take_call(service).request_id;
     assert_ne!(given, "1");
     world.send(service, partial("1", "late"));
     world.send(service, full("1", "late"));
     assert_eq!(world.take(newcomer), []);
-    assert_eq!(world.bus.counters().drops["stray reply"], 2);
+    assert_eq!(world.broker.counters().drops["stray reply"], 2);
     world.send(service, full(&given, "mine"));
     assert_eq!(world.take_reply(newcomer), full("1", "mine"));
-    assert_eq!(world.bus.usage().abandoned_calls, 0);
+    assert_eq!(world.broker.usage().abandoned_calls, 0);
 }
 
 // What is remembered of abandoned calls is bounded: the oldest are forgotten first.
 #[test]
 fn abandoned_calls_do_not_pile_up() {
     let limits = Limits { open_calls: 3, ..Default::default() };
-    let mut world = World::new(BusConfig { limits, ..Default::default() });
+    let mut world = World::new(BrokerConfig { limits, ..Default::default() });
     let service = world.peer();
     world.register(service, "/a");
     for round in 0..10 {
@@ -245,19 +245,21 @@ fn abandoned_calls_do_not_pile_up() {
             world.send(caller, call("/a", &format!("{round}-{call_number}")));
         }
         world.close(caller);
-        assert!(world.bus.usage().abandoned_calls <= 3);
+        assert!(world.broker.usage().abandoned_calls <= 3);
     }
     world.close(service);
-    assert_eq!(world.bus.usage(), Usage::default());
+    assert_eq!(world.broker.usage(), Usage::default());
 }
 
 // Rule CO-9: a Ping after T, the end after 2 T, and any byte counts.
 #[test]
 fn silence_is_pinged_then_closed() {
-    let mut world =
-        World::new(BusConfig { ping_timeout: Some(Duration::from_secs(10)), ..Default::default() });
+    let mut world = World::new(BrokerConfig {
+        ping_timeout: Some(Duration::from_secs(10)),
+        ..Default::default()
+    });
     let (silent, busy) = (world.peer(), world.peer());
-    assert_eq!(world.bus.next_deadline(), Some(world.now + Duration::from_secs(10)));
+    assert_eq!(world.broker.next_deadline(), Some(world.now + Duration::from_secs(10)));
     world.wait(Duration::from_millis(9_999));
     assert_eq!(world.take(silent), []);
     world.heard(busy);
@@ -277,16 +279,18 @@ fn silence_is_pinged_then_closed() {
     assert_eq!(world.take(busy), [Seen::Ping]);
     world.wait(Duration::from_secs(10));
     assert_eq!(world.take(busy), [Seen::Closed("silent")]);
-    assert_eq!(world.bus.usage(), Usage::default());
-    assert_eq!(world.bus.next_deadline(), None);
+    assert_eq!(world.broker.usage(), Usage::default());
+    assert_eq!(world.broker.next_deadline(), None);
 }
 
 // Rule CO-10.
 #[test]
 fn an_unknown_framing_is_not_pinged() {
-    let mut world =
-        World::new(BusConfig { ping_timeout: Some(Duration::from_secs(10)), ..Default::default() });
-    let peer = world.bus.connect(UID, world.now);
+    let mut world = World::new(BrokerConfig {
+        ping_timeout: Some(Duration::from_secs(10)),
+        ..Default::default()
+    });
+    let peer = world.broker.connect(UID, world.now);
     world.wait(Duration::from_millis(19_999));
     assert_eq!(world.take(peer), []);
     world.wait(Duration::from_millis(1));
@@ -296,7 +300,7 @@ fn an_unknown_framing_is_not_pinged() {
 #[test]
 fn an_endless_timeout_is_no_trouble() {
     let mut world =
-        World::new(BusConfig { ping_timeout: Some(Duration::MAX), ..Default::default() });
+        World::new(BrokerConfig { ping_timeout: Some(Duration::MAX), ..Default::default() });
     let peer = world.peer();
     world.wait(Duration::from_secs(1_000_000));
     assert_eq!(world.take(peer), []);
@@ -304,11 +308,11 @@ fn an_endless_timeout_is_no_trouble() {
 
 #[test]
 fn without_a_timeout_silence_is_fine() {
-    let mut world = World::new(BusConfig { ping_timeout: None, ..Default::default() });
+    let mut world = World::new(BrokerConfig { ping_timeout: None, ..Default::default() });
     let peer = world.peer();
     world.wait(Duration::from_secs(1_000_000));
     assert_eq!(world.take(peer), []);
-    assert_eq!(world.bus.next_deadline(), None);
+    assert_eq!(world.broker.next_deadline(), None);
 }
 
 // Rule CO-11.
@@ -354,10 +358,10 @@ fn violations_close_and_nobody_else_notices() {
     world.take(service);
     for (kind, body, reason) in cases {
         let peer = world.peer();
-        let before = world.bus.counters().closes.get(reason).copied().unwrap_or_default();
+        let before = world.broker.counters().closes.get(reason).copied().unwrap_or_default();
         world.send_raw(peer, kind, body.clone());
         assert_eq!(world.take(peer), [Seen::Closed(reason)], "{kind:?} {body:?}");
-        assert_eq!(world.bus.counters().closes[reason], before + 1);
+        assert_eq!(world.broker.counters().closes[reason], before + 1);
         // What it sends afterwards is not even looked at.
         world.send(peer, Ping {});
         assert_eq!(world.take(peer), []);

@@ -10,9 +10,9 @@ pub const MAX_REQUEST_ID: usize = 1024;
 /// Longest timeout that is counted with: about a century. Longer ones are taken for this one.
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// How a [`Bus`](crate::Bus) behaves.
+/// How a [`Broker`](crate::Broker) behaves.
 #[derive(Debug, Clone)]
-pub struct BusConfig {
+pub struct BrokerConfig {
     /// How long a connection may be silent before it gets a Ping; after twice that, it is closed.
     /// `None` waits for ever. 60 seconds by default.
     pub ping_timeout: Option<Duration>,
@@ -21,15 +21,15 @@ pub struct BusConfig {
     /// How long a service may take nothing before the calls that wait for it end, and how long services
     /// wait for a caller that takes no replies. 5 seconds by default.
     pub stall_timeout: Duration,
-    /// The router's own introduction on connections of the packet framing. Empty by default. The bus
+    /// The router's own introduction on connections of the packet framing. Empty by default. The broker
     /// heeds [`no_echo`](Hello::no_echo) and speaks [`LEVEL`](gsb_proto::LEVEL); it is for the owner to say so
     /// here.
     pub hello: Hello,
 }
 
-impl Default for BusConfig {
+impl Default for BrokerConfig {
     fn default() -> Self {
-        BusConfig {
+        BrokerConfig {
             ping_timeout: Some(Duration::from_secs(60)),
             limits: Limits::default(),
             stall_timeout: Duration::from_secs(5),

@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::{Seen, World, call, full, partial};
-use gsb_bus::{BusConfig, ConnId, Usage};
+use gsb_core::{BrokerConfig, ConnId, Usage};
 
 /// More than is done at once.
 const MANY: usize = 5000;
 
 fn world() -> World {
-    World::new(BusConfig::default())
+    World::new(BrokerConfig::default())
 }
 
 fn replies(world: &mut World, to: ConnId) -> Vec<(String, i32)> {
@@ -30,7 +30,7 @@ fn everybody_leaves(world: &mut World, peers: &[ConnId]) {
         world.close(peer);
     }
     while world.sweep(100) {}
-    assert_eq!(world.bus.usage(), Usage::default());
+    assert_eq!(world.broker.usage(), Usage::default());
 }
 
 // Rule CO-6: nobody finds what is not removed yet, and anybody may have it.
@@ -43,7 +43,7 @@ fn names_are_free_at_once() {
         assert_eq!(world.register(rich, &format!("/s/{number}")), [Seen::Registered(0)]);
     }
     world.close(rich);
-    assert_eq!(world.bus.usage().services, 1);
+    assert_eq!(world.broker.usage().services, 1);
     // A slot that is used again does not inherit them, and the shorter name serves all of them now.
     let heir = world.peer();
     assert_eq!(heir.slot(), rich.slot());
@@ -96,13 +96,13 @@ fn calls_to_one_that_is_gone_end_once() {
     let ids: BTreeSet<_> = ended.iter().map(|(id, _)| id.clone()).collect();
     let count = (0..MANY).filter(|number| number % 3 != 0).count();
     assert_eq!((ended.len(), ids.len()), (count, count));
-    assert_eq!(world.bus.usage().open_calls, 100);
+    assert_eq!(world.broker.usage().open_calls, 100);
     for seen in world.take(next_service) {
         let Seen::Call(call) = seen else { panic!("{seen:?}") };
         world.send(next_service, full(&call.request_id, ""));
     }
     assert_eq!(replies(&mut world, next_caller).len(), 100);
-    assert_eq!(world.bus.usage().abandoned_calls, 0);
+    assert_eq!(world.broker.usage().abandoned_calls, 0);
     everybody_leaves(&mut world, &[next_service, next_caller, caller]);
 }
 
@@ -152,7 +152,7 @@ fn calls_to_oneself_leave_nothing() {
     world.close(hermit);
     while world.sweep(100) {}
     assert_eq!(world.take(hermit), [Seen::Closed("hung up")]);
-    assert_eq!(world.bus.usage(), Usage::default());
+    assert_eq!(world.broker.usage(), Usage::default());
 }
 
 // Rules CO-9, CO-7: when very many fall silent together, others have their turns between their ends; and what each
@@ -169,17 +169,17 @@ fn many_that_end_together_end_bit_by_bit() {
     }
     world.now += Duration::from_secs(120);
     let mut ticks = 0;
-    while world.bus.next_deadline().is_some_and(|deadline| deadline <= world.now) {
-        let before = world.bus.usage().connections;
-        world.bus.tick(world.now, &mut world.effects);
-        assert!(before - world.bus.usage().connections <= 100);
+    while world.broker.next_deadline().is_some_and(|deadline| deadline <= world.now) {
+        let before = world.broker.usage().connections;
+        world.broker.tick(world.now, &mut world.effects);
+        assert!(before - world.broker.usage().connections <= 100);
         ticks += 1;
     }
     assert!(ticks >= peers / 100, "{ticks} ticks");
     let mut sweeps = 0;
-    while world.bus.sweep(256, &mut world.effects) {
+    while world.broker.sweep(256, &mut world.effects) {
         sweeps += 1;
     }
     assert!(sweeps * 256 >= peers * names / 2, "too much was done when they ended");
-    assert_eq!(world.bus.usage(), Usage::default());
+    assert_eq!(world.broker.usage(), Usage::default());
 }

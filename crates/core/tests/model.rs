@@ -1,6 +1,6 @@
-//! Random events on a bus, and on an oracle that follows docs/protocol.md as naively as possible:
-//! lists and linear scans, nothing shared with the bus but the messages.
-//! After each event everybody must have been sent what the oracle says, and the bus must hold as much.
+//! Random events on a broker, and on an oracle that follows docs/protocol.md as naively as possible:
+//! lists and linear scans, nothing shared with the broker but the messages.
+//! After each event everybody must have been sent what the oracle says, and the broker must hold as much.
 //!
 //! `GSB_MODEL_CASES` sets the number of runs, `GSB_MODEL_SEED` repeats those of an earlier test.
 
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{Seen, World};
-use gsb_bus::{BusConfig, ConnId, Identity, Limits, Usage};
+use gsb_core::{BrokerConfig, ConnId, Identity, Limits, Usage};
 use gsb_proto::messages::CallReply;
 use gsb_proto::{Framing, MessageKind};
 use oracle::{Event, LIMIT, Oracle, PARTIAL, Peer, Say, router_hello};
@@ -25,7 +25,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{RngAlgorithm, TestCaseResult, TestError, TestRng, TestRunner};
 
-/// Whoever goes with more than the bus does at once is not done with when the event is: a call may have both its
+/// Whoever goes with more than the broker does at once is not done with when the event is: a call may have both its
 /// ends there, and names and subscriptions come to that.
 const MAX_CALLS: usize = 12;
 /// More connections would only dilute the collisions.
@@ -93,7 +93,7 @@ enum Op {
     Cancel(usize, Option<Who>, bool),
 }
 
-/// The bus and the oracle side by side.
+/// The broker and the oracle side by side.
 struct Model {
     world: World,
     oracle: Oracle,
@@ -106,7 +106,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        let world = World::new(BusConfig {
+        let world = World::new(BrokerConfig {
             ping_timeout: Some(2 * HALF),
             limits: Limits {
                 services: LIMIT,
@@ -115,7 +115,7 @@ impl Model {
                 ..Limits::default()
             },
             hello: router_hello(),
-            ..BusConfig::default()
+            ..BrokerConfig::default()
         });
         Model {
             start: world.now,
@@ -147,7 +147,7 @@ impl Model {
                 return None;
             }
             Op::Connect(ref identity, framing, ref hello) => {
-                let id = self.world.bus.connect(identity.clone(), self.world.now);
+                let id = self.world.broker.connect(identity.clone(), self.world.now);
                 let mut events = vec![Event::Connected(id, identity.clone())];
                 events.extend(framing.map(|framing| Event::Detected(id, framing)));
                 if framing == Some(Framing::Packet) {
@@ -157,7 +157,7 @@ impl Model {
                 events
             }
             Op::CallAndLeave(address, request_id) => {
-                let id = self.world.bus.connect(IDENTITIES[0].clone(), self.world.now);
+                let id = self.world.broker.connect(IDENTITIES[0].clone(), self.world.now);
                 vec![
                     Event::Connected(id, IDENTITIES[0].clone()),
                     Event::Detected(id, Framing::Classic),
@@ -225,8 +225,8 @@ impl Model {
         // The order holds per connection only.
         seen.sort_by_key(|(to, _)| *to);
         expected.sort_by_key(|(to, _)| *to);
-        prop_assert_eq!(seen, expected, "sent (left: the bus)");
-        prop_assert_eq!(self.world.bus.usage(), self.oracle.usage(), "held (left: the bus)");
+        prop_assert_eq!(seen, expected, "sent (left: the broker)");
+        prop_assert_eq!(self.world.broker.usage(), self.oracle.usage(), "held (left: the broker)");
         self.check_deadline()
     }
 
@@ -284,7 +284,7 @@ impl Model {
     fn check_deadline(&self) -> TestCaseResult {
         let soonest = self.oracle.peers.iter().map(Peer::due).min();
         let soonest = soonest.map(|halves| self.start + halves * HALF);
-        let deadline = self.world.bus.next_deadline();
+        let deadline = self.world.broker.next_deadline();
         prop_assert_eq!(deadline.is_some(), soonest.is_some());
         prop_assert!(deadline <= soonest, "the next deadline is late");
         prop_assert!(deadline.is_none_or(|deadline| deadline > self.world.now));
@@ -321,9 +321,9 @@ fn run(ops: &[Op], log: impl Fn(&Event)) -> Result<BTreeSet<&'static str>, TestC
         log(&event);
         model.step(&event)?;
     }
-    prop_assert_eq!(model.world.bus.usage(), Usage::default());
+    prop_assert_eq!(model.world.broker.usage(), Usage::default());
     prop_assert!(model.waiting.is_empty());
-    let counters = model.world.bus.counters();
+    let counters = model.world.broker.counters();
     let mut reached = model.oracle.reached;
     reached.extend(counters.refusals.keys().chain(counters.closes.keys()));
     Ok(reached)

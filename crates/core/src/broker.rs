@@ -1,4 +1,4 @@
-//! The bus itself: which rule applies to which event.
+//! The broker itself: which rule applies to which event.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use gsb_proto::{
 use crate::budgets::{Admission, Budgets, Purpose, Room, Sender};
 use crate::call_ids::HashedId;
 use crate::calls::{CallKey, Calls, Forsaken, RequestId};
-use crate::config::{BusConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
+use crate::config::{BrokerConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
 use crate::connections::{ConnId, Connections, Identity};
 use crate::counters::{Counters, Usage};
 use crate::effect::{CloseReason, Effects};
@@ -37,9 +37,9 @@ const DUE_AT_ONCE: usize = 64;
 /// The state of a router.
 ///
 /// Whoever owns it tells it of every event, one at a time, and carries out the [`Effects`] that each
-/// has. A [`ConnId`] that the bus has closed is ignored wherever it is passed in.
+/// has. A [`ConnId`] that the broker has closed is ignored wherever it is passed in.
 #[derive(Debug)]
-pub struct Bus {
+pub struct Broker {
     limits: Limits,
     hello: Frame,
     connections: Connections,
@@ -80,12 +80,12 @@ impl From<Violation> for Unhandled {
     }
 }
 
-impl Bus {
-    /// A bus that nobody is connected to.
-    pub fn new(config: BusConfig) -> Self {
+impl Broker {
+    /// A broker that nobody is connected to.
+    pub fn new(config: BrokerConfig) -> Self {
         let limits = config.limits;
         let stall_timeout = config.stall_timeout.min(LONGEST_TIMEOUT);
-        Bus {
+        Broker {
             limits,
             hello: config.hello.to_frame(),
             connections: Connections::default(),
@@ -245,7 +245,7 @@ impl Bus {
 
     /// Ends a connection: its names and subscriptions are free, whoever waits for its answers is
     /// answered, its own calls are forgotten. Does nothing if the connection has ended before. If there is
-    /// very much to do, the rest is left to [`sweep`](Bus::sweep), which is to be called until nothing is left.
+    /// very much to do, the rest is left to [`sweep`](Broker::sweep), which is to be called until nothing is left.
     pub fn close(&mut self, connection: ConnId, reason: CloseReason, effects: &mut dyn Effects) {
         let waiting = self.connections.get(connection);
         let waiting = waiting.and_then(|connection| connection.waiting.as_deref().copied());
@@ -283,13 +283,13 @@ impl Bus {
         left == 0
     }
 
-    /// When [`Bus::tick`] is due next.
+    /// When [`Broker::tick`] is due next.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.liveness.next_deadline()
     }
 
     /// Time has passed: silent connections are sent a Ping or closed. If they are very many, only some are,
-    /// and the [next deadline](Bus::next_deadline) is over still.
+    /// and the [next deadline](Broker::next_deadline) is over still.
     pub fn tick(&mut self, now: Instant, effects: &mut dyn Effects) {
         for _ in 0..DUE_AT_ONCE {
             let connections = &self.connections;
@@ -312,7 +312,7 @@ impl Bus {
         &self.counters
     }
 
-    /// What the bus holds now. All zero when nobody is connected.
+    /// What the broker holds now. All zero when nobody is connected.
     pub fn usage(&self) -> Usage {
         Usage {
             connections: self.connections.len(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// What has happened since the bus was made.
+/// What has happened since the broker was made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Calls forwarded to a service that will be answered.
@@ -25,7 +25,7 @@ pub struct Counters {
     pub closes: BTreeMap<&'static str, u64>,
 }
 
-/// What the bus holds at this moment.
+/// What the broker holds at this moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Live connections.
