@@ -6,7 +6,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use gsb_proto::messages::RegisterReply;
+use gsb_proto::messages::*;
 use gsb_proto::{Address, MessageKind};
 use gsb_router::{Limits, RouterConfig};
 use gsb_testkit::{FakeRouter, TestRouter, soon};
@@ -170,6 +170,57 @@ async fn calls_that_fail_are_counted_and_make_the_program_fail() {
     assert!(rest.trim().len() > 1, "{error}");
     assert!(out.contains(&format!("{failed} errors, such as: ")), "{out}");
     router.stop().await;
+}
+
+/// The router loses every other broadcast.
+#[tokio::test]
+async fn broadcasts_that_do_not_arrive_are_counted_and_make_the_program_fail() {
+    let router = FakeRouter::start().await;
+    let (address, own) = (router.address.to_string(), std::process::id().to_string());
+    let serving = tokio::spawn(async move {
+        // In the order in which the program connects.
+        let mut publisher = router.accept_silently().await;
+        let mut subscriber = router.accept_silently().await;
+        let Hello { .. } = subscriber.expect().await;
+        let SubscribeRequest { .. } = subscriber.expect().await;
+        subscriber.send(SubscribeReply::default()).await;
+        let mut is_lost = false;
+        while let Some(frame) = publisher.next().await {
+            if frame.kind != MessageKind::BroadcastRequest {
+                continue;
+            }
+            is_lost = !is_lost;
+            let event: BroadcastRequest = frame.decode().unwrap();
+            if !is_lost && subscriber.try_send(event).await.is_err() {
+                break;
+            }
+        }
+    });
+    let load = ["bench", "broadcast", "-a", &address, "--pid", &own, "--subscribers", "1"];
+    let (out, error, code) =
+        gsb(&[&load[..], &["-d", "200ms", "--warm-up", "50ms"]].concat()).await;
+    assert_eq!(code, Some(1), "{out}");
+    let (failed, rest) = error.strip_prefix("gsb: ").unwrap().split_once(" of ").unwrap();
+    assert!(failed.parse::<u64>().unwrap() > 0 && rest.contains(" deliveries failed"), "{error}");
+    assert!(out.contains(&format!("{failed} did not arrive")), "{out}");
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_lost_connection_ends_the_program_before_its_time_with_a_failure() {
+    let router = FakeRouter::start().await;
+    let (address, own) = (router.address.to_string(), std::process::id().to_string());
+    let closes_after_the_answer = tokio::spawn(async move {
+        let mut peer = router.accept_silently().await;
+        let Hello { .. } = peer.expect().await;
+        let RegisterRequest { .. } = peer.expect().await;
+        peer.send(RegisterReply::default()).await;
+    });
+    let load = ["bench", "idle", "-a", &address, "--pid", &own, "--connections", "1", "-d", "1day"];
+    let (out, error, code) = soon("the end of the program", gsb(&load)).await;
+    assert!(out.starts_with("1 connections in ") && error.contains("closed"), "{out}{error}");
+    assert_eq!(code, Some(1));
+    closes_after_the_answer.await.unwrap();
 }
 
 /// Answers registrations and nothing else.
