@@ -106,12 +106,17 @@ async fn what_is_known_here_is_restored_and_retried_with_growing_pauses() {
         assert_eq!(names.next_retry(), Some(now));
     }
     let ask = names.due(now)[0].clone();
+    let other = Error::NameRefused { name: "/a".into(), message: "there are too many".into() };
+    answer(&mut names, &ask, Err(other), now);
+    assert_eq!(names.refusals(), 2, "it is refused for another reason");
+    now += SECOND * 4;
+    let ask = names.due(now)[0].clone();
     assert_eq!(state(&names), "refused", "until the router says otherwise");
     assert!(names.is_settled());
     answer(&mut names, &ask, Ok(()), now);
     assert_eq!(state(&names), "confirmed");
     assert!(names.refused().is_empty());
-    assert_eq!(names.refusals(), 2);
+    assert_eq!(names.refusals(), 3);
 }
 
 #[tokio::test(start_paused = true)]

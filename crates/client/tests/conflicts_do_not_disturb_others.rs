@@ -249,3 +249,20 @@ async fn what_is_asked_for_again_is_still_refused() {
     assert_eq!(bus.status().refused.len(), 1);
     assert!(matches!(registration.announcement(), Announcement::Refused(_)));
 }
+
+#[tokio::test]
+async fn a_bus_serves_when_its_services_are_confirmed_whatever_becomes_of_its_topics() {
+    let router = FakeRouter::start().await;
+    let bus = Bus::builder().connect_lazy(&router.address).unwrap();
+    let _service = bus.register("/s", echo).await.unwrap();
+    let _events = bus.subscribe("t").await.unwrap();
+    let mut peer = router.accept().await;
+    let RegisterRequest { .. } = peer.expect().await;
+    let SubscribeRequest { .. } = peer.expect().await;
+    let mut watch = bus.watch();
+    assert!(!watch.current().is_serving());
+    // The answer comes while the watcher waits.
+    let serving = soon("the service", watch.wait_for(Status::is_serving));
+    let (status, ()) = tokio::join!(serving, peer.send(RegisterReply::default()));
+    assert!(!status.unwrap().is_settled, "there is no answer for the topic");
+}

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use futures::future::try_join_all;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use gsb_client::{
     Announcement, Bus, Bytes, Call, Error, Failure, Message, Registering, Registration, WeakBus,
@@ -175,6 +176,28 @@ async fn every_kind_of_handler_may_have_a_state() {
     let _push = bus.register_push_with("/push", sender, push).await.unwrap();
     bus.push("/push", "note").await.unwrap();
     assert_eq!(soon("the push", pushed.recv()).await.unwrap(), "note");
+}
+
+// The compiler reports a wrongly typed handler once. It would do so three times where the type of the handler is a
+// part of what a method returns, as it is for an `async fn`.
+#[tokio::test]
+async fn no_registration_mentions_the_type_of_its_handler() {
+    let bus = Bus::local();
+    let items = || stream::iter([Ok(1)]);
+    let registering: [Registering; 11] = [
+        bus.bind("/1", async |_: Total| Ok(1)),
+        bus.bind_with("/2", (), async |(), _: Total| Ok(1)),
+        bus.bind_with_caller("/3", async |_: String, _: Total| Ok(1)),
+        bus.bind_stream("/4", move |_: Count| items()),
+        bus.bind_stream_with("/5", (), move |(), _: Count| items()),
+        bus.bind_stream_with_caller("/6", move |_: String, _: Count| items()),
+        bus.register("/7", async |_: Call| Ok("")),
+        bus.register_with("/8", (), async |(), _: Call| Ok("")),
+        bus.register_stream("/9", |_: Call| stream::iter([Ok("")])),
+        bus.register_stream_with("/10", (), |(), _: Call| stream::iter([Ok("")])),
+        bus.register_push("/11", async |_: Call| {}),
+    ];
+    try_join_all(registering).await.unwrap();
 }
 
 // The replies of a stream convert as those of one reply do.

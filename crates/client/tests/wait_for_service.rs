@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use gsb_client::{Bus, Call, Connection, Error, LostReason, Message, Status};
+use gsb_net::memory::{Conditions, Network};
 use gsb_proto::messages::{CallReply, CallReplyCode, CallReplyReason, CallRequest};
+use gsb_router::{Router, RouterConfig};
 use gsb_testkit::{FakeRouter, Peer, RouterPlace, TestRouter, soon};
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::mpsc;
@@ -273,6 +275,24 @@ async fn a_service_of_another_process_is_found() {
         }
     }
     router.stop().await;
+}
+
+// A router does not tell when a service comes: it is asked again with random pauses that grow up to a second.
+#[tokio::test(start_paused = true)]
+async fn a_router_is_asked_again_with_pauses_that_grow() {
+    fastrand::seed(4);
+    let network = Network::new(1, Conditions::default());
+    let router = Router::bind_memory(RouterConfig::default(), network.listen().unwrap()).unwrap();
+    let status = router.status();
+    let running = tokio::spawn(router.run());
+    let bus = Bus::builder().network(network).connect("tcp://127.0.0.1:1").await.unwrap();
+    let start = Instant::now();
+    let nobody = bus.endpoint("/x").wait_for_service(PATIENCE);
+    assert!(is_nobody(&nobody.call("").await));
+    assert!(start.elapsed() >= PATIENCE);
+    let attempts: u64 = status.counters().refusals.values().sum();
+    assert!((20..100).contains(&attempts), "{attempts} attempts within {PATIENCE:?}");
+    running.abort();
 }
 
 // A call that a stopping router refuses was seen by no service: it is for the next router.
