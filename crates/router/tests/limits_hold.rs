@@ -2,7 +2,7 @@
 
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
-use gsb_router::{Limits, RouterConfig};
+use gsb_router::{Limits, Router, RouterConfig, SMALLEST_MAX_FRAME};
 use gsb_testkit::{Peer, TestRouter, soon};
 
 #[tokio::test]
@@ -27,6 +27,20 @@ async fn connections_beyond_the_limit_are_turned_away() {
     })
     .await;
     router.stop().await;
+}
+
+#[tokio::test]
+async fn a_frame_limit_that_no_message_fits_into_is_an_error() {
+    for (max_frame, is_usable) in
+        [(0, false), (SMALLEST_MAX_FRAME - 1, false), (SMALLEST_MAX_FRAME, true)]
+    {
+        let listen = vec!["127.0.0.1:0".parse().unwrap()];
+        let bound = Router::bind(RouterConfig { listen, max_frame, ..Default::default() }).await;
+        assert_eq!(bound.is_ok(), is_usable, "{max_frame}");
+        if let Err(error) = bound {
+            assert!(error.to_string().contains("at least 1024"), "{error}");
+        }
+    }
 }
 
 // Rule LI-1, over a socket.

@@ -102,8 +102,9 @@ async fn a_socket_is_private_unless_told_otherwise() {
 async fn without_a_listen_option_the_default_address_is_used() {
     let (directory, _, url) = place();
     let runtime_directory = directory.path().to_str().unwrap();
-    let router =
-        RouterProcess::start(ROUTER, [""; 0], &[("XDG_RUNTIME_DIR", runtime_directory)]).await;
+    // A variable that is set to nothing counts as not set.
+    let variables = [("XDG_RUNTIME_DIR", runtime_directory), ("GSB_URL", "")];
+    let router = RouterProcess::start(ROUTER, [""; 0], &variables).await;
     assert_eq!(router.addresses[0].to_string(), url);
 }
 

@@ -1,6 +1,6 @@
 //! However a router ends, nothing of it stays: no socket file, no connection, no thread.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use gsb_proto::{Address, Framing};
 use gsb_router::{Router, RouterConfig};
 use gsb_testkit::{Peer, soon};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 async fn bind(workers: usize) -> (TempDir, PathBuf, Router) {
     let directory = tempfile::tempdir().unwrap();
@@ -64,6 +65,35 @@ async fn a_router_that_never_ran() {
     let (directory, _, router) = bind(1).await;
     drop(router);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_router_of_a_test_that_is_dropped() {
+    let router = Router::in_process().await.unwrap();
+    let mut peer = Peer::connect(router.address(), Framing::Packet).await;
+    drop(router);
+    peer.expect_close().await;
+}
+
+#[tokio::test]
+async fn a_router_of_a_test_that_is_told_to_stop() {
+    let router = Router::in_process().await.unwrap();
+    let mut service = Peer::connect(router.address(), Framing::Packet).await;
+    service.register("/s").await;
+    let mut caller = Peer::connect(router.address(), Framing::Packet).await;
+    caller.call("/s", "open", "").await;
+    let CallRequest { .. } = service.expect().await;
+    let Address::Tcp { host, port } = router.address().clone() else { panic!("not on TCP") };
+    let end = async {
+        soon("the end of the listener", async {
+            while TcpStream::connect((host.as_str(), port)).await.is_ok() {}
+        })
+        .await;
+        service.reply("open", "end").await;
+        assert_eq!(caller.expect::<CallReply>().await.data, "end");
+        caller.expect_close().await;
+    };
+    let ((), ()) = tokio::join!(router.stop(), end);
 }
 
 // Those who connect at the moment it stops are served or turned away, and never left behind.
