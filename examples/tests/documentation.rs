@@ -137,3 +137,17 @@ fn durations_are_documented_with_their_value() {
     }
     assert!(count >= 5, "only {count} constants were found");
 }
+
+#[test]
+fn the_pages_have_the_items_of_all_features_and_say_which_feature_each_needs() {
+    let manifest = read("crates/client/Cargo.toml");
+    let (_, docs) = manifest.split_once("[package.metadata.docs.rs]\n").unwrap();
+    assert!(docs.starts_with("all-features = true\nrustdoc-args = [\"--cfg\", \"docsrs\"]\n"));
+    assert!(read("crates/client/src/lib.rs").contains("#![cfg_attr(docsrs, feature(doc_cfg))]"));
+    let readme = read("README.md");
+    let mut commands = readme.split('`').filter(|code| code.starts_with("cargo doc ")).peekable();
+    assert!(commands.peek().is_some());
+    for command in commands {
+        assert!(command.contains("--all-features"), "{command}");
+    }
+}

@@ -1,10 +1,13 @@
 //! The README's examples do what it says, and it prints them as they are.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use gsb_client::Bus;
+use gsb_client::{Address, Bus};
+use gsb_router::RouterConfig;
 use gsb_testkit::{RouterPlace, Spawned, TestRouter};
 use tokio::process::Command;
 
@@ -45,6 +48,30 @@ async fn a_caller_without_a_router_says_so() {
 }
 
 #[tokio::test]
+async fn a_caller_without_permission_is_told_the_owner_and_the_option() {
+    let closed_to_its_owner = RouterConfig { unix_mode: 0, ..RouterConfig::default() };
+    let router = TestRouter::with(closed_to_its_owner).await;
+    let Address::Unix(socket) = &router.unix else { panic!("not a Unix socket") };
+    let (directory, owner) = (socket.parent().unwrap(), socket.metadata().unwrap().uid());
+    fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
+    // Root may do anything, so another user has to try, who may not be able to reach the built program.
+    let caller = directory.join("echo_caller");
+    let mut install = Command::new("install");
+    install.args(["-m", "755"]).arg(program("echo_caller")).arg(&caller);
+    assert!(install.status().await.unwrap().success());
+    let mut caller = Command::new(caller);
+    if owner == 0 {
+        caller.uid(65534);
+    }
+    let output = caller.env("GSB_URL", router.unix.to_string()).output().await.unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    for part in [&format!("uid {owner}"), "mode 0000", "--unix-mode"] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    router.stop().await;
+}
+
+#[tokio::test]
 async fn clock() {
     let place = RouterPlace::empty();
     let address = place.unix.to_string();
@@ -60,6 +87,26 @@ async fn clock() {
     }
     service.signal("INT").await;
     assert!(service.wait().await.success());
+}
+
+// The router refuses the name of the second one, which says so instead of "serving".
+#[tokio::test]
+async fn a_second_clock_stands_by_and_takes_over() {
+    let router = TestRouter::start().await;
+    let mut first = start(&router, "clock_service");
+    first.line_with("serving /clock").await;
+    let mut second = start(&router, "clock_service");
+    let mut line = second.line_with("/clock").await;
+    if line == "registering /clock" {
+        line = second.line_with("/clock").await;
+    }
+    assert!(line.starts_with("waiting for /clock: "), "{line}");
+    first.signal("INT").await;
+    assert!(first.wait().await.success());
+    second.line_with("serving /clock").await;
+    second.signal("INT").await;
+    assert!(second.wait().await.success());
+    router.stop().await;
 }
 
 #[tokio::test]
@@ -128,13 +175,13 @@ async fn shout() {
 #[test]
 fn the_readme_prints_the_examples_as_they_are() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("../README.md")).unwrap();
+    let readme = fs::read_to_string(root.join("../README.md")).unwrap();
     for example in ["echo_service", "echo_caller"] {
-        let code = std::fs::read_to_string(root.join(example).with_extension("rs")).unwrap();
+        let code = fs::read_to_string(root.join(example).with_extension("rs")).unwrap();
         let (_, code) = code.split_once("\n\n").unwrap();
         assert!(readme.contains(code), "the README does not print {example}.rs");
     }
-    for example in std::fs::read_dir(root).unwrap() {
+    for example in fs::read_dir(root).unwrap() {
         let path = example.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
