@@ -4,7 +4,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gsb_proto::messages::*;
 use gsb_proto::{Address, MessageKind};
@@ -170,6 +170,47 @@ async fn calls_that_fail_are_counted_and_make_the_program_fail() {
     assert!(rest.trim().len() > 1, "{error}");
     assert!(out.contains(&format!("{failed} errors, such as: ")), "{out}");
     router.stop().await;
+}
+
+/// The router loses one reply of many, in the middle of the measurement.
+#[tokio::test]
+async fn a_lost_reply_is_counted_and_makes_the_program_fail() {
+    let router = FakeRouter::start().await;
+    let (address, own) = (router.address.to_string(), std::process::id().to_string());
+    let serving = tokio::spawn(async move {
+        // In the order in which the program connects.
+        let mut service = router.accept_silently().await;
+        let mut caller = router.accept_silently().await;
+        let Hello { .. } = service.expect().await;
+        let RegisterRequest { .. } = service.expect().await;
+        service.send(RegisterReply::default()).await;
+        let (begin, mut is_lost) = (Instant::now(), false);
+        while let Some(frame) = caller.next().await {
+            if frame.kind != MessageKind::CallRequest {
+                continue;
+            }
+            if !is_lost && begin.elapsed() > Duration::from_secs(1) {
+                is_lost = true;
+                continue;
+            }
+            let CallRequest { request_id, data, .. } = frame.decode().unwrap();
+            let reply = CallReply { request_id, data, ..Default::default() };
+            if caller.try_send(reply).await.is_err() {
+                break;
+            }
+        }
+    });
+    let load =
+        ["bench", "call", "-a", &address, "--pid", &own, "--callers", "1", "--services", "1"];
+    let time = ["--depth", "2", "-d", "3s", "--warm-up", "0s"];
+    let (out, error, code) = gsb(&[&load[..], &time].concat()).await;
+    assert_eq!(code, Some(1), "{out}");
+    assert!(
+        error.starts_with("gsb: 1 of ") && error.contains("no reply came within 1s"),
+        "{error}"
+    );
+    assert!(out.contains("1 errors, such as: no reply came"), "{out}");
+    serving.abort();
 }
 
 /// The router loses every other broadcast.
