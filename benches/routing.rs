@@ -92,11 +92,11 @@ impl Effects for Done {
 #[divan::bench]
 fn append_64_calls(bencher: Bencher<'_, '_>) {
     let frame = call().to_frame();
-    let pieces = frame.body.pieces();
+    let pieces = frame.body.slices();
     bencher.bench_local(|| {
         let mut batch = Batch::<()>::default();
         for _ in 0..64 {
-            let outgoing = Outgoing { kind: frame.kind, pieces: &pieces };
+            let outgoing = Outgoing { kind: frame.kind, slices: &pieces };
             batch.push(Framing::Packet, outgoing, |_| Some(()));
         }
         batch

@@ -95,7 +95,7 @@ fn check_reply(message: &Bytes, id: &str) {
         other => panic!("{other:?}"),
     });
     let head = ReplyHead::read(message);
-    let found = head.as_ref().ok().map(|h| (h.request_id.text, h.last));
+    let found = head.as_ref().ok().map(|h| (h.request_id.text, h.is_last));
     // 1 is PARTIAL.
     let wanted = expected.as_ref().map(|reply| (&*reply.request_id, reply.reply_type != 1));
     assert_eq!(found, wanted, "(left: the head)");
@@ -120,7 +120,7 @@ fn check_broadcast(message: &Bytes, missed: u64) {
         return;
     };
     assert_eq!(BroadcastRequest::decode(message.clone()), Ok(expected.clone()), "without a Packet");
-    assert!(head.says_missed || expected.missed == 0);
+    assert!(head.has_missed || expected.missed == 0);
     let body = BroadcastHead::with_missed(message, missed);
     assert_eq!(body.segments()[0].as_ptr(), message.as_ptr(), "it was copied");
     let changed = BroadcastRequest::decode(body.into_bytes());

@@ -81,7 +81,7 @@ pub fn read<'a>(mut decoder: FrameDecoder, chunks: impl Iterator<Item = &'a [u8]
         buffer.extend_from_slice(chunk);
         loop {
             let before = (buffer.capacity(), buffer.len());
-            let announced = decoder.announced(&buffer);
+            let announced = decoder.announced_len(&buffer);
             let decoded = decoder.decode(&mut buffer);
             assert!(buffer.capacity() <= before.0, "the decoder has reserved memory");
             match decoded {

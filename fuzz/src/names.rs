@@ -78,7 +78,7 @@ pub fn topics_meet(left: &Topic, right: &Topic) -> bool {
     let a: Vec<&str> = left.as_str().split('/').collect();
     let b: Vec<&str> = right.as_str().split('/').collect();
     if a.len().max(b.len()) > MAX_SEGMENTS + 1 {
-        return left.meets(right);
+        return left.overlaps(right);
     }
     // Any segment that is in neither will do for those that are.
     let mut segments: Vec<&str> = a.iter().chain(&b).copied().collect();

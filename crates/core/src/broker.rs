@@ -9,7 +9,7 @@ use gsb_proto::messages::{
     UnsubscribeReply, UnsubscribeReplyCode, UnsubscribeRequest,
 };
 use gsb_proto::{
-    Body, Frame, FrameRef, Framing, LEVEL, MessageKind, Outgoing, Piece, Quoted, Topic, Violation,
+    Body, Frame, FrameRef, Framing, LEVEL, MessageKind, Outgoing, Quoted, Slice, Topic, Violation,
 };
 
 use crate::budgets::{Admission, Budgets, Purpose, Room, Sender};
@@ -459,7 +459,7 @@ impl Broker {
     fn call(
         &mut self,
         from: ConnId,
-        message: Piece<'_>,
+        message: Slice<'_>,
         head: &CallHead<'_>,
         effects: &mut dyn Effects,
     ) {
@@ -495,10 +495,10 @@ impl Broker {
         let kind = MessageKind::CallRequest;
         let payer = (from, Purpose::Calls);
         match new_id {
-            None => self.send(to, Outgoing { kind, pieces: &[message] }, payer, key, effects),
+            None => self.send(to, Outgoing { kind, slices: &[message] }, payer, key, effects),
             Some(id) => {
                 let pieces = head.with_request_id(&message.to_bytes(), &id);
-                let frame = Outgoing { kind, pieces: &pieces.pieces() };
+                let frame = Outgoing { kind, slices: &pieces.slices() };
                 self.send(to, frame, payer, key, effects);
             }
         }
@@ -542,7 +542,7 @@ impl Broker {
     fn reply(
         &mut self,
         from: ConnId,
-        message: Piece<'_>,
+        message: Slice<'_>,
         head: &ReplyHead<'_>,
         waited: Option<ForCaller>,
         now: Instant,
@@ -553,7 +553,7 @@ impl Broker {
         if let Some(key) = key {
             self.admit_reply(from, key, message, waited, now, effects)?;
         }
-        let Some(forward) = key.and_then(|key| self.calls.reply(key, head.last)) else {
+        let Some(forward) = key.and_then(|key| self.calls.reply(key, head.is_last)) else {
             if let Some(ForCaller { since, .. }) = waited
                 && let Some(service) = self.connections.get_mut(from)
             {
@@ -569,14 +569,14 @@ impl Broker {
         match forward.new_id {
             None => self.send(
                 forward.caller,
-                Outgoing { kind, pieces: &[message] },
+                Outgoing { kind, slices: &[message] },
                 payer,
                 None,
                 effects,
             ),
             Some(id) => {
                 let pieces = head.with_request_id(&message.to_bytes(), &id);
-                let frame = Outgoing { kind, pieces: &pieces.pieces() };
+                let frame = Outgoing { kind, slices: &pieces.slices() };
                 self.send(forward.caller, frame, payer, None, effects);
             }
         }
@@ -588,7 +588,7 @@ impl Broker {
         &mut self,
         from: ConnId,
         key: CallKey,
-        message: Piece<'_>,
+        message: Slice<'_>,
         waited: Option<ForCaller>,
         now: Instant,
         effects: &mut dyn Effects,
@@ -635,7 +635,7 @@ impl Broker {
     fn broadcast(
         &mut self,
         from: ConnId,
-        message: Piece<'_>,
+        message: Slice<'_>,
         head: &BroadcastHead<'_>,
         effects: &mut dyn Effects,
     ) {
@@ -663,15 +663,14 @@ impl Broker {
                 continue;
             };
             let body = match subscriber.missed {
-                0 if !head.says_missed => None,
+                0 if !head.has_missed => None,
                 missed => {
                     let message = shared.get_or_insert_with(|| message.to_bytes());
                     Some(BroadcastHead::with_missed(message, missed))
                 }
             };
-            let pieces =
-                body.as_ref().map_or([message, Piece::NOTHING, Piece::NOTHING], Body::pieces);
-            let copy = Outgoing { kind, pieces: &pieces };
+            let pieces = body.as_ref().map_or([message, Slice::EMPTY, Slice::EMPTY], Body::slices);
+            let copy = Outgoing { kind, slices: &pieces };
             if self.budgets.has_room_for_broadcast(to, copy.body_len()) {
                 subscriber.missed = 0;
                 self.counters.deliveries += 1;
@@ -687,7 +686,7 @@ impl Broker {
 
     /// Says something for the router itself.
     fn answer(&mut self, to: ConnId, frame: Frame, effects: &mut dyn Effects) {
-        let frame = Outgoing { kind: frame.kind, pieces: &frame.body.pieces() };
+        let frame = Outgoing { kind: frame.kind, slices: &frame.body.slices() };
         self.send(to, frame, (to, Purpose::Answers), None, effects);
     }
 

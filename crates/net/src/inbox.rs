@@ -3,8 +3,8 @@
 use std::io;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use gsb_proto::frame::Place;
-use gsb_proto::{Frame, FrameDecoder, FrameRef, Framing, MessageKind, Piece, Violation};
+use gsb_proto::frame::FrameBounds;
+use gsb_proto::{Frame, FrameDecoder, FrameRef, Framing, MessageKind, Slice, Violation};
 
 use crate::stream::Stream;
 
@@ -62,15 +62,15 @@ enum First {
     Apart { kind: MessageKind, body: Bytes },
 }
 
-/// What [`Inbox::first_at_hand`] finds.
+/// What [`Inbox::peek`] finds.
 #[derive(Debug)]
-pub enum AtHand<'a> {
+pub enum Peek<'a> {
     /// The first frame.
     Frame(FrameRef<'a>),
     /// There is one, but it has to be taken out by [`Inbox::first`], which may take its time.
-    NotYet,
+    Undecoded,
     /// There is no whole frame.
-    Nothing,
+    Incomplete,
 }
 
 impl Inbox {
@@ -90,7 +90,7 @@ impl Inbox {
     }
 
     /// An inbox that has received these bytes.
-    pub fn holding(decoder: FrameDecoder, bytes: BytesMut) -> Self {
+    pub fn with_bytes(decoder: FrameDecoder, bytes: BytesMut) -> Self {
         Inbox { buffer: bytes, ..Inbox::new(decoder) }
     }
 
@@ -156,7 +156,7 @@ impl Inbox {
 
     /// How long the frame is to be that has begun to come, if it is a large one.
     fn large(&self) -> Option<usize> {
-        let announced = self.decoder.announced(&self.buffer);
+        let announced = self.decoder.announced_len(&self.buffer);
         announced.filter(|&length| length > LARGE && length > self.buffer.len())
     }
 
@@ -173,12 +173,12 @@ impl Inbox {
     }
 
     /// Whether others should run before more is read. Says so once.
-    pub(crate) fn must_pause(&mut self) -> bool {
-        let must_pause = self.credit == 0;
-        if must_pause {
+    pub(crate) fn should_yield(&mut self) -> bool {
+        let should_yield = self.credit == 0;
+        if should_yield {
             self.credit = CREDIT;
         }
-        must_pause
+        should_yield
     }
 
     /// The next whole frame of what has been read, taken out; `None` if there is none.
@@ -197,13 +197,13 @@ impl Inbox {
         Ok(frame)
     }
 
-    /// The first whole frame of what has been read, until it is [passed over](Inbox::pass); `None` if there is
+    /// The first whole frame of what has been read, until it is [passed over](Inbox::consume); `None` if there is
     /// none. A small one stays where it is; only the memory of a large one may be shared.
     ///
     /// # Errors
     /// The peer broke the protocol; nothing more can be read.
     pub fn first(&mut self) -> Result<Option<FrameRef<'_>>, Violation> {
-        if matches!(self.first_at_hand()?, AtHand::NotYet) {
+        if matches!(self.peek()?, Peek::Undecoded) {
             self.settle();
             let frame = self.decoder.decode(&mut self.buffer)?;
             self.first = frame.map(|frame| {
@@ -211,9 +211,9 @@ impl Inbox {
                 First::Apart { kind, body }
             });
         }
-        match self.first_at_hand()? {
-            AtHand::Frame(frame) => Ok(Some(frame)),
-            AtHand::NotYet | AtHand::Nothing => Ok(None),
+        match self.peek()? {
+            Peek::Frame(frame) => Ok(Some(frame)),
+            Peek::Undecoded | Peek::Incomplete => Ok(None),
         }
     }
 
@@ -221,16 +221,13 @@ impl Inbox {
     ///
     /// # Errors
     /// The peer broke the protocol; nothing more can be read.
-    pub fn first_at_hand(&mut self) -> Result<AtHand<'_>, Violation> {
+    pub fn peek(&mut self) -> Result<Peek<'_>, Violation> {
         if self.first.is_none() {
             match self.decoder.find(&self.buffer[self.passed..])? {
-                Some(Place { message: Some((kind, message)), end }) if end <= SHARED => {
+                Some(FrameBounds { message: Some((kind, message)), end }) if end <= SHARED => {
                     self.end = self.passed + end;
                     let bytes = &self.buffer[self.passed..][message];
-                    return Ok(AtHand::Frame(FrameRef {
-                        kind,
-                        body: Piece { bytes, memory: None },
-                    }));
+                    return Ok(Peek::Frame(FrameRef { kind, body: Slice { bytes, memory: None } }));
                 }
                 Some(_) => self.first = Some(First::ToTakeOut),
                 None => {
@@ -241,15 +238,15 @@ impl Inbox {
         }
         Ok(match &self.first {
             Some(First::Apart { kind, body }) => {
-                AtHand::Frame(FrameRef { kind: *kind, body: body.into() })
+                Peek::Frame(FrameRef { kind: *kind, body: body.into() })
             }
-            Some(First::ToTakeOut) => AtHand::NotYet,
-            None => AtHand::Nothing,
+            Some(First::ToTakeOut) => Peek::Undecoded,
+            None => Peek::Incomplete,
         })
     }
 
     /// Passes over the first frame, which was looked at.
-    pub fn pass(&mut self) {
+    pub fn consume(&mut self) {
         self.first = None;
         self.passed = self.end;
     }
@@ -272,7 +269,7 @@ impl Inbox {
 
     /// Whether some of a frame has come and not the rest, once [`next_frame`](Inbox::next_frame) has said that
     /// there is no whole one.
-    pub fn is_within_frame(&self) -> bool {
+    pub fn has_partial_frame(&self) -> bool {
         !self.buffer.is_empty()
     }
 

@@ -101,7 +101,7 @@ async fn little_of_a_frame_is_held_in_little_memory() {
         for held in [1, 4, 90] {
             let (start, rest) = next.split_at(held);
             pass(&[&many, start].concat(), &mut far, &link, &mut inbox, &mut frames).await;
-            assert!(inbox.is_within_frame());
+            assert!(inbox.has_partial_frame());
             assert_eq!(inbox.buffer.capacity(), held);
             // Nor is it moved again and again while nothing comes, which a byte of room would not survive.
             let mut marked = BytesMut::with_capacity(held + 1);
@@ -173,8 +173,8 @@ fn frames_are_seen_where_they_stand_as_they_are_taken_out() {
     wire.extend_from_slice(&[0, 0, 0, 6, 14 << 3 | 2, 0, 14 << 3 | 2, 0, 14 << 3 | 2, 0]);
     wire.extend_from_slice(&frame(10)[..7]);
     let decoder = || FrameDecoder::detecting(1 << 20);
-    let mut taken_out = Inbox::holding(decoder(), wire.clone());
-    let mut seen = Inbox::holding(decoder(), wire);
+    let mut taken_out = Inbox::with_bytes(decoder(), wire.clone());
+    let mut seen = Inbox::with_bytes(decoder(), wire);
     let mut count = 0;
     while let Some(frame) = taken_out.next_frame().unwrap() {
         // Again and again, as one that has to wait is.
@@ -186,11 +186,11 @@ fn frames_are_seen_where_they_stand_as_they_are_taken_out() {
             );
             assert_eq!(first.body.memory.is_some(), frame.body.len() + 7 > SHARED || count == 13);
         }
-        seen.pass();
+        seen.consume();
         count += 1;
     }
     assert_eq!(count, lengths.len() + 1);
-    assert!(seen.first().unwrap().is_none() && seen.is_within_frame());
+    assert!(seen.first().unwrap().is_none() && seen.has_partial_frame());
     assert_eq!(&seen.buffer[..], &taken_out.buffer[..]);
 }
 
@@ -199,12 +199,12 @@ fn frames_are_seen_where_they_stand_as_they_are_taken_out() {
 fn a_frame_that_was_looked_at_can_be_taken_out() {
     let mut wire = frame(100);
     wire.extend_from_slice(&frame(30_000));
-    let mut inbox = Inbox::holding(FrameDecoder::new(Framing::Packet, 1 << 20), wire);
+    let mut inbox = Inbox::with_bytes(FrameDecoder::new(Framing::Packet, 1 << 20), wire);
     for length in [100, 30_000] {
         assert_eq!(inbox.first().unwrap().unwrap().body.bytes.len(), length);
         assert_eq!(inbox.next_frame().unwrap().unwrap().body.len(), length);
     }
-    assert!(inbox.next_frame().unwrap().is_none() && !inbox.is_within_frame());
+    assert!(inbox.next_frame().unwrap().is_none() && !inbox.has_partial_frame());
 }
 
 // The rest of a frame may be long in coming, to very many connections.
@@ -226,10 +226,10 @@ async fn little_of_a_frame_behind_much_is_held_in_little_memory() {
             assert_eq!(link.receive(&mut inbox).await.unwrap(), Received::Bytes);
             while let Some(first) = inbox.first().unwrap() {
                 sent -= first.body.bytes.len() + (frame(10).len() - 10);
-                inbox.pass();
+                inbox.consume();
             }
         }
-        assert!(inbox.is_within_frame());
+        assert!(inbox.has_partial_frame());
         assert_eq!(inbox.buffer.capacity(), 1, "in round {round}");
     }
 }
@@ -265,14 +265,14 @@ fn take_one(random: &mut fastrand::Rng, inbox: &mut Inbox) -> Option<Vec<u8>> {
         inbox.first().unwrap();
     }
     if random.bool() {
-        let is_there = !matches!(inbox.first_at_hand().unwrap(), AtHand::Nothing);
+        let is_there = !matches!(inbox.peek().unwrap(), Peek::Incomplete);
         assert_eq!(inbox.first().unwrap().is_some(), is_there);
     }
     if random.bool() {
         return inbox.next_frame().unwrap().map(|frame| frame.body.into_bytes().to_vec());
     }
     let body = inbox.first().unwrap()?.body.bytes.to_vec();
-    inbox.pass();
+    inbox.consume();
     Some(body)
 }
 
@@ -314,7 +314,7 @@ async fn run(seed: u64) {
     let ((), taken) = tokio::join!(write, read);
     assert!(taken == sent, "seed {seed}");
     assert!(take_one(&mut fastrand::Rng::with_seed(0), &mut inbox).is_none(), "seed {seed}");
-    assert!(!inbox.is_within_frame(), "seed {seed}");
+    assert!(!inbox.has_partial_frame(), "seed {seed}");
 }
 
 // However they come, and however they are taken.

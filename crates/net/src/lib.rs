@@ -20,7 +20,7 @@ mod stream;
 pub use advice::connect_advice;
 pub use batch::Batch;
 pub use descriptors::{FilteredSocket, refuse_descriptors};
-pub use inbox::{AtHand, Inbox};
+pub use inbox::{Inbox, Peek};
 pub use link::{Link, Received, Stuck};
 pub use outbox::{Fate, OutboxFull, TakenBack};
 pub use queue::Ticket;

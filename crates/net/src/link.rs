@@ -130,16 +130,16 @@ impl Link {
     /// # Errors
     /// [`OutboxFull`] if the limit does not allow it.
     pub fn push(&self, framing: Framing, frame: &Frame) -> Result<bool, OutboxFull> {
-        let pieces = frame.body.pieces();
-        let frame = Outgoing { kind: frame.kind, pieces: &pieces };
+        let pieces = frame.body.slices();
+        let frame = Outgoing { kind: frame.kind, slices: &pieces };
         self.push_within(framing, frame, |_| Some(()), self.limit)
     }
 
     /// Appends a small frame whatever the limit says; `true` if the caller has to flush. For frames that
     /// answer or undo something, of which there are few.
     pub fn push_urgent(&self, framing: Framing, frame: &Frame) -> bool {
-        let pieces = frame.body.pieces();
-        let frame = Outgoing { kind: frame.kind, pieces: &pieces };
+        let pieces = frame.body.slices();
+        let frame = Outgoing { kind: frame.kind, slices: &pieces };
         self.push_unlimited(framing, frame, |_| Some(()))
     }
 
@@ -405,7 +405,7 @@ impl<T: Ticket> Link<T> {
     /// # Errors
     /// Those of the socket.
     pub async fn receive_or_full(&self, inbox: &mut Inbox) -> io::Result<Option<Received>> {
-        if inbox.must_pause() {
+        if inbox.should_yield() {
             tokio::task::yield_now().await;
         }
         loop {

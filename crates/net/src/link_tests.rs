@@ -26,7 +26,7 @@ fn frame(number: u32, length: usize) -> Frame {
 }
 
 fn append<T: Ticket>(link: &Link<T>, frame: &Frame, ticket: T) {
-    let outgoing = Outgoing { kind: frame.kind, pieces: &frame.body.pieces() };
+    let outgoing = Outgoing { kind: frame.kind, slices: &frame.body.slices() };
     link.push_unlimited(Framing::Packet, outgoing, |_| Some(ticket));
 }
 

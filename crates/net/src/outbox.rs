@@ -6,7 +6,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 use gsb_proto::frame::MAX_HEADER;
-use gsb_proto::{Framing, Outgoing, Piece};
+use gsb_proto::{Framing, Outgoing, Slice};
 
 use crate::batch::Batch;
 use crate::queue::{COPIED, PIECES, Queue, Ticket, cut};
@@ -194,7 +194,7 @@ impl<T: Ticket> Outbox<T> {
             } else {
                 // Copying a large one would take long, and it shares little of what it was cut from.
                 let copied = if span.left > COPIED_TO_WAIT { 0 } else { COPIED_TO_WAIT };
-                parts.for_each(|part| self.seen.append(Piece::from(&part), copied));
+                parts.for_each(|part| self.seen.append(Slice::from(&part), copied));
                 self.seen.spans.push_back(span);
             }
         }

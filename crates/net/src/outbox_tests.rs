@@ -14,7 +14,7 @@ fn append_with<T: Ticket>(
     frame: &Frame,
     ticket: impl FnOnce(Option<&mut T>) -> Option<T>,
 ) {
-    let outgoing = Outgoing { kind: frame.kind, pieces: &frame.body.pieces() };
+    let outgoing = Outgoing { kind: frame.kind, slices: &frame.body.slices() };
     outbox.push(Framing::Classic, outgoing, ticket, usize::MAX).unwrap();
 }
 

@@ -43,7 +43,7 @@ impl Error for Untrusted {}
 ///
 /// # Errors
 /// The directory cannot be made, or another user can replace what is in it.
-pub fn make(path: &Path) -> io::Result<()> {
+pub fn create(path: &Path) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         match DirBuilder::new().mode(MODE).create(directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

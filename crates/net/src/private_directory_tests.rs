@@ -26,8 +26,8 @@ fn the_directory_is_made_for_this_user_alone() {
     let scratch = Scratch::new("made");
     let socket = scratch.0.join("gsb-1/gsb.sock");
     assert_eq!(check(&socket).unwrap_err().kind(), io::ErrorKind::NotFound);
-    make(&socket).unwrap();
-    make(&socket).unwrap();
+    create(&socket).unwrap();
+    create(&socket).unwrap();
     let directory = fs::metadata(socket.parent().unwrap()).unwrap();
     assert_eq!(directory.mode() & 0o777, 0o700);
 }
@@ -35,13 +35,13 @@ fn the_directory_is_made_for_this_user_alone() {
 #[test]
 fn a_directory_that_others_control_is_refused() {
     let scratch = Scratch::new("refused");
-    let refusal = |path: &Path| make(path).unwrap_err().to_string();
+    let refusal = |path: &Path| create(path).unwrap_err().to_string();
     let own = scratch.0.join("own");
     fs::create_dir(&own).unwrap();
     let socket = own.join("gsb.sock");
     let with_mode = |mode| {
         fs::set_permissions(&own, Permissions::from_mode(mode)).unwrap();
-        make(&socket)
+        create(&socket)
     };
     for mode in [0o700, 0o755, 0o1777] {
         with_mode(mode).unwrap();

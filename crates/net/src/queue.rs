@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use gsb_proto::frame::Header;
-use gsb_proto::{Framing, Outgoing, Piece};
+use gsb_proto::{Framing, Outgoing, Slice};
 
 /// Bodies up to this length are copied together, so that many leave as one piece and none of them
 /// keeps the buffer alive that it was read into. In bytes.
@@ -84,7 +84,7 @@ impl<T: Ticket> Queue<T> {
             (None, None) => return None,
         }
         self.copy(header.as_ref());
-        for &piece in frame.pieces {
+        for &piece in frame.slices {
             self.append(piece, copied);
         }
         Some(length)
@@ -98,7 +98,7 @@ impl<T: Ticket> Queue<T> {
         }
         self.spans.append(&mut other.spans);
         for piece in other.pieces.drain(..) {
-            self.append(Piece::from(&piece), copied);
+            self.append(Slice::from(&piece), copied);
         }
         self.copy(&other.tail);
         other.tail.clear();
@@ -155,7 +155,7 @@ impl<T: Ticket> Queue<T> {
     }
 
     /// Appends bytes; up to `copied` of them are copied, lest they keep all that they were cut from.
-    pub(crate) fn append(&mut self, piece: Piece<'_>, copied: usize) {
+    pub(crate) fn append(&mut self, piece: Slice<'_>, copied: usize) {
         if piece.bytes.len() <= copied {
             self.copy(piece.bytes);
         } else {

@@ -72,16 +72,16 @@ impl Framing {
 
 /// Bytes that stand in the memory of somebody else.
 #[derive(Debug, Clone, Copy)]
-pub struct Piece<'a> {
+pub struct Slice<'a> {
     /// The bytes.
     pub bytes: &'a [u8],
     /// What they are a part of, if that may be shared.
     pub memory: Option<&'a Bytes>,
 }
 
-impl Piece<'_> {
+impl Slice<'_> {
     /// No bytes.
-    pub const NOTHING: Piece<'static> = Piece { bytes: &[], memory: None };
+    pub const EMPTY: Slice<'static> = Slice { bytes: &[], memory: None };
 
     /// The bytes for oneself: shared if they may be, or copied.
     pub fn to_bytes(&self) -> Bytes {
@@ -92,9 +92,9 @@ impl Piece<'_> {
     }
 }
 
-impl<'a> From<&'a Bytes> for Piece<'a> {
+impl<'a> From<&'a Bytes> for Slice<'a> {
     fn from(bytes: &'a Bytes) -> Self {
-        Piece { bytes, memory: Some(bytes) }
+        Slice { bytes, memory: Some(bytes) }
     }
 }
 
@@ -104,7 +104,7 @@ pub struct FrameRef<'a> {
     /// What the message is.
     pub kind: MessageKind,
     /// The encoded message, without any framing.
-    pub body: Piece<'a>,
+    pub body: Slice<'a>,
 }
 
 impl FrameRef<'_> {
@@ -123,23 +123,23 @@ pub struct Outgoing<'a> {
     /// What the message is.
     pub kind: MessageKind,
     /// The encoded message, without any framing.
-    pub pieces: &'a [Piece<'a>],
+    pub slices: &'a [Slice<'a>],
 }
 
 impl Outgoing<'_> {
     /// Length of the body, in bytes.
     pub fn body_len(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.bytes.len()).sum()
+        self.slices.iter().map(|piece| piece.bytes.len()).sum()
     }
 
     /// The frame for oneself.
     pub fn to_frame(&self) -> Frame {
-        let piece = |index| self.pieces.get(index).map(Piece::to_bytes).unwrap_or_default();
-        let last = self.pieces.iter().rposition(|piece| !piece.bytes.is_empty());
+        let piece = |index| self.slices.get(index).map(Slice::to_bytes).unwrap_or_default();
+        let last = self.slices.iter().rposition(|piece| !piece.bytes.is_empty());
         let body = match last.map_or(0, |last| last + 1) {
             0 | 1 => Body::Whole(piece(0)),
             2 | 3 => Body::Spliced(Box::new([piece(0), piece(1), piece(2)])),
-            _ => Body::Whole(self.pieces.iter().flat_map(|piece| piece.bytes).copied().collect()),
+            _ => Body::Whole(self.slices.iter().flat_map(|piece| piece.bytes).copied().collect()),
         };
         Frame { kind: self.kind, body }
     }
@@ -164,10 +164,10 @@ impl Body {
     }
 
     /// The pieces, in order; none is missing, but some may be empty.
-    pub fn pieces(&self) -> [Piece<'_>; 3] {
+    pub fn slices(&self) -> [Slice<'_>; 3] {
         match self {
-            Body::Whole(bytes) => [bytes.into(), Piece::NOTHING, Piece::NOTHING],
-            Body::Spliced(pieces) => pieces.each_ref().map(Piece::from),
+            Body::Whole(bytes) => [bytes.into(), Slice::EMPTY, Slice::EMPTY],
+            Body::Spliced(pieces) => pieces.each_ref().map(Slice::from),
         }
     }
 
@@ -226,7 +226,7 @@ impl Frame {
         if let Body::Spliced(pieces) = &self.body {
             self.body = Body::Whole(pieces.concat().into());
         }
-        let [body, ..] = self.body.pieces();
+        let [body, ..] = self.body.slices();
         FrameRef { kind: self.kind, body }
     }
 
@@ -336,7 +336,7 @@ impl AsRef<[u8]> for Header {
 
 /// Where a frame stands in the bytes that a peer sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct FrameBounds {
     /// What the message is, and where; `None` if it does not stand there as it is, but has to be put together by
     /// [`FrameDecoder::decode`].
     pub message: Option<(MessageKind, std::ops::Range<usize>)>,
@@ -377,7 +377,7 @@ impl FrameDecoder {
     /// A [`Violation`], as soon as the header or, once it is complete, the body shows it. The
     /// connection is of no use afterwards.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, Violation> {
-        let Some(Place { message, end }) = self.find(buffer)? else {
+        let Some(FrameBounds { message, end }) = self.find(buffer)? else {
             return Ok(None);
         };
         match message {
@@ -397,7 +397,7 @@ impl FrameDecoder {
     ///
     /// # Errors
     /// As those of [`decode`](FrameDecoder::decode), but for what only a frame shows that has to be put together.
-    pub fn find(&mut self, buffer: &[u8]) -> Result<Option<Place>, Violation> {
+    pub fn find(&mut self, buffer: &[u8]) -> Result<Option<FrameBounds>, Violation> {
         if self.framing.is_none() {
             self.framing = Framing::detect(buffer)?;
         }
@@ -410,7 +410,7 @@ impl FrameDecoder {
 
     /// How long the frame at the front of `buffer` is to be, its header included; `None` while that has not
     /// come. For a buffer that [`decode`](FrameDecoder::decode) has found no whole frame in.
-    pub fn announced(&self, buffer: &[u8]) -> Option<usize> {
+    pub fn announced_len(&self, buffer: &[u8]) -> Option<usize> {
         let header = match self.framing? {
             Framing::Classic => CLASSIC_HEADER,
             Framing::Packet => PACKET_HEADER,
@@ -420,18 +420,18 @@ impl FrameDecoder {
         header.checked_add(length)
     }
 
-    fn find_classic(&self, buffer: &[u8]) -> Result<Option<Place>, Violation> {
+    fn find_classic(&self, buffer: &[u8]) -> Result<Option<FrameBounds>, Violation> {
         let Some(&[t0, t1, t2, t3, l0, l1, l2, l3]) = buffer.first_chunk::<CLASSIC_HEADER>() else {
             return Ok(None);
         };
         let number = i32::from_be_bytes([t0, t1, t2, t3]);
         let kind = MessageKind::from_classic_type(number).ok_or(Violation::UnknownType(number))?;
         let end = CLASSIC_HEADER + self.checked_length([l0, l1, l2, l3])?;
-        let place = Place { message: Some((kind, CLASSIC_HEADER..end)), end };
+        let place = FrameBounds { message: Some((kind, CLASSIC_HEADER..end)), end };
         Ok((buffer.len() >= end).then_some(place))
     }
 
-    fn find_packet(&self, buffer: &[u8]) -> Result<Option<Place>, Violation> {
+    fn find_packet(&self, buffer: &[u8]) -> Result<Option<FrameBounds>, Violation> {
         let Some(&header) = buffer.first_chunk::<PACKET_HEADER>() else {
             return Ok(None);
         };
@@ -440,7 +440,7 @@ impl FrameDecoder {
             return Ok(None);
         };
         let message = usual(packet).map(|(kind, begin)| (kind, PACKET_HEADER + begin..end));
-        Ok(Some(Place { message, end }))
+        Ok(Some(FrameBounds { message, end }))
     }
 
     fn checked_length(&self, bytes: [u8; 4]) -> Result<usize, Violation> {

@@ -40,7 +40,7 @@ pub struct ReplyHead<'a> {
     /// The id of the call that is answered.
     pub request_id: Field<'a>,
     /// Whether this reply ends the call. Only a reply of type PARTIAL does not.
-    pub last: bool,
+    pub is_last: bool,
 }
 
 /// What a router reads of a `BroadcastRequest`.
@@ -51,7 +51,7 @@ pub struct BroadcastHead<'a> {
     /// The topic, which may be a pattern.
     pub topic: &'a str,
     /// Whether the sender has said how many broadcasts were missed, which is for the router to say.
-    pub says_missed: bool,
+    pub has_missed: bool,
 }
 
 impl<'a> CallHead<'a> {
@@ -99,7 +99,7 @@ impl<'a> ReplyHead<'a> {
     /// # Errors
     /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
-        let mut head = ReplyHead { last: true, ..ReplyHead::default() };
+        let mut head = ReplyHead { is_last: true, ..ReplyHead::default() };
         for_each_record(MessageKind::CallReply, message, |record, left| {
             let (field, value) = (record.field, record.value);
             match field {
@@ -111,7 +111,7 @@ impl<'a> ReplyHead<'a> {
                 }
                 2 => drop(value.varint(field)?),
                 // An enum is 32 bits wide; decoders drop what is above.
-                3 => head.last = value.varint(field)? as i32 != CallReplyType::Partial as i32,
+                3 => head.is_last = value.varint(field)? as i32 != CallReplyType::Partial as i32,
                 4 => drop(value.bytes(field)?),
                 extension::REASON => drop(value.varint(field)?),
                 _ => {}
@@ -142,7 +142,7 @@ impl<'a> BroadcastHead<'a> {
                 3 => head.topic = value.text(field, left)?,
                 extension::MISSED => {
                     value.varint(field)?;
-                    head.says_missed = true;
+                    head.has_missed = true;
                 }
                 _ => {}
             }

@@ -31,10 +31,10 @@ fn heads_read_what_was_written() {
 fn only_partial_is_not_the_last_reply() {
     for (reply_type, last) in [(0, true), (1, false), (2, true), (-1, true)] {
         let reply = CallReply { reply_type, ..Default::default() }.encode_to_vec();
-        assert_eq!(ReplyHead::read(&reply).unwrap().last, last, "{reply_type}");
+        assert_eq!(ReplyHead::read(&reply).unwrap().is_last, last, "{reply_type}");
     }
     // 2^32 + 1 is 1 in an enum of 32 bits.
-    assert!(!ReplyHead::read(&[0x18, 0x81, 0x80, 0x80, 0x80, 0x10]).unwrap().last);
+    assert!(!ReplyHead::read(&[0x18, 0x81, 0x80, 0x80, 0x80, 0x10]).unwrap().is_last);
 }
 
 // Rule SV-6: of a repeated singular field the last one counts.
@@ -174,18 +174,18 @@ proptest! {
             other => panic!("{other:?}"),
         });
         prop_assert_eq!(call, expected);
-        let reply = ReplyHead::read(&message).ok().map(|h| (h.request_id.text.to_owned(), h.last));
+        let reply = ReplyHead::read(&message).ok().map(|h| (h.request_id.text.to_owned(), h.is_last));
         let expected = in_packet(MessageKind::CallReply, &message).map(|packet| match packet {
             CallReply(r) => (r.request_id, r.reply_type != 1),
             other => panic!("{other:?}"),
         });
         prop_assert_eq!(reply, expected);
         let broadcast = BroadcastHead::read(&message).ok();
-        let says_missed = broadcast.as_ref().is_some_and(|h| h.says_missed);
+        let has_missed = broadcast.as_ref().is_some_and(|h| h.has_missed);
         let broadcast = broadcast.map(|h| (h.caller.to_owned(), h.topic.to_owned()));
         let expected = in_packet(MessageKind::BroadcastRequest, &message).map(|packet| match packet {
             BroadcastRequest(b) => {
-                assert!(b.missed == 0 || says_missed);
+                assert!(b.missed == 0 || has_missed);
                 (b.caller, b.topic)
             }
             other => panic!("{other:?}"),

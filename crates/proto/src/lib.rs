@@ -38,7 +38,7 @@ pub mod wire;
 pub use address::{Address, AddressError};
 pub use extension::LEVEL;
 pub use frame::{
-    Body, Frame, FrameDecoder, FrameRef, Framing, MessageKind, Outgoing, Piece, Violation,
+    Body, Frame, FrameDecoder, FrameRef, Framing, MessageKind, Outgoing, Slice, Violation,
 };
 pub use incremental_table::IncrementalTable;
 pub use name::{MAX_NAME, NameError, ServiceId, Topic};

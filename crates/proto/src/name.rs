@@ -160,13 +160,13 @@ impl Topic {
     /// ```
     /// use gsb_proto::Topic;
     ///
-    /// let meet = |a: &str, b: &str| Ok::<_, gsb_proto::NameError>(Topic::new(a)?.meets(&Topic::new(b)?));
+    /// let meet = |a: &str, b: &str| Ok::<_, gsb_proto::NameError>(Topic::new(a)?.overlaps(&Topic::new(b)?));
     /// assert!(meet("node/up", "node/*")?);
     /// assert!(meet("node/*", "**/up")?);
     /// assert!(!meet("node/*", "node")?);
     /// # Ok::<_, gsb_proto::NameError>(())
     /// ```
-    pub fn meets(&self, other: &Topic) -> bool {
+    pub fn overlaps(&self, other: &Topic) -> bool {
         match (self.is_pattern(), other.is_pattern()) {
             (false, false) => self == other,
             (true, false) => covers(self.as_str(), other.as_str()),

@@ -105,8 +105,8 @@ fn wildcards_stand_for_segments() {
     ];
     for (a, b, expected) in cases {
         let (a, b) = (Topic::new(a).unwrap(), Topic::new(b).unwrap());
-        assert_eq!(a.meets(&b), expected, "{a} and {b}");
-        assert_eq!(b.meets(&a), expected, "{b} and {a}");
+        assert_eq!(a.overlaps(&b), expected, "{a} and {b}");
+        assert_eq!(b.overlaps(&a), expected, "{b} and {a}");
     }
 }
 
@@ -142,12 +142,12 @@ proptest! {
     fn patterns_meet_where_a_topic_is_in_both(a in pattern(), b in pattern()) {
         // Patterns of at most four segments that meet at all meet in a topic of at most seven; here
         // those with `**` meet in a shorter one too, unless literals need the room.
-        let witness = concrete_topics().iter().any(|topic| a.meets(topic) && b.meets(topic));
+        let witness = concrete_topics().iter().any(|topic| a.overlaps(topic) && b.overlaps(topic));
         if witness {
-            prop_assert!(a.meets(&b), "{} and {}", a, b);
+            prop_assert!(a.overlaps(&b), "{} and {}", a, b);
         } else if a.as_str().split('/').count() + b.as_str().split('/').count() <= 4 {
-            prop_assert!(!a.meets(&b), "{} and {}", a, b);
+            prop_assert!(!a.overlaps(&b), "{} and {}", a, b);
         }
-        prop_assert_eq!(a.meets(&b), b.meets(&a));
+        prop_assert_eq!(a.overlaps(&b), b.overlaps(&a));
     }
 }

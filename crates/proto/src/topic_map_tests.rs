@@ -54,7 +54,7 @@ impl Chance {
 
 /// The same by a list and [`Topic::meets`].
 fn plain_find(plain: &[(Topic, u8)], broadcast: &Topic) -> Vec<u8> {
-    let meeting = plain.iter().filter(|(subscribed, _)| subscribed.meets(broadcast));
+    let meeting = plain.iter().filter(|(subscribed, _)| subscribed.overlaps(broadcast));
     let mut expected: Vec<u8> = meeting.map(|(_, subscriber)| *subscriber).collect();
     expected.sort_unstable();
     expected.dedup();

@@ -91,7 +91,7 @@ impl Patience {
         if link.is_full() {
             self.arm(self.shared.clock.now() + self.pause());
         }
-        self.within_frame = inbox.is_within_frame().then(|| self.shared.clock.now());
+        self.within_frame = inbox.has_partial_frame().then(|| self.shared.clock.now());
         if let Some(since) = self.within_frame {
             self.arm(since + self.timeouts.frame);
         }

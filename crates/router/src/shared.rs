@@ -9,7 +9,7 @@ use gsb_core::{
     Broker, BrokerConfig, CallKey, CloseReason, ConnId, Cost, Counters, Effects, Identity, Room,
     Trouble, Usage, Wait,
 };
-use gsb_net::{AtHand, Batch, Inbox, Link};
+use gsb_net::{Batch, Inbox, Link, Peek};
 use gsb_proto::{Framing, MessageKind, Outgoing, Violation};
 use log::Level;
 use parking_lot::Mutex;
@@ -197,16 +197,16 @@ impl Shared {
             // Not by the router's clock, which may stand still for a while.
             let mut turn = Turn::new(tokio::time::Instant::now());
             loop {
-                let frame = match inbox.first_at_hand()? {
-                    AtHand::Frame(frame) => frame,
-                    AtHand::NotYet => return Ok(Routed::Some),
-                    AtHand::Nothing => return Ok(Routed::All),
+                let frame = match inbox.peek()? {
+                    Peek::Frame(frame) => frame,
+                    Peek::Undecoded => return Ok(Routed::Some),
+                    Peek::Incomplete => return Ok(Routed::All),
                 };
                 let (kind, length) = (frame.kind, frame.body.bytes.len());
                 if let Err(wait) = broker.receive(from, frame, now, &mut effects) {
                     return Ok(Routed::UntilRoom(wait));
                 }
-                inbox.pass();
+                inbox.consume();
                 if turn.is_over(kind, length, tokio::time::Instant::now) {
                     return Ok(Routed::Some);
                 }

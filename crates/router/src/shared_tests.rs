@@ -29,7 +29,7 @@ fn connect(shared: &Shared) -> (ConnId, Arc<Link<Ticket>>, UnixStream) {
 fn inbox(framing: Framing, frames: &[Frame]) -> Inbox {
     let mut bytes = BytesMut::new();
     assert!(frames.iter().all(|frame| frame.encode(framing, &mut bytes)));
-    Inbox::holding(FrameDecoder::new(framing, 1 << 24), bytes)
+    Inbox::with_bytes(FrameDecoder::new(framing, 1 << 24), bytes)
 }
 
 /// Routes a frame that does not have to wait.

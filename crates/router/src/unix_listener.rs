@@ -72,7 +72,7 @@ impl SocketListener {
     pub(crate) fn bind(address: &Address, path: &Path, mode: u32) -> Result<Self, BindError> {
         let io_error = |error| BindError::Io { address: address.clone(), error };
         if address.is_user_default() {
-            private_directory::make(path).map_err(io_error)?;
+            private_directory::create(path).map_err(io_error)?;
         }
         let lock_path = lock_path(path);
         let lock = LockFile::try_acquire(&lock_path)
@@ -135,7 +135,7 @@ impl SocketListener {
     fn make_anew(&mut self) -> io::Result<ListeningSocket> {
         let path = self.path().to_owned();
         if self.address.is_user_default() {
-            private_directory::make(&path)?;
+            private_directory::create(&path)?;
         }
         if !self.lock.is_in_place()? {
             let lock_path = lock_path(&path);
