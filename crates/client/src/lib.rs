@@ -286,7 +286,6 @@ mod in_process;
 mod incoming;
 mod intake;
 mod limits;
-mod log_limit;
 mod nesting;
 mod offload;
 mod outgoing;

@@ -11,12 +11,12 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use gsb_net::LogLimit;
 use gsb_proto::ServiceId;
 use tokio::sync::Notify;
 
 use crate::bus::Scope;
 use crate::error::Failure;
-use crate::log_limit::LogLimit;
 use crate::nesting::{self, BusId};
 use crate::panics::contain;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use gsb_net::Link;
+use gsb_net::{Link, LogLimit};
 use gsb_proto::messages::BroadcastRequest;
 use gsb_proto::{Frame, Topic};
 use parking_lot::Mutex;
@@ -21,7 +21,6 @@ use crate::changes::{Changes, News, when};
 use crate::control::{Outcome, Request, Then};
 use crate::error::{Error, LostReason};
 use crate::limits::{check_size, check_text};
-use crate::log_limit::LogLimit;
 use crate::queue::Queue;
 use crate::services::{Handling, ServiceEntry};
 use crate::session::Session;

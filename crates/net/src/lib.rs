@@ -10,6 +10,7 @@ mod connect;
 mod descriptors;
 mod inbox;
 mod link;
+mod log_limit;
 #[cfg(feature = "memory")]
 pub mod memory;
 mod outbox;
@@ -22,6 +23,7 @@ pub use batch::Batch;
 pub use descriptors::{FilteredSocket, refuse_descriptors};
 pub use inbox::{Inbox, Peek};
 pub use link::{Link, Received, Stuck};
+pub use log_limit::{LeftOut, LogLimit};
 pub use outbox::{Fate, OutboxFull, TakenBack};
 pub use queue::Ticket;
 pub use stream::{StdStream, Stream};

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gsb_net::{StdStream, Stream};
+use gsb_net::{LogLimit, StdStream, Stream};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
@@ -12,7 +12,6 @@ use tokio::time::{Instant, sleep_until};
 use crate::connection;
 use crate::listener::Listener;
 use crate::patience::Timeouts;
-use crate::quiet::Quiet;
 use crate::shared::Shared;
 use crate::unix_listener::FileState;
 use crate::workers::Workers;
@@ -39,12 +38,26 @@ pub(crate) struct Reception {
     pub(crate) timeouts: Timeouts,
 }
 
+/// Limits for the log messages about one listener.
+#[derive(Debug)]
+struct LogLimits {
+    failed: LogLimit,
+    turned_away: LogLimit,
+    lost_file: LogLimit,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        let [failed, turned_away, lost_file] = [(); 3].map(|()| LogLimit::new(1));
+        LogLimits { failed, turned_away, lost_file }
+    }
+}
+
 impl Reception {
     /// Accepts for as long as it is polled.
     pub(crate) async fn accept_all(&self, mut listener: Listener) {
         let mut backoff = *BACKOFF.start();
-        let mut trouble = Quiet::default();
-        let mut lost_file = Quiet::default();
+        let limits = LogLimits::default();
         let mut file_check = Instant::now() + FILE_CHECK_INTERVAL;
         loop {
             let accepted = tokio::select! {
@@ -55,17 +68,17 @@ impl Reception {
             match accepted {
                 None => {
                     file_check = Instant::now() + FILE_CHECK_INTERVAL;
-                    self.check_file(&mut listener, &mut trouble, &mut lost_file);
+                    self.check_file(&mut listener, &limits);
                 }
                 Some(Ok(stream)) => {
                     backoff = *BACKOFF.start();
-                    self.welcome(stream, &mut trouble);
+                    self.welcome(stream, &limits);
                     // An error other than the end of the queue is met again above.
                     for _ in 1..BATCH {
                         let Ok(stream) = listener.accept_now() else {
                             break;
                         };
-                        self.welcome(stream, &mut trouble);
+                        self.welcome(stream, &limits);
                     }
                     tokio::task::yield_now().await;
                 }
@@ -73,8 +86,8 @@ impl Reception {
                 Some(Err(error)) => {
                     // Out of descriptors, most of all. The connections that are open go on, and one
                     // that ends makes room.
-                    if trouble.may_log() {
-                        log::error!("cannot accept connections for now: {error}");
+                    if let Some(left_out) = limits.failed.allow() {
+                        log::error!("cannot accept connections for now: {error}{left_out}");
                     }
                     tokio::time::sleep(backoff).await;
                     backoff = (backoff * 2).min(*BACKOFF.end());
@@ -84,7 +97,7 @@ impl Reception {
     }
 
     /// Makes the file of a Unix socket anew if it was removed, as programs do that clean /tmp.
-    fn check_file(&self, listener: &mut Listener, trouble: &mut Quiet, lost_file: &mut Quiet) {
+    fn check_file(&self, listener: &mut Listener, limits: &LogLimits) {
         let Listener::Unix(listener) = listener else {
             return;
         };
@@ -95,26 +108,28 @@ impl Reception {
             FileState::Restored(old) => {
                 log::warn!("the socket file {path} was removed; it was made anew");
                 while let Ok(stream) = old.accept_now() {
-                    self.welcome(stream, trouble);
+                    self.welcome(stream, limits);
                 }
             }
             FileState::Lost(problem) => {
-                if lost_file.may_log() {
-                    log::error!("no new peer can connect to the socket {path}: {problem}");
+                if let Some(left_out) = limits.lost_file.allow() {
+                    log::error!(
+                        "no new peer can connect to the socket {path}: {problem}{left_out}"
+                    );
                 }
             }
         }
     }
 
-    fn welcome(&self, stream: StdStream, trouble: &mut Quiet) {
+    fn welcome(&self, stream: StdStream, limits: &LogLimits) {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
-            if trouble.may_log()
+            if let Some(left_out) = limits.turned_away.allow()
                 && let Ok(stream) = Stream::from_std(stream)
             {
                 let (identity, limit) = (connection::identify(&stream), self.max_connections);
                 log::warn!(
                     "a connection of {identity} was turned away: {limit} are open, which is the limit \
-                     (--max-connections)"
+                     (--max-connections){left_out}"
                 );
             }
             return;

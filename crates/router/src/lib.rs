@@ -38,7 +38,6 @@ mod in_process;
 mod listener;
 mod lock_file;
 mod patience;
-mod quiet;
 mod router;
 mod shared;
 mod spin;

@@ -9,14 +9,13 @@ use gsb_core::{
     Broker, BrokerConfig, CallKey, CloseReason, ConnId, Cost, Counters, Effects, Identity, Room,
     Trouble, Usage, Wait,
 };
-use gsb_net::{Batch, Inbox, Link, Peek};
+use gsb_net::{Batch, Inbox, LeftOut, Link, LogLimit, Peek};
 use gsb_proto::{Framing, MessageKind, Outgoing, Violation};
 use log::Level;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::Clock;
-use crate::quiet::{Burst, Quiet};
 use crate::ticket::Ticket;
 use crate::turn::{BATCH, SLICE, Turn};
 
@@ -60,8 +59,8 @@ struct State {
     is_stopping: bool,
     /// Empty whenever the state is not locked; kept for its room.
     batch: Batch<Ticket>,
-    /// What was logged lately, by the reason.
-    logged: HashMap<&'static str, Burst>,
+    /// One limit for the log messages of each reason, so that peers that reconnect cannot fill the log.
+    logged: HashMap<&'static str, LogLimit>,
     /// As of the last event.
     now: Instant,
 }
@@ -72,8 +71,8 @@ struct Peer {
     identity: Identity,
     link: Arc<Link<Ticket>>,
     framing: Option<Framing>,
-    /// What was logged of it lately, by the reason.
-    logged: Vec<(&'static str, Quiet)>,
+    /// One limit for the log messages about it, for each reason.
+    logged: Vec<(&'static str, LogLimit)>,
 }
 
 /// What is to be done when the state is not locked any more: it may take its time, or run what others
@@ -82,7 +81,7 @@ struct Peer {
 pub(crate) struct Afterwards {
     flush: Vec<Arc<Link<Ticket>>>,
     close: Vec<Arc<Link<Ticket>>>,
-    log: Vec<(Level, ConnId, Identity, Event)>,
+    log: Vec<(Level, ConnId, Identity, Event, LeftOut)>,
 }
 
 /// What is logged of a connection.
@@ -118,13 +117,13 @@ impl Afterwards {
         for link in self.close.drain(..) {
             link.close();
         }
-        for (level, connection, identity, event) in self.log.drain(..) {
+        for (level, connection, identity, event, left_out) in self.log.drain(..) {
             match event {
                 Event::Closed(reason) => {
-                    log::log!(level, "connection {connection} of {identity} {reason}");
+                    log::log!(level, "connection {connection} of {identity} {reason}{left_out}");
                 }
                 Event::Trouble(trouble) => {
-                    log::log!(level, "connection {connection} of {identity} {trouble}");
+                    log::log!(level, "connection {connection} of {identity} {trouble}{left_out}");
                 }
             }
         }
@@ -348,7 +347,7 @@ impl Shared {
 /// keeps its order whichever tasks are at work.
 struct AtOnce<'a> {
     peers: &'a mut Vec<Option<Peer>>,
-    logged: &'a mut HashMap<&'static str, Burst>,
+    logged: &'a mut HashMap<&'static str, LogLimit>,
     now: Instant,
     /// Frames for one peer, until others for another are to be kept together or the lock is released.
     batch: &'a mut Batch<Ticket>,
@@ -400,10 +399,14 @@ impl Effects for AtOnce<'_> {
             return;
         };
         self.afterwards.close.push(peer.link);
-        let is_news = reason.is_fault() && self.may_log(reason.reason());
-        let level = if is_news { Level::Warn } else { Level::Debug };
+        let allowed = if reason.is_fault() { self.log_allowed(reason.reason()) } else { None };
+        let (level, left_out) = match allowed {
+            Some(left_out) => (Level::Warn, left_out),
+            None => (Level::Debug, LeftOut::NONE),
+        };
         if log::log_enabled!(level) {
-            self.afterwards.log.push((level, connection, peer.identity, Event::Closed(reason)));
+            let event = Event::Closed(reason);
+            self.afterwards.log.push((level, connection, peer.identity, event, left_out));
         }
     }
 
@@ -416,18 +419,16 @@ impl Effects for AtOnce<'_> {
         if peer.id != connection || !log::log_enabled!(level) {
             return;
         }
-        let may_log = match peer.logged.iter_mut().find(|(logged, _)| *logged == reason) {
-            Some((_, quiet)) => quiet.may_log(),
-            None => {
-                let mut quiet = Quiet::default();
-                let may_log = quiet.may_log();
-                peer.logged.push((reason, quiet));
-                may_log
-            }
-        };
+        let index = peer.logged.iter().position(|(logged, _)| *logged == reason);
+        let index = index.unwrap_or_else(|| {
+            peer.logged.push((reason, LogLimit::new(1)));
+            peer.logged.len() - 1
+        });
+        let is_first = peer.logged[index].1.allow().is_some();
         let identity = peer.identity.clone();
-        if may_log && self.may_log(reason) {
-            self.afterwards.log.push((level, connection, identity, Event::Trouble(trouble)));
+        if is_first && let Some(left_out) = self.log_allowed(reason) {
+            let event = Event::Trouble(trouble);
+            self.afterwards.log.push((level, connection, identity, event, left_out));
         }
     }
 }
@@ -484,9 +485,9 @@ impl AtOnce<'_> {
         peer.is_some_and(|peer| peer.framing.replace(framing).is_none())
     }
 
-    /// Whoever can come again and again must not be able to fill the log.
-    fn may_log(&mut self, reason: &'static str) -> bool {
-        self.logged.entry(reason).or_default().may_log()
+    /// What to append to a log message for this reason, or `None` if it must not be logged.
+    fn log_allowed(&mut self, reason: &'static str) -> Option<LeftOut> {
+        self.logged.entry(reason).or_default().allow()
     }
 }
 

@@ -6,15 +6,18 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The time in which [`MOST`] messages are logged. The first of the next period says how many were left out.
+/// The time over which messages are counted.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// How many messages of a kind are logged in a [`PERIOD`].
-const MOST: u32 = 10;
+/// The default limit for messages of one kind in a [`PERIOD`].
+const DEFAULT_MOST: u32 = 10;
 
-/// Limits how often messages of one kind are logged.
-#[derive(Debug, Default)]
-pub(crate) struct LogLimit {
+/// Limits how many messages of one kind are logged in a minute: 10 by default.
+///
+/// The first message after some were left out says how many.
+#[derive(Debug)]
+pub struct LogLimit {
+    most: u32,
     state: Mutex<State>,
 }
 
@@ -22,14 +25,21 @@ pub(crate) struct LogLimit {
 struct State {
     /// When the period began.
     begun: Option<Instant>,
+    /// Messages logged in this period.
     logged: u32,
-    /// Messages that were not logged since the last one that was.
+    /// Messages that were left out since the last logged one.
     left_out: u64,
 }
 
-/// How many messages were left out before one that is logged; shows nothing if there were none.
+/// The number of messages that were left out before a logged one. Displays as a suffix for that message; as nothing
+/// if there were none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LeftOut(u64);
+pub struct LeftOut(u64);
+
+impl LeftOut {
+    /// For a message to which no limit applies.
+    pub const NONE: LeftOut = LeftOut(0);
+}
 
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,20 +51,31 @@ impl fmt::Display for LeftOut {
 }
 
 impl LogLimit {
-    /// Whether a message may be logged; if so, what to add to it.
-    pub(crate) fn allow(&self) -> Option<LeftOut> {
+    /// Allows at most `most` messages a minute.
+    pub fn new(most: u32) -> Self {
+        LogLimit { most, state: Mutex::default() }
+    }
+
+    /// Counts a message. Returns what to append to it, or `None` if it must not be logged.
+    pub fn allow(&self) -> Option<LeftOut> {
         let now = Instant::now();
         let mut state = self.state.lock();
         if state.begun.is_none_or(|begun| now.duration_since(begun) >= PERIOD) {
             state.begun = Some(now);
             state.logged = 0;
         }
-        if state.logged == MOST {
+        if state.logged >= self.most {
             state.left_out = state.left_out.saturating_add(1);
             return None;
         }
         state.logged += 1;
         Some(LeftOut(std::mem::take(&mut state.left_out)))
+    }
+}
+
+impl Default for LogLimit {
+    fn default() -> Self {
+        LogLimit::new(DEFAULT_MOST)
     }
 }
 
@@ -71,5 +92,15 @@ mod tests {
         let left_out = limit.allow().map(|left_out| left_out.to_string());
         assert_eq!(left_out.as_deref(), Some(" (90 like it were not logged)"));
         assert_eq!(limit.allow(), Some(LeftOut(0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_of_one_allows_one_message_a_minute() {
+        let limit = LogLimit::new(1);
+        for expected in [0, 1, 1] {
+            assert_eq!(limit.allow(), Some(LeftOut(expected)));
+            assert_eq!(limit.allow(), None);
+            tokio::time::advance(PERIOD).await;
+        }
     }
 }
