@@ -1,6 +1,6 @@
 //! Of a process that is killed in the middle of a thousand calls nothing stays in the router: each of the
 //! calls it had to answer ends once, those it had made are forgotten, and its memory and descriptors are
-//! free. Rules CO-6 to CO-8, CA-7; one that has just begun to answer: provider_is_killed.rs.
+//! free. Rules CO-6 to CO-8, CA-7; one that has just begun to answer: calls/killed_service.rs.
 //!
 //! The processes that are killed are this test program once more.
 
@@ -63,10 +63,10 @@ async fn caller() {
     }
 }
 
-fn start(who: &str, address: &Address) -> Spawned {
+fn start(test: &str, address: &Address) -> Spawned {
     let program = std::env::current_exe().unwrap();
     let mut command = Command::new(program);
-    command.args([who, "--exact", "--ignored", "--nocapture"]).env(BUS, address.to_string());
+    command.args([test, "--exact", "--ignored", "--nocapture"]).env(BUS, address.to_string());
     Spawned::start(&mut command)
 }
 
@@ -82,7 +82,7 @@ async fn of_a_service() {
     let (router, mut bystanders) = router().await;
     let start_usage = router.usage();
     for address in &router.addresses {
-        let mut service = start("service", address);
+        let mut service = start("killed_processes::service", address);
         service.line_with("ready").await;
         let mut caller = Peer::connect(router.unix(), Framing::Packet).await;
         for id in 0..CALLS {
@@ -121,7 +121,7 @@ async fn of_a_caller() {
     assert_eq!(service.register("/stays").await, 0);
     let start_usage = router.usage();
     for address in &router.addresses {
-        let mut caller = start("caller", address);
+        let mut caller = start("killed_processes::caller", address);
         let mut open = Vec::new();
         while open.len() < CALLS {
             open.push(service.expect::<CallRequest>().await.request_id);

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
-/// What a name may cost, in bytes: see floods_of_requests_stop_at_the_limit.rs.
+/// What a name may cost, in bytes: see memory/request_floods.rs.
 const NAME: u64 = 256;
 
 /// `LI-2`, per connection and purpose.

@@ -13,6 +13,9 @@ use tokio::process::Command;
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
+/// The test that is the client program.
+const CLIENT: &str = "default_socket::connects_to_the_default_address";
+
 /// A user without rights, on most systems called `nobody`.
 const OTHER_USER: u32 = 65_534;
 
@@ -26,7 +29,7 @@ async fn client(variables: &[(&str, &str)]) -> String {
 }
 
 async fn run_client(mut command: Command, variables: &[(&str, &str)]) -> String {
-    command.args(["--ignored", "--exact", "connects_to_the_default_address", "--nocapture"]);
+    command.args(["--ignored", "--exact", CLIENT, "--nocapture"]);
     command.env_remove("GSB_URL").envs(variables.iter().copied());
     let output = soon("the end of the client", command.output()).await.unwrap();
     String::from_utf8(output.stdout).unwrap()

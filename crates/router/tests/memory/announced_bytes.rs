@@ -94,7 +94,7 @@ async fn what_does_not_come_takes_no_memory() {
     }
 }
 
-// That they are counted: violations_close.rs.
+// That they are counted: protocol/violations.rs.
 #[tokio::test]
 async fn other_protocols_are_closed() {
     let (router, mut bystanders) = start().await;

@@ -38,7 +38,7 @@ fn start_provider(address: &Address) -> Spawned {
     let program = std::env::current_exe().unwrap();
     let mut command = Command::new(program);
     command
-        .args(["provider", "--exact", "--ignored", "--nocapture"])
+        .args(["killed_service::provider", "--exact", "--ignored", "--nocapture"])
         .env(PROVIDER_BUS, address.to_string());
     Spawned::start(&mut command)
 }

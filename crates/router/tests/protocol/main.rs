@@ -1,0 +1,10 @@
+//! Framings, liveness, limits and violations, over real sockets.
+
+mod cancelling;
+mod framings;
+mod limits;
+mod liveness;
+mod no_echo;
+mod replacement;
+mod violations;
+mod workers;
