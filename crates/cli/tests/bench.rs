@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use gsb_proto::messages::*;
 use gsb_proto::{Address, MessageKind};
 use gsb_router::{Limits, RouterConfig};
-use gsb_testkit::{FakeRouter, TestRouter, soon};
+use gsb_testkit::{FakeRouter, TestRouter, within};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::task::JoinSet;
@@ -57,7 +57,7 @@ async fn calls_are_counted() {
     }
     let (out, _, _) = gsb(&short(&unix)).await;
     assert!(out.contains("calls/s") && out.contains("p99.9"), "{out}");
-    soon("the end of all connections", async {
+    within("the end of all connections", async {
         while router.status.usage().connections > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -258,7 +258,7 @@ async fn a_lost_connection_ends_the_program_before_its_time_with_a_failure() {
         peer.send(RegisterReply::default()).await;
     });
     let load = ["bench", "idle", "-a", &address, "--pid", &own, "--connections", "1", "-d", "1day"];
-    let (out, error, code) = soon("the end of the program", gsb(&load)).await;
+    let (out, error, code) = within("the end of the program", gsb(&load)).await;
     assert!(out.starts_with("1 connections in ") && error.contains("closed"), "{out}{error}");
     assert_eq!(code, Some(1));
     closes_after_the_answer.await.unwrap();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use gsb_client::{Bus, Call, Error, Failure, Framing, LostReason};
 use gsb_proto::messages::{CallRequest, RegisterReply, RegisterRequest};
-use gsb_testkit::{Peer, TestRouter, soon};
+use gsb_testkit::{Peer, TestRouter, within};
 use tokio::sync::{Notify, mpsc};
 
 async fn pair(router: &TestRouter) -> (Bus, Bus) {
@@ -145,7 +145,7 @@ async fn calls_run_concurrently_up_to_a_limit() {
         })
         .collect();
     for _ in 0..2 {
-        soon("a running call", running.recv()).await.unwrap();
+        within("a running call", running.recv()).await.unwrap();
     }
     match caller.call("/s", "").await.unwrap_err() {
         Error::Busy { message, .. } => assert!(message.contains("2 calls"), "{message}"),
@@ -208,7 +208,7 @@ async fn pushes_arrive_and_are_not_answered() {
     };
     let _log = service.register_push("/log", handler).await.unwrap();
     caller.push("/log", "line").await.unwrap();
-    let (wants_reply, data) = soon("the push", received.recv()).await.unwrap();
+    let (wants_reply, data) = within("the push", received.recv()).await.unwrap();
     assert!(!wants_reply);
     assert_eq!(data, "line");
     caller.push("/nowhere", "").await.unwrap();
@@ -230,12 +230,12 @@ async fn a_lost_connection_ends_everything_at_once() {
         let caller = caller.clone();
         async move { caller.endpoint("/s").timeout(None).call("").await }
     });
-    soon("the call", running.recv()).await.unwrap();
+    within("the call", running.recv()).await.unwrap();
     router.stop().await;
     // Whether the router's last answer or the end of the connection comes first is the router's choice.
-    let error = soon("the end of the call", waiting).await.unwrap().unwrap_err();
+    let error = within("the end of the call", waiting).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ConnectionLost(_) | Error::ServiceFailure { .. }), "{error}");
-    let ended = soon("the end", caller.closed()).await;
+    let ended = within("the end", caller.closed()).await;
     assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::HungUp))));
     assert!(matches!(caller.call("/s", "").await, Err(Error::NotSent(_))));
     assert!(matches!(caller.push("/s", "").await, Err(Error::NotSent(_))));
@@ -310,7 +310,7 @@ async fn a_dropped_call_is_forgotten() {
     let request: CallRequest = service.expect().await;
     service.reply(&first.request_id, "late").await;
     service.reply(&request.request_id, "in time").await;
-    assert_eq!(soon("the reply", second).await.unwrap().unwrap(), "in time");
+    assert_eq!(within("the reply", second).await.unwrap().unwrap(), "in time");
     router.stop().await;
 }
 
@@ -331,13 +331,13 @@ async fn dropping_the_handle_loses_nothing_that_was_sent() {
     }
     drop(caller);
     for _ in 0..20 {
-        assert_eq!(soon("a push", received.recv()).await, Some(300_000));
+        assert_eq!(within("a push", received.recv()).await, Some(300_000));
     }
     let caller = Bus::connect(&router.unix).await.unwrap();
     caller.push("/log", vec![1; 5]).await.unwrap();
     let other = caller.clone();
     caller.close().await;
-    soon("the end", other.closed()).await.unwrap();
-    assert_eq!(soon("the push", received.recv()).await, Some(5));
+    within("the end", other.closed()).await.unwrap();
+    assert_eq!(within("the push", received.recv()).await, Some(5));
     router.stop().await;
 }

@@ -9,7 +9,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use gsb_client::{Bus, Connection, Error, Framing, Status};
 use gsb_proto::messages::{CallRequest, CancelCall, Hello, Message, Ping, Pong};
 use gsb_router::{Limits, RouterConfig};
-use gsb_testkit::{FakeRouter, Peer, TestRouter, soon};
+use gsb_testkit::{FakeRouter, Peer, TestRouter, within};
 
 /// How many calls one address may have that were given up and not answered, at a router that cannot cancel them.
 const SHARE: usize = 1024;
@@ -29,7 +29,7 @@ async fn beside_a_dead_service(open_calls: usize) -> (TestRouter, Peer, Bus, Bus
 
 /// A call to the other service is answered. What was sent before it the router has handled then.
 async fn echoes(caller: &Bus) {
-    let reply = soon("a reply", caller.call("/echo", "still here")).await.unwrap();
+    let reply = within("a reply", caller.call("/echo", "still here")).await.unwrap();
     assert_eq!(reply, "still here");
 }
 
@@ -73,7 +73,7 @@ async fn whatever_gives_a_call_up_cancels_it() {
     let mut replies = caller.stream("/dead", "").await.unwrap();
     let call: CallRequest = dead.expect().await;
     dead.part(&call.request_id, "one").await;
-    assert_eq!(soon("an item", replies.next()).await.unwrap().unwrap(), "one");
+    assert_eq!(within("an item", replies.next()).await.unwrap().unwrap(), "one");
     drop(replies);
     ended("a dropped stream").await;
     finish(&mut dead, &call.request_id).await;
@@ -93,7 +93,7 @@ async fn whatever_gives_a_call_up_cancels_it() {
     });
     let call: CallRequest = dead.expect().await;
     dead.part(&call.request_id, "one of many").await;
-    let error = soon("the end", answer).await.unwrap().unwrap_err();
+    let error = within("the end", answer).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::IsStream { .. }), "{error}");
     ended("a stream where one reply was expected").await;
     finish(&mut dead, &call.request_id).await;
@@ -112,7 +112,7 @@ async fn a_stream_that_overflows_is_cancelled() {
     dead.expect_nothing().await;
     // Nothing was consumed, and yet the call has ended when that was noticed.
     let open = || router.status.usage().open_calls;
-    soon("the end", async {
+    within("the end", async {
         while open() > 0 {
             echoes(&caller).await
         }
@@ -138,7 +138,7 @@ async fn a_late_reply_does_no_harm() {
         dead.part(&first.request_id, "late").await;
         dead.reply(&first.request_id, "late").await;
         dead.reply(&second.request_id, &round.to_string()).await;
-        let reply = soon("a reply", answer).await.unwrap().unwrap();
+        let reply = within("a reply", answer).await.unwrap().unwrap();
         assert_eq!(reply, round.to_string());
     }
     assert_eq!(router.status.usage().abandoned_calls, 0);
@@ -157,7 +157,7 @@ async fn very_many_calls_are_dropped_at_once() {
     }
     drop(calls);
     let open = || router.status.usage().open_calls;
-    soon("their end", async {
+    within("their end", async {
         while {
             echoes(&caller).await;
             open() > 0
@@ -172,7 +172,7 @@ async fn very_many_calls_are_dropped_at_once() {
 /// Waits until the bus has a router.
 async fn is_connected(bus: &Bus) {
     let is_it = |status: &Status| matches!(status.connection, Connection::Connected(_));
-    soon("a connection", bus.watch().wait_for(is_it)).await.unwrap();
+    within("a connection", bus.watch().wait_for(is_it)).await.unwrap();
 }
 
 /// The next frame, which is a call.

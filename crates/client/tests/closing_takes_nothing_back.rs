@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use gsb_client::{Bus, Call};
-use gsb_testkit::{PATIENCE, TestRouter, soon};
+use gsb_testkit::{TIMEOUT, TestRouter, within};
 use tokio::sync::mpsc;
 
 const ROUNDS: usize = 5;
@@ -42,13 +42,13 @@ async fn however_it_ends() {
         for _ in 0..ROUNDS {
             let bus = Bus::connect(&router.tcp).await.unwrap();
             let mut events = bus.subscribe("t").await.unwrap();
-            soon("an event", events.next()).await.unwrap().unwrap();
+            within("an event", events.next()).await.unwrap().unwrap();
             for _ in 0..PUSHES {
                 bus.push("/log", vec![7; 20_000]).await.unwrap();
             }
             match end {
                 End::Close => bus.close().await,
-                End::Shutdown => bus.shutdown(PATIENCE).await.unwrap(),
+                End::Shutdown => bus.shutdown(TIMEOUT).await.unwrap(),
                 End::Drop => drop((bus, events)),
             }
             for number in 0..PUSHES {

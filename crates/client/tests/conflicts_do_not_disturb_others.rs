@@ -13,7 +13,7 @@ use gsb_client::{
 use gsb_net::memory::{Conditions, Network};
 use gsb_proto::messages::*;
 use gsb_router::{Router, RouterConfig, RouterStatus};
-use gsb_testkit::{FakeRouter, Peer, TestRouter, soon};
+use gsb_testkit::{FakeRouter, Peer, TestRouter, within};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -188,7 +188,7 @@ async fn the_pauses_grow() {
                 tokio::task::yield_now().await;
             }
         };
-        let status = soon("the refusal", told).await;
+        let status = within("the refusal", told).await;
         let Refused { error, retry_in, .. } = only(&status);
         assert!(*retry_in <= ceiling, "{retry_in:?} after {time} refusals");
         assert!(error.to_string().contains("not now"));
@@ -200,7 +200,7 @@ async fn the_pauses_grow() {
     peer.send(RegisterReply::default()).await;
     let mut watch = bus.watch();
     let is_taken = watch.wait_for(|status| status.is_settled && status.refused.is_empty());
-    soon("the name", is_taken).await.unwrap();
+    within("the name", is_taken).await.unwrap();
     assert!(matches!(registration.announcement(), Announcement::Confirmed));
     peer.expect_nothing_behind().await;
 }
@@ -221,16 +221,16 @@ async fn topics_are_asked_for_again_too() {
     }
     let mut watch = bus.watch();
     let refused = watch.wait_for(|status| !status.refused.is_empty());
-    let status = soon("the refusal", refused).await.unwrap();
+    let status = within("the refusal", refused).await.unwrap();
     let refused = only(&status);
     assert_eq!((refused.kind, refused.name.as_str()), (NameKind::Topic, "t"));
     assert!(status.is_serving(), "it has no services");
     bus.in_process().broadcast("t", "event").await.unwrap();
-    assert_eq!(soon("the event", events.next()).await.unwrap().unwrap().data, "event");
+    assert_eq!(within("the event", events.next()).await.unwrap().unwrap().data, "event");
     assert_eq!(peer.expect::<SubscribeRequest>().await.topic, "t");
     peer.send(SubscribeReply::default()).await;
     let mut watch = bus.watch();
-    soon("the topic", watch.wait_for(|status| status.refused.is_empty())).await.unwrap();
+    within("the topic", watch.wait_for(|status| status.refused.is_empty())).await.unwrap();
     assert!(matches!(events.announcement(), Announcement::Confirmed));
 }
 
@@ -262,7 +262,7 @@ async fn a_bus_serves_when_its_services_are_confirmed_whatever_becomes_of_its_to
     let mut watch = bus.watch();
     assert!(!watch.current().is_serving());
     // The answer comes while the watcher waits.
-    let serving = soon("the service", watch.wait_for(Status::is_serving));
+    let serving = within("the service", watch.wait_for(Status::is_serving));
     let (status, ()) = tokio::join!(serving, peer.send(RegisterReply::default()));
     assert!(!status.unwrap().is_settled, "there is no answer for the topic");
 }

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use gsb_client::{Bus, Call, Error, Failure, LostReason};
 use gsb_proto::messages::*;
-use gsb_testkit::{FakeRouter, TestRouter, soon};
+use gsb_testkit::{FakeRouter, TestRouter, within};
 use tokio::sync::mpsc;
 
 /// Waits until the router holds nothing for the client any more.
 async fn forgotten(router: &TestRouter) {
-    soon("the router to forget", async {
+    within("the router to forget", async {
         while router.status.usage() != Default::default() {
             tokio::task::yield_now().await;
         }
@@ -49,9 +49,9 @@ async fn a_running_handler_does_not_hold_it_open() {
     let registration = bus.register("/s", handler).await.unwrap();
     let caller = Bus::connect(&router.unix).await.unwrap();
     let call = tokio::spawn(async move { caller.call("/s", "").await });
-    soon("the call", running.recv()).await.unwrap();
+    within("the call", running.recv()).await.unwrap();
     drop((registration, bus));
-    let error = soon("the answer", call).await.unwrap().unwrap_err();
+    let error = within("the answer", call).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ServiceFailure { .. }), "{error}");
     router.stop().await;
 }
@@ -79,10 +79,10 @@ async fn handlers_are_let_go() {
         };
         let registration = bus.register("/s", handler).await.unwrap();
         router.stop().await;
-        assert!(soon("the end", bus.closed()).await.is_err());
+        assert!(within("the end", bus.closed()).await.is_err());
         // The service is let go by the registration that the user holds, and by nothing else.
         drop(registration);
-        soon("the handler to be dropped", async {
+        within("the handler to be dropped", async {
             while dropped.load(Ordering::SeqCst) < round {
                 tokio::task::yield_now().await;
             }
@@ -123,7 +123,7 @@ fn the_end_of_its_runtime_is_the_end() {
     });
     drop(first);
     second.block_on(async {
-        let ended = soon("the end", bus.closed()).await;
+        let ended = within("the end", bus.closed()).await;
         assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::RuntimeEnded))));
         assert!(matches!(bus.push("/s", "").await, Err(Error::NotSent(_))));
         assert!(bus.register("/s", |_: Call| async { Ok("") }).await.is_err());
@@ -150,9 +150,9 @@ async fn an_endless_stream_ends_with_it() {
     let _endless = bus.register_stream("/endless", endless).await.unwrap();
     let caller = Bus::connect(&router.unix).await.unwrap();
     let mut replies = caller.stream("/endless", "").await.unwrap();
-    soon("some of it", replies.next()).await.unwrap().unwrap();
+    within("some of it", replies.next()).await.unwrap().unwrap();
     bus.close().await;
-    soon("the end of the handler", async {
+    within("the end of the handler", async {
         while dropped.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
@@ -174,7 +174,7 @@ async fn a_router_that_breaks_the_protocol_is_left() {
             tokio::join!(Bus::builder().reconnect(None).connect(&router.address), router.accept());
         let bus = bus.unwrap();
         peer.send_frame(wrong).await;
-        assert!(soon("the end", bus.closed()).await.is_err());
+        assert!(within("the end", bus.closed()).await.is_err());
         // The socket too, although the handle is still there.
         assert!(peer.next().await.is_none());
     }
@@ -192,7 +192,7 @@ async fn a_silent_router_is_asked_and_then_left() {
         peer.send(Pong {}).await;
     }
     let Ping {} = peer.expect().await;
-    let ended = soon("the end", bus.closed()).await;
+    let ended = within("the end", bus.closed()).await;
     assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::Silent(_)))));
     assert!(peer.next().await.is_none());
 }
@@ -217,5 +217,5 @@ async fn a_router_that_does_not_answer_is_not_waited_for_for_ever() {
     let BroadcastRequest { .. } = peer.expect().await;
     let RegisterRequest { .. } = peer.expect().await;
     let UnregisterRequest { .. } = peer.expect().await;
-    soon("the end", bus.close()).await;
+    within("the end", bus.close()).await;
 }

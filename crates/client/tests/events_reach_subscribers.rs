@@ -6,10 +6,10 @@ use futures::{FutureExt as _, StreamExt as _};
 use gsb_client::{Bus, Call, Connection, Error, Framing, LostReason, Subscription};
 use gsb_proto::messages::{BroadcastRequest, SubscribeReply, SubscribeRequest};
 use gsb_router::{Limits, RouterConfig};
-use gsb_testkit::{FakeRouter, TestRouter, soon};
+use gsb_testkit::{FakeRouter, TestRouter, within};
 
 async fn next(subscription: &mut Subscription) -> (String, String) {
-    let event = soon("an event", subscription.next()).await.unwrap().unwrap();
+    let event = within("an event", subscription.next()).await.unwrap().unwrap();
     (event.topic, String::from_utf8(event.data.to_vec()).unwrap())
 }
 
@@ -39,7 +39,7 @@ async fn patterns_on_both_sides_and_both_framings() {
         // The sender may listen too, and is told who announced.
         let mut own = sender.subscribe("own").await.unwrap();
         sender.broadcast("own", "").await.unwrap();
-        let event = soon("an event", own.next()).await.unwrap().unwrap();
+        let event = within("an event", own.next()).await.unwrap().unwrap();
         assert_eq!(event.caller, "/sender");
     }
     router.stop().await;
@@ -67,12 +67,12 @@ async fn a_full_buffer_keeps_the_kinds_and_counts_of_gaps() {
     let mut watch = bus.watch();
     drop(peer);
     let lost = watch.wait_for(|status| matches!(status.connection, Connection::Lost { .. }));
-    soon("the loss", lost).await.unwrap();
+    within("the loss", lost).await.unwrap();
     let mut peer = router.accept().await;
     let SubscribeRequest { .. } = peer.expect().await;
     peer.send(SubscribeReply::default()).await;
 
-    let mut next = async || soon("an item", events.next()).await.unwrap();
+    let mut next = async || within("an item", events.next()).await.unwrap();
     assert_eq!(next().await.unwrap().data.len(), 1000);
     let gap = next().await.unwrap_err();
     assert!(matches!(gap, Error::Overflow { missed: 4, .. }), "{gap}");
@@ -140,7 +140,7 @@ async fn what_the_router_has_dropped_is_told() {
     let [a, b] = subscriptions.as_mut_slice() else { panic!("two") };
     assert_eq!(next(a).await, pair("a", "1"));
     for subscription in [&mut *a, b] {
-        let gap = soon("the gap", subscription.next()).await.unwrap().unwrap_err();
+        let gap = within("the gap", subscription.next()).await.unwrap().unwrap_err();
         assert!(matches!(gap, Error::Missed { count: 3 }), "{gap}");
     }
     assert_eq!(next(a).await, pair("a", "5"));
@@ -207,7 +207,7 @@ async fn a_slow_subscriber_is_told_what_it_missed() {
     bus.subscribe("other").await.unwrap().unsubscribe().await.unwrap();
     let mut received = 0;
     let missed = loop {
-        match soon("an event", slow.next()).await.unwrap() {
+        match within("an event", slow.next()).await.unwrap() {
             Ok(event) => assert_eq!(event.data, received.to_string()),
             Err(Error::Overflow { missed, .. }) => break missed,
             Err(error) => panic!("{error}"),
@@ -227,7 +227,7 @@ async fn a_lost_connection_ends_the_stream_of_events() {
     let bus = Bus::builder().reconnect(None).connect(&router.unix).await.unwrap();
     let mut events = bus.subscribe("t").await.unwrap();
     router.stop().await;
-    let error = soon("the end", events.next()).await.unwrap().unwrap_err();
+    let error = within("the end", events.next()).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ConnectionLost(_)));
     assert!(events.next().await.is_none());
 }
@@ -247,7 +247,7 @@ async fn a_detached_handler_outlives_its_panics() {
     for data in ["bad", "good"] {
         bus.broadcast("t", data).await.unwrap();
     }
-    assert_eq!(soon("the second event", seen.recv()).await.unwrap(), "good");
+    assert_eq!(within("the second event", seen.recv()).await.unwrap(), "good");
     drop(bus);
-    assert!(soon("the end", seen.recv()).await.is_none());
+    assert!(within("the end", seen.recv()).await.is_none());
 }

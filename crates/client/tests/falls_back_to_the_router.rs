@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use gsb_client::{Bus, Call, Error, Failure, Message};
-use gsb_testkit::{TestRouter, soon};
+use gsb_testkit::{TestRouter, within};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -49,7 +49,7 @@ async fn of_calls_streams_and_pushes() {
     let items: Vec<Bytes> = here.stream("/items", "").await.unwrap().try_collect().await.unwrap();
     assert_eq!(items, ["one", "two"]);
     here.push("/push", "line").await.unwrap();
-    assert_eq!(soon("the push", pushed.recv()).await.unwrap(), "line");
+    assert_eq!(within("the push", pushed.recv()).await.unwrap(), "line");
     // Nobody anywhere.
     assert!(matches!(here.call("/nowhere", "").await, Err(Error::NoSuchService { .. })));
     here.push("/nowhere", "").await.unwrap();
@@ -129,7 +129,7 @@ async fn but_not_with_a_handle_that_stays_in_the_process() {
     assert!(matches!(endpoint.call("").await, Err(Error::NoSuchService { .. })));
     // It is the only call that has come.
     assert_eq!(here.call("/s/last", "").await.unwrap(), "there");
-    assert_eq!(soon("the call", called.recv()).await.unwrap(), "/s/last");
+    assert_eq!(within("the call", called.recv()).await.unwrap(), "/s/last");
     // What this process tells the router of is served here as well.
     let _own = here.register("/own", says("here")).await.unwrap();
     assert_eq!(inside.call("/own", "").await.unwrap(), "here");

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::poll;
 use gsb_client::{Bus, Call, Connection, Error, Status};
 use gsb_proto::messages::{CallRequest, Ping, Pong};
-use gsb_testkit::{FakeRouter, TestRouter, soon};
+use gsb_testkit::{FakeRouter, TestRouter, within};
 use tokio::sync::mpsc;
 
 const PUSHES: usize = 2000;
@@ -39,12 +39,12 @@ async fn flush_waits_until_the_router_has_handled_all_before() {
     }
     assert!(poll!(&mut first).is_pending());
     peer.send(Pong {}).await;
-    soon("the first", first).await.unwrap();
+    within("the first", first).await.unwrap();
     assert!(poll!(&mut second).is_pending());
     drop(peer);
-    let error = soon("the second", second).await.unwrap_err();
+    let error = within("the second", second).await.unwrap_err();
     assert!(matches!(error, Error::ConnectionLost(_)), "{error}");
-    soon("the end", bus.closed()).await.unwrap_err();
+    within("the end", bus.closed()).await.unwrap_err();
     let error = bus.flush().await.unwrap_err();
     assert!(matches!(error, Error::NotSent(_)), "{error}");
 }
@@ -60,16 +60,16 @@ async fn pushes_that_were_lost_with_a_connection_are_told() {
     peer.expect::<CallRequest>().await;
     let Ping {} = peer.expect().await;
     peer.send(Pong {}).await;
-    soon("the flush", flush).await.unwrap();
+    within("the flush", flush).await.unwrap();
     for pushes in [0, 1] {
         for _ in 0..pushes {
             bus.push("/s", "lost").await.unwrap();
         }
         drop(peer);
-        peer = soon("another connection", router.accept()).await;
+        peer = within("another connection", router.accept()).await;
         let mut watch = bus.watch();
         let is_connected = |status: &Status| matches!(status.connection, Connection::Connected(_));
-        soon("the bus", watch.wait_for(is_connected)).await.unwrap();
+        within("the bus", watch.wait_for(is_connected)).await.unwrap();
         if pushes > 0 {
             let error = bus.flush().await.unwrap_err();
             assert!(matches!(error, Error::ConnectionLost(_)), "{error}");
@@ -79,7 +79,7 @@ async fn pushes_that_were_lost_with_a_connection_are_told() {
         assert!(poll!(&mut flush).is_pending());
         let Ping {} = peer.expect().await;
         peer.send(Pong {}).await;
-        soon("the flush", flush).await.unwrap();
+        within("the flush", flush).await.unwrap();
     }
 }
 
@@ -115,7 +115,7 @@ async fn all_pushes_arrive_that_were_flushed() {
             });
         });
         for length in 0..PUSHES {
-            assert_eq!(soon("a push", pushes.recv()).await, Some(length));
+            assert_eq!(within("a push", pushes.recv()).await, Some(length));
         }
         program.join().unwrap();
     }

@@ -9,7 +9,7 @@ use futures::{StreamExt as _, stream};
 use gsb_client::{Bus, Call, Connection, Error, Failure, Framing, Status};
 use gsb_proto::messages::{CallRequest, Hello, RegisterReply, RegisterRequest};
 use gsb_router::RouterConfig;
-use gsb_testkit::{FakeRouter, TestRouter, soon};
+use gsb_testkit::{FakeRouter, TestRouter, within};
 use tokio::sync::Notify;
 
 const LIMIT: usize = 1 << 20;
@@ -31,7 +31,7 @@ fn check(error: Error, expected: usize) {
 /// Waits until the bus has a router.
 async fn is_connected(bus: &Bus) {
     let is_it = |status: &Status| matches!(status.connection, Connection::Connected(_));
-    soon("a connection", bus.watch().wait_for(is_it)).await.unwrap();
+    within("a connection", bus.watch().wait_for(is_it)).await.unwrap();
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn one_message_fails_and_everything_else_goes_on() {
     };
     let in_other_process = Bus::connect(&router.unix).await.unwrap();
     let open = [slow(&caller), slow(&in_other_process)];
-    soon("both", async {
+    within("both", async {
         while router.status.usage().open_calls < 2 {
             tokio::task::yield_now().await;
         }
@@ -99,11 +99,11 @@ async fn one_message_fails_and_everything_else_goes_on() {
     let fits = Bytes::from(vec![7; LIMIT - 200]);
     assert_eq!(caller.call("/s", fits.clone()).await.unwrap(), fits);
     caller.broadcast("/topic", fits.clone()).await.unwrap();
-    let event = soon("the event", events.next()).await.unwrap().unwrap();
+    let event = within("the event", events.next()).await.unwrap().unwrap();
     assert_eq!(event.data, fits, "an event that was too large was announced here or there");
     release.notify_waiters();
     for call in open {
-        assert_eq!(soon("a reply", call).await.unwrap().unwrap(), "slow");
+        assert_eq!(within("a reply", call).await.unwrap().unwrap(), "slow");
     }
     let closes = router.status.counters().closes;
     assert!(!closes.contains_key("frame too large"), "{closes:?}");
@@ -169,6 +169,6 @@ async fn a_name_that_does_not_fit_is_refused_here() {
         assert_eq!(router.expect::<RegisterRequest>().await.service_id, name);
         router.send(RegisterReply::default()).await;
     }
-    soon("all names", bus.settled()).await.unwrap();
+    within("all names", bus.settled()).await.unwrap();
     assert!(bus.status().refused.is_empty());
 }

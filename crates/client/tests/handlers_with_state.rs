@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use gsb_client::{
     Announcement, Bus, Bytes, Call, Error, Failure, Message, Registering, Registration, WeakBus,
 };
-use gsb_testkit::{TestRouter, soon};
+use gsb_testkit::{TestRouter, within};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -133,10 +133,10 @@ async fn a_service_is_announced_when_all_its_messages_are() {
     let registration = counter(&lazy).await.unwrap();
     assert!(matches!(registration.announcement(), Announcement::Pending));
     let mut watch = lazy.watch();
-    soon("the refusal", watch.wait_for(|status| !status.refused.is_empty())).await.unwrap();
+    within("the refusal", watch.wait_for(|status| !status.refused.is_empty())).await.unwrap();
     assert!(matches!(registration.announcement(), Announcement::Refused(_)));
     held.unregister().await.unwrap();
-    soon("the name", watch.wait_for(|status| status.is_settled && status.refused.is_empty()))
+    within("the name", watch.wait_for(|status| status.is_settled && status.refused.is_empty()))
         .await
         .unwrap();
     assert!(matches!(registration.announcement(), Announcement::Confirmed));
@@ -175,7 +175,7 @@ async fn every_kind_of_handler_may_have_a_state() {
     };
     let _push = bus.register_push_with("/push", sender, push).await.unwrap();
     bus.push("/push", "note").await.unwrap();
-    assert_eq!(soon("the push", pushed.recv()).await.unwrap(), "note");
+    assert_eq!(within("the push", pushed.recv()).await.unwrap(), "note");
 }
 
 // The compiler reports a wrongly typed handler once. It would do so three times where the type of the handler is a

@@ -11,7 +11,7 @@ use gsb_client::{
     Bus, BusBuilder, Call, Encoding, EncodingError, Error, FlexBuffers, Json, Message, Read,
     erased_serde,
 };
-use gsb_testkit::{TestRouter, soon};
+use gsb_testkit::{TestRouter, within};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -144,14 +144,14 @@ async fn all_places(typed: &Bus, raw: &Bus) {
 
     for data in hostile() {
         let to = |address: &'static str| raw.endpoint(address);
-        is_bad(soon("an answer", to("/flat/point").call(data.clone())).await);
-        is_bad(soon("an answer", to("/many/point").call(data.clone())).await);
+        is_bad(within("an answer", to("/flat/point").call(data.clone())).await);
+        is_bad(within("an answer", to("/many/point").call(data.clone())).await);
         let mut items = to("/many/point").stream(data.clone()).await.unwrap();
-        is_bad(soon("an item", items.next()).await.unwrap());
+        is_bad(within("an item", items.next()).await.unwrap());
         to("/pushed/point").push(data.clone()).await.unwrap();
         raw.broadcast("events", data.clone()).await.unwrap();
-        does_not_decode(soon("an event", events.next()).await.unwrap());
-        does_not_decode(soon("an event", seen.recv()).await.unwrap());
+        does_not_decode(within("an event", events.next()).await.unwrap());
+        does_not_decode(within("an event", seen.recv()).await.unwrap());
 
         let says = data.clone();
         let liar = move |_: Call| {
@@ -160,11 +160,11 @@ async fn all_places(typed: &Bus, raw: &Bus) {
         };
         let liar = raw.register("/liar", liar).await.unwrap();
         let service = typed.service("/liar");
-        does_not_decode(soon("an answer", service.call(POINT)).await);
+        does_not_decode(within("an answer", service.call(POINT)).await);
         // An empty reply is no item of a stream.
         if !data.is_empty() {
             let mut items = service.stream(POINT).await.unwrap();
-            does_not_decode(soon("an item", items.next()).await.unwrap());
+            does_not_decode(within("an item", items.next()).await.unwrap());
         }
         liar.unregister().await.unwrap();
     }
@@ -173,10 +173,10 @@ async fn all_places(typed: &Bus, raw: &Bus) {
     let good = encoded(typed, &POINT).await;
     assert!(!raw.call("/flat/point", good.clone()).await.unwrap().is_empty());
     raw.push("/pushed/point", good.clone()).await.unwrap();
-    assert_eq!(soon("a push", pushed.recv()).await, Some(POINT));
+    assert_eq!(within("a push", pushed.recv()).await, Some(POINT));
     raw.broadcast("events", good).await.unwrap();
-    assert_eq!(soon("an event", events.next()).await.unwrap().unwrap().body, POINT);
-    assert_eq!(soon("an event", seen.recv()).await.unwrap().unwrap(), POINT);
+    assert_eq!(within("an event", events.next()).await.unwrap().unwrap().body, POINT);
+    assert_eq!(within("an event", seen.recv()).await.unwrap().unwrap(), POINT);
     assert!(pushed.try_recv().is_err());
 }
 
@@ -184,7 +184,7 @@ async fn all_places(typed: &Bus, raw: &Bus) {
 async fn encoded(bus: &Bus, value: &impl Serialize) -> bytes::Bytes {
     let mut events = bus.subscribe("values").await.unwrap();
     bus.topic("values").broadcast(value).await.unwrap();
-    soon("an event", events.next()).await.unwrap().unwrap().data
+    within("an event", events.next()).await.unwrap().unwrap().data
 }
 
 #[tokio::test]
@@ -259,9 +259,9 @@ async fn messages_that_panic() {
         let error = other.topic("p").broadcast(&Panics::Serialized).await.unwrap_err();
         assert!(matches!(error, Error::Encoding { .. }), "{error}");
         other.topic("p").broadcast(&Panics::Deserialized).await.unwrap();
-        does_not_decode(soon("an event", events.next()).await.unwrap());
+        does_not_decode(within("an event", events.next()).await.unwrap());
         other.topic("p").broadcast(&Panics::Deserialized).await.unwrap();
-        does_not_decode(soon("an event", events.next()).await.unwrap());
+        does_not_decode(within("an event", events.next()).await.unwrap());
     }
     router.stop().await;
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, poll, stream};
 use gsb_client::{Bus, Call, Error, Failure, Message};
-use gsb_testkit::{TestRouter, soon};
+use gsb_testkit::{TestRouter, within};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::{Notify, mpsc};
@@ -28,7 +28,7 @@ fn address_of(data: &[u8]) -> String {
 
 /// Waits until a counter is as expected.
 async fn becomes(counter: &AtomicUsize, expected: usize) {
-    soon("the counter", async {
+    within("the counter", async {
         while counter.load(Ordering::SeqCst) != expected {
             tokio::task::yield_now().await;
         }
@@ -164,7 +164,7 @@ async fn typed_messages_and_answers_move() {
         }
         let (place, sent) = message();
         bus.service("/takes").push(sent).await.unwrap();
-        assert_eq!(soon("the push", pushed.recv()).await, Some(place));
+        assert_eq!(within("the push", pushed.recv()).await, Some(place));
     }
     router.stop().await;
 }
@@ -188,7 +188,7 @@ async fn payloads_are_not_copied() {
         }
         let mut events = bus.subscribe("t").await.unwrap();
         bus.broadcast("t", data.clone()).await.unwrap();
-        let event = soon("the event", events.next()).await.unwrap().unwrap();
+        let event = within("the event", events.next()).await.unwrap().unwrap();
         assert_eq!(address_of(&event.data), place);
     }
     router.stop().await;
@@ -239,7 +239,7 @@ async fn services_of_one_process_may_call_each_other_in_a_circle() {
         let _middle = other.register("/middle", relay(other, "/leaf")).await.unwrap();
         let _leaf = a.register("/leaf", |call: Call| async move { Ok(call.data) }).await.unwrap();
         for bus in [&a, &b] {
-            let reply = soon("the reply", bus.call("/top", "around")).await.unwrap();
+            let reply = within("the reply", bus.call("/top", "around")).await.unwrap();
             assert_eq!(reply, "around");
         }
     }
@@ -320,7 +320,7 @@ async fn a_full_service_is_busy_for_callers_here_and_elsewhere() {
     for first in [&here, &there] {
         let bus = first.clone();
         let call = tokio::spawn(async move { bus.call("/s", "").await });
-        soon("the call", running.recv()).await.unwrap();
+        within("the call", running.recv()).await.unwrap();
         for bus in [&here, &there] {
             let busy = bus.call("/s", "").await.unwrap_err();
             assert!(matches!(&busy, Error::Busy { message, .. } if message.contains("1 calls")));
@@ -332,7 +332,7 @@ async fn a_full_service_is_busy_for_callers_here_and_elsewhere() {
         }
         assert!(matches!(here.push("/s", "").await, Err(Error::Busy { .. })));
         gate.notify_one();
-        assert_eq!(soon("the reply", call).await.unwrap().unwrap(), "done");
+        assert_eq!(within("the reply", call).await.unwrap().unwrap(), "done");
     }
     router.stop().await;
 }
@@ -490,12 +490,12 @@ async fn events_need_no_router() {
     bus.topic("node/7/number").broadcast(&7_u32).await.unwrap();
     for expected in ["node/7/status", "*/8/status"] {
         for events in [&mut one, &mut all] {
-            assert_eq!(soon("an event", events.next()).await.unwrap().unwrap().topic, expected);
+            assert_eq!(within("an event", events.next()).await.unwrap().unwrap().topic, expected);
         }
     }
-    let event = soon("an event", typed.next()).await.unwrap().unwrap();
+    let event = within("an event", typed.next()).await.unwrap().unwrap();
     assert_eq!((event.topic.as_str(), event.body), ("node/7/number", 7));
-    assert_eq!(soon("an event", all.next()).await.unwrap().unwrap().topic, "node/7/number");
+    assert_eq!(within("an event", all.next()).await.unwrap().unwrap().topic, "node/7/number");
     assert!(one.next().now_or_never().is_none());
     one.unsubscribe().await.unwrap();
     bus.settled().await.unwrap();
@@ -564,5 +564,5 @@ async fn calls_give_way() {
         }
     };
     bus.push("/log", "").await.unwrap();
-    soon("the handler of the push", calling).await;
+    within("the handler of the push", calling).await;
 }

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use gsb_client::{Bus, Call, Reconnect, Registration};
 use gsb_proto::MessageKind;
 use gsb_proto::messages::*;
-use gsb_testkit::{FakeRouter, Peer, soon};
+use gsb_testkit::{FakeRouter, Peer, within};
 
 /// Keeps the warnings of the client.
 struct Log(Mutex<Vec<String>>);
@@ -138,7 +138,7 @@ async fn come_and_go(count: usize) {
             service.unregister().await.unwrap();
         }
         drop((services, subscriptions));
-        soon("the shutdown", bus.shutdown(Duration::from_secs(20))).await.unwrap();
+        within("the shutdown", bus.shutdown(Duration::from_secs(20))).await.unwrap();
     };
     let stay = async move {
         agree(&mut peer).await;

@@ -12,7 +12,7 @@ use futures::future::{BoxFuture, join_all};
 use gsb_client::{Bus, BusBuilder, Call, Connection, Error, LostReason};
 use gsb_proto::messages::*;
 use gsb_proto::{Frame, Framing, MessageKind};
-use gsb_testkit::{FakeRouter, Peer, TestRouter, soon};
+use gsb_testkit::{FakeRouter, Peer, TestRouter, within};
 use tokio::sync::mpsc;
 
 /// What is done to a bus, and what comes of it. Replies to all of it are never empty.
@@ -30,7 +30,7 @@ const OPERATIONS: [Operation; 5] = [
 /// All items of a stream, or what has ended it; nothing comes after that.
 async fn whole(mut replies: gsb_client::ReplyStream) -> Result<Vec<Bytes>, Error> {
     let mut items = Vec::new();
-    while let Some(item) = soon("an item", replies.next()).await {
+    while let Some(item) = within("an item", replies.next()).await {
         match item {
             Ok(item) => items.push(item),
             Err(error) => {
@@ -54,7 +54,7 @@ async fn connect(router: &FakeRouter) -> (Bus, Peer) {
 }
 
 async fn closed(bus: &Bus) -> LostReason {
-    soon("the loss", bus.closed()).await.unwrap_err();
+    within("the loss", bus.closed()).await.unwrap_err();
     match bus.status().connection {
         Connection::Closed(reason) => reason,
         other => panic!("{other:?}"),
@@ -99,11 +99,11 @@ async fn before_there_is_a_connection() {
             });
             assert!(matches!(connected, Err(Error::Connect { .. })));
             closed(&bus).await;
-            match soon("the outcome", begun).await.unwrap() {
+            match within("the outcome", begun).await.unwrap() {
                 Err(Error::NotSent(_)) => {}
                 // Registering and subscribing do not wait for a connection.
                 Ok(()) => {
-                    let done = soon("the outcome", operation(bus.clone())).await;
+                    let done = within("the outcome", operation(bus.clone())).await;
                     assert!(matches!(done, Err(Error::NotSent(_))), "{done:?}");
                 }
                 Err(error) => panic!("{error}"),
@@ -119,7 +119,7 @@ async fn before_it_is_sent() {
         let (bus, peer) = connect(&router).await;
         drop(peer);
         assert_eq!(closed(&bus).await, LostReason::HungUp);
-        let done = soon("the outcome", operation(bus)).await;
+        let done = within("the outcome", operation(bus)).await;
         assert!(matches!(done, Err(Error::NotSent(LostReason::HungUp))), "{done:?}");
     }
 }
@@ -139,7 +139,7 @@ async fn while_it_is_sent() {
             let begun = tokio::spawn(operation(bus));
             peer.read_bytes(read).await;
             drop(peer);
-            let done = soon("the outcome", begun).await.unwrap();
+            let done = within("the outcome", begun).await.unwrap();
             assert!(matches!(done, Err(Error::ConnectionLost(_))), "{read} bytes: {done:?}");
         }
     }
@@ -158,10 +158,10 @@ async fn while_it_is_answered() {
             length = answer.len();
             peer.send_bytes(&answer[..sent]).await;
             if sent == length {
-                soon("the outcome", begun).await.unwrap().unwrap();
+                within("the outcome", begun).await.unwrap().unwrap();
             } else {
                 drop(peer);
-                let done = soon("the outcome", begun).await.unwrap();
+                let done = within("the outcome", begun).await.unwrap();
                 assert!(
                     matches!(done, Err(Error::ConnectionLost(LostReason::HungUp))),
                     "{sent} bytes: {done:?}"
@@ -187,7 +187,7 @@ async fn in_the_middle_of_a_stream() {
         peer.send_bytes(&bytes(&last.to_frame())[..extra]).await;
         drop(peer);
         for number in 0..parts {
-            let item = soon("an item", replies.next()).await.unwrap().unwrap();
+            let item = within("an item", replies.next()).await.unwrap().unwrap();
             assert_eq!(item, number.to_string());
         }
         let error = whole(replies).await.unwrap_err();
@@ -217,7 +217,7 @@ async fn when_many_wait() {
         peer.next().await.unwrap();
     }
     drop(peer);
-    for done in soon("all outcomes", join_all(begun)).await {
+    for done in within("all outcomes", join_all(begun)).await {
         let done = done.unwrap();
         assert!(matches!(done, Err(Error::ConnectionLost(LostReason::HungUp))), "{done:?}");
     }
@@ -248,13 +248,13 @@ async fn while_it_waits_for_room() {
     });
     let later: Vec<_> = later.collect();
     for _ in 0..3 {
-        assert_eq!(soon("a call", waiting.recv()).await, Some(true));
+        assert_eq!(within("a call", waiting.recv()).await, Some(true));
     }
     drop(peer);
-    let error = soon("the outcome", first).await.unwrap().unwrap_err();
+    let error = within("the outcome", first).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ConnectionLost(_)), "{error}");
     for call in later {
-        let error = soon("the outcome", call).await.unwrap().unwrap_err();
+        let error = within("the outcome", call).await.unwrap().unwrap_err();
         assert!(matches!(error, Error::NotSent(_)), "{error}");
     }
 }
@@ -284,11 +284,11 @@ async fn when_only_the_service_goes() {
             service.send_bytes(&half[..extra]).await;
             drop(service);
             for _ in 0..parts {
-                assert_eq!(soon("an item", replies.next()).await.unwrap().unwrap(), "part");
+                assert_eq!(within("an item", replies.next()).await.unwrap().unwrap(), "part");
             }
             let error = whole(replies).await.unwrap_err();
             assert!(matches!(error, Error::ServiceFailure { .. }), "{error}");
-            let error = soon("the outcome", call).await.unwrap().unwrap_err();
+            let error = within("the outcome", call).await.unwrap().unwrap_err();
             assert!(matches!(error, Error::ServiceFailure { .. }), "{error}");
         }
     }

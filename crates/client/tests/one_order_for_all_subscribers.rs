@@ -6,7 +6,7 @@
 use futures::future::join_all;
 use futures::{FutureExt as _, StreamExt as _};
 use gsb_client::{Bus, BusBuilder, Framing, Subscription};
-use gsb_testkit::{TestRouter, soon};
+use gsb_testkit::{TestRouter, within};
 
 /// What is announced last.
 const END: &str = "end";
@@ -15,7 +15,7 @@ const END: &str = "end";
 async fn all(mut events: Subscription) -> Vec<(String, String)> {
     let mut all = Vec::new();
     loop {
-        let event = soon("an event", events.next()).await.unwrap().unwrap();
+        let event = within("an event", events.next()).await.unwrap().unwrap();
         if event.data == END {
             assert!(events.next().now_or_never().is_none());
             return all;
@@ -100,7 +100,7 @@ async fn of_two_tasks_on_two_threads() {
         let tasks = ["one", "two"]
             .map(|name| tokio::spawn(announce_at_once(publisher.clone(), name, 1000)));
         for task in tasks {
-            soon("the publisher", task).await.unwrap();
+            within("the publisher", task).await.unwrap();
         }
         publisher.broadcast("news/end", END).await.unwrap();
         let mut seen = Vec::new();
@@ -135,7 +135,7 @@ async fn of_each_of_two_processes() {
         let tasks = [("one", &one), ("two", &two)]
             .map(|(name, bus)| tokio::spawn(announce(bus.clone(), name, 300)));
         for task in tasks {
-            soon("the publisher", task).await.unwrap();
+            within("the publisher", task).await.unwrap();
         }
         // Behind all that is on its way to either.
         for bus in [&one, &two] {

@@ -10,7 +10,7 @@ use std::task::{Context, Wake, Waker};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use gsb_client::{Bus, Call, Error, Failure};
-use gsb_testkit::{TestRouter, soon};
+use gsb_testkit::{TestRouter, within};
 
 /// Panics when it is dropped.
 struct Bomb(Arc<AtomicUsize>);
@@ -66,7 +66,7 @@ async fn the_payload_of_a_panic_is_dropped() {
     }
     assert_eq!(dropped.load(Ordering::SeqCst), 20);
     // The handler has one, and so has this test.
-    soon("the end of the pushes", async {
+    within("the end of the pushes", async {
         while Arc::strong_count(&held) > 2 {
             tokio::task::yield_now().await;
         }
@@ -112,10 +112,10 @@ async fn neither_destructors_nor_wakers_keep_a_bus_from_ending() {
         async move { bus.closed().await }
     });
     router.kill().await;
-    let error = soon("the end of the bus", closed).await.unwrap().unwrap_err();
+    let error = within("the end of the bus", closed).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ConnectionLost(_)), "{error}");
     assert_eq!(dropped.load(Ordering::SeqCst), 3);
-    assert!(matches!(soon("the call", call).await, Err(Error::ConnectionLost(_))));
+    assert!(matches!(within("the call", call).await, Err(Error::ConnectionLost(_))));
 }
 
 // The last to hold a handler may be the task of the connection.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::{join_all, try_join_all};
 use gsb_client::{Bus, Call, Error, Failure, Message, Registration};
-use gsb_testkit::{TestRouter, soon};
+use gsb_testkit::{TestRouter, within};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
@@ -84,9 +84,9 @@ async fn begin_in_order(router: Option<&TestRouter>) {
         }
     }
     for number in 0..PUSHES {
-        soon("a push", begins.recv()).await.unwrap();
+        within("a push", begins.recv()).await.unwrap();
         if number % 10 == 0 {
-            assert_eq!(soon("a push", typed_begins.recv()).await, Some(number));
+            assert_eq!(within("a push", typed_begins.recv()).await, Some(number));
         }
     }
     assert_eq!(*list.lock().await, (0..PUSHES).collect::<Vec<_>>());
@@ -122,7 +122,7 @@ async fn a_handler_that_panics_does_not_hold_up_the_next() {
         bus.push("/pushes", number.to_string()).await.unwrap();
     }
     for number in (0..1000).filter(|number| !matches!(number % 100, 1 | 2)) {
-        assert_eq!(soon("a push", numbers.recv()).await, Some(number));
+        assert_eq!(within("a push", numbers.recv()).await, Some(number));
     }
 }
 
@@ -205,8 +205,8 @@ async fn serial_services_take_turns(router: Option<&TestRouter>) {
             waiting.push(sent);
         }
     }
-    soon("the replies", join_all(waiting)).await;
-    service.shutdown(gsb_testkit::PATIENCE).await.unwrap();
+    within("the replies", join_all(waiting)).await;
+    service.shutdown(gsb_testkit::TIMEOUT).await.unwrap();
     let expected: Vec<_> =
         numbers.flat_map(|number| vec![number; if number % 8 == 3 { 3 } else { 1 }]).collect();
     assert_eq!(*journal.entries.lock(), expected);
@@ -258,7 +258,7 @@ async fn what_is_over_the_bound_is_counted() {
         assert!(matches!(service.push("/pushes", "0").await, Err(Error::Busy { .. })));
         assert_eq!(registration.dropped_pushes(), 100 - limit);
         for number in 0..limit {
-            assert_eq!(soon("a push", begins.recv()).await, Some(u32::try_from(number).unwrap()));
+            assert_eq!(within("a push", begins.recv()).await, Some(u32::try_from(number).unwrap()));
             gate.notify_one();
         }
         registration.unregister().await.unwrap();
@@ -289,7 +289,7 @@ async fn a_caller_that_gives_up_its_turn_holds_nobody_up() {
     assert!(futures::poll!(&mut third).is_pending());
     drop(second);
     drop(first);
-    assert_eq!(soon("the third", third).await.unwrap(), "third");
+    assert_eq!(within("the third", third).await.unwrap(), "third");
     let calls = (0..100).map(|number| bus.call("/s", number.to_string()));
     assert_eq!(try_join_all(calls).await.unwrap().len(), 100);
 }

@@ -12,7 +12,7 @@ use gsb_client::{
     Subscription,
 };
 use gsb_proto::messages::*;
-use gsb_testkit::{FakeRouter, RouterPlace, soon};
+use gsb_testkit::{FakeRouter, RouterPlace, within};
 use tokio::sync::mpsc;
 
 /// Reconnects soon, however often it has failed.
@@ -32,15 +32,15 @@ fn is_connected(status: &Status) -> bool {
 }
 
 async fn until_lost(bus: &Bus) {
-    soon("the loss", bus.watch().wait_for(|status| !is_connected(status))).await.unwrap();
+    within("the loss", bus.watch().wait_for(|status| !is_connected(status))).await.unwrap();
 }
 
 async fn settled(bus: &Bus) {
-    soon("everything to be restored", bus.settled()).await.unwrap();
+    within("everything to be restored", bus.settled()).await.unwrap();
 }
 
 async fn next(events: &mut Subscription) -> Result<String, Error> {
-    let event = soon("an event", events.next()).await.unwrap()?;
+    let event = within("an event", events.next()).await.unwrap()?;
     Ok(String::from_utf8(event.data.to_vec()).unwrap())
 }
 
@@ -106,14 +106,14 @@ async fn what_is_sent_without_a_connection_fails_at_once_or_waits() {
         assert!(matches!(error, Error::NotSent(_)), "{error}");
     }
     let endpoint = bus.endpoint("/echo").wait_for_router(Duration::from_millis(30));
-    let error = soon("the end of its patience", endpoint.call("")).await.unwrap_err();
+    let error = within("the end of its patience", endpoint.call("")).await.unwrap_err();
     assert!(matches!(error, Error::NotSent(_)), "{error}");
     // It counts towards the timeout, and it is still known that nobody has got it.
     let endpoint = bus
         .endpoint("/echo")
         .wait_for_router(Duration::from_secs(3600))
         .timeout(Duration::from_millis(30));
-    let error = soon("the timeout", endpoint.call("")).await.unwrap_err();
+    let error = within("the timeout", endpoint.call("")).await.unwrap_err();
     assert!(matches!(error, Error::NotSent(_)), "{error}");
 
     // The service may come back after the caller, so that only the first attempt is sure to wait.
@@ -125,8 +125,8 @@ async fn what_is_sent_without_a_connection_fails_at_once_or_waits() {
     assert!(futures::poll!(&mut waiting).is_pending());
     assert!(futures::poll!(&mut pushing).is_pending());
     let router = place.start().await;
-    soon("the push", pushing).await.unwrap();
-    match soon("the reply", waiting).await {
+    within("the push", pushing).await.unwrap();
+    match within("the reply", waiting).await {
         Ok(reply) => assert_eq!(reply, "late"),
         Err(Error::NoSuchService { .. }) => {}
         Err(error) => panic!("{error}"),
@@ -152,13 +152,13 @@ async fn what_is_under_way_ends_with_the_connection() {
     let mut stream = endpoint.stream("").await.unwrap();
     let call = tokio::spawn(async move { endpoint.call("").await });
     for _ in 0..2 {
-        soon("the call", running.recv()).await.unwrap();
+        within("the call", running.recv()).await.unwrap();
     }
     router.kill().await;
     // Not sent again: it may have been handled.
-    let error = soon("the end of the call", call).await.unwrap().unwrap_err();
+    let error = within("the end of the call", call).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ConnectionLost(LostReason::HungUp)), "{error}");
-    let error = soon("the end of the stream", stream.next()).await.unwrap().unwrap_err();
+    let error = within("the end of the stream", stream.next()).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ConnectionLost(LostReason::HungUp)), "{error}");
     assert!(stream.next().await.is_none());
     let router = place.start().await;
@@ -213,7 +213,7 @@ async fn a_request_whose_answer_is_lost_is_made_again() {
     });
     let RegisterRequest { .. } = peer.expect().await;
     drop(peer);
-    let registration = soon("the end of the request", registering).await.unwrap().unwrap();
+    let registration = within("the end of the request", registering).await.unwrap().unwrap();
     assert!(matches!(registration.announcement(), Announcement::Pending));
     let mut peer = router.accept().await;
     assert_eq!(peer.expect::<RegisterRequest>().await.service_id, "/s");
@@ -230,7 +230,7 @@ async fn a_bus_that_does_not_reconnect_ends() {
     let registration = bus.register("/s", echo).await.unwrap();
     let mut events = bus.subscribe("t").await.unwrap();
     router.stop().await;
-    let ended = soon("the end", bus.closed()).await;
+    let ended = within("the end", bus.closed()).await;
     assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::HungUp))), "{ended:?}");
     assert_eq!(bus.status().connection, Connection::Closed(LostReason::HungUp));
     assert!(matches!(bus.settled().await, Err(Error::NotSent(LostReason::HungUp))));
@@ -241,7 +241,7 @@ async fn a_bus_that_does_not_reconnect_ends() {
 
     // One that has never been connected gives up at the first failure.
     let bus = Bus::builder().reconnect(None).connect_lazy(&place.unix).unwrap();
-    let ended = soon("the end", bus.closed()).await;
+    let ended = within("the end", bus.closed()).await;
     assert!(
         matches!(ended, Err(Error::ConnectionLost(LostReason::Unreachable { .. }))),
         "{ended:?}"
@@ -259,9 +259,9 @@ async fn attempts_may_be_limited() {
     for bus in [connected, lazy] {
         until_lost(&bus).await;
         let endpoint = bus.endpoint("/s").wait_for_router(Duration::from_secs(3600));
-        let error = soon("the end of the call", endpoint.call("")).await.unwrap_err();
+        let error = within("the end of the call", endpoint.call("")).await.unwrap_err();
         assert!(matches!(error, Error::NotSent(LostReason::Unreachable { .. })), "{error}");
-        let ended = soon("the end", bus.closed()).await;
+        let ended = within("the end", bus.closed()).await;
         assert!(
             matches!(ended, Err(Error::ConnectionLost(LostReason::Unreachable { .. }))),
             "{ended:?}"
@@ -290,7 +290,7 @@ async fn whoever_watches_sees_it() {
     };
     assert_eq!(first.name, "gsb-router");
     assert!(!first.version.is_empty());
-    let mut seen = async || soon("a change", watch.changed()).await.unwrap().connection;
+    let mut seen = async || within("a change", watch.changed()).await.unwrap().connection;
     router.stop().await;
     match seen().await {
         Connection::Lost { reason: LostReason::HungUp, retry_in } => {

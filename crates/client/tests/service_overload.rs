@@ -14,7 +14,7 @@ use gsb_net::{Inbox, Link, Stream};
 use gsb_proto::frame::LARGEST_FRAME;
 use gsb_proto::messages::{CallReply, CallRequest, Hello, Message, RegisterReply};
 use gsb_proto::{FrameDecoder, Framing, MessageKind};
-use gsb_testkit::{PATIENCE, Spawned, TestRouter, Usage, mebibytes, soon};
+use gsb_testkit::{Spawned, TIMEOUT, TestRouter, Usage, mebibytes, within};
 use tokio::process::Command;
 use tokio::sync::{Notify, mpsc};
 
@@ -52,20 +52,20 @@ async fn calls_and_pushes_beyond_the_bytes_are_refused() {
         tokio::spawn(async move { caller.call("/held", data).await })
     };
     let first = call(&large);
-    soon("the call", begins.recv()).await.unwrap();
+    within("the call", begins.recv()).await.unwrap();
     let Err(Error::Busy { message, .. }) = caller.call("/echo", "").await else {
         unreachable!("not busy");
     };
     assert_eq!(message, "the calls that are being handled hold 4194304 bytes; try again later");
     gate.notify_one();
-    assert_eq!(soon("the reply", first).await.unwrap().unwrap(), large);
+    assert_eq!(within("the reply", first).await.unwrap().unwrap(), large);
 
     // What a call has held is free when its reply is on its way.
     let small = Bytes::from(vec![2; MIB]);
     for _ in 0..3 {
         let calls: Vec<_> = (0..3).map(|_| call(&small)).collect();
         for _ in 0..3 {
-            soon("the call", begins.recv()).await.unwrap();
+            within("the call", begins.recv()).await.unwrap();
         }
         caller.push("/held", small.clone()).await.unwrap();
         // Comes behind the push, and is small enough.
@@ -75,7 +75,7 @@ async fn calls_and_pushes_beyond_the_bytes_are_refused() {
             gate.notify_one();
         }
         for call in calls {
-            assert_eq!(soon("the reply", call).await.unwrap().unwrap(), small);
+            assert_eq!(within("the reply", call).await.unwrap().unwrap(), small);
         }
     }
     assert_eq!(held.dropped_pushes(), 3);
@@ -120,7 +120,7 @@ async fn a_payload_that_is_kept_keeps_nothing_else() {
             caller.push("/keep", vec![7; length]).await.unwrap();
         }
         for _ in 0..20 {
-            let payload = soon("a payload", payloads.recv()).await.unwrap();
+            let payload = within("a payload", payloads.recv()).await.unwrap();
             assert_eq!(payload.len(), length);
             let memory = payload.try_into_mut().unwrap().capacity();
             assert!(memory <= length + 64, "{length} bytes keep {memory}");
@@ -164,7 +164,7 @@ async fn two_overloaded_services_that_call_each_other_make_progress() {
     });
     let calls: Vec<_> = calls.collect();
     let mut outcomes = [0, 0];
-    for outcome in soon("the end of all calls", join_all(calls)).await {
+    for outcome in within("the end of all calls", join_all(calls)).await {
         match outcome.unwrap() {
             Ok(reply) => {
                 assert_eq!(reply, data);
@@ -326,7 +326,7 @@ async fn memory_stays_within_the_limit() {
         let mut service = Spawned::start(&mut program);
         service.line_with("serving").await;
         let start = Usage::of(service.id());
-        let caller = Bus::builder().call_timeout(PATIENCE).connect(&router.unix).await.unwrap();
+        let caller = Bus::builder().call_timeout(TIMEOUT).connect(&router.unix).await.unwrap();
         let data = Bytes::from(vec![7; length]);
         let admitted = usize::try_from(LIMIT).unwrap() / (length + 512);
         // Pushes and calls, some at a time, up to twice the limit.
@@ -355,7 +355,7 @@ async fn memory_stays_within_the_limit() {
             call.abort();
         }
         service.kill().await;
-        soon("the end of the service", async { while caller.call("/pid", "").await.is_ok() {} })
+        within("the end of the service", async { while caller.call("/pid", "").await.is_ok() {} })
             .await;
     }
     router.stop().await;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::join_all;
 use gsb_client::{Bus, Call, Error, Failure, Message, WeakBus};
-use gsb_testkit::{TestRouter, soon};
+use gsb_testkit::{TestRouter, within};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
@@ -99,9 +99,9 @@ async fn in_process_and_over_a_router() {
                 }
                 caller
             });
-            let outcome = soon("the shutdown", outcomes.recv()).await.unwrap();
+            let outcome = within("the shutdown", outcomes.recv()).await.unwrap();
             assert!(outcome.is_ok(), "{address}: {outcome:?}");
-            soon("the end of the call", call).await.unwrap();
+            within("the end of the call", call).await.unwrap();
             assert!(matches!(bus.call("/call", "").await, Err(Error::ShutDown)));
         }
     }
@@ -140,10 +140,10 @@ async fn all_others_are_waited_for() {
     }
     assert!(outcomes.try_recv().is_err(), "it has not waited for the other call");
     gate.notify_one();
-    soon("the other call", held).await.unwrap();
+    within("the other call", held).await.unwrap();
     for _ in 0..3 {
-        soon("the shutdown", outcomes.recv()).await.unwrap().unwrap();
+        within("the shutdown", outcomes.recv()).await.unwrap().unwrap();
     }
-    soon("the other shutdown", outside).await.unwrap().unwrap();
-    soon("the calls", join_all(calls)).await;
+    within("the other shutdown", outside).await.unwrap().unwrap();
+    within("the calls", join_all(calls)).await;
 }

@@ -14,7 +14,7 @@ use futures::{StreamExt as _, TryStreamExt as _, poll, stream};
 use gsb_client::{Announcement, Bus, Call, Error, Failure};
 use gsb_proto::Address;
 use gsb_proto::messages::*;
-use gsb_testkit::{FakeRouter, TestRouter, soon};
+use gsb_testkit::{FakeRouter, TestRouter, within};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::yield_now;
@@ -93,7 +93,7 @@ async fn under_a_stream_of_calls(router: &TestRouter, address: &Address, as_stre
         })
     });
     let callers: Vec<_> = callers.collect();
-    soon("many calls", async {
+    within("many calls", async {
         while count.load(Ordering::SeqCst) < 500 {
             yield_now().await;
         }
@@ -102,7 +102,7 @@ async fn under_a_stream_of_calls(router: &TestRouter, address: &Address, as_stre
     service.shutdown(PATIENCE).await.unwrap();
     let mut answered = HashSet::new();
     for caller in callers {
-        answered.extend(soon("the end of a caller", caller).await.unwrap());
+        answered.extend(within("the end of a caller", caller).await.unwrap());
     }
     let begun = begun.lock();
     assert_eq!(begun.len(), answered.len());
@@ -151,7 +151,7 @@ async fn what_is_queued_is_sent_first() {
         });
         let calls: Vec<_> = calls.collect();
         for _ in 0..10 {
-            soon("the call", running.recv()).await.unwrap();
+            within("the call", running.recv()).await.unwrap();
         }
         service.shutdown(PATIENCE).await.unwrap();
         for call in join_all(calls).await {
@@ -183,14 +183,14 @@ async fn handlers_that_take_too_long_are_counted() {
         let caller = caller.clone();
         async move { caller.call("/slow", "").await }
     });
-    soon("the call", running.recv()).await.unwrap();
+    within("the call", running.recv()).await.unwrap();
     let short = Duration::from_millis(50);
     match service.shutdown(short).await.unwrap_err() {
         Error::Unfinished { running, after } => assert_eq!((running, after), (1, short)),
         error => panic!("{error}"),
     }
     // The caller does not wait any longer, and the name is free.
-    let error = soon("the end of the call", call).await.unwrap().unwrap_err();
+    let error = within("the end of the call", call).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ServiceFailure { .. }), "{error}");
     let _heir = caller.register("/slow", |_: Call| async { Ok("") }).await.unwrap();
     // It has ended all the same, but the handler has not.
@@ -198,7 +198,7 @@ async fn handlers_that_take_too_long_are_counted() {
     assert!(matches!(service.settled().await, Err(Error::ShutDown)));
     service.closed().await.unwrap();
     gate.notify_one();
-    soon("the handler", async {
+    within("the handler", async {
         while !goes_on.load(Ordering::SeqCst) {
             yield_now().await;
         }
@@ -223,7 +223,7 @@ async fn meanwhile_nothing_new_begins_but_calls_can_be_made() {
         let other = other.clone();
         async move { other.call("/held", "accepted").await }
     });
-    soon("the call", running.recv()).await.unwrap();
+    within("the call", running.recv()).await.unwrap();
 
     let mut shutdown = Box::pin(service.shutdown(PATIENCE));
     assert!(poll!(&mut shutdown).is_pending());
@@ -235,7 +235,7 @@ async fn meanwhile_nothing_new_begins_but_calls_can_be_made() {
     assert_eq!(service.call("/other", "").await.unwrap(), "fine");
     assert_eq!(service.call("/own", "").await.unwrap(), "fine");
     service.broadcast("t", "event").await.unwrap();
-    assert_eq!(soon("the event", events.next()).await.unwrap().unwrap().data, "event");
+    assert_eq!(within("the event", events.next()).await.unwrap().unwrap().data, "event");
     assert!(matches!(other.call("/own", "").await, Err(Error::NoSuchService { .. })));
     let heir = other.register("/held", handler).await.unwrap();
     // Dropping a registration now takes nothing from the heir.
@@ -244,11 +244,11 @@ async fn meanwhile_nothing_new_begins_but_calls_can_be_made() {
     assert!(poll!(&mut shutdown).is_pending());
 
     gate.notify_one();
-    soon("the shutdown", shutdown).await.unwrap();
-    assert_eq!(soon("the reply", call).await.unwrap().unwrap(), "accepted");
+    within("the shutdown", shutdown).await.unwrap();
+    assert_eq!(within("the reply", call).await.unwrap().unwrap(), "accepted");
     assert_eq!(router.status.usage().connections, 1);
     // What this side has ended is no gap.
-    assert!(soon("the end", events.next()).await.is_none());
+    assert!(within("the end", events.next()).await.is_none());
     heir.unregister().await.unwrap();
     // Again, and by another handle: there is nothing more to do.
     service.clone().shutdown(PATIENCE).await.unwrap();
@@ -273,7 +273,7 @@ async fn calls_within_the_process_are_waited_for() {
         });
         bus.push("/held", "accepted").await.unwrap();
         for _ in 0..2 {
-            soon("the call", running.recv()).await.unwrap();
+            within("the call", running.recv()).await.unwrap();
         }
         let shutdown = tokio::spawn({
             let bus = bus.clone();
@@ -281,14 +281,14 @@ async fn calls_within_the_process_are_waited_for() {
         });
         gate.notify_one();
         gate.notify_one();
-        assert_eq!(soon("the reply", call).await.unwrap().unwrap(), "accepted");
+        assert_eq!(within("the reply", call).await.unwrap().unwrap(), "accepted");
         gate.notify_one();
         for _ in 0..2 {
             assert!(!shutdown.is_finished(), "the stream is not read to its end");
             assert_eq!(items.next().await.unwrap().unwrap(), "item");
         }
         assert!(items.next().await.is_none());
-        soon("the shutdown", shutdown).await.unwrap().unwrap();
+        within("the shutdown", shutdown).await.unwrap().unwrap();
         assert!(matches!(bus.call("/held", "").await, Err(Error::ShutDown)));
     }
     router.stop().await;
@@ -315,7 +315,7 @@ async fn a_router_that_says_nothing_is_not_waited_for_longer() {
             });
             done.unwrap();
         } else {
-            let error = soon("the shutdown", shutdown).await.unwrap_err();
+            let error = within("the shutdown", shutdown).await.unwrap_err();
             assert!(matches!(error, Error::Unfinished { running: 0, .. }), "{error}");
             let UnregisterRequest { .. } = peer.expect().await;
             assert!(peer.next().await.is_none());

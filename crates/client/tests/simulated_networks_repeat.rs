@@ -11,7 +11,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use gsb_client::{Bus, Call, Error};
 use gsb_net::memory::{Conditions, Network};
 use gsb_router::{Router, RouterConfig, RouterStatus};
-use gsb_testkit::soon;
+use gsb_testkit::within;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -107,7 +107,7 @@ fn the_end_of_a_router_is_seen_by_all() {
         assert!(router.await.unwrap_err().is_cancelled());
         assert_eq!(network.connections(), 0);
         for bus in [&first, &second] {
-            let lost = soon("the end", bus.closed()).await;
+            let lost = within("the end", bus.closed()).await;
             assert!(matches!(lost, Err(Error::ConnectionLost(_))));
         }
         assert_eq!(status.usage(), Default::default());
@@ -125,7 +125,7 @@ fn a_cut_is_seen_by_both_ends() {
         let (_router, status) = start_router(&network);
         let bus = connect(&network).await.unwrap();
         network.cut_all();
-        assert!(soon("the end", bus.closed()).await.is_err());
+        assert!(within("the end", bus.closed()).await.is_err());
         assert_eq!(status.usage(), Default::default());
     });
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use gsb_client::{Bus, Call, Error, Failure, Framing, ReplyStream};
 use gsb_proto::messages::{CallReply, CallRequest};
-use gsb_testkit::{Peer, TestRouter, soon};
+use gsb_testkit::{Peer, TestRouter, within};
 
 async fn connect(router: &TestRouter) -> Bus {
     Bus::connect(&router.unix).await.unwrap()
@@ -17,7 +17,7 @@ async fn connect(router: &TestRouter) -> Bus {
 async fn collect(stream: ReplyStream) -> (Vec<Bytes>, Option<Error>) {
     let mut items = Vec::new();
     let mut stream = stream;
-    while let Some(item) = soon("an item", stream.next()).await {
+    while let Some(item) = within("an item", stream.next()).await {
         match item {
             Ok(data) => items.push(data),
             Err(error) => {
@@ -64,7 +64,7 @@ async fn empty_items_and_a_last_item_with_data_count() {
     service.part(&call.request_id, "").await;
     service.part(&call.request_id, "x").await;
     service.reply(&call.request_id, "last").await;
-    let (items, error) = soon("the stream", stream).await.unwrap();
+    let (items, error) = within("the stream", stream).await.unwrap();
     assert!(error.is_none());
     assert_eq!(items, ["", "x", "last"]);
     router.stop().await;
@@ -104,7 +104,7 @@ async fn a_cut_stream_ends_with_an_error() {
             assert!(matches!(error, Some(Error::ServiceFailure { .. })), "{error:?}");
         } else {
             let mut stream = stream;
-            assert_eq!(soon("an item", stream.next()).await.unwrap().unwrap(), "one");
+            assert_eq!(within("an item", stream.next()).await.unwrap().unwrap(), "one");
             bus.clone().close().await;
             let (items, error) = collect(stream).await;
             assert!(items.is_empty());

@@ -4,7 +4,7 @@
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use gsb_client::{Bus, Error, FlexBuffers, Json, Message};
-use gsb_testkit::{TestRouter, soon};
+use gsb_testkit::{TestRouter, within};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -85,7 +85,7 @@ async fn the_caller_is_told() {
     assert_eq!(service.call_as("/me", Count(2)).await.unwrap(), Ok(2));
     service.push(Count(3)).await.unwrap();
     for expected in [("/tester", 1), ("/me", 2), ("/tester", 3)] {
-        let (caller, number) = soon("a call", received.recv()).await.unwrap();
+        let (caller, number) = within("a call", received.recv()).await.unwrap();
         assert_eq!((caller.as_str(), number), expected);
     }
     router.stop().await;
@@ -136,9 +136,9 @@ async fn events_have_types() {
     let mut events = bus.topic::<Divide>("math/*").subscribe().await.unwrap();
     sender.broadcast("math/wrong", "nonsense").await.unwrap();
     sender.topic("math/right").broadcast(&divide(1, 2)).await.unwrap();
-    let wrong = soon("an event", events.next()).await.unwrap();
+    let wrong = within("an event", events.next()).await.unwrap();
     assert!(matches!(wrong, Err(Error::Decoding { .. })), "not the end");
-    let event = soon("an event", events.next()).await.unwrap().unwrap();
+    let event = within("an event", events.next()).await.unwrap().unwrap();
     assert_eq!((event.topic.as_str(), &event.body), ("math/right", &divide(1, 2)));
     events.unsubscribe().await.unwrap();
     router.stop().await;

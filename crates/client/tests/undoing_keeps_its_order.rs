@@ -5,7 +5,7 @@
 
 use futures::poll;
 use gsb_client::{Bus, Call, Error};
-use gsb_testkit::{TestRouter, soon};
+use gsb_testkit::{TestRouter, within};
 
 const ROUNDS: usize = 2000;
 
@@ -31,7 +31,7 @@ async fn of_two_tasks_on_two_threads() {
         })
     });
     for task in tasks {
-        soon("the other task", task).await.unwrap();
+        within("the other task", task).await.unwrap();
     }
     let usage = router.status.usage();
     assert_eq!((usage.subscriptions, usage.services), (0, 0));

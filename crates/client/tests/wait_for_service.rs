@@ -12,7 +12,7 @@ use gsb_client::{Bus, Call, Connection, Error, LostReason, Message, Status};
 use gsb_net::memory::{Conditions, Network};
 use gsb_proto::messages::{CallReply, CallReplyCode, CallReplyReason, CallRequest};
 use gsb_router::{Router, RouterConfig};
-use gsb_testkit::{FakeRouter, Peer, RouterPlace, TestRouter, soon};
+use gsb_testkit::{FakeRouter, Peer, RouterPlace, TestRouter, within};
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -259,7 +259,7 @@ async fn a_service_of_another_process_is_found() {
         let typed = here.service("/typed").wait_for_service(PATIENCE);
         let calls = async {
             let (three, none) = (items.stream("abc"), items.stream(""));
-            soon("all calls", async {
+            within("all calls", async {
                 tokio::join!(echo.call("hello"), three, none, typed.stream(Count(2)))
             })
             .await
@@ -332,7 +332,7 @@ async fn a_router_and_a_service_that_come_back_are_waited_for() {
     router.stop().await;
     // A call that is sent before the loss is noticed may have been handled, and is not made again.
     let is_lost = |status: &Status| !matches!(status.connection, Connection::Connected(_));
-    soon("the loss", caller.watch().wait_for(is_lost)).await.unwrap();
+    within("the loss", caller.watch().wait_for(is_lost)).await.unwrap();
     let back = async {
         let router = place.start().await;
         let service = Bus::connect(&place.unix).await.unwrap();

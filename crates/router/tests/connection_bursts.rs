@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use gsb_client::Bus;
 use gsb_proto::messages::{Message as _, Ping};
 use gsb_proto::{Address, Framing};
-use gsb_testkit::{PATIENCE, RouterProcess, raise_descriptor_limit, soon};
+use gsb_testkit::{RouterProcess, TIMEOUT, raise_descriptor_limit, within};
 use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -32,7 +32,7 @@ async fn four_thousand_peers_connect_at_once() {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let most = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(1_000);
     let peers = PEERS.min(most).min(system_backlog());
-    let router = RouterProcess::on_its_own(ROUTER, [""; 0]).await;
+    let router = RouterProcess::isolated(ROUTER, [""; 0]).await;
     let Address::Unix(path) = router.unix() else { panic!("not a Unix socket") };
 
     // While it stands still, it accepts none of them: all have to find room in the queue of the socket.
@@ -50,7 +50,7 @@ async fn four_thousand_peers_connect_at_once() {
         assert_eq!(connect().unwrap_err().kind(), ErrorKind::WouldBlock);
     }
     let connect_client = || {
-        let connecting = Bus::builder().connect_timeout(PATIENCE).connect(router.unix().clone());
+        let connecting = Bus::builder().connect_timeout(TIMEOUT).connect(router.unix().clone());
         tokio::spawn(connecting)
     };
     let clients: Vec<_> = (0..LATE_CLIENTS).map(|_| connect_client()).collect();
@@ -58,12 +58,12 @@ async fn four_thousand_peers_connect_at_once() {
     router.process.signal("CONT").await;
 
     for client in clients {
-        soon("a connection", client).await.unwrap().unwrap();
+        within("a connection", client).await.unwrap().unwrap();
     }
     drop(crowd);
     let mut ping = BytesMut::new();
     assert!(Ping {}.to_frame().encode(Framing::Packet, &mut ping));
-    soon(
+    within(
         "an answer to each",
         tokio::task::spawn_blocking(move || {
             for socket in &mut sockets {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use gsb_proto::messages::*;
 use gsb_proto::{Address, Framing, MessageKind};
-use gsb_testkit::{Bystanders, PATIENCE, Peer, RouterProcess, soon};
+use gsb_testkit::{BackgroundCalls, Peer, RouterProcess, TIMEOUT, within};
 use tokio::task::JoinHandle;
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
@@ -101,7 +101,7 @@ async fn serve(scene: Scene, name: usize, mut random: Rng) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        soon("the name", registered).await;
+        within("the name", registered).await;
         let mut lives = random.u32(1..400);
         while lives > 0 && !scene.is_over() {
             let Some(frame) = peer.next_within(Duration::from_millis(100)).await else {
@@ -267,9 +267,9 @@ async fn nothing_is_lost_mixed_up_or_left_behind() {
     println!("GSB_SOAK_SEED={seed} GSB_SOAK_SECONDS={seconds}");
     let arguments =
         ["--queue-limit", "256KiB", "--stall-timeout", "500ms", "--drain-timeout", "1h"];
-    let router = RouterProcess::on_its_own(ROUTER, arguments).await;
-    let mut bystanders = Bystanders::at(router.unix()).await;
-    bystanders.call().await;
+    let router = RouterProcess::isolated(ROUTER, arguments).await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
+    background_calls.call().await;
     let start = router.usage();
     let scene = Scene {
         addresses: router.addresses.clone(),
@@ -299,12 +299,15 @@ async fn nothing_is_lost_mixed_up_or_left_behind() {
             party.await.unwrap();
         }
     };
-    let longest = Duration::from_secs(seconds) + PATIENCE;
+    let longest = Duration::from_secs(seconds) + TIMEOUT;
     let all = tokio::time::timeout(longest, all);
-    bystanders.beside(all).await.expect("the end of all parties");
-    println!("{:?}; the longest call of bystanders took {:?}", scene.counts, bystanders.worst);
+    background_calls.during(all).await.expect("the end of all parties");
+    println!(
+        "{:?}; the longest call of background_calls took {:?}",
+        scene.counts, background_calls.worst
+    );
     router.assert_memory_within(start, CONNECTIONS * 3 * LIMIT);
-    router.is_back_at(start, KEPT).await;
+    router.wait_for_usage(start, KEPT).await;
     assert!(scene.counts.answered.load(Ordering::Relaxed) > 0);
     router.stop().await;
 }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_util::codec::Framed;
 
-use crate::{TestRouter, soon};
+use crate::{TestRouter, within};
 
 /// Time between attempts to connect to a socket whose queue is full.
 const RETRY_TIME: Duration = Duration::from_millis(10);
@@ -54,7 +54,7 @@ impl FakeRouter {
 
     /// Takes the next client, of the packet framing, and says nothing yet.
     pub async fn accept_silently(&self) -> Peer {
-        let (stream, _) = soon("a client", self.listener.accept()).await.expect("a client");
+        let (stream, _) = within("a client", self.listener.accept()).await.expect("a client");
         let codec = FrameCodec::new(Framing::Packet, LARGEST_FRAME);
         Peer { frames: Framed::new(Box::new(stream), codec) }
     }
@@ -130,19 +130,19 @@ impl Peer {
 
     /// Sends a frame.
     pub async fn send_frame(&mut self, frame: Frame) {
-        soon("room to send", self.frames.send(frame)).await.expect("the router takes the frame");
+        within("room to send", self.frames.send(frame)).await.expect("the router takes the frame");
     }
 
     /// Sends bytes as they are. The router may have closed the connection, which is no failure here.
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
-        let _ = soon("room to send", self.frames.get_mut().write_all(bytes)).await;
+        let _ = within("room to send", self.frames.get_mut().write_all(bytes)).await;
     }
 
     /// Reads bytes as they are, whole frames or not, before anything else is read.
     pub async fn read_bytes(&mut self, count: usize) -> Vec<u8> {
         assert!(self.frames.read_buffer().is_empty(), "nothing was read yet");
         let mut bytes = vec![0; count];
-        soon("bytes", self.frames.get_mut().read_exact(&mut bytes)).await.expect("bytes");
+        within("bytes", self.frames.get_mut().read_exact(&mut bytes)).await.expect("bytes");
         bytes
     }
 
@@ -153,7 +153,7 @@ impl Peer {
 
     /// The next frame; `None` at the end of the connection.
     pub async fn next(&mut self) -> Option<Frame> {
-        match soon("a frame", self.frames.next()).await {
+        match within("a frame", self.frames.next()).await {
             None => None,
             Some(Ok(frame)) => Some(frame),
             // A router that closes while bytes are on their way to it resets the connection.

@@ -8,7 +8,7 @@ use gsb_proto::Address;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::{PATIENCE, RouterPlace, Usage, mebibytes, soon};
+use crate::{RouterPlace, TIMEOUT, Usage, mebibytes, within};
 
 /// A child process, killed when dropped, whose output is read line by line.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Spawned {
             }
             panic!("the program ended without a line with {text:?}");
         };
-        soon("a line of output", search).await
+        within("a line of output", search).await
     }
 
     /// Its process id.
@@ -62,7 +62,7 @@ impl Spawned {
 
     /// Waits for its end.
     pub async fn wait(&mut self) -> ExitStatus {
-        soon("the end of the program", self.child.wait()).await.expect("its status")
+        within("the end of the program", self.child.wait()).await.expect("its status")
     }
 }
 
@@ -80,7 +80,7 @@ pub struct RouterProcess {
 impl RouterProcess {
     /// Starts the program with these arguments on a Unix socket of its own and on a free TCP port, in this
     /// order, and waits until it listens. It logs errors only.
-    pub async fn on_its_own<S: AsRef<OsStr>>(
+    pub async fn isolated<S: AsRef<OsStr>>(
         program: &str,
         arguments: impl IntoIterator<Item = S>,
     ) -> Self {
@@ -92,12 +92,12 @@ impl RouterProcess {
         RouterProcess { _place: Some(place), ..router }
     }
 
-    /// Its Unix socket, for one [on its own](RouterProcess::on_its_own).
+    /// Its Unix socket, for one [isolated](RouterProcess::isolated).
     pub fn unix(&self) -> &Address {
         &self.addresses[0]
     }
 
-    /// Its TCP port, for one [on its own](RouterProcess::on_its_own).
+    /// Its TCP port, for one [isolated](RouterProcess::isolated).
     pub fn tcp(&self) -> &Address {
         &self.addresses[1]
     }
@@ -108,17 +108,17 @@ impl RouterProcess {
     }
 
     /// It never had more memory than one that started like this may have with so many bytes allowed: see
-    /// [`Usage::allowing`].
+    /// [`Usage::peak_limit`].
     #[track_caller]
     pub fn assert_memory_within(&self, start: Usage, bytes: u64) {
-        let (usage, most) = (self.usage(), start.allowing(bytes));
+        let (usage, most) = (self.usage(), start.peak_limit(bytes));
         println!("{usage}; allowed were {} for {}", mebibytes(most), mebibytes(bytes));
         assert!(usage.peak <= most, "{usage}, and not more than {} were allowed", mebibytes(most));
     }
 
     /// Waits until it has no more descriptors than at the start, and so much more memory at most: whoever was
     /// connected is gone, and with him what was kept for him.
-    pub async fn is_back_at(&self, start: Usage, bytes: u64) {
+    pub async fn wait_for_usage(&self, start: Usage, bytes: u64) {
         let is_back = async {
             loop {
                 let usage = self.usage();
@@ -130,14 +130,14 @@ impl RouterProcess {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let Ok(usage) = tokio::time::timeout(PATIENCE, is_back).await else {
+        let Ok(usage) = tokio::time::timeout(TIMEOUT, is_back).await else {
             let usage = self.usage();
             panic!("started with {start}; when all are gone: {usage}");
         };
         println!("started with {start}; when all are gone: {usage}");
     }
 
-    /// Tells it to stop, and waits for its end. With a `--drain-timeout` longer than [`PATIENCE`] this shows
+    /// Tells it to stop, and waits for its end. With a `--drain-timeout` longer than [`TIMEOUT`] this shows
     /// that no call is open any more.
     pub async fn stop(mut self) {
         self.process.signal("TERM").await;

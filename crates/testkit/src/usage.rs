@@ -39,7 +39,7 @@ impl Usage {
 
     /// The most memory that a process may have had which started like this and whose limits let it queue or
     /// keep so many bytes more: twice as much, as an allocator may need that for them, and a fixed base.
-    pub fn allowing(&self, bytes: u64) -> u64 {
+    pub fn peak_limit(&self, bytes: u64) -> u64 {
         self.resident + BASE + 2 * bytes
     }
 }

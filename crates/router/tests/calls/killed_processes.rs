@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use gsb_proto::messages::*;
 use gsb_proto::{Address, Framing};
-use gsb_testkit::{Bystanders, Peer, RouterProcess, Spawned};
+use gsb_testkit::{BackgroundCalls, Peer, RouterProcess, Spawned};
 use tokio::process::Command;
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
@@ -70,16 +70,16 @@ fn start(test: &str, address: &Address) -> Spawned {
     Spawned::start(&mut command)
 }
 
-async fn router() -> (RouterProcess, Bystanders) {
-    let router = RouterProcess::on_its_own(ROUTER, ["--drain-timeout", "1h"]).await;
-    let mut bystanders = Bystanders::at(router.unix()).await;
-    bystanders.call().await;
-    (router, bystanders)
+async fn router() -> (RouterProcess, BackgroundCalls) {
+    let router = RouterProcess::isolated(ROUTER, ["--drain-timeout", "1h"]).await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
+    background_calls.call().await;
+    (router, background_calls)
 }
 
 #[tokio::test]
 async fn of_a_service() {
-    let (router, mut bystanders) = router().await;
+    let (router, mut background_calls) = router().await;
     let start_usage = router.usage();
     for address in &router.addresses {
         let mut service = start("killed_processes::service", address);
@@ -108,15 +108,15 @@ async fn of_a_service() {
         println!("{CALLS} calls ended behind {parts} replies of their streams");
         let mut heir = Peer::connect(router.unix(), Framing::Packet).await;
         assert_eq!(heir.register("/killed").await, 0, "the name is free");
-        bystanders.call().await;
+        background_calls.call().await;
     }
-    router.is_back_at(start_usage, KEPT).await;
+    router.wait_for_usage(start_usage, KEPT).await;
     router.stop().await;
 }
 
 #[tokio::test]
 async fn of_a_caller() {
-    let (router, mut bystanders) = router().await;
+    let (router, mut background_calls) = router().await;
     let mut service = Peer::connect(router.unix(), Framing::Packet).await;
     assert_eq!(service.register("/stays").await, 0);
     let start_usage = router.usage();
@@ -141,7 +141,7 @@ async fn of_a_caller() {
             }
             service.expect_nothing().await;
         };
-        bystanders.beside(stream).await;
+        background_calls.during(stream).await;
         // One who comes with the same ids gets its own replies.
         let mut newcomer = Peer::connect(address, Framing::Packet).await;
         newcomer.call("/stays", "0", "").await;
@@ -149,6 +149,6 @@ async fn of_a_caller() {
         service.reply(&call.request_id, "new").await;
         assert_eq!(newcomer.expect::<CallReply>().await.data, "new");
     }
-    router.is_back_at(start_usage, KEPT).await;
+    router.wait_for_usage(start_usage, KEPT).await;
     router.stop().await;
 }

@@ -19,7 +19,7 @@ const CALLS: usize = 50;
 
 async fn start() -> RouterProcess {
     // A call that stayed open would keep it from stopping.
-    RouterProcess::on_its_own(ROUTER, ["--drain-timeout", "1h"]).await
+    RouterProcess::isolated(ROUTER, ["--drain-timeout", "1h"]).await
 }
 
 /// One of each framing and socket in turns.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use gsb_proto::messages::*;
 use gsb_proto::{Framing, MessageKind};
 use gsb_router::{Limits, RouterConfig};
-use gsb_testkit::{Peer, TestRouter, soon};
+use gsb_testkit::{Peer, TestRouter, within};
 use tokio::sync::oneshot;
 
 const STALL: Duration = Duration::from_millis(500);
@@ -226,7 +226,7 @@ async fn a_caller_whose_calls_are_not_taken() {
     assert!(took > 3 * STALL);
     caller.send(Ping {}).await;
     let is_pong = async { while caller.next().await.unwrap().kind != MessageKind::Pong {} };
-    soon("a Pong", is_pong).await;
+    within("a Pong", is_pong).await;
     assert_eq!(router.status.counters().closes.len(), 0);
     trickle.abort();
     router.stop().await;
@@ -247,7 +247,7 @@ async fn who_waits_for_one_and_then_for_another() {
     }
     deaf.call("/s", "stream", "").await;
     let CallRequest { request_id, .. } = next_call(&mut service).await;
-    soon("the pause", async {
+    within("the pause", async {
         while !router.status.counters().pauses.contains_key("replies") {
             service.part(&request_id, &kilobytes(16)).await;
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -267,7 +267,7 @@ async fn who_waits_for_one_and_then_for_another() {
     }
     // It has read all, and so it is read, too.
     service.send(Ping {}).await;
-    soon("a Pong", async { while service.next().await.unwrap().kind != MessageKind::Pong {} })
+    within("a Pong", async { while service.next().await.unwrap().kind != MessageKind::Pong {} })
         .await;
     drop(deaf);
     router.stop().await;

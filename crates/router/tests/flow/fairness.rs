@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::BytesMut;
 use gsb_proto::messages::*;
 use gsb_proto::{Address, Framing};
-use gsb_testkit::{Peer, TestRouter, soon};
+use gsb_testkit::{Peer, TestRouter, within};
 
 const CALLS: usize = 50;
 
@@ -38,13 +38,13 @@ async fn a_flood_of_small_frames() {
             }
         }
     });
-    soon("the flood", async {
+    within("the flood", async {
         while sent.load(Ordering::Relaxed) < 5 {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    soon("the calls beside the flood", async {
+    within("the calls beside the flood", async {
         for id in 0..CALLS {
             caller.call("/a", &id.to_string(), "").await;
             let call: CallRequest = service.expect().await;
@@ -54,7 +54,7 @@ async fn a_flood_of_small_frames() {
     })
     .await;
     stop.store(true, Ordering::Relaxed);
-    soon("the end of the flood", async {
+    within("the end of the flood", async {
         while !flooding.is_finished() {
             tokio::task::yield_now().await;
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
 use gsb_router::{Limits, RouterConfig};
-use gsb_testkit::{Peer, TestRouter, soon};
+use gsb_testkit::{Peer, TestRouter, within};
 
 const STALL: Duration = Duration::from_millis(300);
 
@@ -35,7 +35,7 @@ async fn counted(
     what: &str,
     is_there: impl Fn(&gsb_router::Counters) -> bool,
 ) {
-    soon(what, async {
+    within(what, async {
         while !is_there(&router.status.counters()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -312,7 +312,7 @@ async fn what_is_queued_counts_as_a_connection() {
     let mut early = Peer::silent(&router.unix, Framing::Packet).await;
     early.expect_close().await;
     // Its calls are given up after the stall timeout, and then there is room.
-    soon("a free place", async {
+    within("a free place", async {
         loop {
             let mut peer = Peer::silent(&router.unix, Framing::Packet).await;
             if peer.try_send(Ping {}).await.is_ok() && peer.next().await.is_some() {

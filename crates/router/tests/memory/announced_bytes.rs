@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
-use gsb_testkit::{Bystanders, Peer, RouterProcess, raise_descriptor_limit};
+use gsb_testkit::{BackgroundCalls, Peer, RouterProcess, raise_descriptor_limit};
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
@@ -16,12 +16,12 @@ const CROWD: u64 = 1000;
 /// What a connection costs with a buffer of the least size, in bytes.
 const EACH: u64 = 16 << 10;
 
-async fn start() -> (RouterProcess, Bystanders) {
+async fn start() -> (RouterProcess, BackgroundCalls) {
     raise_descriptor_limit();
-    let router = RouterProcess::on_its_own(ROUTER, [""; 0]).await;
-    let mut bystanders = Bystanders::at(router.unix()).await;
-    bystanders.call().await;
-    (router, bystanders)
+    let router = RouterProcess::isolated(ROUTER, [""; 0]).await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
+    background_calls.call().await;
+    (router, background_calls)
 }
 
 /// Connects a crowd, one half of each kind of socket; all send the same.
@@ -45,7 +45,7 @@ fn ping(framing: Framing) -> BytesMut {
 
 #[tokio::test]
 async fn too_much_is_a_violation() {
-    let (router, mut bystanders) = start().await;
+    let (router, mut background_calls) = start().await;
     let start = router.usage();
     for framing in [Framing::Packet, Framing::Classic] {
         let mut bytes = ping(framing);
@@ -58,16 +58,16 @@ async fn too_much_is_a_violation() {
                 peer.expect_close().await;
             }
         };
-        bystanders.beside(closed).await;
+        background_calls.during(closed).await;
     }
     println!("{CROWD} connections that announce 4 GiB, in either framing:");
     router.assert_memory_within(start, CROWD * EACH);
-    router.is_back_at(start, CROWD * EACH).await;
+    router.wait_for_usage(start, CROWD * EACH).await;
 }
 
 #[tokio::test]
 async fn what_does_not_come_takes_no_memory() {
-    let (router, mut bystanders) = start().await;
+    let (router, mut background_calls) = start().await;
     let start = router.usage();
     for framing in [Framing::Packet, Framing::Classic] {
         let mut bytes = ping(framing);
@@ -86,18 +86,18 @@ async fn what_does_not_come_takes_no_memory() {
             }
             peers
         };
-        let peers = bystanders.beside(announced).await;
+        let peers = background_calls.during(announced).await;
         println!("{CROWD} connections that announce 16 MiB and send a byte of it:");
         router.assert_memory_within(start, CROWD * EACH);
         drop(peers);
-        router.is_back_at(start, CROWD * EACH).await;
+        router.wait_for_usage(start, CROWD * EACH).await;
     }
 }
 
 // That they are counted: protocol/violations.rs.
 #[tokio::test]
 async fn other_protocols_are_closed() {
-    let (router, mut bystanders) = start().await;
+    let (router, mut background_calls) = start().await;
     let start = router.usage();
     let mut client_hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
     client_hello.resize(517, 0x5a);
@@ -107,16 +107,16 @@ async fn other_protocols_are_closed() {
                 peer.expect_close().await;
             }
         };
-        bystanders.beside(closed).await;
+        background_calls.during(closed).await;
     }
     println!("{CROWD} connections with a TLS ClientHello, and as many with an HTTP request:");
     router.assert_memory_within(start, CROWD * EACH);
-    router.is_back_at(start, CROWD * EACH).await;
+    router.wait_for_usage(start, CROWD * EACH).await;
 }
 
 #[tokio::test]
 async fn one_that_writes_byte_by_byte_is_served() {
-    let (router, mut bystanders) = start().await;
+    let (router, mut background_calls) = start().await;
     let start = router.usage();
     let writers = async {
         let mut writers = Vec::new();
@@ -143,7 +143,7 @@ async fn one_that_writes_byte_by_byte_is_served() {
             writer.await.unwrap();
         }
     };
-    bystanders.beside(writers).await;
+    background_calls.during(writers).await;
     router.assert_memory_within(start, 0);
 }
 
@@ -151,17 +151,17 @@ async fn one_that_writes_byte_by_byte_is_served() {
 #[tokio::test]
 async fn one_that_says_nothing_is_closed() {
     raise_descriptor_limit();
-    let router = RouterProcess::on_its_own(ROUTER, ["--ping-timeout", "1s"]).await;
-    let mut bystanders = Bystanders::at(router.unix()).await;
-    bystanders.call().await;
+    let router = RouterProcess::isolated(ROUTER, ["--ping-timeout", "1s"]).await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
+    background_calls.call().await;
     let start = router.usage();
     let closed = async {
         for mut peer in crowd(&router, Framing::Packet, b"").await {
             assert!(peer.next().await.is_none(), "nothing is said to the silent");
         }
     };
-    bystanders.beside(closed).await;
+    background_calls.during(closed).await;
     println!("{CROWD} connections that say nothing:");
     router.assert_memory_within(start, CROWD * EACH);
-    router.is_back_at(start, CROWD * EACH).await;
+    router.wait_for_usage(start, CROWD * EACH).await;
 }

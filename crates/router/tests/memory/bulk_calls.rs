@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
-use gsb_testkit::{Bystanders, Peer, RouterProcess};
+use gsb_testkit::{BackgroundCalls, Peer, RouterProcess};
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
@@ -62,9 +62,9 @@ async fn call_and_lose(mut caller: Peer, service: Peer) -> [(usize, Duration); 2
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_thousand_calls_end_at_once() {
-    let router = RouterProcess::on_its_own(ROUTER, ["--stall-timeout", "1s"]).await;
-    let mut bystanders = Bystanders::at(router.unix()).await;
-    bystanders.call().await;
+    let router = RouterProcess::isolated(ROUTER, ["--stall-timeout", "1s"]).await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
+    background_calls.call().await;
     let start = router.usage();
     let mut service = Peer::connect(router.unix(), Framing::Packet).await;
     assert_eq!(service.register("/deaf").await, 0);
@@ -72,10 +72,13 @@ async fn sixty_thousand_calls_end_at_once() {
 
     // In a task of its own, so that what it computes does not count as waiting.
     let calls = tokio::spawn(call_and_lose(caller, service));
-    let [(stalled, stalling), (gone, going)] = bystanders.beside(calls).await.unwrap();
+    let [(stalled, stalling), (gone, going)] = background_calls.during(calls).await.unwrap();
     assert!(stalled > 0 && gone > 0);
     println!("{stalled} calls that were not taken ended within {stalling:.1?},");
     println!("{gone} others within {going:.1?} when their service had gone;");
-    println!("of {} calls beside, the longest took {:.1?}", bystanders.calls, bystanders.worst);
+    println!(
+        "of {} calls beside, the longest took {:.1?}",
+        background_calls.calls, background_calls.worst
+    );
     router.assert_memory_within(start, LIMIT + CALLS as u64 * CALL);
 }

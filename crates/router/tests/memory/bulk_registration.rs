@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use gsb_proto::messages::*;
 use gsb_proto::{Address, Framing};
-use gsb_testkit::{Bystanders, Peer, RouterProcess, soon};
+use gsb_testkit::{BackgroundCalls, Peer, RouterProcess, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -63,20 +63,20 @@ async fn register(path: &std::path::Path, count: usize) -> UnixStream {
 
 async fn names_beside_calls(count: usize) -> Duration {
     let limit = count.to_string();
-    let router = RouterProcess::on_its_own(ROUTER, ["--max-services", &limit]).await;
+    let router = RouterProcess::isolated(ROUTER, ["--max-services", &limit]).await;
     let Address::Unix(path) = router.unix().clone() else { panic!("a path") };
-    let mut bystanders = Bystanders::at(router.unix()).await;
-    bystanders.call().await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
+    background_calls.call().await;
     let start = router.usage();
     for _ in 0..100 {
-        bystanders.call().await;
+        background_calls.call().await;
     }
-    let alone = std::mem::take(&mut bystanders.worst);
+    let alone = std::mem::take(&mut background_calls.worst);
     let began = Instant::now();
     // In a task of its own, so that what it computes does not count as waiting.
     let registering = tokio::spawn(async move { register(&path, count).await });
-    let socket = bystanders.beside(registering).await.unwrap();
-    let (took, during) = (began.elapsed(), std::mem::take(&mut bystanders.worst));
+    let socket = background_calls.during(registering).await.unwrap();
+    let (took, during) = (began.elapsed(), std::mem::take(&mut background_calls.worst));
     router.assert_memory_within(start, LIMIT + count as u64 * NAME);
 
     // All of it is over when the last name is free.
@@ -84,7 +84,7 @@ async fn names_beside_calls(count: usize) -> Duration {
     drop(socket);
     let goes = async {
         let began = Instant::now();
-        soon("the last name", async {
+        within("the last name", async {
             while heir.register(&service_id(count - 1)).await != 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -92,13 +92,13 @@ async fn names_beside_calls(count: usize) -> Duration {
         .await;
         began.elapsed()
     };
-    let freed = bystanders.beside(goes).await;
+    let freed = background_calls.during(goes).await;
     println!(
         "{count} names were registered within {took:.1?}, and free {freed:.1?} after the end;"
     );
     println!("the longest call took {alone:.1?} before, {during:.1?} beside the registrations,");
-    println!("{:.1?} at the end of their connection", bystanders.worst);
-    during.max(bystanders.worst)
+    println!("{:.1?} at the end of their connection", background_calls.worst);
+    during.max(background_calls.worst)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

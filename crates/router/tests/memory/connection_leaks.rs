@@ -5,7 +5,7 @@
 
 use gsb_proto::messages::*;
 use gsb_proto::{Framing, MessageKind};
-use gsb_testkit::{Bystanders, Peer, RouterProcess};
+use gsb_testkit::{BackgroundCalls, Peer, RouterProcess};
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
@@ -35,8 +35,8 @@ async fn arrive(peer: &mut Peer) {
 }
 
 async fn come_and_go(count: usize) {
-    let router = RouterProcess::on_its_own(ROUTER, ["--drain-timeout", "1h"]).await;
-    let mut bystanders = Bystanders::at(router.unix()).await;
+    let router = RouterProcess::isolated(ROUTER, ["--drain-timeout", "1h"]).await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
     let mut crowd = Vec::new();
     // What the first need, the others find: the start is behind them.
     for number in 0..CROWD {
@@ -46,8 +46,8 @@ async fn come_and_go(count: usize) {
         arrive(peer).await;
     }
     crowd.clear();
-    let before = bystanders.worst;
-    bystanders.call().await;
+    let before = background_calls.worst;
+    background_calls.call().await;
     let start = router.usage();
     let mut come_so_far = CROWD;
     while come_so_far < count {
@@ -66,10 +66,13 @@ async fn come_and_go(count: usize) {
                 }
             }
         }
-        bystanders.call().await;
+        background_calls.call().await;
     }
-    println!("{come_so_far} came and went; a call beside took {:?}", bystanders.worst.max(before));
-    router.is_back_at(start, KEPT).await;
+    println!(
+        "{come_so_far} came and went; a call beside took {:?}",
+        background_calls.worst.max(before)
+    );
+    router.wait_for_usage(start, KEPT).await;
     router.stop().await;
 }
 

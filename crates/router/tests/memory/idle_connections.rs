@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gsb_proto::Framing;
-use gsb_testkit::{Bystanders, Peer, RouterProcess, raise_descriptor_limit};
+use gsb_testkit::{BackgroundCalls, Peer, RouterProcess, raise_descriptor_limit};
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
@@ -14,9 +14,9 @@ const EACH: u64 = if cfg!(debug_assertions) { 16 << 10 } else { 8 << 10 };
 async fn idle_connections(count: u64) {
     raise_descriptor_limit();
     let arguments = ["--max-connections", "20000"];
-    let router = RouterProcess::on_its_own(ROUTER, arguments).await;
-    let mut bystanders = Bystanders::at(router.unix()).await;
-    bystanders.call().await;
+    let router = RouterProcess::isolated(ROUTER, arguments).await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
+    background_calls.call().await;
     let start = router.usage();
     let mut crowd = Vec::new();
     for number in 0..count {
@@ -25,14 +25,17 @@ async fn idle_connections(count: u64) {
         crowd.push(Peer::connect(address, framing).await);
     }
     let each = (router.usage().resident.saturating_sub(start.resident)) / count;
-    bystanders.worst = Duration::ZERO;
+    background_calls.worst = Duration::ZERO;
     for _ in 0..100 {
-        bystanders.call().await;
+        background_calls.call().await;
     }
-    println!("{count} idle connections: {each} bytes each; a call took {:?}", bystanders.worst);
+    println!(
+        "{count} idle connections: {each} bytes each; a call took {:?}",
+        background_calls.worst
+    );
     router.assert_memory_within(start, count * EACH);
     drop(crowd);
-    router.is_back_at(start, count * EACH).await;
+    router.wait_for_usage(start, count * EACH).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::BytesMut;
 use gsb_proto::messages::*;
 use gsb_proto::{Address, Framing};
-use gsb_testkit::{Bystanders, RouterProcess, mebibytes};
+use gsb_testkit::{BackgroundCalls, RouterProcess, mebibytes};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
@@ -31,9 +31,9 @@ const ENOUGH: u64 = 256 << 20;
 
 /// Floods a router with what `request` makes of a number, until it reads no more of it.
 async fn flood<M: Message>(what: &str, kept: u64, request: impl Fn(u64) -> M + Send + 'static) {
-    let router = RouterProcess::on_its_own(ROUTER, ["--write-timeout", "1h"]).await;
-    let mut bystanders = Bystanders::at(router.unix()).await;
-    bystanders.call().await;
+    let router = RouterProcess::isolated(ROUTER, ["--write-timeout", "1h"]).await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
+    background_calls.call().await;
     let start = router.usage();
     let Address::Unix(path) = router.unix().clone() else { panic!("a path") };
     let sent = Arc::new(AtomicU64::new(0));
@@ -51,15 +51,15 @@ async fn flood<M: Message>(what: &str, kept: u64, request: impl Fn(u64) -> M + S
         }
     });
     // A router that still read would have read some of it between two calls.
-    let sent = bystanders.until_unchanged(|| sent.load(Ordering::Relaxed)).await;
+    let sent = background_calls.until_stable(|| sent.load(Ordering::Relaxed)).await;
     assert!(sent < ENOUGH, "all was read");
     assert!(!flooding.is_finished());
-    let (sent, worst) = (mebibytes(sent), bystanders.worst);
+    let (sent, worst) = (mebibytes(sent), background_calls.worst);
     println!("{what}: {sent} were read of a flood; the longest call beside it took {worst:?}");
     router.assert_memory_within(start, LIMIT + kept);
     flooding.abort();
     assert!(flooding.await.unwrap_err().is_cancelled());
-    router.is_back_at(start, LIMIT + kept).await;
+    router.wait_for_usage(start, LIMIT + kept).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,7 +26,7 @@ const LIMIT: u64 = 16 << 20;
 
 async fn stream(total: usize) {
     let arguments = ["--stall-timeout", "1s", "--write-timeout", "1h"];
-    let router = RouterProcess::on_its_own(ROUTER, arguments).await;
+    let router = RouterProcess::isolated(ROUTER, arguments).await;
     let mut service = Peer::connect(router.unix(), Framing::Packet).await;
     let mut deaf = Peer::connect(router.unix(), Framing::Packet).await;
     let mut caller = Peer::connect(router.tcp(), Framing::Packet).await;

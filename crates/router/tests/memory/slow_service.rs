@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
-use gsb_testkit::{Bystanders, Peer, RouterProcess, mebibytes};
+use gsb_testkit::{BackgroundCalls, Peer, RouterProcess, mebibytes};
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
@@ -27,12 +27,12 @@ fn data() -> String {
 // Four times the limit waits, three quarters of it at the caller.
 #[tokio::test]
 async fn for_two_seconds_and_no_call_is_lost() {
-    let router = RouterProcess::on_its_own(ROUTER, ["--drain-timeout", "1h"]).await;
-    let mut bystanders = Bystanders::at(router.unix()).await;
+    let router = RouterProcess::isolated(ROUTER, ["--drain-timeout", "1h"]).await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
     let mut service = Peer::connect(router.unix(), Framing::Packet).await;
     let mut caller = Peer::connect(router.tcp(), Framing::Packet).await;
     assert_eq!(service.register("/slow").await, 0);
-    bystanders.call().await;
+    background_calls.call().await;
     let start = router.usage();
     let calls = async {
         let data = data();
@@ -52,8 +52,8 @@ async fn for_two_seconds_and_no_call_is_lost() {
             service.reply(&call.request_id, "").await;
         }
     };
-    bystanders.beside(async { tokio::join!(calls, answers) }).await;
-    println!("64 calls of 1 MiB to one that pauses; {:?} for another call", bystanders.worst);
+    background_calls.during(async { tokio::join!(calls, answers) }).await;
+    println!("64 calls of 1 MiB to one that pauses; {:?} for another call", background_calls.worst);
     // And a frame that has come in part.
     router.assert_memory_within(start, LIMIT + 2 * MEBIBYTE as u64);
     drop((service, caller));
@@ -67,12 +67,12 @@ async fn for_ever_and_each_caller_pays_for_itself() {
     const QUEUE_LIMIT: u64 = 4 << 20;
     const CALLS: u64 = 12;
     let arguments = ["--queue-limit", "4MiB", "--stall-timeout", "500ms", "--drain-timeout", "1h"];
-    let router = RouterProcess::on_its_own(ROUTER, arguments).await;
-    let mut bystanders = Bystanders::at(router.unix()).await;
+    let router = RouterProcess::isolated(ROUTER, arguments).await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
     let mut deaf = Peer::connect(router.unix(), Framing::Packet).await;
     let mut fine = Peer::connect(router.unix(), Framing::Packet).await;
     assert_eq!((deaf.register("/deaf").await, fine.register("/fine").await), (0, 0));
-    bystanders.call().await;
+    background_calls.call().await;
     let start = router.usage();
     let data = data();
     let mut callers = Vec::new();
@@ -103,10 +103,10 @@ async fn for_ever_and_each_caller_pays_for_itself() {
             }
         }
     };
-    bystanders.beside(more).await;
+    background_calls.during(more).await;
     println!(
         "{CALLERS} callers with {CALLS} calls of 1 MiB each; {:?} for another",
-        bystanders.worst
+        background_calls.worst
     );
     // And a frame of each that has come and waits for room.
     router.assert_memory_within(start, CALLERS * (QUEUE_LIMIT + MEBIBYTE as u64));
@@ -130,16 +130,16 @@ async fn for_ever_and_each_caller_pays_for_itself() {
 /// As many calls of one size as the limit allows, all at once, and no more of them than that.
 async fn queued_calls_of(size: usize) {
     let arguments = ["--stall-timeout", "1h", "--write-timeout", "1h"];
-    let router = RouterProcess::on_its_own(ROUTER, arguments).await;
-    let mut bystanders = Bystanders::at(router.unix()).await;
+    let router = RouterProcess::isolated(ROUTER, arguments).await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
     let mut deaf = Peer::connect(router.unix(), Framing::Packet).await;
     assert_eq!(deaf.register("/deaf").await, 0);
     let caller = Peer::connect(router.unix(), Framing::Packet).await;
-    bystanders.call().await;
+    background_calls.call().await;
     let start = router.usage();
     let sent = Arc::new(AtomicU64::new(0));
     let flooding = tokio::spawn(flood(caller, size, sent.clone()));
-    let sent = bystanders.until_unchanged(|| sent.load(Ordering::Relaxed)).await;
+    let sent = background_calls.until_stable(|| sent.load(Ordering::Relaxed)).await;
     assert!(!flooding.is_finished());
     assert!(sent > LIMIT / 2, "less than the limit was read");
     println!("calls of {size} bytes, of which {} were sent:", mebibytes(sent));

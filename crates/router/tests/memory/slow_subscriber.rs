@@ -23,7 +23,7 @@ const AHEAD: usize = (8 << 20) / EVENT;
 const LIMIT: u64 = 16 << 20;
 
 async fn broadcast(total: usize) {
-    let router = RouterProcess::on_its_own(ROUTER, ["--write-timeout", "1h"]).await;
+    let router = RouterProcess::isolated(ROUTER, ["--write-timeout", "1h"]).await;
     let mut deaf = Peer::connect(router.unix(), Framing::Packet).await;
     let mut healthy = Peer::connect(router.unix(), Framing::Packet).await;
     let mut sender = Peer::connect(router.tcp(), Framing::Packet).await;

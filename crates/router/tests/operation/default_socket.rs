@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use gsb_client::Bus;
-use gsb_testkit::{RouterProcess, soon};
+use gsb_testkit::{RouterProcess, within};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -31,7 +31,7 @@ async fn client(variables: &[(&str, &str)]) -> String {
 async fn run_client(mut command: Command, variables: &[(&str, &str)]) -> String {
     command.args(["--ignored", "--exact", CLIENT, "--nocapture"]);
     command.env_remove("GSB_URL").envs(variables.iter().copied());
-    let output = soon("the end of the client", command.output()).await.unwrap();
+    let output = within("the end of the client", command.output()).await.unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -59,7 +59,7 @@ async fn the_directory_is_made_private_and_checked() {
     assert!(said.contains("has the mode 0777") && said.contains("XDG_RUNTIME_DIR"), "{said}");
     router.stop().await;
     let run = Command::new(ROUTER).env_remove("GSB_URL").envs(variables).output();
-    let output = soon("the end of the router", run).await.unwrap();
+    let output = within("the end of the router", run).await.unwrap();
     assert_eq!(output.status.code(), Some(3));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("has the mode 0777") && said.contains("GSB_URL"), "{said}");
@@ -108,7 +108,7 @@ async fn a_lock_file_of_another_user_is_named() {
     fs::write(&lock, "").unwrap();
     set_mode(&lock, 0o600);
     command.args(["-l", &format!("unix:{}/gsb.sock", directory.path().display())]);
-    let output = soon("the end of the router", command.output()).await.unwrap();
+    let output = within("the end of the router", command.output()).await.unwrap();
     assert_eq!(output.status.code(), Some(3));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains(&format!("{}, which belongs to user id 0", lock.display())), "{said}");

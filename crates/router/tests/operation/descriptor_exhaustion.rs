@@ -2,7 +2,7 @@
 
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
-use gsb_testkit::{Peer, RouterProcess, soon};
+use gsb_testkit::{Peer, RouterProcess, within};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
@@ -32,7 +32,7 @@ async fn connections_go_on_and_accepting_recovers() {
         assert_eq!(caller.expect::<CallReply>().await.data, "y");
     }
     drop(crowd);
-    let mut late = soon("a place", Peer::connect(address, Framing::Packet)).await;
+    let mut late = within("a place", Peer::connect(address, Framing::Packet)).await;
     late.call("/a", "1", "x").await;
     let CallRequest { .. } = service.expect().await;
 }

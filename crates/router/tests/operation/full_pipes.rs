@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use gsb_proto::messages::*;
 use gsb_proto::{Address, Framing};
-use gsb_testkit::{Peer, RouterPlace, RouterProcess, Spawned, soon};
+use gsb_testkit::{Peer, RouterPlace, RouterProcess, Spawned, within};
 use rustix::pipe::fcntl_setpipe_size;
 use tokio::process::Command;
 
@@ -56,11 +56,11 @@ async fn a_full_standard_output_stops_nothing() {
             tokio::task::yield_now().await;
         }
     };
-    soon("the router's socket", connected).await;
+    within("the router's socket", connected).await;
     Peer::connect(&place.unix, Framing::Packet).await.expect_nothing().await;
     let id = rustix::process::Pid::from_raw(router.id().unwrap().cast_signed()).unwrap();
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(soon("its end", router.wait()).await.unwrap().code(), Some(0));
+    assert_eq!(within("its end", router.wait()).await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]

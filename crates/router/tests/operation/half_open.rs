@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gsb_proto::messages::*;
 use gsb_proto::{Address, Frame, Framing, MessageKind};
-use gsb_testkit::{Bystanders, Peer, RouterProcess};
+use gsb_testkit::{BackgroundCalls, Peer, RouterProcess};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -81,11 +81,11 @@ async fn next_but_pings(peer: &mut Peer) -> Frame {
 async fn service_and_caller_behind(lost: Lost) {
     let seconds = PING_TIMEOUT.as_secs().to_string();
     let arguments = ["--ping-timeout", &seconds, "--drain-timeout", "1h"];
-    let router = RouterProcess::on_its_own(ROUTER, arguments).await;
-    let mut bystanders = Bystanders::at(router.unix()).await;
+    let router = RouterProcess::isolated(ROUTER, arguments).await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
     let mut near = Peer::connect(router.unix(), Framing::Packet).await;
     assert_eq!(near.register("/near").await, 0);
-    bystanders.call().await;
+    background_calls.call().await;
     let start = router.usage();
 
     let proxy = Proxy::start(router.tcp(), lost).await;
@@ -105,7 +105,7 @@ async fn service_and_caller_behind(lost: Lost) {
             }
         }
     });
-    let answer = bystanders.beside(next_but_pings(&mut near)).await;
+    let answer = background_calls.during(next_but_pings(&mut near)).await;
     let reply: CallReply = answer.decode().unwrap();
     let took = cut.elapsed();
     println!("{lost:?} lost: the caller was answered after {took:?}");
@@ -119,7 +119,7 @@ async fn service_and_caller_behind(lost: Lost) {
     assert_eq!(next_but_pings(&mut near).await.kind, MessageKind::Pong);
     let heir = Peer::connect(router.unix(), Framing::Packet).await.register("/far").await;
     assert_eq!(heir, 0, "the name is free");
-    router.is_back_at(start, 4 << 20).await;
+    router.wait_for_usage(start, 4 << 20).await;
     far.abort();
     router.stop().await;
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use gsb_proto::messages::*;
 use gsb_proto::{Address, Framing};
-use gsb_testkit::{Peer, RouterProcess, Spawned, soon};
+use gsb_testkit::{Peer, RouterProcess, Spawned, within};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -33,7 +33,7 @@ async fn run(arguments: &[&str]) -> Output {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    soon("the end of the program", run).await.unwrap()
+    within("the end of the program", run).await.unwrap()
 }
 
 /// A router whose standard error is a file.
@@ -379,7 +379,7 @@ async fn more_workers_than_processors_are_not_started() {
     let processors = std::thread::available_parallelism().unwrap().get();
     let workers = (processors - 1).max(1);
     // A thread gives itself its name.
-    soon("their names", async {
+    within("their names", async {
         while names().filter(|name| name.starts_with("gsb-worker")).count() < workers {
             tokio::task::yield_now().await;
         }

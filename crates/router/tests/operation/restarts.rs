@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gsb_client::{Bus, Call, Error};
-use gsb_testkit::{PATIENCE, RouterProcess, soon};
+use gsb_testkit::{RouterProcess, TIMEOUT, within};
 
 /// How long a router runs before it is killed. So short that the pauses of the clients would grow if
 /// they took the routers for one that turns them away.
@@ -25,10 +25,10 @@ async fn call_on(
     handled: Handled,
     outcomes: Arc<Mutex<Vec<Outcome>>>,
 ) {
-    let endpoint = bus.endpoint("/echo").wait_for_router(2 * PATIENCE);
+    let endpoint = bus.endpoint("/echo").wait_for_router(2 * TIMEOUT);
     for number in 0.. {
         let data = Bytes::from(format!("{name} {number}"));
-        let result = soon("the end of a call", endpoint.call(data.clone())).await;
+        let result = within("the end of a call", endpoint.call(data.clone())).await;
         let times = handled.lock().unwrap().remove(&data).unwrap_or(0);
         let outcome = match result {
             Ok(reply) => {
@@ -78,7 +78,7 @@ async fn under_a_running_service() {
     let outcomes = Arc::new(Mutex::new(Vec::new()));
     let calling = tokio::spawn(call_on(caller.clone(), "call", handled.clone(), outcomes.clone()));
 
-    let probe = caller.endpoint("/echo").wait_for_router(2 * PATIENCE);
+    let probe = caller.endpoint("/echo").wait_for_router(2 * TIMEOUT);
     for restart in 1..=10 {
         tokio::time::sleep(UPTIME).await;
         router.process.kill().await;
@@ -97,7 +97,7 @@ async fn under_a_running_service() {
                 }
             }
         };
-        soon("the service", callable).await;
+        within("the service", callable).await;
         println!("restart {restart}: callable after {:.2} s", started.elapsed().as_secs_f64());
         assert!(!calling.is_finished());
     }

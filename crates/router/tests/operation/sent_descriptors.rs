@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use gsb_client::{Bus, Connection, Status};
 use gsb_proto::messages::*;
 use gsb_proto::{Address, Framing};
-use gsb_testkit::{Peer, RouterPlace, RouterProcess, send_descriptor, slow_to_close, soon};
+use gsb_testkit::{Peer, RouterPlace, RouterProcess, send_descriptor, slow_to_close, within};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
 use tokio::runtime::Builder;
@@ -29,7 +29,7 @@ fn is_sent_or_refused(result: io::Result<()>) {
 
 #[tokio::test]
 async fn a_router_goes_on_when_a_peer_sends_descriptors() {
-    let router = RouterProcess::on_its_own(env!("CARGO_BIN_EXE_router"), [""; 0]).await;
+    let router = RouterProcess::isolated(env!("CARGO_BIN_EXE_router"), [""; 0]).await;
     let mut service = Peer::connect(router.unix(), Framing::Packet).await;
     let mut caller = Peer::connect(router.tcp(), Framing::Classic).await;
     assert_eq!(service.register("/s").await, 0);
@@ -70,9 +70,9 @@ async fn a_client_goes_on_when_its_router_sends_descriptors() {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let runtime = Box::leak(Box::new(runtime));
     let connecting = runtime.spawn(Bus::connect(place.unix.clone()));
-    let (mut router, _) = soon("the client", listener.accept()).await.unwrap();
+    let (mut router, _) = within("the client", listener.accept()).await.unwrap();
     router.write_all(&bytes_of(&Hello::default())).await.unwrap();
-    let bus = soon("a connection", connecting).await.unwrap().unwrap();
+    let bus = within("a connection", connecting).await.unwrap().unwrap();
 
     let (slow, peer) = slow_to_close();
     is_sent_or_refused(send_descriptor(&router, &bytes_of(&Ping {}), slow));
@@ -81,6 +81,6 @@ async fn a_client_goes_on_when_its_router_sends_descriptors() {
     drop(listener);
     let mut status = bus.watch();
     let is_lost = |status: &Status| !matches!(status.connection, Connection::Connected(_));
-    soon("the end of the connection", status.wait_for(is_lost)).await.unwrap();
+    within("the end of the connection", status.wait_for(is_lost)).await.unwrap();
     drop(peer);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
-use gsb_testkit::{Peer, RouterProcess, soon};
+use gsb_testkit::{Peer, RouterProcess, within};
 use rustix::process::{Pid, Signal, kill_process};
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
@@ -16,7 +16,7 @@ const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 async fn with_open_call(drain_timeout: &str) -> (RouterProcess, Peer, Peer) {
     // The shortest timeout says how soon a router notices that it stood still.
     let arguments = ["--drain-timeout", drain_timeout, "--stall-timeout", "1s"];
-    let router = RouterProcess::on_its_own(ROUTER, arguments).await;
+    let router = RouterProcess::isolated(ROUTER, arguments).await;
     let mut service = Peer::connect(router.unix(), Framing::Packet).await;
     let mut caller = Peer::connect(router.tcp(), Framing::Classic).await;
     assert_eq!(service.register("/s").await, 0);
@@ -35,7 +35,7 @@ async fn stopping(drain_timeout: &str) -> (RouterProcess, Peer, Peer) {
 
 /// A router has understood that it is to stop when it refuses what is new.
 async fn until_it_refuses(caller: &mut Peer) {
-    soon("a refusal", async {
+    within("a refusal", async {
         for number in 0.. {
             let id = format!("new {number}");
             caller.call("/nobody", &id, "").await;

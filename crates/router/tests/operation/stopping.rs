@@ -9,7 +9,7 @@ use std::time::Duration;
 use gsb_proto::messages::*;
 use gsb_proto::{Address, Framing};
 use gsb_router::{Router, RouterConfig};
-use gsb_testkit::{Peer, soon};
+use gsb_testkit::{Peer, within};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -32,7 +32,7 @@ async fn a_router_that_is_told_to_stop() {
         let mut peer = Peer::connect(&address, Framing::Packet).await;
         assert_eq!(peer.register("/a").await, 0);
         handle.shutdown();
-        soon("the end of the router", running).await.unwrap();
+        within("the end of the router", running).await.unwrap();
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         assert_eq!(status.usage(), Default::default());
         peer.expect_close().await;
@@ -49,9 +49,9 @@ async fn a_router_whose_run_is_given_up() {
         let address = Address::Unix(path);
         let mut peer = Peer::connect(&address, Framing::Packet).await;
         running.abort();
-        soon("the end of the router", running).await.unwrap_err();
+        within("the end of the router", running).await.unwrap_err();
         peer.expect_close().await;
-        soon("the end of the socket", async {
+        within("the end of the socket", async {
             while std::fs::read_dir(directory.path()).unwrap().count() > 0 {
                 tokio::task::yield_now().await;
             }
@@ -85,7 +85,7 @@ async fn a_router_of_a_test_that_is_told_to_stop() {
     let CallRequest { .. } = service.expect().await;
     let Address::Tcp { host, port } = router.address().clone() else { panic!("not on TCP") };
     let end = async {
-        soon("the end of the listener", async {
+        within("the end of the listener", async {
             while TcpStream::connect((host.as_str(), port)).await.is_ok() {}
         })
         .await;
@@ -110,16 +110,16 @@ async fn a_router_that_stops_while_peers_connect() {
             }
             crowd
         });
-        soon("some of the crowd", async {
+        within("some of the crowd", async {
             while status.usage().connections < 5 {
                 tokio::task::yield_now().await;
             }
         })
         .await;
         handle.shutdown();
-        soon("the end of the router", running).await.unwrap();
+        within("the end of the router", running).await.unwrap();
         assert_eq!(status.usage(), Default::default());
-        soon("the end of the crowd", crowd).await.unwrap();
+        within("the end of the crowd", crowd).await.unwrap();
     }
 }
 
@@ -145,7 +145,7 @@ async fn what_is_queued_leaves() {
         assert_eq!(call.data.len(), data.len());
     }
     service.expect_close().await;
-    soon("the end of the router", running).await.unwrap();
+    within("the end of the router", running).await.unwrap();
 }
 
 // Rule CO-17: what is open may end, what is new is refused.
@@ -161,7 +161,7 @@ async fn open_calls_are_given_time() {
     caller.call("/s", "open", "").await;
     let CallRequest { .. } = service.expect().await;
     handle.shutdown();
-    soon("the end of the listener", async {
+    within("the end of the listener", async {
         while path.exists() {
             tokio::task::yield_now().await;
         }
@@ -176,7 +176,7 @@ async fn open_calls_are_given_time() {
     let end: CallReply = caller.expect().await;
     assert_eq!((&part.data[..], &end.data[..]), (&b"on"[..], &b"end"[..]));
     caller.expect_close().await;
-    soon("the end of the router", running).await.unwrap();
+    within("the end of the router", running).await.unwrap();
 }
 
 // Rule CO-17: a call that takes longer ends with the router.
@@ -205,5 +205,5 @@ async fn calls_that_take_too_long_are_ended() {
         assert_eq!((end.request_id, end.code), (id.to_string(), 500));
     }
     caller.expect_close().await;
-    soon("the end of the router", running).await.unwrap();
+    within("the end of the router", running).await.unwrap();
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gsb_proto::messages::*;
 use gsb_proto::{Framing, MessageKind};
-use gsb_testkit::{Bystanders, Peer, RouterProcess};
+use gsb_testkit::{BackgroundCalls, Peer, RouterProcess};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -49,7 +49,7 @@ type Pinging = Vec<JoinHandle<(usize, usize)>>;
 /// Peers that keep sending, at a router with this ping timeout.
 async fn start(seconds: u32) -> (RouterProcess, watch::Sender<bool>, Pinging) {
     let arguments = ["--ping-timeout", &seconds.to_string()];
-    let router = RouterProcess::on_its_own(ROUTER, arguments).await;
+    let router = RouterProcess::isolated(ROUTER, arguments).await;
     let (over, is_over) = watch::channel(false);
     let mut pinging = Vec::new();
     for number in 0..PEERS {
@@ -79,15 +79,15 @@ async fn end(over: watch::Sender<bool>, pinging: Pinging) {
 #[tokio::test]
 async fn those_who_keep_sending_stay() {
     let (router, over, pinging) = start(1).await;
-    let mut bystanders = Bystanders::at(router.unix()).await;
+    let mut background_calls = BackgroundCalls::start(router.unix()).await;
     let continued = async {
         stand_still(&router).await;
         Instant::now()
     };
-    let continued = bystanders.beside(continued).await.elapsed();
+    let continued = background_calls.during(continued).await.elapsed();
     println!("the call that was under way ended {continued:.1?} after the standstill");
     // Twice the timeout once more: whoever is in doubt is given up by then.
-    bystanders.beside(tokio::time::sleep(Duration::from_secs(2))).await;
+    background_calls.during(tokio::time::sleep(Duration::from_secs(2))).await;
     end(over, pinging).await;
     router.stop().await;
 }
@@ -108,7 +108,7 @@ async fn once_more_at_once() {
 #[tokio::test]
 #[ignore = "takes longer than ten seconds"]
 async fn after_a_long_timeout() {
-    let router = RouterProcess::on_its_own(ROUTER, ["--ping-timeout", "8"]).await;
+    let router = RouterProcess::isolated(ROUTER, ["--ping-timeout", "8"]).await;
     let mut peers = Vec::new();
     for number in 0..PEERS {
         peers.push(Peer::connect(&router.addresses[number % 2], Framing::Packet).await);
@@ -130,7 +130,7 @@ async fn after_a_long_timeout() {
 // Those who say nothing are asked before they are given up, as ever.
 #[tokio::test]
 async fn those_who_say_nothing_are_pinged() {
-    let router = RouterProcess::on_its_own(ROUTER, ["--ping-timeout", "1"]).await;
+    let router = RouterProcess::isolated(ROUTER, ["--ping-timeout", "1"]).await;
     let mut peers = Vec::new();
     for number in 0..PEERS {
         peers.push(Peer::connect(&router.addresses[number % 2], Framing::Packet).await);

@@ -3,7 +3,7 @@
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
 use gsb_router::{Limits, Router, RouterConfig, SMALLEST_MAX_FRAME};
-use gsb_testkit::{Peer, TestRouter, soon};
+use gsb_testkit::{Peer, TestRouter, within};
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_turned_away() {
@@ -17,7 +17,7 @@ async fn connections_beyond_the_limit_are_turned_away() {
     // One that goes makes room.
     second.hang_up().await;
     second.expect_close().await;
-    soon("a free place", async {
+    within("a free place", async {
         loop {
             let mut peer = Peer::silent(&router.unix, Framing::Packet).await;
             if peer.try_send(Ping {}).await.is_ok() && peer.next().await.is_some() {

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use gsb_proto::messages::*;
 use gsb_proto::{Address, Framing};
 use gsb_router::{Router, RouterConfig};
-use gsb_testkit::{Peer, soon};
+use gsb_testkit::{Peer, within};
 
 #[tokio::test]
 async fn a_service_answers_callers_of_all_workers() {
@@ -29,5 +29,5 @@ async fn a_service_answers_callers_of_all_workers() {
         assert_eq!(caller.expect::<CallReply>().await.data, "y");
     }
     handle.shutdown();
-    soon("the end of the router", running).await.unwrap();
+    within("the end of the router", running).await.unwrap();
 }

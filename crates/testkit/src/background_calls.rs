@@ -13,7 +13,7 @@ const UNCHANGED: Duration = Duration::from_millis(300);
 
 /// A service and a caller of its own, whose calls go on whatever happens beside them.
 #[derive(Debug)]
-pub struct Bystanders {
+pub struct BackgroundCalls {
     service: Peer,
     caller: Peer,
     /// How many calls were made.
@@ -22,13 +22,13 @@ pub struct Bystanders {
     pub worst: Duration,
 }
 
-impl Bystanders {
+impl BackgroundCalls {
     /// Connects both, and registers `/bystander`.
-    pub async fn at(address: &Address) -> Self {
+    pub async fn start(address: &Address) -> Self {
         let mut service = Peer::connect(address, Framing::Packet).await;
         let caller = Peer::connect(address, Framing::Packet).await;
         assert_eq!(service.register("/bystander").await, 0);
-        Bystanders { service, caller, calls: 0, worst: Duration::ZERO }
+        BackgroundCalls { service, caller, calls: 0, worst: Duration::ZERO }
     }
 
     /// Makes one call and gets its reply; the time it took.
@@ -48,7 +48,7 @@ impl Bystanders {
     }
 
     /// Makes one call after the other while something happens, at least one.
-    pub async fn beside<T>(&mut self, what: impl Future<Output = T>) -> T {
+    pub async fn during<T>(&mut self, what: impl Future<Output = T>) -> T {
         let is_over = Cell::new(false);
         let what = async {
             let result = what.await;
@@ -68,7 +68,7 @@ impl Bystanders {
 
     /// Makes calls until a number that was 0 at first has not changed during many of them, and for a while:
     /// what it counts stands still, although the router does not.
-    pub async fn until_unchanged(&mut self, number: impl Fn() -> u64) -> u64 {
+    pub async fn until_stable(&mut self, number: impl Fn() -> u64) -> u64 {
         let (mut last, mut since, mut calls) = (0, Instant::now(), 0);
         loop {
             self.call().await;
