@@ -8,6 +8,7 @@ use gsb_proto::messages::{CallReply, CallReplyCode, CallReplyReason, CallReplyTy
 use tokio::sync::oneshot;
 
 use crate::error::{Error, LostReason};
+use crate::panics::contain;
 use crate::queue::{Queue, detach};
 
 /// Who waits for the replies of a call.
@@ -81,8 +82,7 @@ impl Pending {
                     Ok(_) if is_partial(reply) => Err(Error::IsStream { address: self.address }),
                     result => result,
                 };
-                // Nobody may be waiting any more, which is as good.
-                let _ = waiting.send(result);
+                answer(waiting, result);
                 false
             }
             Waiting::Nothing => false,
@@ -112,11 +112,16 @@ impl Pending {
     pub(crate) fn lost(self, reason: &LostReason) {
         let error = Error::ConnectionLost(reason.clone());
         match self.waiting {
-            Waiting::Once(waiting) => drop(waiting.send(Err(error))),
+            Waiting::Once(waiting) => answer(waiting, Err(error)),
             Waiting::Stream(queue) => queue.end(Some(error)),
             Waiting::Nothing => {}
         }
     }
+}
+
+/// Ends the wait for one reply. The caller may not wait any more, and its waker may panic.
+fn answer(waiting: oneshot::Sender<Result<Bytes, Error>>, result: Result<Bytes, Error>) {
+    contain("a waker", || drop(waiting.send(result)));
 }
 
 pub(crate) fn is_partial(reply: &CallReply) -> bool {

@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use tokio::sync::{Notify, watch};
 
-use crate::panics::contain;
+use crate::panics::contain_waker;
 use crate::status::Connection;
 
 /// The part of a bus's state that tasks wait for. Compared with what it was before, which costs the same however many
@@ -57,7 +57,8 @@ impl Default for Changes {
 }
 
 impl Changes {
-    /// Wakes all who wait for these. Must not be called under a lock: wakers are not ours.
+    /// Wakes all who wait for these. Must not be called under a lock: wakers are not ours. They are
+    /// [contained](contain_waker) by those who wait.
     pub(crate) fn tell(&self, news: News) {
         if let Some(version) = news.status {
             // Another thread may have told of a later one.
@@ -66,15 +67,13 @@ impl Changes {
                 *known = version.max(*known);
                 is_newer
             };
-            contain("a waker", || {
-                self.status.send_if_modified(update);
-            });
+            self.status.send_if_modified(update);
         }
         if news.connection {
-            contain("a waker", || self.connection.notify_waiters());
+            self.connection.notify_waiters();
         }
         if news.connection || news.names {
-            contain("a waker", || self.names.notify_waiters());
+            self.names.notify_waiters();
         }
     }
 
@@ -92,6 +91,6 @@ pub(crate) async fn when<R>(changed: &Notify, mut look: impl FnMut() -> Option<R
         if let Some(found) = look() {
             return found;
         }
-        changed.await;
+        contain_waker(changed).await;
     }
 }

@@ -2,7 +2,11 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 
 /// Runs code that users wrote. A panic ends there and is logged as one of `what`.
 pub(crate) fn contain(what: impl fmt::Display, run: impl FnOnce()) {
@@ -20,10 +24,30 @@ pub(crate) fn discard(payload: Box<dyn Any + Send>) {
     }
 }
 
+/// A waker whose panics are contained.
+struct ContainedWaker(Waker);
+
+impl Wake for ContainedWaker {
+    fn wake(self: Arc<Self>) {
+        contain("a waker", || self.0.wake_by_ref());
+    }
+}
+
+/// Polls a future with a waker whose panics are contained. Tokio wakes all tasks that wait for one event in a
+/// loop; a panic there would leave the other tasks asleep.
+///
+/// It allocates for each poll.
+pub(crate) async fn contain_waker<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        let waker = Waker::from(Arc::new(ContainedWaker(cx.waker().clone())));
+        future.as_mut().poll(&mut Context::from_waker(&waker))
+    })
+    .await
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     /// Panics when it is dropped, with another of the kind.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::error::{Error, LostReason};
+use crate::panics::contain;
 
 /// What an item costs besides its bytes.
 const OVERHEAD: usize = 64;
@@ -207,10 +208,10 @@ impl Gap {
     }
 }
 
-/// Must not be called under a lock: wakers are not ours.
+/// Must not be called under a lock: wakers are not ours, and may panic.
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
-        waker.wake();
+        contain("a waker", || waker.wake());
     }
 }
 

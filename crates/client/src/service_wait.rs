@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::endpoint::Endpoint;
 use crate::error::{Error, LostReason};
+use crate::panics::contain_waker;
 use crate::reconnect::Reconnect;
 use crate::services::ServiceEntry;
 use crate::shared::FOREVER;
@@ -56,7 +57,7 @@ impl<'a> ServiceWait<'a> {
                 Ok(None) | Err(Error::NoSuchService { .. }) => {}
                 Ok(Some(_)) | Err(_) => return true,
             }
-            if tokio::time::timeout_at(next, changed).await.is_err() {
+            if tokio::time::timeout_at(next, contain_waker(changed)).await.is_err() {
                 return next < deadline;
             }
         }

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::bus::Scope;
 use crate::error::Failure;
 use crate::nesting::{self, BusId};
-use crate::panics::contain;
+use crate::panics::{contain, contain_waker};
 
 /// A call, as a handler gets it.
 #[non_exhaustive]
@@ -294,7 +294,7 @@ impl Handling {
             if self.running() == 0 {
                 return;
             }
-            ended.await;
+            contain_waker(ended).await;
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::panics::contain_waker;
 use crate::shared::Shared;
 use crate::status::Status;
 
@@ -52,7 +53,7 @@ impl StatusWatch {
             if self.shared.status_number().0 > self.seen {
                 return Some(self.look());
             }
-            self.receiver.changed().await.ok()?;
+            contain_waker(self.receiver.changed()).await.ok()?;
         }
     }
 
@@ -68,7 +69,7 @@ impl StatusWatch {
                 return None;
             }
             while self.shared.status_number().0 == self.seen {
-                self.receiver.changed().await.ok()?;
+                contain_waker(self.receiver.changed()).await.ok()?;
             }
         }
     }
