@@ -111,6 +111,8 @@ async fn a_router_that_never_answers_is_asked_for_a_bounded_number_of_things() {
     assert!(matches!(error, Error::NotSent(LostReason::Unanswered)), "{error}");
     let error = bus.register("/a", |_: Call| async { Ok("") }).await.unwrap_err();
     assert!(matches!(error, Error::NotSent(LostReason::Unanswered)), "{error}");
+    let error = bus.flush().await.unwrap_err();
+    assert!(matches!(error, Error::NotSent(LostReason::Unanswered)), "{error}");
     // A call has an id, and needs no such limit.
     assert!(bus.call("/b", "").now_or_never().is_none());
     reading.abort();

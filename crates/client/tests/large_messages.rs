@@ -1,4 +1,5 @@
-//! Large messages are encoded and decoded beside the threads that run tasks, small ones where they are.
+//! Large messages are encoded and decoded beside the threads that run tasks, small ones where they are. Bytes take
+//! little more than themselves.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,7 +7,7 @@ use std::sync::Mutex;
 use std::thread::{self, ThreadId};
 
 use futures::{TryStreamExt as _, stream};
-use gsb_client::{Bus, FlexBuffers, Json, Message};
+use gsb_client::{Bus, Encoding as _, FlexBuffers, Json, Message};
 use gsb_testkit::TestRouter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -76,4 +77,34 @@ async fn large_messages_hold_up_no_tasks() {
         assert_eq!(here_and_elsewhere(), (1, 5));
     }
     router.stop().await;
+}
+
+/// Bytes as `serde_bytes` writes them.
+struct Bytes(Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+const LENGTH: usize = 1 << 20;
+
+#[test]
+fn bytes_take_one_byte_each() {
+    for length in [0, 1, 300, LENGTH] {
+        let data = FlexBuffers.encode(&Bytes(vec![7; length])).unwrap();
+        assert!(data.len() <= length + 16, "{} bytes for {length}", data.len());
+    }
+}
+
+#[test]
+fn a_list_of_bytes_is_encoded_in_little_memory() {
+    let list = vec![7_u8; LENGTH];
+    let memory = allocation_counter::measure(|| {
+        let data = FlexBuffers.encode(&list).unwrap();
+        assert!(data.len() <= 4 * LENGTH + 16, "{} bytes", data.len());
+    });
+    // The data of 4 bytes each while it grows to twice its size, and a copy of the list.
+    assert!(memory.bytes_max <= 16 * LENGTH as u64, "{} bytes", memory.bytes_max);
 }

@@ -8,6 +8,7 @@
 #[path = "values_arrive/value.rs"]
 mod value;
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +16,7 @@ use gsb_client::{Bus, BusBuilder, Error, FlexBuffers, Json};
 use gsb_testkit::TestRouter;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
-use value::Value;
+use value::{Color, Double, Flat, Untagged, Value};
 
 /// A caller and a service that is a router away.
 struct Pair {
@@ -72,6 +73,71 @@ impl Pair {
     fn take(&self) -> Vec<Value> {
         std::mem::take(&mut *self.received.lock().unwrap())
     }
+}
+
+/// Values that are easily lost or changed on the way, and whether FlexBuffers and JSON carry them.
+fn difficult_values() -> Vec<(Value, bool, bool)> {
+    let value = || Box::new(Value::Bool(true));
+    let by_text = |keys: &[&str]| -> BTreeMap<String, Value> {
+        keys.iter().map(|key| ((*key).to_owned(), Value::Empty)).collect()
+    };
+    let nested = |depth| (0..depth).fold(Value::Empty, |value, _| Value::List(vec![value]));
+    vec![
+        (Value::Char('€'), true, true),
+        (Value::Char('é'), true, true),
+        (Value::Chars(vec!['€', 'a']), true, true),
+        (Value::Nested(Some(None)), true, false),
+        (Value::Nested(Some(Some(None))), true, false),
+        (Value::OptionalUnit(Some(())), true, false),
+        (Value::OptionalUnit(None), true, true),
+        (Value::Optionals(vec![Some(None), None]), true, false),
+        (Value::ByInteger([(-1, Value::Empty)].into()), true, true),
+        (Value::ByLargeInteger([(u128::MAX, 1)].into()), true, true),
+        (Value::ByBool([(true, Value::Empty)].into()), true, true),
+        (Value::ByChar([('€', 1)].into()), true, true),
+        (
+            Value::ByColor([(Color::Red, Value::Empty), (Color::Odd, Value::Empty)].into()),
+            true,
+            true,
+        ),
+        (Value::ByPair([((1, "a".to_owned()), Value::Empty)].into()), true, false),
+        (Value::Large(i128::MIN), true, true),
+        (Value::Larger { value: u128::MAX }, true, true),
+        (Value::LargeIntegers(vec![i128::MAX, 1]), true, true),
+        (Value::ByText(by_text(&["a\0b", "a"])), true, true),
+        (Value::ByText(by_text(&["a\0b"])), true, true),
+        (Value::Bytes(vec![7; 1000]), true, true),
+        (Value::Double(Double(f64::NAN)), true, false),
+        (Value::Double(Double(f64::INFINITY)), true, false),
+        (Value::Double(Double(0.1 + 0.2)), true, true),
+        // The key is the name of a field as well.
+        (Value::Flat(Flat { first: 1, rest: by_text(&["first"]) }), false, false),
+        // Serde reads these into a type that has no 128 bits.
+        (
+            Value::Untagged(Untagged::Fields { value: Box::new(Value::Large(i128::MIN)) }),
+            false,
+            false,
+        ),
+        (Value::Untagged(Untagged::Fields { value: value() }), true, true),
+        (nested(60), true, true),
+        (nested(200), false, false),
+    ]
+}
+
+#[tokio::test]
+async fn difficult_values_arrive_where_the_documentation_says_so() {
+    let router = TestRouter::start().await;
+    let flex = Pair::connect(&router, Bus::builder().encoding(FlexBuffers), "/flex").await;
+    let json = Pair::connect(&router, Bus::builder().encoding(Json), "/json").await;
+    for (value, is_in_flex, is_in_json) in difficult_values() {
+        for (name, pair, is_carried) in [("/flex", &flex, is_in_flex), ("/json", &json, is_in_json)]
+        {
+            let is_sent = pair.try_value(name, &value).await;
+            let is_sent = is_sent.unwrap_or_else(|error| panic!("{name}: {error}\n{value:?}"));
+            assert_eq!(is_sent, is_carried, "{name}: {value:?}");
+        }
+    }
+    router.stop().await;
 }
 
 fn setting(name: &str) -> Option<u64> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A float, of which not being a number is equal to itself.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Double(f64);
+pub(crate) struct Double(pub(crate) f64);
 
 impl PartialEq for Double {
     fn eq(&self, other: &Double) -> bool {
@@ -92,9 +92,9 @@ pub(crate) struct Fields {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Flat {
-    first: u8,
+    pub(crate) first: u8,
     #[serde(flatten)]
-    rest: BTreeMap<String, Value>,
+    pub(crate) rest: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -199,8 +199,9 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn double() -> impl Strategy<Value = Double> {
-    prop_oneof![any::<f64>(), any::<u64>().prop_map(f64::from_bits), (-9..9).prop_map(f64::from)]
-        .prop_map(Double)
+    let special = prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(f64::NEG_INFINITY)];
+    let any = prop_oneof![any::<f64>(), any::<u64>().prop_map(f64::from_bits)];
+    prop_oneof![4 => any, 2 => (-9..9).prop_map(f64::from), 1 => special].prop_map(Double)
 }
 
 fn single() -> impl Strategy<Value = Single> {
