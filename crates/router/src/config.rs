@@ -48,10 +48,10 @@ pub struct RouterConfig {
     /// How many threads to start for the connections, each with a runtime of its own. `None`, the
     /// default, runs them as tasks of the runtime that the router itself runs on.
     pub workers: Option<NonZeroUsize>,
-    /// How long a worker that has nothing to do stays awake before it sleeps, if there are more processors than
-    /// workers: 50 µs. It costs processor time where what comes next comes so soon, and saves the time that
-    /// waking up takes; zero never does.
-    pub spin: Duration,
+    /// How long a worker without work polls for more before it sleeps; 50 µs by default, and zero disables it.
+    /// This saves the time that waking up takes, and costs processor time. A worker polls only if there are more
+    /// processors than workers, and less often where that is in vain or other threads need its processor.
+    pub busy_poll: Duration,
 }
 
 impl Default for RouterConfig {
@@ -68,7 +68,7 @@ impl Default for RouterConfig {
             frame_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(5),
             workers: None,
-            spin: Duration::from_micros(50),
+            busy_poll: Duration::from_micros(50),
         }
     }
 }

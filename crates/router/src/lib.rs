@@ -30,6 +30,7 @@
 //! each destination itself (see `ARCHITECTURE.md`).
 
 mod accept;
+mod busy_poll;
 mod clock;
 mod config;
 mod connection;
@@ -40,7 +41,6 @@ mod lock_file;
 mod patience;
 mod router;
 mod shared;
-mod spin;
 mod ticket;
 mod turn;
 mod unix_listener;

@@ -156,7 +156,7 @@ impl Router {
             addresses,
             reception: Reception {
                 shared,
-                workers: Mutex::new(Workers::start(config.workers, config.spin)?),
+                workers: Mutex::new(Workers::start(config.workers, config.busy_poll)?),
                 places: Arc::new(Semaphore::new(places)),
                 max_connections: config.max_connections,
                 max_frame: config.max_frame,

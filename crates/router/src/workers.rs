@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::busy_poll::BusyPoll;
 use crate::error::BindError;
-use crate::spin::Spin;
 
 /// Runs tasks on threads of its own, one after the other, or on the current runtime.
 ///
@@ -25,19 +25,22 @@ pub(crate) struct Workers {
 #[derive(Debug)]
 struct Worker {
     handle: Handle,
-    spin: Arc<Spin>,
+    busy_poll: Arc<BusyPoll>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Workers {
-    /// Starts the threads; `None` is for none of its own. Each stays awake for `spin` when it has nothing to do,
-    /// unless others would have to wait for its processor.
-    pub(crate) fn start(count: Option<NonZeroUsize>, spin: Duration) -> Result<Workers, BindError> {
+    /// Starts the threads; with `None`, tasks run on the current runtime. `busy_poll` is how long each thread polls
+    /// when it has run out of work. Without a processor for other threads it does not poll.
+    pub(crate) fn start(
+        count: Option<NonZeroUsize>,
+        busy_poll: Duration,
+    ) -> Result<Workers, BindError> {
         let count = count.map_or(0, NonZeroUsize::get);
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let spin = if count < processors { spin } else { Duration::ZERO };
-        let threads = (0..count).map(|index| Worker::start(index, spin));
+        let busy_poll = if count < processors { busy_poll } else { Duration::ZERO };
+        let threads = (0..count).map(|index| Worker::start(index, busy_poll));
         let threads = threads.collect::<Result<_, _>>()?;
         Ok(Workers { threads, next: 0 })
     }
@@ -50,7 +53,7 @@ impl Workers {
         }
         self.next = (self.next + 1) % self.threads.len();
         let worker = &self.threads[self.next];
-        worker.handle.spawn(worker.spin.watch(task));
+        worker.handle.spawn(worker.busy_poll.watch(task));
     }
 
     /// Ends the threads with whatever tasks are left on them.
@@ -67,13 +70,13 @@ impl Workers {
 }
 
 impl Worker {
-    fn start(index: usize, spin: Duration) -> Result<Worker, BindError> {
+    fn start(index: usize, busy_poll: Duration) -> Result<Worker, BindError> {
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(BindError::Worker)?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        let spin = Arc::new(Spin::new(spin));
-        let awake = spin.clone();
+        let busy_poll = Arc::new(BusyPoll::new(busy_poll));
+        let polling = busy_poll.clone();
         let thread = thread::Builder::new()
             .name(format!("gsb-worker-{index}"))
             .spawn(move || {
@@ -82,11 +85,11 @@ impl Worker {
                         biased;
                         // An error means that the `Workers` were dropped, which ends the thread as well.
                         _ = stopped => {}
-                        () = awake.stay_awake() => {}
+                        () = polling.run() => {}
                     }
                 });
             })
             .map_err(BindError::Worker)?;
-        Ok(Worker { handle, spin, stop, thread })
+        Ok(Worker { handle, busy_poll, stop, thread })
     }
 }

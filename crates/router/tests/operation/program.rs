@@ -287,6 +287,21 @@ async fn variables_are_trimmed_and_unknown_ones_are_told() {
     assert!(log.contains("GSB_PING_TIMOUT") && log.contains("GSB_PING_TIMEOUT?"), "{log}");
 }
 
+#[tokio::test]
+async fn the_old_variable_of_busy_polling_works_where_the_new_one_is_not_set() {
+    for (new, expected) in
+        [(None, "GSB_SPIN"), (Some(""), "GSB_SPIN"), (Some("2h"), "GSB_BUSY_POLL")]
+    {
+        let mut command = Command::new(ROUTER);
+        command.env("GSB_SPIN", "1h").arg("--help");
+        if let Some(new) = new {
+            command.env("GSB_BUSY_POLL", new);
+        }
+        let help = within("the help", command.output()).await.unwrap();
+        assert!(text(&help.stdout).contains(&format!("[env: {expected}=")), "{new:?}");
+    }
+}
+
 // What docs/reliability.md promises of those that come of a limit.
 #[tokio::test]
 async fn warnings_name_who_it_was_and_the_option_that_helps() {

@@ -3,7 +3,7 @@
 //! There is one parser: what a file says is put into the command line as if it were flags, for options
 //! that neither a flag nor a variable has set.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +31,9 @@ other failure.";
 /// What a peer has to read half of within the stall timeout should be more than single messages.
 const SMALLEST_QUEUE_LIMIT: ByteSize = ByteSize::kib(64);
 
+/// Variables that had another name before, which still works where the new one is not set.
+const OLD_VARIABLES: [(&str, &str); 1] = [("GSB_BUSY_POLL", "GSB_SPIN")];
+
 /// With what the variables of this program begin.
 const PREFIX: &str = "GSB_";
 
@@ -40,8 +43,8 @@ const TYPING_ERRORS: usize = 3;
 /// A shorter timeout ends connections that are alive.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// A thread that stays awake for longer takes a whole processor.
-const LONGEST_SPIN: Duration = Duration::from_secs(1);
+/// A thread that polls for longer takes a whole processor.
+const LONGEST_BUSY_POLL: Duration = Duration::from_secs(1);
 
 /// Router of the Golem Service Bus: programs on this host find and call each other by name through it.
 #[derive(Debug, Parser)]
@@ -107,10 +110,10 @@ struct Options {
     #[arg(long, env = "GSB_WORKERS", value_name = "COUNT", default_value = "1")]
     workers: NonZeroUsize,
 
-    /// How long a thread that has nothing to do stays awake for what comes next, which it then routes sooner.
-    /// Only if there are more processors than threads; 0 never
-    #[arg(long, env = "GSB_SPIN", value_name = "TIME", default_value = "50us", value_parser = spin)]
-    spin: Duration,
+    /// How long a thread without work polls for more before it sleeps. This lowers latency and costs
+    /// processor time; it stops by itself where no processor is free. 0 disables it
+    #[arg(long, alias = "spin", env = "GSB_BUSY_POLL", value_name = "TIME", default_value = "50us", value_parser = busy_poll)]
+    busy_poll: Duration,
 
     /// What is logged to standard error: off, error, warn, info, debug or trace
     #[arg(long, env = "GSB_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
@@ -137,13 +140,18 @@ pub(crate) fn read() -> Result<Settings, clap::Error> {
     Ok(settings)
 }
 
-/// The command line. A variable that is set to nothing counts as not set.
+/// The command line. An empty variable counts as not set.
 fn command() -> Command {
+    let is_set = |name: &OsStr| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     Options::command().mut_args(|argument| {
-        let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
-        match argument.get_env() {
-            Some(name) if is_empty(name) => argument.env(None::<&str>),
-            _ => argument,
+        let Some(name) = argument.get_env().filter(|name| !is_set(name)) else {
+            return argument;
+        };
+        let old = OLD_VARIABLES.iter().find(|(new, old)| name == *new && is_set(old.as_ref()));
+        match old {
+            Some((_, old)) => argument.env(old),
+            None if std::env::var_os(name).is_some() => argument.env(None::<&str>),
+            None => argument,
         }
     })
 }
@@ -177,7 +185,7 @@ fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
             frame_timeout: options.frame_timeout,
             drain_timeout: options.drain_timeout,
             workers: Some(options.workers),
-            spin: options.spin,
+            busy_poll: options.busy_poll,
         },
         log_level: options.log_level,
         warnings: Vec::new(),
@@ -189,7 +197,9 @@ fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let command = Options::command();
     let known: Vec<&str> =
         command.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
-    let is_unknown = |name: &String| name.starts_with(PREFIX) && !known.contains(&name.as_str());
+    let is_known =
+        |name: &str| known.contains(&name) || OLD_VARIABLES.iter().any(|(_, old)| name == *old);
+    let is_unknown = |name: &String| name.starts_with(PREFIX) && !is_known(name);
     names
         .map(|name| name.to_string_lossy().into_owned())
         .filter(is_unknown)
@@ -256,7 +266,11 @@ fn read_file(file: &Path, given: &ArgMatches) -> Result<Vec<String>, clap::Error
 fn option_id(command: &Command, long: &str) -> Option<String> {
     command
         .get_arguments()
-        .find(|argument| argument.get_long() == Some(long) && long != "config")
+        .filter(|argument| argument.get_long() != Some("config"))
+        .find(|argument| {
+            argument.get_long() == Some(long)
+                || argument.get_all_aliases().is_some_and(|aliases| aliases.contains(&long))
+        })
         .map(|argument| argument.get_id().to_string())
 }
 
@@ -327,12 +341,12 @@ fn ping_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn spin(text: &str) -> Result<Duration, String> {
+fn busy_poll(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        spin if spin > LONGEST_SPIN => {
-            Err("write at most 1s: the thread takes a whole processor for as long".to_owned())
+        time if time > LONGEST_BUSY_POLL => {
+            Err("write at most 1s: a thread that polls takes a whole processor".to_owned())
         }
-        spin => Ok(spin),
+        time => Ok(time),
     }
 }
 
@@ -372,7 +386,7 @@ mod tests {
         assert!(duration("soon").is_err());
         assert!(timeout("0").is_err() && timeout("999us").is_err() && timeout("1ms").is_ok());
         assert!(ping_timeout("1ns").is_err() && ping_timeout("0").is_ok());
-        assert!(spin("1h").is_err() && spin("0").is_ok());
+        assert!(busy_poll("1h").is_err() && busy_poll("0").is_ok());
         assert!(max_frame("1023").is_err() && max_frame("1KiB").is_ok());
         assert!(count("0").is_err() && count("-1").is_err() && count("1").is_ok());
         assert!(queue_limit("63KiB").is_err() && queue_limit("64KiB").is_ok());
@@ -397,6 +411,19 @@ mod tests {
         assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
         for (warning, (name, advice)) in warnings.iter().zip(expected) {
             assert!(warning.contains(name) && warning.contains(advice), "{warning}");
+        }
+    }
+
+    #[test]
+    fn busy_polling_has_its_old_name_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("router.toml");
+        std::fs::write(&file, "spin = \"7us\"").unwrap();
+        for arguments in
+            [["--busy-poll", "7us"], ["--spin", "7us"], ["--config", file.to_str().unwrap()]]
+        {
+            let settings = read_all(&arguments).unwrap();
+            assert_eq!(settings.router.busy_poll, Duration::from_micros(7), "{arguments:?}");
         }
     }
 
