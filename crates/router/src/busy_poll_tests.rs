@@ -117,3 +117,28 @@ async fn it_wakes_with_the_tasks_and_never_polls_for_no_time() {
         polling.abort();
     }
 }
+
+// Waits for the scheduler, which takes some milliseconds to preempt one of several threads of a processor.
+#[cfg(target_os = "linux")]
+#[test]
+fn preemption_is_noticed() {
+    use std::thread;
+
+    let is_over = AtomicBool::new(false);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let spin_until = |is_over: &dyn Fn() -> bool| {
+        while !is_over() && Instant::now() < deadline {
+            std::hint::spin_loop();
+        }
+    };
+    let is_preempted = thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().unwrap().get() {
+            scope.spawn(|| spin_until(&|| is_over.load(Ordering::Relaxed)));
+        }
+        let before = involuntary_switches();
+        spin_until(&|| involuntary_switches() != before);
+        is_over.store(true, Ordering::Relaxed);
+        involuntary_switches() != before
+    });
+    assert!(is_preempted);
+}
