@@ -1,4 +1,4 @@
-//! Accepting connections, also when the system is short of what they need.
+//! Accepting connections.
 
 use std::io;
 use std::sync::Arc;
@@ -9,33 +9,36 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
+use crate::config::RouterConfig;
 use crate::connection;
+use crate::error::BindError;
 use crate::listener::Listener;
 use crate::patience::Timeouts;
 use crate::shared::Shared;
+use crate::stopping::{FLUSH_TIMEOUT, ShutdownHandle};
 use crate::unix_listener::FileState;
 use crate::workers::Workers;
 
-/// First and longest pause after accepting failed.
+/// The first and the longest pause after accepting has failed.
 const BACKOFF: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(1);
 
-/// How many connections that wait are accepted before other tasks have a turn.
+/// The most connections that are accepted before other tasks run.
 const BATCH: usize = 64;
 
-/// How often a router looks whether the file of its Unix socket is still there.
+/// How often the file of a Unix socket is looked for.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Where accepted connections go.
+/// Accepts the connections of a router and starts a task for each.
 #[derive(Debug)]
-pub(crate) struct Reception {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) workers: Mutex<Workers>,
-    /// One permit per connection that may be open.
-    pub(crate) places: Arc<Semaphore>,
-    pub(crate) max_connections: usize,
-    pub(crate) max_frame: usize,
-    pub(crate) timeouts: Timeouts,
+pub(crate) struct Acceptor {
+    shared: Arc<Shared>,
+    workers: Mutex<Workers>,
+    /// One permit for each connection that may still be opened.
+    permits: Arc<Semaphore>,
+    max_connections: usize,
+    max_frame: usize,
+    timeouts: Timeouts,
 }
 
 /// Limits for the log messages about one listener.
@@ -53,9 +56,51 @@ impl Default for LogLimits {
     }
 }
 
-impl Reception {
-    /// Accepts for as long as it is polled.
-    pub(crate) async fn accept_all(&self, mut listener: Listener) {
+impl Acceptor {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// [`BindError::Worker`] if one cannot be started.
+    pub(crate) fn start(
+        config: &RouterConfig,
+        shared: Arc<Shared>,
+        timeouts: Timeouts,
+    ) -> Result<Acceptor, BindError> {
+        let max_connections = config.max_connections.min(Semaphore::MAX_PERMITS);
+        Ok(Acceptor {
+            shared,
+            workers: Mutex::new(Workers::start(config.workers, config.busy_poll)?),
+            permits: Arc::new(Semaphore::new(max_connections)),
+            max_connections,
+            max_frame: config.max_frame,
+            timeouts,
+        })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Accepts connections until the router is asked to stop, and closes the listener.
+    pub(crate) async fn run(&self, mut listener: Listener, shutdown: &ShutdownHandle) {
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => {}
+            () = self.accept_all(&mut listener) => {}
+        }
+        listener.close();
+    }
+
+    /// Waits for the tasks of all connections, which are closed, and ends the workers.
+    pub(crate) async fn finish(self) {
+        let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
+        // Each task gives its permit back. The workers end any that have not.
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.permits.acquire_many(all)).await;
+        self.workers.into_inner().stop().await;
+    }
+
+    /// Accepts connections, and never ends.
+    async fn accept_all(&self, listener: &mut Listener) {
         let mut backoff = *BACKOFF.start();
         let limits = LogLimits::default();
         let mut file_check = Instant::now() + FILE_CHECK_INTERVAL;
@@ -68,24 +113,24 @@ impl Reception {
             match accepted {
                 None => {
                     file_check = Instant::now() + FILE_CHECK_INTERVAL;
-                    self.check_file(&mut listener, &limits);
+                    self.check_file(listener, &limits);
                 }
                 Some(Ok(stream)) => {
                     backoff = *BACKOFF.start();
-                    self.welcome(stream, &limits);
-                    // An error other than the end of the queue is met again above.
+                    self.admit(stream, &limits);
+                    // Any other error than an empty queue comes again above.
                     for _ in 1..BATCH {
                         let Ok(stream) = listener.accept_now() else {
                             break;
                         };
-                        self.welcome(stream, &limits);
+                        self.admit(stream, &limits);
                     }
                     tokio::task::yield_now().await;
                 }
                 Some(Err(error)) if concerns_one_connection(&error) => {}
                 Some(Err(error)) => {
-                    // Out of descriptors, most of all. The connections that are open go on, and one
-                    // that ends makes room.
+                    // Mostly because the process is out of file descriptors. Open connections go on, and one that
+                    // ends frees its descriptor.
                     if let Some(left_out) = limits.failed.allow() {
                         log::error!("cannot accept connections for now: {error}{left_out}");
                     }
@@ -96,7 +141,7 @@ impl Reception {
         }
     }
 
-    /// Makes the file of a Unix socket anew if it was removed, as programs do that clean /tmp.
+    /// Creates the file of a Unix socket again if it was removed, as programs that clean /tmp do.
     fn check_file(&self, listener: &mut Listener, limits: &LogLimits) {
         let Listener::Unix(listener) = listener else {
             return;
@@ -106,9 +151,9 @@ impl Reception {
         match state {
             FileState::InPlace => {}
             FileState::Restored(old) => {
-                log::warn!("the socket file {path} was removed; it was made anew");
+                log::warn!("the socket file {path} was removed, and has been created again");
                 while let Ok(stream) = old.accept_now() {
-                    self.welcome(stream, limits);
+                    self.admit(stream, limits);
                 }
             }
             FileState::Lost(problem) => {
@@ -121,8 +166,9 @@ impl Reception {
         }
     }
 
-    fn welcome(&self, stream: StdStream, limits: &LogLimits) {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+    /// Starts the task of a connection, or turns it away if the limit is reached.
+    fn admit(&self, stream: StdStream, limits: &LogLimits) {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             if let Some(left_out) = limits.turned_away.allow()
                 && let Ok(stream) = Stream::from_std(stream)
             {
@@ -138,14 +184,14 @@ impl Reception {
         self.workers.lock().spawn(async move {
             match Stream::from_std(stream) {
                 Ok(stream) => connection::serve(shared, stream, max_frame, timeouts).await,
-                Err(error) => log::error!("a connection is lost: {error}"),
+                Err(error) => log::error!("cannot serve an accepted connection: {error}"),
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
 
-/// Whether accepting failed for one connection only, so that the next may be tried at once.
+/// Whether accepting has failed for one connection only, so that the next can be tried at once.
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,27 +1,28 @@
-//! A router in the process of a test.
+//! A router that runs as a task of a test.
 
 use gsb_proto::Address;
 use tokio::task::JoinSet;
 
 use crate::config::RouterConfig;
 use crate::error::BindError;
-use crate::router::{Router, RouterStatus, ShutdownHandle};
+use crate::router::{Router, RouterStatus};
+use crate::stopping::ShutdownHandle;
 
-/// A [`Router`] that runs as a task of the current runtime. Made by [`Router::in_process`]. Dropping it
-/// closes all connections at once; [`stop`](InProcessRouter::stop) lets open calls end.
+/// A [`Router`] that runs as a task of the current runtime; see [`Router::in_process`]. Dropping it closes
+/// all connections at once; [`stop`](InProcessRouter::stop) lets open calls end first.
 #[derive(Debug)]
-#[must_use = "dropping it ends the router"]
+#[must_use = "dropping it closes the router's connections"]
 pub struct InProcessRouter {
     address: Address,
     status: RouterStatus,
     handle: ShutdownHandle,
-    /// One task, which ends with this.
+    /// One task. Dropping the set aborts it.
     task: JoinSet<()>,
 }
 
 impl Router {
-    /// Starts a router for a test, with the default configuration, on a free port of 127.0.0.1. Every program of
-    /// the machine can connect to it.
+    /// Starts a router for a test, with the default configuration, on a free port of 127.0.0.1. All programs on
+    /// this machine can connect to it.
     ///
     /// ```
     /// use gsb_client::Bus;
@@ -55,20 +56,20 @@ impl Router {
 }
 
 impl InProcessRouter {
-    /// Where clients connect.
+    /// The address for clients.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// A handle that tells what the router does.
+    /// The router's counters and current usage.
     pub fn status(&self) -> &RouterStatus {
         &self.status
     }
 
-    /// Stops the router and waits for its end; see [`Router::run`].
+    /// Stops the router as [`Router::run`] says, and waits until it has stopped.
     pub async fn stop(mut self) {
         self.handle.shutdown();
-        // A panic of the router was printed by its task.
+        // A panic of the task was printed where it happened.
         let _ = self.task.join_next().await;
     }
 }

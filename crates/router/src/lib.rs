@@ -1,7 +1,7 @@
 //! A router for the Golem Service Bus.
 //!
-//! The program `router` is a thin shell around this library, which runs a router inside any other
-//! program just as well:
+//! The program `router` is a thin shell around this library. The library can run a router inside any
+//! other program, too:
 //!
 //! ```
 //! use gsb_router::{Router, RouterConfig};
@@ -23,11 +23,11 @@
 //! # }
 //! ```
 //!
-//! A test starts one with [`Router::in_process`].
+//! [`Router::in_process`] starts a router for a test.
 //!
-//! The rules are in [`gsb_core`]; here are sockets, tasks and timers around them. Each connection has
-//! one task, which reads what is there, routes the whole batch under one short lock and writes to
-//! each destination itself (see `ARCHITECTURE.md`).
+//! The routing rules are in [`gsb_core`]; this crate adds sockets, tasks and timers. Each connection
+//! has one task, which reads what its socket holds, routes the whole batch under one short lock and
+//! writes to each destination itself (see `ARCHITECTURE.md`).
 
 mod accept;
 mod busy_poll;
@@ -41,6 +41,7 @@ mod lock_file;
 mod patience;
 mod router;
 mod shared;
+mod stopping;
 mod ticket;
 mod turn;
 mod unix_listener;
@@ -51,4 +52,5 @@ pub use error::BindError;
 pub use gsb_core::{Counters, Limits, Usage};
 pub use gsb_proto::{Address, AddressError};
 pub use in_process::InProcessRouter;
-pub use router::{Router, RouterStatus, ShutdownHandle};
+pub use router::{Router, RouterStatus};
+pub use stopping::ShutdownHandle;

@@ -1,4 +1,4 @@
-//! Sockets that listen.
+//! Listening sockets.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,13 +12,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, lookup_host};
 
 use crate::error::BindError;
-use crate::unix_listener::{SocketListener, is_same_path};
+use crate::unix_listener::{BACKLOG, SocketListener, is_same_path};
 
-/// How many connections may wait to be accepted: as many as the system allows (`net.core.somaxconn`), to which
-/// the kernel lowers this.
-pub(crate) const BACKLOG: i32 = i32::MAX;
-
-/// A listening socket of either kind.
+/// A listening socket of any kind.
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
@@ -42,7 +38,7 @@ impl Listener {
         }
     }
 
-    /// Where the socket listens in fact: with the port that was chosen for port 0.
+    /// The address of the socket, with the port that the system chose for port 0.
     pub(crate) fn local_address(&self) -> io::Result<Address> {
         Ok(match self {
             Listener::Tcp(listener) => {
@@ -55,18 +51,24 @@ impl Listener {
         })
     }
 
-    /// Whether a listener at `address` would be in the way of this one, however the address is spelled.
-    pub(crate) async fn is_at(&self, address: &Address) -> bool {
+    /// Stops listening, and removes the file of a Unix socket.
+    pub(crate) fn close(self) {
+        if let Listener::Unix(listener) = self {
+            listener.close();
+        }
+    }
+
+    /// Whether this listener keeps another one from listening at `address`, however that is spelled.
+    pub(crate) async fn conflicts_with(&self, address: &Address) -> bool {
         match (self, address) {
             (Listener::Tcp(listener), Address::Tcp { host, port }) => {
-                let (Ok(local), Ok(addresses)) =
+                let (Ok(local), Ok(mut addresses)) =
                     (listener.local_addr(), lookup_host((host.as_str(), *port)).await)
                 else {
                     return false;
                 };
                 let overlap =
                     |a: IpAddr, b: IpAddr| a == b || a.is_unspecified() || b.is_unspecified();
-                let mut addresses = addresses;
                 addresses
                     .any(|other| other.port() == local.port() && overlap(other.ip(), local.ip()))
             }
@@ -75,12 +77,12 @@ impl Listener {
         }
     }
 
-    /// Whether the socket has a file, which may get lost.
+    /// Whether the socket has a file, which other programs may remove.
     pub(crate) fn has_file(&self) -> bool {
         matches!(self, Listener::Unix(_))
     }
 
-    /// Waits for the next connection. May be dropped at any time.
+    /// Waits for the next connection. Cancel safe.
     pub(crate) async fn accept(&self) -> io::Result<StdStream> {
         match self {
             Listener::Tcp(listener) => StdStream::tcp(listener.accept().await?.0.into_std()?),
@@ -90,7 +92,7 @@ impl Listener {
         }
     }
 
-    /// The next connection if it waits already; otherwise `WouldBlock`.
+    /// The next connection if one is waiting; otherwise `WouldBlock`.
     pub(crate) fn accept_now(&self) -> io::Result<StdStream> {
         match self {
             Listener::Tcp(listener) => {
@@ -103,10 +105,11 @@ impl Listener {
     }
 }
 
-/// Listens on the first address of `host` that can be listened on. On `[::]` IPv4 connections are accepted as
-/// well; where the system has no IPv6, only those.
+/// Listens on the first address of `host` that the system accepts. `[::]` is for IPv6 and IPv4, or for IPv4 alone
+/// where the system has no IPv6.
 async fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
-    let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+    let mut result =
+        Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address"));
     for address in lookup_host((host, port)).await? {
         result = match listen_tcp(address) {
             Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && is_no_ipv6(&error) => {
@@ -125,7 +128,7 @@ fn listen_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.ip() == Ipv6Addr::UNSPECIFIED {
-        // Whatever `net.ipv6.bindv6only` says.
+        // Overrides `net.ipv6.bindv6only`.
         socket.set_only_v6(false)?;
     }
     socket.bind(&address.into())?;
@@ -134,7 +137,7 @@ fn listen_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Whether an error says that the system has no IPv6, or that it is disabled.
+/// Whether the error means that the system has no IPv6, or has it disabled.
 fn is_no_ipv6(error: &io::Error) -> bool {
     let no_family = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(no_family)

@@ -1,4 +1,4 @@
-//! A lock that lasts as long as its holder, however that ends.
+//! A lock on a file, which the kernel releases when its holder exits or is killed.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// A locked file, which is removed when dropped, if its path still leads to it. The kernel releases the lock
-/// of a process that dies; the file that stays behind then means nothing.
+/// A locked file. Dropping it releases the lock and leaves the file, which means nothing without the lock;
+/// [`remove`](LockFile::remove) removes it as well.
 #[derive(Debug)]
 pub(crate) struct LockFile {
     path: PathBuf,
@@ -17,9 +17,9 @@ pub(crate) struct LockFile {
 }
 
 impl LockFile {
-    /// Takes the lock; `None` if another holds it.
+    /// Takes the lock; `None` if another process holds it.
     pub(crate) fn try_acquire(path: &Path) -> io::Result<Option<LockFile>> {
-        // In a directory that others write to, too, somebody may have put something else there.
+        // In a directory that others can write to, the path may lead to a link or a pipe of theirs.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         loop {
             let file = OpenOptions::new()
@@ -31,15 +31,15 @@ impl LockFile {
                 .custom_flags(flags.bits().cast_signed())
                 .open(path)?;
             if !file.metadata()?.is_file() {
-                return Err(io::Error::other("the lock file is not a file"));
+                return Err(io::Error::other("it is not a regular file; remove it"));
             }
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            // The holder before may have removed the file between our opening and our locking it;
-            // then this lock keeps nobody out.
+            // The last holder may have removed the file after it was opened here. A lock on a removed file keeps no
+            // other router out.
             let lock = LockFile { path: path.to_owned(), file };
             if lock.is_in_place()? {
                 return Ok(Some(lock));
@@ -47,7 +47,7 @@ impl LockFile {
         }
     }
 
-    /// Whether its path still leads to it, and not to another file or to none.
+    /// Whether the path still leads to this file, and not to another file or to none.
     pub(crate) fn is_in_place(&self) -> io::Result<bool> {
         match std::fs::symlink_metadata(&self.path) {
             Ok(there) => Ok(is_same(&there, &self.file.metadata()?)),
@@ -55,23 +55,22 @@ impl LockFile {
             Err(error) => Err(error),
         }
     }
-}
 
-impl Drop for LockFile {
-    fn drop(&mut self) {
-        // Somebody may have removed it, and another router locks a new one by now.
+    /// Removes the file, if the path still leads to it, and then releases the lock.
+    pub(crate) fn remove(self) {
+        // If the file was removed, another router may have locked a new one by now.
         let removed = match self.is_in_place() {
             Ok(true) => std::fs::remove_file(&self.path),
             Ok(false) => Ok(()),
             Err(error) => Err(error),
         };
         if let Err(error) = removed {
-            log::warn!("cannot remove {}: {error}", self.path.display());
+            log::warn!("cannot remove the lock file {}: {error}", self.path.display());
         }
     }
 }
 
-/// Whether both describe one and the same file.
+/// Whether both describe the same file.
 pub(crate) fn is_same(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }

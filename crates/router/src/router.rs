@@ -1,4 +1,4 @@
-//! A router as a whole: from its configuration to its end.
+//! A router as a whole, from its configuration to its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,72 +7,58 @@ use gsb_core::{BrokerConfig, Counters, LONGEST_TIMEOUT, Limits, Usage};
 use gsb_proto::frame::LARGEST_MAX_FRAME;
 use gsb_proto::messages::Hello;
 use gsb_proto::{Address, LEVEL};
-use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::accept::Reception;
+use crate::accept::Acceptor;
 use crate::clock::Clock;
 use crate::config::{RouterConfig, SMALLEST_MAX_FRAME};
 use crate::error::BindError;
 use crate::listener::Listener;
 use crate::patience::Timeouts;
 use crate::shared::Shared;
-use crate::workers::Workers;
+use crate::stopping::{CloseOnDrop, ShutdownHandle, drain};
 
 /// A call of which a service takes this part of the longest frame in each stall timeout is not given up.
 const STRIDES: usize = 8;
 
-/// How long a router that stops waits for what is queued to leave.
-const LEAVE_TIME: Duration = Duration::from_secs(1);
-
 /// A router that listens. It serves its connections while [`run`](Router::run) runs.
+///
+/// A router that is dropped, or whose [`run`](Router::run) is, leaves the files of its Unix sockets, as a killed
+/// process does. The next router at the same path replaces them.
 #[derive(Debug)]
 pub struct Router {
     listeners: Vec<Listener>,
     addresses: Vec<Address>,
-    reception: Reception,
+    acceptor: Acceptor,
     drain_timeout: Duration,
-    stop: watch::Sender<bool>,
+    shutdown: ShutdownHandle,
 }
 
-/// Stops a [`Router`] from anywhere.
-#[derive(Debug, Clone)]
-pub struct ShutdownHandle {
-    stop: watch::Sender<bool>,
-}
-
-/// What a [`Router`] is doing, as plain numbers.
+/// Counters and current usage of a [`Router`].
 #[derive(Debug, Clone)]
 pub struct RouterStatus {
     shared: Arc<Shared>,
 }
 
-impl ShutdownHandle {
-    /// Asks the router to stop. Does nothing if it has stopped.
-    pub fn shutdown(&self) {
-        self.stop.send_replace(true);
-    }
-}
-
 impl RouterStatus {
-    /// What has happened since the router was started.
+    /// Counts of events since the router was started.
     pub fn counters(&self) -> Counters {
         self.shared.counters()
     }
 
-    /// What the router holds at this moment.
+    /// What the router holds at this moment: connections, names, calls and bytes.
     pub fn usage(&self) -> Usage {
         self.shared.usage()
     }
 }
 
 impl Router {
-    /// Listens on all addresses of the configuration. Peers can connect from now on; they are served
-    /// once [`run`](Router::run) is called.
+    /// Listens on all addresses of the configuration. Peers can connect from now on; they are served once
+    /// [`run`](Router::run) is called.
     ///
     /// # Errors
-    /// A [`BindError`] for the first address that cannot be listened on; none is then.
+    /// A [`BindError`] for an unusable configuration, or for the first address that cannot be listened on; the
+    /// router then listens on none.
     ///
     /// # Panics
     /// Outside of a tokio runtime with I/O and time enabled.
@@ -80,182 +66,148 @@ impl Router {
         if config.listen.is_empty() {
             return Err(BindError::NoAddress);
         }
-        check(&config)?;
+        let acceptor = start(&config)?;
         let mut listeners = Vec::new();
-        let mut addresses = Vec::new();
-        for address in &config.listen {
-            let listener = match Listener::bind(address, config.unix_mode).await {
-                Ok(listener) => listener,
-                Err(error) => {
-                    return Err(named_twice(address, &config.listen, &listeners)
-                        .await
-                        .unwrap_or(error));
-                }
-            };
-            let local = listener
-                .local_address()
-                .map_err(|error| BindError::Io { address: address.clone(), error })?;
-            addresses.push(local);
-            listeners.push(listener);
+        match listen(&config, &mut listeners).await {
+            Ok(addresses) => Ok(Router::new(&config, acceptor, listeners, addresses)),
+            Err(error) => {
+                listeners.into_iter().for_each(Listener::close);
+                Err(error)
+            }
         }
-        Router::new(&config, listeners, addresses)
     }
 
-    /// A router on a simulated network, and on nothing else: `config.listen` is not looked at. A router
-    /// without [workers](RouterConfig::workers) runs on the current runtime alone and keeps to its
-    /// clock, which may be paused. For tests.
+    /// A router on a simulated network, for tests. It ignores `config.listen`. A router without
+    /// [workers](RouterConfig::workers) uses only the current runtime and its clock, which may be paused.
     ///
     /// # Errors
-    /// A [`BindError`] for a configuration that is none, or if a worker cannot be started.
+    /// A [`BindError`] for an unusable configuration, or if a worker cannot be started.
     #[cfg(feature = "memory")]
     pub fn bind_memory(
         config: RouterConfig,
         listener: gsb_net::memory::MemoryListener,
     ) -> Result<Router, BindError> {
-        check(&config)?;
-        Router::new(&config, vec![Listener::Memory(listener)], Vec::new())
+        let acceptor = start(&config)?;
+        Ok(Router::new(&config, acceptor, vec![Listener::Memory(listener)], Vec::new()))
     }
 
     fn new(
         config: &RouterConfig,
+        acceptor: Acceptor,
         listeners: Vec<Listener>,
         addresses: Vec<Address>,
-    ) -> Result<Router, BindError> {
-        // No patience at all would disconnect everybody; it is taken for its opposite.
-        let ping_timeout = config.ping_timeout.filter(|timeout| !timeout.is_zero());
-        let hello = Hello {
-            name: env!("CARGO_PKG_NAME").to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance_id: uuid::Uuid::new_v4().into_bytes().to_vec().into(),
-            // The bus heeds it, and a client that asks for it wants to know (TO-9).
-            no_echo: true,
-            level: LEVEL,
-            // So that a client does not lose its connection over one message (CO-19).
-            max_frame: config.max_frame as u64,
-        };
-        let timeouts = Timeouts {
-            stall: config.stall_timeout.min(LONGEST_TIMEOUT),
-            stride: config.max_frame / STRIDES,
-            write: config.write_timeout.min(LONGEST_TIMEOUT),
-            frame: config.frame_timeout.min(LONGEST_TIMEOUT),
-        };
-        let clock = Clock::new(
-            ping_timeout
-                .map_or(timeouts.shortest(), |ping_timeout| ping_timeout.min(timeouts.shortest())),
-        );
-        let config_of_bus = BrokerConfig {
-            ping_timeout,
-            limits: config.limits,
-            stall_timeout: config.stall_timeout,
-            hello,
-        };
-        let shared = Arc::new(Shared::new(config_of_bus, clock));
-        let places = config.max_connections.min(Semaphore::MAX_PERMITS);
-        Ok(Router {
-            listeners,
-            addresses,
-            reception: Reception {
-                shared,
-                workers: Mutex::new(Workers::start(config.workers, config.busy_poll)?),
-                places: Arc::new(Semaphore::new(places)),
-                max_connections: config.max_connections,
-                max_frame: config.max_frame,
-                timeouts,
-            },
-            drain_timeout: config.drain_timeout,
-            stop: watch::Sender::new(false),
-        })
+    ) -> Router {
+        let (drain_timeout, shutdown) = (config.drain_timeout, ShutdownHandle::new());
+        Router { listeners, addresses, acceptor, drain_timeout, shutdown }
     }
 
-    /// Where the router listens, in the order of the configuration, with the ports that were chosen
-    /// for port 0.
+    /// The addresses that the router listens on, in the order of the configuration. Port 0 is replaced by the port
+    /// that the system chose.
     pub fn local_addresses(&self) -> &[Address] {
         &self.addresses
     }
 
     /// A handle that stops the router.
     pub fn shutdown_handle(&self) -> ShutdownHandle {
-        ShutdownHandle { stop: self.stop.clone() }
+        self.shutdown.clone()
     }
 
-    /// A handle that tells what the router does.
+    /// A handle to the router's counters and current usage.
     pub fn status(&self) -> RouterStatus {
-        RouterStatus { shared: self.reception.shared.clone() }
+        RouterStatus { shared: self.acceptor.shared().clone() }
     }
 
-    /// Serves until a [`ShutdownHandle`] is used. Then it accepts nobody, refuses new calls, gives
-    /// open calls up to the [drain timeout](RouterConfig::drain_timeout) to end, ends those that are
-    /// left, gives what is queued up to one second to leave, and closes all connections. Dropping the
-    /// future does none of this but to close all connections.
+    /// Serves connections until a [`ShutdownHandle`] is used. Then the router stops in this order: it stops
+    /// listening and removes the files of its Unix sockets; refuses new calls; waits up to the
+    /// [drain timeout](RouterConfig::drain_timeout) for open calls to end, and ends the rest; waits up to a second
+    /// for queued frames to be written; closes all connections.
+    ///
+    /// Dropping the future closes all connections, without the other steps.
     pub async fn run(self) {
-        let Router { listeners, reception, drain_timeout, stop, .. } = self;
-        let reception = Arc::new(reception);
-        let shared = reception.shared.clone();
-        let _close = CloseAll(shared.clone());
+        let Router { listeners, acceptor, drain_timeout, shutdown, .. } = self;
+        let acceptor = Arc::new(acceptor);
+        let shared = acceptor.shared().clone();
+        let _close = CloseOnDrop(shared.clone());
         let mut clock = JoinSet::new();
         clock.spawn(keep_time(shared.clone()));
         let mut accepting = JoinSet::new();
         for listener in listeners {
-            let reception = reception.clone();
-            accepting.spawn(async move { reception.accept_all(listener).await });
+            let (acceptor, shutdown) = (acceptor.clone(), shutdown.clone());
+            accepting.spawn(async move { acceptor.run(listener, &shutdown).await });
         }
-        // The sender lives as long as this function.
-        let _ = stop.subscribe().wait_for(|stop| *stop).await;
-        // With the listeners goes the file of each Unix socket.
-        accepting.shutdown().await;
-
-        shared.begin_to_stop();
-        if within(&shared, drain_timeout, shared.is_idle()).await.is_none() {
-            let open = shared.usage().open_calls;
-            log::warn!(
-                "{open} calls were still open after {} s (--drain-timeout)",
-                drain_timeout.as_secs_f64()
-            );
-            shared.end_calls();
+        shutdown.requested().await;
+        while accepting.join_next().await.is_some() {}
+        drain(&shared, drain_timeout).await;
+        clock.shutdown().await;
+        if let Some(acceptor) = Arc::into_inner(acceptor) {
+            acceptor.finish().await;
         }
+    }
+}
 
-        let links = shared.stop();
-        let leave = async {
-            for link in &links {
-                link.drained().await;
+/// Everything of a router but its listeners.
+fn start(config: &RouterConfig) -> Result<Acceptor, BindError> {
+    check(config)?;
+    // A zero timeout would disconnect every peer; it stands for none.
+    let ping_timeout = config.ping_timeout.filter(|timeout| !timeout.is_zero());
+    let hello = Hello {
+        name: env!("CARGO_PKG_NAME").to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance_id: uuid::Uuid::new_v4().into_bytes().to_vec().into(),
+        // The broker supports it, and clients that ask for it look here (TO-9).
+        no_echo: true,
+        level: LEVEL,
+        // Lets a client refuse a message that would cost it its connection (CO-19).
+        max_frame: config.max_frame as u64,
+    };
+    let timeouts = Timeouts {
+        stall: config.stall_timeout.min(LONGEST_TIMEOUT),
+        stride: config.max_frame / STRIDES,
+        write: config.write_timeout.min(LONGEST_TIMEOUT),
+        frame: config.frame_timeout.min(LONGEST_TIMEOUT),
+    };
+    let clock = Clock::new(
+        ping_timeout
+            .map_or(timeouts.shortest(), |ping_timeout| ping_timeout.min(timeouts.shortest())),
+    );
+    let broker = BrokerConfig {
+        ping_timeout,
+        limits: config.limits,
+        stall_timeout: config.stall_timeout,
+        hello,
+    };
+    Acceptor::start(config, Arc::new(Shared::new(broker, clock)), timeouts)
+}
+
+/// Listens on all addresses, in their order. On an error `listeners` are those that were opened before it.
+async fn listen(
+    config: &RouterConfig,
+    listeners: &mut Vec<Listener>,
+) -> Result<Vec<Address>, BindError> {
+    let mut addresses = Vec::new();
+    for address in &config.listen {
+        let listener = match Listener::bind(address, config.unix_mode).await {
+            Ok(listener) => listener,
+            Err(error) => {
+                let twice = named_twice(address, &config.listen, listeners).await;
+                return Err(twice.unwrap_or(error));
             }
         };
-        if within(&shared, LEAVE_TIME, leave).await.is_none() {
-            log::warn!("some connections did not take what was sent to them");
-        }
-        clock.shutdown().await;
-        for link in links {
-            link.close();
-        }
-        // Every task of a connection gives its place back.
-        let all = reception.max_connections.min(Semaphore::MAX_PERMITS);
-        let all = u32::try_from(all).unwrap_or(u32::MAX);
-        let _ = tokio::time::timeout(LEAVE_TIME, reception.places.acquire_many(all)).await;
-        if let Some(reception) = Arc::into_inner(reception) {
-            reception.workers.into_inner().stop().await;
-        }
+        let local = listener.local_address();
+        listeners.push(listener);
+        addresses.push(local.map_err(|error| BindError::Io { address: address.clone(), error })?);
     }
+    Ok(addresses)
 }
 
-/// What comes of something, if it does before the router has run for so long.
-async fn within<T>(shared: &Shared, time: Duration, what: impl Future<Output = T>) -> Option<T> {
-    let deadline = shared.clock.now() + time.min(LONGEST_TIMEOUT);
-    tokio::select! {
-        biased;
-        result = what => Some(result),
-        () = shared.clock.sleep_until(deadline) => None,
-    }
-}
-
-/// The error for an address that cannot be listened on because `listeners`, which are those of the first ones of
-/// `listen`, are in its way.
+/// The error for an address that conflicts with one of `listeners`, which are those of the first addresses of `listen`.
 async fn named_twice(
     address: &Address,
     listen: &[Address],
     listeners: &[Listener],
 ) -> Option<BindError> {
     for (first, listener) in listen.iter().zip(listeners) {
-        if listener.is_at(address).await {
+        if listener.conflicts_with(address).await {
             let (address, first) = (address.clone(), first.clone());
             return Some(BindError::NamedTwice { address, first });
         }
@@ -263,7 +215,7 @@ async fn named_twice(
     None
 }
 
-/// What is looked at before anything is listened on.
+/// Checks the limits of a configuration.
 fn check(config: &RouterConfig) -> Result<(), BindError> {
     let Limits { services, subscriptions, open_calls, .. } = config.limits;
     let counts = [
@@ -284,23 +236,12 @@ fn check(config: &RouterConfig) -> Result<(), BindError> {
     Ok(())
 }
 
-/// Closes all connections when dropped: also where [`Router::run`] is not let to its end.
-struct CloseAll(Arc<Shared>);
-
-impl Drop for CloseAll {
-    fn drop(&mut self) {
-        for link in self.0.stop() {
-            link.close();
-        }
-    }
-}
-
-/// Tells the bus of the time whenever it asked to be told, and looks at the clock often enough.
+/// Runs the broker's timers, and reads the clock often enough for it to notice a standstill.
 async fn keep_time(shared: Arc<Shared>) {
     let clock = &shared.clock;
     loop {
         let next = shared.tick();
-        // There may be more to do at once, but not before others had their turn.
+        // More may be due already; other tasks run first.
         tokio::task::yield_now().await;
         let latest = clock.now() + clock.beat();
         clock.sleep_until(next.map_or(latest, |deadline| deadline.min(latest))).await;

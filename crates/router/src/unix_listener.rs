@@ -1,4 +1,4 @@
-//! A Unix socket that listens, and its file.
+//! A listening Unix socket and its file.
 
 use std::fs::{self, Metadata, Permissions};
 use std::io;
@@ -13,10 +13,16 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::UnixListener;
 
 use crate::error::BindError;
-use crate::listener::BACKLOG;
 use crate::lock_file::{LockFile, is_same};
 
-/// A Unix socket that listens at a path.
+/// The longest queue of connections that wait to be accepted. The kernel lowers it to what the system allows
+/// (`net.core.somaxconn`).
+pub(crate) const BACKLOG: i32 = i32::MAX;
+
+/// A Unix socket that listens at a path, with its file and a lock file beside it.
+///
+/// [`close`](SocketListener::close) removes both files. Dropping it leaves them, as a killed router does; the next
+/// router at this path replaces them.
 #[derive(Debug)]
 pub(crate) struct SocketListener {
     socket: ListeningSocket,
@@ -24,7 +30,7 @@ pub(crate) struct SocketListener {
     address: Address,
     /// Permissions of the file.
     mode: u32,
-    /// Kept until the socket's file is gone.
+    /// Held until the socket file is removed.
     lock: LockFile,
 }
 
@@ -35,31 +41,33 @@ pub(crate) struct ListeningSocket {
     refuses_descriptors: bool,
 }
 
-/// The file of a Unix socket. Removed when dropped, if it is still the one that was made.
+/// The file of a Unix socket.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    made: Metadata,
+    /// Tells this file from another one at the same path.
+    created: Metadata,
 }
 
-/// What has become of a socket's file.
+/// The state of a socket file.
 #[derive(Debug)]
 pub(crate) enum FileState {
-    /// It is in its place.
+    /// The file is in its place.
     InPlace,
-    /// It was removed, and a new one was made. Connections may still wait at the old socket, but no more can come.
+    /// The file was removed, and a new socket listens at the path. Connections may wait at the old socket, which
+    /// accepts no more of them.
     Restored(ListeningSocket),
-    /// It was removed or replaced, and no new one can be made.
+    /// The file was removed or replaced, and no new one can be created. The text says why.
     Lost(String),
 }
 
 impl ListeningSocket {
-    /// Waits for the next connection. May be dropped at any time.
+    /// Waits for the next connection. Cancel safe.
     async fn accept(&self) -> io::Result<StdStream> {
         StdStream::unix(self.listener.accept().await?.0.into_std()?, self.refuses_descriptors)
     }
 
-    /// The next connection if it waits already; otherwise `WouldBlock`.
+    /// The next connection if one is waiting; otherwise `WouldBlock`.
     pub(crate) fn accept_now(&self) -> io::Result<StdStream> {
         let accepted = accept_with(&self.listener, SocketFlags::CLOEXEC)?;
         StdStream::unix(accepted.into(), self.refuses_descriptors)
@@ -67,8 +75,8 @@ impl ListeningSocket {
 }
 
 impl SocketListener {
-    /// Listens at `path`, in the place of a router that is gone. The lock keeps two routers that start at the
-    /// same time from taking each other's socket for a stale one.
+    /// Listens at `path`. Replaces the files of a router that has exited. The lock keeps two routers that start at
+    /// the same time from taking each other's socket for a stale one.
     pub(crate) fn bind(address: &Address, path: &Path, mode: u32) -> Result<Self, BindError> {
         let io_error = |error| BindError::Io { address: address.clone(), error };
         if address.is_user_default() {
@@ -76,28 +84,29 @@ impl SocketListener {
         }
         let lock_path = lock_path(path);
         let lock = LockFile::try_acquire(&lock_path)
-            .map_err(|error| io_error(named("open the lock file", &lock_path, &error)))?;
+            .map_err(|error| io_error(named("lock the file", &lock_path, &error)))?;
         let Some(lock) = lock else {
             return Err(BindError::Locked { address: address.clone(), lock: lock_path });
         };
-        match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io_error(error)),
-            Ok(metadata) if !metadata.file_type().is_socket() => {
-                return Err(BindError::NotASocket(path.to_owned()));
+        let listening =
+            remove_stale_socket(address, path).and_then(|()| listen(path, mode).map_err(io_error));
+        match listening {
+            Ok((socket, file)) => {
+                Ok(SocketListener { socket, file, address: address.clone(), mode, lock })
             }
-            Ok(_) => {
-                let is_live = is_live(path)
-                    .map_err(|error| io_error(named("look at the socket", path, &error)))?;
-                if is_live {
-                    return Err(BindError::InUse(address.clone()));
-                }
-                fs::remove_file(path)
-                    .map_err(|error| io_error(named("remove the old socket", path, &error)))?;
+            Err(error) => {
+                lock.remove();
+                Err(error)
             }
         }
-        let (socket, file) = listen(path, mode).map_err(io_error)?;
-        Ok(SocketListener { socket, file, address: address.clone(), mode, lock })
+    }
+
+    /// Stops listening, and removes the socket file and then the lock file.
+    pub(crate) fn close(self) {
+        let SocketListener { socket, file, lock, .. } = self;
+        drop(socket);
+        file.remove();
+        lock.remove();
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -112,19 +121,19 @@ impl SocketListener {
         self.socket.accept_now()
     }
 
-    /// Looks whether the socket's file is in its place, and makes a new one if it was removed. A file that
-    /// another program has made there is left alone.
+    /// Looks whether the socket file is in its place, and creates a new one if it was removed. A file that another
+    /// program has put there stays.
     pub(crate) fn restore_file(&mut self) -> FileState {
         match fs::symlink_metadata(self.path()) {
-            Ok(there) if is_same(&there, &self.file.made) => FileState::InPlace,
+            Ok(there) if is_same(&there, &self.file.created) => FileState::InPlace,
             Ok(there) => FileState::Lost(format!(
-                "another file is in its place, which belongs to user id {}",
+                "another file is in its place, which belongs to user id {}; remove it",
                 there.uid()
             )),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.make_anew() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.listen_again() {
                 Ok(old) => FileState::Restored(old),
                 Err(error) => {
-                    FileState::Lost(format!("it was removed, and no new one can be made: {error}"))
+                    FileState::Lost(format!("it was removed, and cannot be created again: {error}"))
                 }
             },
             Err(error) => FileState::Lost(error.to_string()),
@@ -132,7 +141,7 @@ impl SocketListener {
     }
 
     /// Listens at the path with a new socket; returns the old one.
-    fn make_anew(&mut self) -> io::Result<ListeningSocket> {
+    fn listen_again(&mut self) -> io::Result<ListeningSocket> {
         let path = self.path().to_owned();
         if self.address.is_user_default() {
             private_directory::create(&path)?;
@@ -140,20 +149,20 @@ impl SocketListener {
         if !self.lock.is_in_place()? {
             let lock_path = lock_path(&path);
             self.lock = LockFile::try_acquire(&lock_path)?.ok_or_else(|| {
-                io::Error::other(format!("another router holds {}", lock_path.display()))
+                io::Error::other(format!("another router holds the lock {}", lock_path.display()))
             })?;
         }
         let (socket, file) = listen(&path, self.mode)?;
         self.file = file;
         let old = std::mem::replace(&mut self.socket, socket);
-        // A peer that has opened the removed file could connect for ever, and so the old queue would have no end.
-        // Linux can do this; elsewhere such peers are let in.
+        // Peers that have opened the removed file could go on connecting, and accepting from the old socket would not
+        // end. Linux can refuse them; on other systems they are accepted.
         let _ = SockRef::from(&old.listener).shutdown(Shutdown::Read);
         Ok(old)
     }
 }
 
-/// Whether two paths name the same file, whether it exists or not.
+/// Whether two paths name the same file, which need not exist.
 pub(crate) fn is_same_path(a: &Path, b: &Path) -> bool {
     let resolved =
         |path: &Path| Some((fs::canonicalize(path.parent()?).ok()?, path.file_name()?.to_owned()));
@@ -166,21 +175,46 @@ fn lock_path(path: &Path) -> PathBuf {
     PathBuf::from(lock_path)
 }
 
-/// Listens at a path where there is no file. Peers cannot connect before the file has its permissions: until
-/// `listen`, connecting is refused.
+/// Removes the socket file of a router that has exited.
+fn remove_stale_socket(address: &Address, path: &Path) -> Result<(), BindError> {
+    let io_error = |error| BindError::Io { address: address.clone(), error };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(BindError::NotASocket(path.to_owned()));
+        }
+        Ok(_) => {}
+    }
+    let is_live =
+        is_live(path).map_err(|error| io_error(named("connect to the socket", path, &error)))?;
+    if is_live {
+        return Err(BindError::InUse(address.clone()));
+    }
+    fs::remove_file(path).map_err(|error| io_error(named("remove the old socket", path, &error)))
+}
+
+/// Listens at a path without a file. Peers cannot connect before the file has its permissions: the kernel refuses
+/// connections until `listen`.
 fn listen(path: &Path, mode: u32) -> io::Result<(ListeningSocket, SocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let refuses_descriptors = refuse_descriptors(&socket);
     socket.bind(&SockAddr::unix(path)?)?;
-    let file = SocketFile { path: path.to_owned(), made: fs::symlink_metadata(path)? };
-    fs::set_permissions(path, Permissions::from_mode(mode))?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    let listener = UnixListener::from_std(socket.into())?;
-    Ok((ListeningSocket { listener, refuses_descriptors }, file))
+    let file = SocketFile { path: path.to_owned(), created: fs::symlink_metadata(path)? };
+    let listening = fs::set_permissions(path, Permissions::from_mode(mode))
+        .and_then(|()| socket.listen(BACKLOG))
+        .and_then(|()| socket.set_nonblocking(true))
+        .and_then(|()| UnixListener::from_std(socket.into()));
+    match listening {
+        Ok(listener) => Ok((ListeningSocket { listener, refuses_descriptors }, file)),
+        Err(error) => {
+            file.remove();
+            Err(error)
+        }
+    }
 }
 
-/// An error with the file that it concerns, and whose that is.
+/// Adds to an error what failed, the path, and the owner of the file.
 fn named(verb: &str, path: &Path, error: &io::Error) -> io::Error {
     let owner = match fs::symlink_metadata(path) {
         Ok(file) => format!(", which belongs to user id {}", file.uid()),
@@ -189,7 +223,7 @@ fn named(verb: &str, path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot {verb} {}{owner}: {error}", path.display()))
 }
 
-/// Whether a program listens on a Unix socket. One with a full queue is alive too.
+/// Whether a program listens on a Unix socket. A full queue of connections is a sign of life, too.
 fn is_live(path: &Path) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -203,11 +237,12 @@ fn is_live(path: &Path) -> io::Result<bool> {
     }
 }
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|now| is_same(&now, &self.made));
-        if is_ours && let Err(error) = fs::remove_file(&self.path) {
-            log::warn!("cannot remove {}: {error}", self.path.display());
+impl SocketFile {
+    /// Removes the file, unless it was removed or replaced.
+    fn remove(&self) {
+        let is_own = fs::symlink_metadata(&self.path).is_ok_and(|now| is_same(&now, &self.created));
+        if is_own && let Err(error) = fs::remove_file(&self.path) {
+            log::warn!("cannot remove the socket file {}: {error}", self.path.display());
         }
     }
 }
@@ -224,7 +259,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_queue_of_a_socket_whose_file_was_removed_has_an_end() {
+    async fn a_socket_whose_file_was_removed_refuses_new_connections() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let mut listener =

@@ -1,9 +1,9 @@
-//! However a router ends, nothing of it stays: no socket file, no connection, no thread.
+//! How a router stops: what it removes and closes, and what happens to open calls.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gsb_proto::messages::*;
@@ -20,6 +20,24 @@ async fn bind(workers: usize) -> (TempDir, PathBuf, Router) {
     let workers = NonZeroUsize::new(workers);
     let router = Router::bind(RouterConfig { listen, workers, ..Default::default() });
     (directory, path, router.await.unwrap())
+}
+
+/// Waits until another router can listen in the place of one that was dropped, and leaves no file.
+async fn assert_can_be_replaced(directory: &TempDir, path: &Path) {
+    let listen = vec![Address::Unix(path.to_owned())];
+    let config = RouterConfig { listen, ..Default::default() };
+    let next = within("the next router", async {
+        loop {
+            match Router::bind(config.clone()).await {
+                Ok(router) => return router,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    });
+    let next = next.await;
+    next.shutdown_handle().shutdown();
+    next.run().await;
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]
@@ -42,28 +60,32 @@ async fn a_router_that_is_told_to_stop() {
 }
 
 #[tokio::test]
-async fn a_router_whose_run_is_given_up() {
+async fn a_router_whose_run_is_dropped() {
     for workers in [0, 1] {
         let (directory, path, router) = bind(workers).await;
         let running = tokio::spawn(router.run());
-        let address = Address::Unix(path);
+        let address = Address::Unix(path.clone());
         let mut peer = Peer::connect(&address, Framing::Packet).await;
         running.abort();
         within("the end of the router", running).await.unwrap_err();
         peer.expect_close().await;
-        within("the end of the socket", async {
-            while std::fs::read_dir(directory.path()).unwrap().count() > 0 {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        assert_can_be_replaced(&directory, &path).await;
     }
 }
 
 #[tokio::test]
 async fn a_router_that_never_ran() {
-    let (directory, _, router) = bind(1).await;
+    let (directory, path, router) = bind(1).await;
     drop(router);
+    assert_can_be_replaced(&directory, &path).await;
+}
+
+#[tokio::test]
+async fn a_router_that_can_listen_on_some_addresses_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let listen = ["gsb.sock", "no/such/directory/gsb.sock"];
+    let listen = listen.map(|path| Address::Unix(directory.path().join(path))).to_vec();
+    Router::bind(RouterConfig { listen, ..Default::default() }).await.unwrap_err();
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 

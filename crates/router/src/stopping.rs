@@ -1,0 +1,86 @@
+//! How a router stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gsb_core::LONGEST_TIMEOUT;
+use tokio::sync::watch;
+
+use crate::shared::Shared;
+
+/// How long a stopping router waits for queued frames to be written, and then for its connections to close.
+pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Stops a [`Router`](crate::Router). May be used on any thread.
+#[derive(Debug, Clone)]
+pub struct ShutdownHandle {
+    stop: watch::Sender<bool>,
+}
+
+impl ShutdownHandle {
+    pub(crate) fn new() -> Self {
+        ShutdownHandle { stop: watch::Sender::new(false) }
+    }
+
+    /// Asks the router to stop. Has no effect on a router that has stopped.
+    pub fn shutdown(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Completes when the router was asked to stop.
+    pub(crate) async fn requested(&self) {
+        // It fails only without a sender, and `self` is one.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+}
+
+/// Ends the calls and connections of a router that accepts no more: refuses new calls, gives the open ones
+/// `drain_timeout` to end, ends the rest, waits until queued frames are written, and closes all connections.
+pub(crate) async fn drain(shared: &Shared, drain_timeout: Duration) {
+    shared.begin_to_stop();
+    if timeout(shared, drain_timeout, shared.is_idle()).await.is_none() {
+        let open = shared.usage().open_calls;
+        log::warn!(
+            "{open} calls were still open after {} s (--drain-timeout); they end now",
+            drain_timeout.as_secs_f64()
+        );
+        shared.end_calls();
+    }
+    let links = shared.stop();
+    let flushed = async {
+        for link in &links {
+            link.drained().await;
+        }
+    };
+    if timeout(shared, FLUSH_TIMEOUT, flushed).await.is_none() {
+        log::warn!(
+            "some peers did not read what was queued for them within {} s; it is lost",
+            FLUSH_TIMEOUT.as_secs_f64()
+        );
+    }
+    for link in links {
+        link.close();
+    }
+}
+
+/// The result of a future that completes before the router has run for `time`.
+async fn timeout<T>(shared: &Shared, time: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let deadline = shared.clock.now() + time.min(LONGEST_TIMEOUT);
+    tokio::select! {
+        biased;
+        result = future => Some(result),
+        () = shared.clock.sleep_until(deadline) => None,
+    }
+}
+
+/// Closes all connections when dropped. Their tasks run beside [`Router::run`](crate::Router::run), and only a
+/// destructor runs when that future is dropped.
+pub(crate) struct CloseOnDrop(pub(crate) Arc<Shared>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        for link in self.0.stop() {
+            link.close();
+        }
+    }
+}
