@@ -181,6 +181,13 @@ fn the_readme_prints_the_examples_as_they_are() {
         let (_, code) = code.split_once("\n\n").unwrap();
         assert!(readme.contains(code), "the README does not print {example}.rs");
     }
+    let (_, typed) = readme.split_once("## Typed messages").unwrap();
+    let (_, typed) = typed.split_once("```rust\n").unwrap();
+    let (typed, _) = typed.split_once("```").unwrap();
+    let math = fs::read_to_string(root.join("math_service.rs")).unwrap();
+    for item in typed.trim_end().split("\n\n") {
+        assert!(math.contains(item), "math_service.rs has no {item:?}");
+    }
     for example in fs::read_dir(root).unwrap() {
         let path = example.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "rs") {
