@@ -150,7 +150,7 @@ impl Calls {
     }
 
     /// The open call of `caller` with this id.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn made(&self, caller: ConnId, id: HashedId<'_>) -> Option<CallKey> {
         let is_it = |slot: usize| self.calls[slot].caller_id == id.text;
         let slot = self.ends.get(caller)?.made.find(id.hash, is_it)?;

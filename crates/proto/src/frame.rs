@@ -13,7 +13,6 @@ use std::borrow::Cow;
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message as _;
 
-use crate::extension;
 pub use crate::kind::MessageKind;
 use crate::messages::Packet;
 pub use crate::violation::Violation;
@@ -281,50 +280,33 @@ impl Frame {
 /// The bytes before a frame's body: 6 to 11 of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Header {
-    bytes: [u8; MAX_HEADER],
+    bytes: [u8; 16],
     length: u8,
 }
 
 impl Header {
     /// The header of a frame with a body of `length` bytes; see [`Frame::header`].
-    #[inline]
+    // Inlined, it stays in registers. As a function it would go through memory, twice for each call.
+    #[inline(always)]
     pub fn new(kind: MessageKind, length: usize, framing: Framing) -> Option<Header> {
-        let mut bytes = [0; MAX_HEADER];
-        let size = match framing {
+        let length = u32::try_from(length).ok()?;
+        let (first, rest, size) = match framing {
             Framing::Classic => {
-                bytes[..4].copy_from_slice(&kind.classic_type()?.to_be_bytes());
-                bytes[4..CLASSIC_HEADER]
-                    .copy_from_slice(&u32::try_from(length).ok()?.to_be_bytes());
-                CLASSIC_HEADER
+                let kind = kind.classic_type()?.cast_unsigned();
+                (kind, u64::from(length.swap_bytes()), CLASSIC_HEADER)
             }
             Framing::Packet => {
-                if kind.field() >= extension::FIRST {
-                    return Header::of_extension(kind, length);
-                }
-                bytes[PACKET_HEADER] = (kind.field() << 3) as u8 | 2;
-                let begin = PACKET_HEADER + 1;
-                let size = varint_len(length as u64);
-                let packet = u32::try_from(1 + size + length).ok()?;
-                bytes[..PACKET_HEADER].copy_from_slice(&packet.to_be_bytes());
-                write_length(&mut bytes[begin..][..size], length);
-                begin + size
+                let (key, key_size) = varint(kind.field() << 3 | 2);
+                let (value, value_size) = varint(length);
+                let size = key_size + value_size;
+                let packet = length.checked_add(size as u32)?;
+                (packet, key | value << (8 * key_size), PACKET_HEADER + size)
             }
         };
-        Some(Header { bytes, length: size as u8 })
-    }
-
-    /// The header of an extension in the packet framing: its key has two bytes.
-    #[cold]
-    fn of_extension(kind: MessageKind, length: usize) -> Option<Header> {
-        let mut bytes = [0; MAX_HEADER];
-        let key = kind.field() << 3 | 2;
-        bytes[PACKET_HEADER..][..2].copy_from_slice(&[key as u8 | 0x80, (key >> 7) as u8]);
-        let begin = PACKET_HEADER + 2;
-        let size = varint_len(length as u64);
-        let packet = u32::try_from(2 + size + length).ok()?;
-        bytes[..PACKET_HEADER].copy_from_slice(&packet.to_be_bytes());
-        write_length(&mut bytes[begin..][..size], length);
-        Some(Header { bytes, length: (begin + size) as u8 })
+        // Written as two words: single bytes, copied right afterwards, would have to wait for their stores.
+        let low = u64::from(first.swap_bytes()) | rest << 32;
+        let bytes = u128::from(low) | u128::from(rest >> 32) << 64;
+        Some(Header { bytes: bytes.to_le_bytes(), length: size as u8 })
     }
 }
 
@@ -452,17 +434,18 @@ impl FrameDecoder {
     }
 }
 
-/// Writes the length of a message as a varint that fills `place`.
+/// The bytes of a varint, the first one lowest, and how many they are: at most 5.
 #[inline]
-fn write_length(place: &mut [u8], length: usize) {
-    let mut left = length;
-    for byte in &mut *place {
-        *byte = (left & 0x7f) as u8 | 0x80;
-        left >>= 7;
+fn varint(value: u32) -> (u64, usize) {
+    let value = u64::from(value);
+    if value < 0x80 {
+        return (value, 1);
     }
-    if let Some(last) = place.last_mut() {
-        *last &= 0x7f;
-    }
+    let size = varint_len(value);
+    let groups = (0..5).fold(0, |groups, n| groups | (value >> (7 * n) & 0x7f) << (8 * n));
+    // All bytes but the last say that another one follows.
+    let follows = 0x80_8080_8080 & ((1 << (8 * (size - 1))) - 1);
+    (groups | follows, size)
 }
 
 /// The message of an encoded `Packet` that is as every encoder writes it, one field that takes all there is:

@@ -13,8 +13,8 @@ pub(crate) const SLICE: Duration = Duration::from_micros(250);
 pub(crate) const BATCH: usize = 64;
 
 /// A turn looks at the clock when it has routed frames of this cost. A frame of which the handling takes as long as
-/// its text allows takes some tens of microseconds for each [`FRAME_COST`].
-const COST_OF_LOOK: usize = 4 << 10;
+/// its text allows takes some tens of microseconds for each 4 KiB of it.
+const COST_OF_LOOK: usize = 8 << 10;
 
 /// What routing a frame costs beside its bytes, in the same unit.
 const FRAME_COST: usize = 128;
