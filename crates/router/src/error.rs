@@ -1,4 +1,4 @@
-//! Why a router does not start.
+//! Errors that keep a router from starting.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,59 +8,67 @@ use gsb_proto::frame::LARGEST_MAX_FRAME;
 
 use crate::config::SMALLEST_MAX_FRAME;
 
-/// Why [`Router::bind`](crate::Router::bind) failed. Displays as a sentence with the remedy.
+/// An error of [`Router::bind`](crate::Router::bind). Displays as a sentence with the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
     /// The configuration names no address to listen on.
-    #[error(
-        "no address to listen on; name one, such as unix:/tmp/gsb.sock or tcp://127.0.0.1:7464"
-    )]
+    #[error("no address to listen on; add one, such as unix:/tmp/gsb.sock or tcp://127.0.0.1:7464")]
     NoAddress,
-    /// A frame limit at which the framings could not be told apart.
-    #[error("a frame limit of {0} bytes is too large; at most {LARGEST_MAX_FRAME} are possible")]
+    /// The frame limit is so large that the framings could not be told apart.
+    #[error("a frame limit of {0} bytes is too large; write at most {LARGEST_MAX_FRAME}")]
     MaxFrameTooLarge(usize),
-    /// A frame limit into which hardly any message fits.
+    /// The frame limit is so small that few messages fit.
     #[error("a frame limit of {0} bytes is too small; write at least {SMALLEST_MAX_FRAME}")]
     MaxFrameTooSmall(usize),
-    /// A limit of zero, with which peers could do nothing.
+    /// A limit is zero, with which peers could do nothing.
     #[error("a limit of 0 {0} is too small; write at least 1")]
     ZeroLimit(&'static str),
-    /// Two addresses of the configuration are the same, or one includes the other.
-    #[error(
-        "{address} is the same place as {first}, which this router listens on already; name it once"
-    )]
+    /// Two addresses of the configuration are the same, or one of them includes the other.
+    #[error("{address} overlaps with {first}, on which this router listens already; name it once")]
     NamedTwice {
-        /// Where the router cannot listen.
+        /// The second address.
         address: Address,
-        /// The address before it.
+        /// The first address.
         first: Address,
     },
-    /// Another router, or another program, listens there.
-    #[error("{0} is in use: another router listens there; stop it or choose another address")]
+    /// Another router or program listens on the address.
+    #[error(
+        "{0} is in use: another router or program listens there; stop it or choose another address"
+    )]
     InUse(Address),
-    /// Another router, or whoever can write to the directory, holds the lock beside a Unix socket.
-    #[error("{address} is in use: another router holds {}; stop it or choose another address", .lock.display())]
+    /// Another process, usually a router, holds the lock file beside a Unix socket.
+    #[error("{address} is in use: another router holds the lock {}; stop it or choose another address", .lock.display())]
     Locked {
-        /// Where the router should have listened.
+        /// The address of the socket.
         address: Address,
         /// The lock file.
         lock: PathBuf,
     },
-    /// The path of a Unix socket belongs to something that is not a socket.
+    /// The path of a Unix socket leads to another kind of file.
     #[error(
         "{} exists and is not a socket; remove it or choose another path", .0.display()
     )]
     NotASocket(PathBuf),
-    /// The operating system refuses.
-    #[error("cannot listen on {address}: {error}")]
+    /// The operating system reports an error.
+    #[error("cannot listen on {address}: {error}{}", remedy(.error))]
     Io {
-        /// Where the router should have listened.
+        /// The address.
         address: Address,
-        /// What the operating system says.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// A worker thread could not be started.
     #[error("cannot start a worker thread: {0}")]
     Worker(io::Error),
+}
+
+/// What the operator can do, as the end of a sentence; empty if that depends.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; create the directory or choose another address",
+        io::ErrorKind::PermissionDenied => "; choose an address that this user may listen on",
+        io::ErrorKind::AddrNotAvailable => "; choose an address of this machine",
+        _ => "",
+    }
 }

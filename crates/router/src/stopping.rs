@@ -41,7 +41,7 @@ pub(crate) async fn drain(shared: &Shared, drain_timeout: Duration) {
     if timeout(shared, drain_timeout, shared.is_idle()).await.is_none() {
         let open = shared.usage().open_calls;
         log::warn!(
-            "{open} calls were still open after {} s (--drain-timeout); they end now",
+            "calls that are still open after {} s (--drain-timeout) end now: {open}",
             drain_timeout.as_secs_f64()
         );
         shared.end_calls();

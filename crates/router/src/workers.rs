@@ -1,4 +1,4 @@
-//! Where the tasks of connections run.
+//! The threads that run the tasks of connections.
 
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 use crate::busy_poll::BusyPoll;
 use crate::error::BindError;
 
-/// Runs tasks on threads of its own, one after the other, or on the current runtime.
+/// Runs tasks on worker threads, each task on the next thread, or on the current runtime.
 ///
-/// A connection stays with its worker: handing its work from thread to thread costs more than it
-/// brings. Each thread runs a single-threaded runtime.
+/// A task stays on its thread, which runs a single-threaded runtime: to move work between threads costs more than it
+/// gains.
 #[derive(Debug)]
 pub(crate) struct Workers {
     threads: Vec<Worker>,
@@ -56,10 +56,10 @@ impl Workers {
         worker.handle.spawn(worker.busy_poll.watch(task));
     }
 
-    /// Ends the threads with whatever tasks are left on them.
+    /// Ends the threads and drops the tasks that are left on them.
     pub(crate) async fn stop(self) {
         for worker in self.threads {
-            // Gone already if its thread has panicked, which is logged below.
+            // The receiver is gone if the thread has panicked, which is logged below.
             let _ = worker.stop.send(());
             let joined = tokio::task::spawn_blocking(|| worker.thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
@@ -83,7 +83,7 @@ impl Worker {
                 runtime.block_on(async {
                     tokio::select! {
                         biased;
-                        // An error means that the `Workers` were dropped, which ends the thread as well.
+                        // Also if the `Workers` are dropped.
                         _ = stopped => {}
                         () = polling.run() => {}
                     }

@@ -43,6 +43,15 @@ async fn logging_to(file: &Path, arguments: &[&str]) -> RouterProcess {
     RouterProcess::start_command(&mut command, &[]).await
 }
 
+/// Runs the program with arguments with which it does not start, and prints what it says.
+async fn assert_fails(arguments: &[&str], code: i32, expected: &str) {
+    let output = run(arguments).await;
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    let sentence = text(&output.stderr);
+    println!("{}", sentence.trim_end());
+    assert!(sentence.contains(expected), "{arguments:?}: {sentence}");
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -131,12 +140,11 @@ async fn a_path_with_another_live_listener_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_tcp_port_that_is_taken_is_an_error() {
+async fn tcp_addresses_that_cannot_be_listened_on_are_errors() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", other.local_addr().unwrap());
-    let output = run(&["-l", &url]).await;
-    assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stderr).contains(&url));
+    assert_fails(&["-l", &url], 3, &format!("{url} is in use")).await;
+    assert_fails(&["-l", "192.0.2.1:7464"], 3, "an address of this machine").await;
 }
 
 #[tokio::test]
@@ -166,12 +174,10 @@ async fn a_killed_router_is_no_obstacle() {
 async fn any_other_file_is_refused() {
     let (directory, path, url) = place();
     std::fs::write(&path, "precious").unwrap();
-    let output = run(&["-l", &url]).await;
-    assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stderr).contains("not a socket"));
+    assert_fails(&["-l", &url], 3, "not a socket").await;
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     let inside = format!("unix:{}/no/such/directory/gsb.sock", directory.path().display());
-    assert_eq!(run(&["-l", &inside]).await.status.code(), Some(3));
+    assert_fails(&["-l", &inside], 3, "create the directory").await;
 }
 
 #[tokio::test]
@@ -229,15 +235,18 @@ async fn bad_options_are_sentences() {
         (&["--max-connections", "0"], "at least 1"),
         (&["-l", "foo"], "tcp://"),
         (&["-l", "127.0.0.1:0", "-l", &url, "-l", &dotted], "name it once"),
-        (&["--workers", "0"], "workers"),
+        (&["--workers", "0"], "at least 1"),
+        (&["--workers", "some"], "a whole number"),
+        (&["--queue-limit", "1"], "at least 64.0 KiB"),
+        (&["--queue-limit", "much"], "16MiB"),
+        (&["--stall-timeout", "0"], "at least 1ms"),
+        (&["--busy-poll", "1h"], "at most 1s"),
+        (&["--log-level", "loud"], "warn"),
         (&["--config", "/no/such/file"], "/no/such/file"),
         (&["--no-such-option"], "--no-such-option"),
     ];
     for (arguments, expected) in cases {
-        let output = run(arguments).await;
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        let sentence = text(&output.stderr);
-        assert!(sentence.contains(expected), "{arguments:?}: {sentence}");
+        assert_fails(arguments, 2, expected).await;
     }
     let help = run(&["--help"]).await;
     assert_eq!(help.status.code(), Some(0));
@@ -375,7 +384,7 @@ async fn a_lock_that_is_no_file_is_an_error() {
     let lock = directory.path().join("gsb.sock.lock");
     let made = Command::new("mkfifo").arg(&lock).status().await.unwrap();
     assert!(made.success());
-    assert_eq!(run(&["-l", &url]).await.status.code(), Some(3));
+    assert_fails(&["-l", &url], 3, "not a regular file").await;
     std::fs::remove_file(&lock).unwrap();
     let target = directory.path().join("target");
     std::os::unix::fs::symlink(&target, &lock).unwrap();
@@ -405,5 +414,5 @@ async fn more_workers_than_processors_are_not_started() {
     router.process.signal("TERM").await;
     assert_eq!(router.process.wait().await.code(), Some(0));
     let log = std::fs::read_to_string(log).unwrap();
-    assert!(log.contains("of 100000 workers (--workers)"), "{log}");
+    assert!(log.contains("100000 workers (--workers) are too many"), "{log}");
 }

@@ -1,5 +1,5 @@
-//! A queue between the router and its log, so that a standard error that takes nothing, such as a full pipe, holds
-//! up no thread of the router.
+//! A queue between the router and standard error. A thread of its own empties it, so that a full pipe does not block
+//! the router.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Lines that may wait to be written. Further ones are dropped and counted.
+/// The most lines that may wait to be written. Further lines are dropped and counted.
 const MAX_LINES: usize = 1024;
 
-/// How long the end of the program waits for what is to be written.
+/// How long the program waits, before it exits, for lines to be written.
 const FLUSH_TIME: Duration = Duration::from_millis(500);
 
-/// How often a full queue is tried again.
+/// The pause before a full queue is tried again.
 const RETRY_TIME: Duration = Duration::from_millis(5);
 
-/// Takes lines and never blocks.
+/// A writer that queues lines and never blocks.
 #[derive(Debug, Clone)]
 pub(crate) struct LogQueue {
     entries: SyncSender<Entry>,
@@ -27,7 +27,7 @@ pub(crate) struct LogQueue {
 #[derive(Debug)]
 enum Entry {
     Line(Vec<u8>),
-    /// All lines before it are written.
+    /// Asks for a message when all lines before it are written.
     Flush(SyncSender<()>),
 }
 
@@ -47,7 +47,7 @@ impl LogQueue {
     }
 
     /// Waits until all lines are written, for half a second at most.
-    pub(crate) fn flush_for_a_moment(&self) {
+    pub(crate) fn flush_with_timeout(&self) {
         let deadline = Instant::now() + FLUSH_TIME;
         let (done, is_done) = sync_channel(1);
         while let Err(TrySendError::Full(_)) = self.entries.try_send(Entry::Flush(done.clone())) {
@@ -61,7 +61,7 @@ impl LogQueue {
 }
 
 impl Write for LogQueue {
-    /// Takes a whole line.
+    /// Queues a whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.entries.try_send(Entry::Line(line.to_vec())).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -74,10 +74,10 @@ impl Write for LogQueue {
     }
 }
 
-/// Does what may block on another thread, and waits for half a second at most.
-pub(crate) fn for_a_moment(run: impl FnOnce() + Send + 'static) {
+/// Runs on another thread something that may block, and waits for it for half a second at most.
+pub(crate) fn run_with_timeout(run: impl FnOnce() + Send + 'static) {
     let (done, is_done) = sync_channel(1);
-    // Without a thread it is not done; the program goes on.
+    // If no thread can be started, the program goes on without it.
     let _ = thread::Builder::new().spawn(move || {
         run();
         let _ = done.send(());
@@ -88,14 +88,14 @@ pub(crate) fn for_a_moment(run: impl FnOnce() + Send + 'static) {
 fn write_all(queue: &Receiver<Entry>, dropped: &AtomicU64, mut output: impl Write) {
     for entry in queue {
         match entry {
-            // An output that fails, such as a full disk, loses lines; there is no other place to say so.
+            // If writing fails, as on a full disk, the line is lost. There is no other place to report that.
             Entry::Line(line) => {
                 let _ = output.write_all(&line);
                 let count = dropped.swap(0, Ordering::Relaxed);
                 if count > 0 {
                     let _ = writeln!(
                         output,
-                        "{count} lines of the log were dropped, because standard error did not take them"
+                        "{count} lines of the log were dropped, because standard error was blocked"
                     );
                 }
             }
@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that takes nothing while the gate is closed.
+    /// An output that blocks while the gate is closed.
     #[derive(Clone, Default)]
     struct Gate {
         closed: Arc<Mutex<()>>,
@@ -140,10 +140,10 @@ mod tests {
         for number in 0..lines {
             queue.write_all(format!("line {number}\n").as_bytes()).unwrap();
         }
-        // Gives up while nothing is taken.
-        queue.flush_for_a_moment();
+        // Times out, because the output blocks.
+        queue.flush_with_timeout();
         drop(closed);
-        queue.flush_for_a_moment();
+        queue.flush_with_timeout();
         let written = String::from_utf8(gate.written.lock().clone()).unwrap();
         let kept = written.lines().filter(|line| line.starts_with("line ")).count();
         let said = format!("{} lines of the log were dropped", lines - kept);

@@ -1,4 +1,4 @@
-//! The program `router`: options, logging, signals around [`gsb_router`].
+//! The program `router`: options, logging and signals around the library [`gsb_router`].
 
 mod log_queue;
 mod options;
@@ -12,25 +12,25 @@ use env_logger::{Target, WriteStyle};
 use gsb_router::{Address, BindError, Router};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use log_queue::{LogQueue, for_a_moment};
+use log_queue::{LogQueue, run_with_timeout};
 use options::Settings;
 use signals::Signals;
 
-/// The configuration is not usable; the same code that clap gives for bad options.
+/// Exit code for unusable options, as clap uses it.
 const EXIT_USAGE: u8 = 2;
-/// An address cannot be listened on.
+/// Exit code if the router cannot listen on an address.
 const EXIT_LISTEN: u8 = 3;
-/// Everything else.
+/// Exit code for all other failures.
 const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
     let settings = match options::read() {
         Ok(settings) => settings,
         Err(error) => {
-            // Help and version come this way too; they go to standard output with code 0.
+            // Also for --help and --version, which go to standard output with code 0.
             let code = u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE);
             if error.use_stderr() {
-                for_a_moment(move || drop(error.print()));
+                run_with_timeout(move || drop(error.print()));
             } else {
                 let _ = error.print();
             }
@@ -40,9 +40,9 @@ fn main() -> ExitCode {
     match start(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // A full pipe must not keep the program from ending, and the code says it too; `eprintln!` would panic.
+            // `eprintln!` would panic if standard error is closed, and block if it is a full pipe.
             let sentence = failure.sentence;
-            for_a_moment(move || {
+            run_with_timeout(move || {
                 let _ = writeln!(io::stderr(), "router: {sentence}");
             });
             ExitCode::from(failure.code)
@@ -50,9 +50,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// What ends the program, for its user and for a script.
+/// A failure that ends the program.
 struct Failure {
+    /// For the user.
     sentence: String,
+    /// For scripts.
     code: u8,
 }
 
@@ -77,7 +79,7 @@ fn start(mut settings: Settings) -> Result<(), Failure> {
         .build()
         .map_err(|error| fail(EXIT_FAILURE, format!("cannot start: {error}")))?
         .block_on(serve(settings, log.clone()));
-    log.flush_for_a_moment();
+    log.flush_with_timeout();
     served
 }
 
@@ -87,15 +89,16 @@ async fn serve(settings: Settings, log: LogQueue) -> Result<(), Failure> {
         let default = Address::from_environment().map_err(|error| fail(EXIT_USAGE, error))?;
         config.listen.push(default);
     }
-    // From here on a signal stops the router cleanly instead of killing it.
+    // From here on a signal stops the router in order instead of killing it.
     let mut signals = Signals::listen().map_err(|error| fail(EXIT_FAILURE, error))?;
     let router = Router::bind(config).await.map_err(|error| {
         let code = match error {
-            BindError::NoAddress
-            | BindError::MaxFrameTooLarge(_)
-            | BindError::NamedTwice { .. } => EXIT_USAGE,
+            BindError::InUse(_)
+            | BindError::Locked { .. }
+            | BindError::NotASocket(_)
+            | BindError::Io { .. } => EXIT_LISTEN,
             BindError::Worker(_) => EXIT_FAILURE,
-            _ => EXIT_LISTEN,
+            _ => EXIT_USAGE,
         };
         fail(code, error)
     })?;
@@ -107,7 +110,7 @@ async fn serve(settings: Settings, log: LogQueue) -> Result<(), Failure> {
         handle.shutdown();
         signals.stop_again().await;
         log::warn!("stopping at once");
-        log.flush_for_a_moment();
+        log.flush_with_timeout();
         std::process::exit(EXIT_FAILURE.into());
     });
     router.run().await;
@@ -115,24 +118,25 @@ async fn serve(settings: Settings, log: LogQueue) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lowers the number of workers to what leaves a processor to the peers, most of which are on this host: without
-/// one, workers and peers take turns in waiting for each other, and all of it takes longer.
+/// Lowers the number of workers so that one processor is left to the peers, most of which are on this host. Without
+/// one, workers and peers wait for each other, and calls take longer.
 fn leave_a_processor(workers: &mut NonZeroUsize, processors: NonZeroUsize) {
     let most = NonZeroUsize::new(processors.get() - 1).unwrap_or(NonZeroUsize::MIN);
     if *workers > most {
         log::warn!(
-            "{most} of {workers} workers (--workers): more would leave no processor to the peers, of {processors}"
+            "{workers} workers (--workers) are too many for {processors} processors, of which the peers need one: \
+             {most} are started"
         );
         *workers = most;
     }
 }
 
-/// One line for people and scripts: from now on peers can connect.
+/// Prints the one line of output, for people and scripts: from now on peers can connect.
 fn announce(router: &Router) {
     let addresses: Vec<String> = router.local_addresses().iter().map(Address::to_string).collect();
     let version = env!("CARGO_PKG_VERSION");
-    // A full pipe, or one that is closed, is no reason to stop.
-    for_a_moment(move || {
+    // The router runs on if standard output is closed or a full pipe.
+    run_with_timeout(move || {
         let mut out = io::stdout().lock();
         let _ = writeln!(out, "router {version} listening on {}", addresses.join(", "));
         let _ = out.flush();
@@ -146,13 +150,13 @@ fn init_log(level: log::LevelFilter) -> io::Result<LogQueue> {
     if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
         builder.write_style(WriteStyle::Always);
     }
-    // Wins where it is set.
+    // RUST_LOG overrides the level.
     builder.parse_default_env();
     builder.init();
     Ok(queue)
 }
 
-/// Each connection takes a descriptor, and the usual soft limit is meant for programs without many.
+/// Raises the limit of open files: each connection needs a descriptor, and the usual soft limit is low.
 fn raise_descriptor_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: maximum, maximum };

@@ -1,7 +1,7 @@
-//! Options from flags, environment and file.
+//! Options from flags, environment variables and a file.
 //!
-//! There is one parser: what a file says is put into the command line as if it were flags, for options
-//! that neither a flag nor a variable has set.
+//! There is one parser: the options of the file are added to the command line as flags, except those that a flag or a
+//! variable sets.
 
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
@@ -16,50 +17,51 @@ use gsb_router::{Address, Limits, RouterConfig, SMALLEST_MAX_FRAME};
 
 const EXAMPLES: &str = "\
 Examples:
-  router                                    on the default address of this user
-  router -l tcp://127.0.0.1:7464            on TCP
-  router -l unix:/run/gsb.sock -l :7464     on both; one set of services behind them
-  GSB_PING_TIMEOUT=2m router                options may come from the environment
-  router --config /etc/gsb/router.toml      or from a file, in which `max-frame = \"16MiB\"`
+  router                                    listens on this user's default address
+  router -l tcp://127.0.0.1:7464            listens on TCP
+  router -l unix:/run/gsb.sock -l :7464     listens on both, with the same services
+  GSB_PING_TIMEOUT=2m router                takes options from environment variables
+  router --config /etc/gsb/router.toml      takes them from a file: max-frame = \"16MiB\"
 
-Without -l, GSB_URL and a file: unix:$XDG_RUNTIME_DIR/gsb.sock, else unix:/tmp/gsb-<uid>/gsb.sock.
-A flag wins over the environment, which wins over the file. RUST_LOG wins over --log-level.
+The default address is unix:$XDG_RUNTIME_DIR/gsb.sock; if that variable is not set, it is
+unix:/tmp/gsb-<uid>/gsb.sock. Flags override environment variables, which override the file.
+RUST_LOG overrides --log-level.
 
-Exit codes: 0 stopped by a signal, 2 unusable options, 3 an address cannot be listened on, 1 any
-other failure.";
+Exit codes: 0 stopped by a signal, 2 unusable options, 3 cannot listen on an address, 1 any other
+failure.";
 
 /// What a peer has to read half of within the stall timeout should be more than single messages.
 const SMALLEST_QUEUE_LIMIT: ByteSize = ByteSize::kib(64);
 
-/// Variables that had another name before, which still works where the new one is not set.
+/// New and old names of variables. The old one counts if the new one is not set.
 const OLD_VARIABLES: [(&str, &str); 1] = [("GSB_BUSY_POLL", "GSB_SPIN")];
 
-/// With what the variables of this program begin.
+/// The prefix of this program's variables.
 const PREFIX: &str = "GSB_";
 
-/// So many letters may be wrong in a variable that is taken for another.
+/// How many letters of a variable may be wrong for a known one to be suggested.
 const TYPING_ERRORS: usize = 3;
 
-/// A shorter timeout ends connections that are alive.
+/// A shorter timeout would disconnect peers that are alive.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// A thread that polls for longer takes a whole processor.
+/// A thread that polls for longer would take a whole processor.
 const LONGEST_BUSY_POLL: Duration = Duration::from_secs(1);
 
-/// Router of the Golem Service Bus: programs on this host find and call each other by name through it.
+/// Router of the Golem Service Bus. Programs on this host find and call each other by name through it.
 #[derive(Debug, Parser)]
 #[command(name = "router", version, after_help = EXAMPLES, max_term_width = 100)]
 struct Options {
-    /// Where to listen: unix:/path or tcp://host:port. May be given several times
+    /// Address to listen on: unix:/path or tcp://host:port. May be given several times
     #[arg(short, long, env = "GSB_URL", value_name = "URL", value_parser = listen_address)]
     listen: Vec<Address>,
 
-    /// Silence after which a peer gets a Ping; after twice that it is disconnected. Seconds, or with a
-    /// unit as in 90s or 2m; 0 waits for ever
+    /// How long a peer may be silent before it gets a Ping; after twice that time it is disconnected. In
+    /// seconds, or with a unit as in 90s or 2m; 0 disables it
     #[arg(long, env = "GSB_PING_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = ping_timeout)]
     ping_timeout: Duration,
 
-    /// Largest message that is accepted. Bytes, or with a unit as in 16MiB
+    /// Largest message that is accepted. In bytes, or with a unit as in 16MiB
     #[arg(long, env = "GSB_MAX_FRAME", value_name = "SIZE", default_value = "64MiB", value_parser = max_frame)]
     max_frame: ByteSize,
 
@@ -93,43 +95,42 @@ struct Options {
     #[arg(long, env = "GSB_WRITE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = timeout)]
     write_timeout: Duration,
 
-    /// How long a message that has begun to come may go without another byte before its sender is
-    /// disconnected
+    /// How long the rest of a message may bring no byte before its sender is disconnected
     #[arg(long, env = "GSB_FRAME_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = timeout)]
     frame_timeout: Duration,
 
-    /// How long open calls are given to end when the router is told to stop; 0 ends them at once
+    /// How long a stopping router waits for open calls to end; 0 ends them at once
     #[arg(long, env = "GSB_DRAIN_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = duration)]
     drain_timeout: Duration,
 
-    /// Permissions of the socket file of a unix: address, in octal
+    /// Permissions of the file of a Unix socket, in octal
     #[arg(long, env = "GSB_UNIX_MODE", value_name = "MODE", default_value = "0600", value_parser = mode)]
     unix_mode: u32,
 
-    /// Threads that serve connections, at most as many as leave a processor to the peers
-    #[arg(long, env = "GSB_WORKERS", value_name = "COUNT", default_value = "1")]
-    workers: NonZeroUsize,
+    /// Threads that serve connections. One processor at least is left to the peers
+    #[arg(long, env = "GSB_WORKERS", value_name = "COUNT", default_value_t = 1, value_parser = count)]
+    workers: usize,
 
     /// How long a thread without work polls for more before it sleeps. This lowers latency and costs
     /// processor time; it stops by itself where no processor is free. 0 disables it
     #[arg(long, alias = "spin", env = "GSB_BUSY_POLL", value_name = "TIME", default_value = "50us", value_parser = busy_poll)]
     busy_poll: Duration,
 
-    /// What is logged to standard error: off, error, warn, info, debug or trace
-    #[arg(long, env = "GSB_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    /// Least severe messages that are logged, to standard error
+    #[arg(long, env = "GSB_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_levels(), ignore_case = true)]
     log_level: log::LevelFilter,
 
-    /// A TOML file with any of these options by their long names
+    /// TOML file with any of these options, by their long names
     #[arg(long, env = "GSB_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// What the program is told, from wherever.
+/// The settings of the program, from all sources.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) router: RouterConfig,
     pub(crate) log_level: log::LevelFilter,
-    /// What is odd about them, to be logged.
+    /// Suspicious settings, to be logged.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -184,7 +185,7 @@ fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
             write_timeout: options.write_timeout,
             frame_timeout: options.frame_timeout,
             drain_timeout: options.drain_timeout,
-            workers: Some(options.workers),
+            workers: NonZeroUsize::new(options.workers),
             busy_poll: options.busy_poll,
         },
         log_level: options.log_level,
@@ -192,7 +193,7 @@ fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
     })
 }
 
-/// A warning for each variable that looks like one of this program's and is none. `names` are those that are set.
+/// A warning for each variable with the prefix of this program that it does not know. `names` are all variables.
 fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let command = Options::command();
     let known: Vec<&str> =
@@ -210,7 +211,7 @@ fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
                 Some(nearest) => format!("did you mean {nearest}?"),
                 None => "see --help for the names".to_owned(),
             };
-            format!("the variable {name} is not known to this router; {advice}")
+            format!("the environment variable {name} is unknown; {advice}")
         })
         .collect()
 }
@@ -219,7 +220,7 @@ fn bytes(size: ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 
-/// The options that a file sets and nothing else does, as arguments.
+/// The options of a file that no flag or variable sets, as arguments.
 fn read_file(file: &Path, given: &ArgMatches) -> Result<Vec<String>, clap::Error> {
     let known = command();
     let fail = |problem: String| {
@@ -246,14 +247,16 @@ fn read_file(file: &Path, given: &ArgMatches) -> Result<Vec<String>, clap::Error
         for value in values {
             let text = match value {
                 toml::Value::String(text) => text,
-                // 0o660 is a number in TOML, which would be written in decimal and read as octal.
+                // TOML knows 0o660 as a number. It would be printed as decimal and parsed as octal.
                 toml::Value::Integer(_) if key == "unix-mode" => {
-                    return Err(fail(format!("{key} is a number; write text, as in \"0660\"")));
+                    return Err(fail(format!("{key} is a number; write {key} = \"0660\" instead")));
                 }
                 toml::Value::Integer(number) => number.to_string(),
                 other => {
                     let kind = other.type_str();
-                    return Err(fail(format!("{key} is a {kind}; write text or a whole number")));
+                    return Err(fail(format!(
+                        "{key} is of type {kind}; write text or a whole number"
+                    )));
                 }
             };
             arguments.push(format!("--{key}={text}"));
@@ -262,7 +265,7 @@ fn read_file(file: &Path, given: &ArgMatches) -> Result<Vec<String>, clap::Error
     Ok(arguments)
 }
 
-/// The id of the option with this long name, other than `config`, which a file cannot set.
+/// The id of the option with this long name. A file cannot set `config`.
 fn option_id(command: &Command, long: &str) -> Option<String> {
     command
         .get_arguments()
@@ -274,7 +277,7 @@ fn option_id(command: &Command, long: &str) -> Option<String> {
         .map(|argument| argument.get_id().to_string())
 }
 
-/// An address to listen on; `:port` is for all interfaces, over IPv6 and IPv4.
+/// An address to listen on. `:port` stands for all interfaces, over IPv6 and IPv4.
 fn listen_address(text: &str) -> Result<Address, String> {
     let text = text.trim();
     let all_interfaces = text.strip_prefix("tcp://").unwrap_or(text);
@@ -294,46 +297,55 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| "write seconds, or a number with a unit as in 90s or 2m".to_owned())
 }
 
-/// A size with which peers can be told apart that read from those that do not.
+fn size(text: &str) -> Result<ByteSize, String> {
+    text.parse().map_err(|_| "write bytes, or a number with a unit as in 16MiB".to_owned())
+}
+
+/// A size that a peer which reads can take within the stall timeout.
 fn queue_limit(text: &str) -> Result<ByteSize, String> {
-    match text.parse::<ByteSize>()? {
+    match size(text)? {
         size if size < SMALLEST_QUEUE_LIMIT => Err(format!(
-            "write at least {SMALLEST_QUEUE_LIMIT}: peers that read would be taken for stalled"
+            "write at least {SMALLEST_QUEUE_LIMIT}: with less, peers that read would be taken for stalled"
         )),
         size => Ok(size),
     }
 }
 
-/// A limit of what there may be.
+fn log_levels() -> impl TypedValueParser<Value = log::LevelFilter> {
+    PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
+        .try_map(|level| level.parse::<log::LevelFilter>())
+}
+
+/// A limit for a number of things.
 fn count(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(0) => Err("write at least 1".to_owned()),
         Ok(count) => Ok(count),
-        Err(_) => Err("write a whole number".to_owned()),
+        Err(_) => Err("write a whole number of at least 1".to_owned()),
     }
 }
 
 /// A size that most messages fit into.
 fn max_frame(text: &str) -> Result<ByteSize, String> {
-    match text.parse::<ByteSize>()? {
+    match size(text)? {
         size if bytes(size) < SMALLEST_MAX_FRAME => Err(format!(
-            "write at least {SMALLEST_MAX_FRAME} bytes: hardly any message would be accepted"
+            "write at least {SMALLEST_MAX_FRAME} bytes: a smaller limit would refuse most messages"
         )),
         size => Ok(size),
     }
 }
 
-/// A duration that must leave a peer some time.
+/// A timeout that peers can meet.
 fn timeout(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         timeout if timeout < SHORTEST_TIMEOUT => {
-            Err("write at least 1ms: no peer could be served in less".to_owned())
+            Err("write at least 1ms: no peer can answer sooner".to_owned())
         }
         timeout => Ok(timeout),
     }
 }
 
-/// A timeout, or zero for none.
+/// A timeout, or zero to disable it.
 fn ping_timeout(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Ok(Duration::ZERO),
@@ -355,7 +367,7 @@ fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 && mode & 0o200 != 0 => Ok(mode),
         Ok(mode) if mode <= 0o777 => {
-            Err("write a mode that lets its owner write, as in 0600: nobody could connect"
+            Err("write a mode that lets the owner write, as in 0600: otherwise no peer can connect"
                 .to_owned())
         }
         _ => Err("write an octal mode from 0 to 777, as in 0660".to_owned()),
@@ -427,7 +439,6 @@ mod tests {
         }
     }
 
-    // A limit of nothing is as useless from a file or a flag.
     #[test]
     fn limits_of_zero_are_errors() {
         for option in [

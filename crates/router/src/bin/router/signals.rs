@@ -1,4 +1,4 @@
-//! The signals that stop the router, and those that would kill it if it did not ignore them.
+//! Signals: some stop the router, and others are ignored that would kill it.
 
 use std::io;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-/// Signals within this time are one: a terminal and a supervisor may both send one.
+/// Signals within this time count as one, because a terminal and a supervisor may both send one.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Receives the signals of this process.
@@ -21,13 +21,13 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on none of these signals ends the process by itself.
+    /// Handles the signals, none of which kills the process from now on.
     ///
     /// # Errors
-    /// Those of the system.
+    /// An error of the system.
     pub(crate) fn listen() -> io::Result<Self> {
-        // Writing to a log file at its size limit (RLIMIT_FSIZE) then fails like writing to a full disk. Not logged,
-        // because that would be another such write.
+        // A log file at its size limit (RLIMIT_FSIZE) then behaves like a full disk. Not logged, because that would be
+        // another write to it.
         drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
@@ -55,7 +55,7 @@ impl Signals {
         }
     }
 
-    /// Waits for another signal that stops, after one that came now.
+    /// Waits for a second stop signal. The first was received just now.
     pub(crate) async fn stop_again(&mut self) {
         let first = Instant::now();
         loop {
