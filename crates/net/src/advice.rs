@@ -1,4 +1,4 @@
-//! What to do about a connection that could not be made.
+//! Remedies for failed attempts to connect.
 
 use std::fs;
 use std::io;
@@ -9,13 +9,12 @@ use gsb_proto::Address;
 
 use crate::private_directory::Untrusted;
 
-/// The remedy for a failed attempt to connect to a router, to stand behind the error in a message.
+/// The remedy for a failed attempt to connect to a router, to be appended to the error in a message.
 ///
-/// Where permission is missing, it names the owner and the mode of the socket file. It looks at the file system for
-/// that, so call it only when a connection has failed.
+/// If permission is denied, it names the owner and the mode of the socket file, which it reads from the file system.
 pub fn connect_advice(address: &Address, error: &io::Error) -> String {
     match (address, error.kind()) {
-        _ if Untrusted::is_behind(error) => "nothing was sent".to_owned(),
+        _ if Untrusted::is_cause_of(error) => "nothing was sent".to_owned(),
         (Address::Unix(path), io::ErrorKind::PermissionDenied) => denied(path),
         _ if error.raw_os_error() == Some(TOO_MANY_OPEN_FILES) => {
             "raise this program's limit of open files (ulimit -n)".to_owned()
@@ -24,7 +23,7 @@ pub fn connect_advice(address: &Address, error: &io::Error) -> String {
     }
 }
 
-/// EMFILE (errno(3)), for which `io::ErrorKind` has no stable name.
+/// EMFILE of errno(3). `io::ErrorKind` has no stable name for it.
 const TOO_MANY_OPEN_FILES: i32 = 24;
 
 fn denied(path: &Path) -> String {
@@ -37,18 +36,17 @@ fn denied(path: &Path) -> String {
         ),
         Err(_) => match closed_directory(path) {
             Some((directory, owner)) => format!(
-                "the directory {} belongs to {} and is closed to this user; run as its owner, or let the router \
+                "the directory {} belongs to {}, and this user may not enter it; run as its owner, or let the router \
                  listen elsewhere (and with --unix-mode 0660 or 0666)",
                 directory.display(),
                 user(owner, &fs::read_to_string("/etc/passwd").unwrap_or_default()),
             ),
-            None => "this user may not look into a directory on the way to it".to_owned(),
+            None => "this user may not enter a directory of its path".to_owned(),
         },
     }
 }
 
-/// The last directory on the way to `path` that can be looked at, and the owner's user id. The ones below are hidden,
-/// so this directory is closed.
+/// The deepest directory on the path that this user can see, and its owner's user id. This user may not enter it.
 fn closed_directory(path: &Path) -> Option<(&Path, u32)> {
     path.ancestors().skip(1).find_map(|directory| {
         let owner = fs::metadata(directory).ok()?.uid();
@@ -56,7 +54,7 @@ fn closed_directory(path: &Path) -> Option<(&Path, u32)> {
     })
 }
 
-/// A user as people know it, if the password file (passwd(5)) has the name.
+/// Describes a user by name, if the password file (passwd(5)) has it, and id.
 fn user(uid: u32, passwd: &str) -> String {
     let id = uid.to_string();
     let name = passwd.lines().find_map(|line| {
@@ -75,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_are_named_where_the_password_file_has_them() {
+    fn users_are_named_if_the_password_file_has_them() {
         let passwd =
             "root:x:0:0:root:/root:/bin/bash\n\nodd\ngolem:x:1001:100::/home/golem:/bin/sh\n";
         assert_eq!(user(1001, passwd), "user golem (uid 1001)");
@@ -105,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_failure_asks_for_the_router() {
+    fn other_failures_ask_whether_a_router_is_running() {
         let address = Address::Unix("/no/such/socket".into());
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         assert_eq!(connect_advice(&address, &refused), "is a router running there?");

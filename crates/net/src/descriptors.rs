@@ -1,9 +1,9 @@
-//! Keeps file descriptors that a peer sends (SCM_RIGHTS, see unix(7)) from doing harm.
+//! Protects threads from file descriptors that peers send over Unix sockets (SCM_RIGHTS, see unix(7)).
 //!
-//! The last close of a descriptor may block: that of a TCP socket with SO_LINGER and unsent data, or of a file
-//! whose file system flushes it. A read without a control buffer makes the kernel close received descriptors
-//! in the reading thread, which serves other connections, too. Since Linux 6.16 a socket can refuse
-//! descriptors. On older kernels a [`FilteredSocket`] receives them and closes them on a thread of their own.
+//! The last close of a descriptor may block, such as that of a TCP socket with SO_LINGER and unsent data. If a read has
+//! no control buffer, the kernel closes received descriptors in the reading thread, which also serves other connections.
+//! Since Linux 6.16 a socket can refuse descriptors. On older kernels a [`FilteredSocket`] receives them and closes them
+//! on a separate thread.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -25,26 +25,25 @@ const SO_PASSRIGHTS: i32 = 83;
 #[cfg(any(target_arch = "sparc", target_arch = "sparc64"))]
 const SO_PASSRIGHTS: i32 = 92;
 
-/// The most descriptors that one message carries: `SCM_MAX_FD` of unix(7).
+/// Most descriptors in one message: `SCM_MAX_FD` of unix(7).
 const MAX_DESCRIPTORS: usize = 253;
 
-/// Whether a Unix socket accepts file descriptors.
+/// The socket option that makes a Unix socket accept file descriptors.
 #[derive(Debug, Clone, Copy)]
 struct PassRights;
 
 setsockopt_impl!(PassRights, libc::SOL_SOCKET, SO_PASSRIGHTS, bool, SetBool);
 
-/// Makes a Unix socket refuse descriptors: peers get EPERM when they send some. The connections that a
-/// listening socket accepts inherit it, so that no descriptor arrives before they are accepted. Returns
-/// whether the kernel supports this.
+/// Makes a Unix socket refuse descriptors: a peer that sends some gets EPERM. The connections of a listening socket
+/// inherit this, so that no descriptor arrives before a connection is accepted. Returns whether the kernel supports it.
 pub fn refuse_descriptors(socket: &impl AsFd) -> bool {
     setsockopt(socket, PassRights, &false).is_ok()
 }
 
 /// A connected Unix socket on a kernel that cannot refuse descriptors.
 ///
-/// A read that brings descriptors fails, which ends the connection. Descriptors that were never read are
-/// closed with the socket, so the socket is closed on the closing thread as well.
+/// A read that receives descriptors fails, which ends the connection. Descriptors that were not received are closed with
+/// the socket, so the socket is closed on the closing thread, too.
 #[derive(Debug)]
 pub struct FilteredSocket<T: AsFd>(T);
 
@@ -57,10 +56,10 @@ impl<T: AsFd> FilteredSocket<T> {
         &self.0
     }
 
-    /// Reads into the spare room of `buffer`, up to `room` bytes: how many came, 0 at the end of the stream.
+    /// Reads up to `room` bytes and appends them to `buffer`. Returns the number of bytes, 0 at the end of the stream.
     ///
     /// # Errors
-    /// `InvalidData` if the peer has sent descriptors; those of the socket.
+    /// `InvalidData` if the peer sent descriptors; those of the socket.
     pub(crate) fn read(&self, buffer: &mut BytesMut, room: usize) -> io::Result<usize> {
         let held = buffer.len();
         buffer.resize(held + room, 0);
@@ -82,8 +81,8 @@ impl<T: AsFd> Drop for FilteredSocket<T> {
 fn read_filtered(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut pieces = [IoSliceMut::new(buffer)];
-    let received = recvmsg(socket, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut slices = [IoSliceMut::new(buffer)];
+    let received = recvmsg(socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let mut count = 0_usize;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
@@ -93,24 +92,24 @@ fn read_filtered(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
             }
         }
     }
-    // Truncated where this process has no room for more descriptors.
+    // The control data is truncated if this process has reached its limit of open files.
     if count > 0 || received.flags.contains(ReturnFlags::CTRUNC) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "the peer has sent file descriptors, which the bus does not carry",
+            "the peer sent file descriptors, which the bus does not support",
         ));
     }
     Ok(received.bytes)
 }
 
-/// Closes a descriptor on the closing thread, which is started by the first one.
+/// Closes a descriptor on the closing thread, which the first call starts.
 ///
-/// The queue needs no limit of its own: each entry is an open descriptor, and the system limits those.
+/// The queue needs no limit: each entry is an open descriptor, and the system limits those.
 fn close_elsewhere(descriptor: OwnedFd) {
     static QUEUE: OnceLock<mpsc::Sender<OwnedFd>> = OnceLock::new();
     let queue = QUEUE.get_or_init(|| {
         let (queue, descriptors) = mpsc::channel();
-        // Without a thread the receiver is dropped, and descriptors are closed where they are sent.
+        // If the thread cannot be started, the receiver is dropped, and `send` closes the descriptor.
         let _ = std::thread::Builder::new()
             .name("gsb-close".to_owned())
             .spawn(move || close_all(&descriptors));
@@ -121,7 +120,7 @@ fn close_elsewhere(descriptor: OwnedFd) {
 
 fn close_all(descriptors: &mpsc::Receiver<OwnedFd>) {
     for descriptor in descriptors {
-        // A socket with SO_LINGER would hold up those behind it. Fails for what is no socket.
+        // Closing a socket with SO_LINGER would block. Fails for a descriptor that is not a socket.
         let _ = sockopt::set_socket_linger(&descriptor, None);
     }
 }

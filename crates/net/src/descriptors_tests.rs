@@ -12,7 +12,7 @@ use tokio::io::Interest;
 use super::*;
 use crate::stream::{StdStream, Stream};
 
-/// Longer than any test waits, and shorter than the close of [`slow_to_close`] takes.
+/// Longer than a test takes, and shorter than closing a [`slow_to_close`] socket.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A socket whose last close blocks for a minute, and its peer.
@@ -34,7 +34,7 @@ fn send(socket: &UnixStream, descriptor: OwnedFd) -> rustix::io::Result<usize> {
     sendmsg(socket, &[IoSlice::new(b"x")], &mut control, SendFlags::empty())
 }
 
-/// What `run` returns on a thread of its own, which must not block.
+/// Runs a function on another thread, and fails if it blocks.
 fn without_blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
     std::thread::spawn(move || done.send(run()));
@@ -68,7 +68,7 @@ fn a_filtered_socket_is_closed_with_unread_descriptors_by_another_thread() {
     drop(peer);
 }
 
-// The end of a filtered socket, and no bytes without descriptors, are told as by a plain read.
+// A filtered read reports the end of the stream and an empty socket as a plain read does.
 #[test]
 fn a_filtered_read_tells_nothing_from_the_end() {
     let (near, far) = UnixStream::pair().unwrap();
@@ -81,7 +81,7 @@ fn a_filtered_read_tells_nothing_from_the_end() {
     assert!(buffer.is_empty());
 }
 
-// The runtime has to learn that nothing is left to read, or the task would never be woken again.
+// If the runtime did not know that the socket is empty, it would never wake the task again.
 #[tokio::test]
 async fn a_filtered_stream_that_is_read_to_its_end_is_not_ready() {
     let (near, mut far) = UnixStream::pair().unwrap();
@@ -92,7 +92,7 @@ async fn a_filtered_stream_that_is_read_to_its_end_is_not_ready() {
         let readable = stream.ready(Interest::READABLE);
         tokio::time::timeout(TIMEOUT, readable).await.expect("woken").unwrap();
         buffer.clear();
-        // As much as there is room for, so that only the next read can find nothing.
+        // As many bytes as there is room for, so that only the next read finds nothing.
         assert_eq!(stream.try_read(&mut buffer, 2).unwrap(), 2);
         buffer.clear();
         assert_eq!(stream.try_read(&mut buffer, 2).unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -101,7 +101,7 @@ async fn a_filtered_stream_that_is_read_to_its_end_is_not_ready() {
     }
 }
 
-// A connection that is not accepted yet refuses descriptors as well.
+// A connection that is not accepted yet refuses descriptors, too.
 #[test]
 fn connections_inherit_the_refusal_of_the_listening_socket() {
     let directory = std::env::temp_dir().join(format!("gsb-descriptors-{}", std::process::id()));

@@ -12,7 +12,7 @@ fn frame(length: usize) -> BytesMut {
     wire
 }
 
-/// What an inbox makes of these bytes.
+/// The frames that an inbox reads from these bytes.
 async fn frames(wire: BytesMut, count: usize) -> (Vec<Frame>, Inbox) {
     let (near, mut far) = UnixStream::pair().unwrap();
     let link = Link::new(Stream::Unix(near), 1000);
@@ -29,7 +29,7 @@ async fn frames(wire: BytesMut, count: usize) -> (Vec<Frame>, Inbox) {
     (frames, inbox)
 }
 
-// A small frame that is kept, behind a large one that is not, must not keep the memory of both.
+// A small frame after a large one has memory of its own.
 #[tokio::test]
 async fn a_frame_does_not_keep_the_memory_of_a_large_one() {
     let mut wire = frame(5 << 20);
@@ -38,14 +38,14 @@ async fn a_frame_does_not_keep_the_memory_of_a_large_one() {
     let [large, small] = frames.as_slice() else { panic!("two frames") };
     let memory = large.body.segments()[0].as_ptr_range();
     let start = small.body.segments()[0].as_ptr();
-    // Where it was read to, behind the large one and in its memory, which is still in use.
+    // The memory after the large frame, where the small one would have been read to.
     let beyond = memory.end as usize..memory.end as usize + (20 << 10);
     assert!(!beyond.contains(&(start as usize)));
 }
 
-// Rule LI-2: what is queued of a connection takes as much memory as it is charged for.
+// Rule LI-2: a queued frame takes as much memory as its connection is charged for.
 #[tokio::test]
-async fn a_large_frame_that_is_kept_keeps_its_own_bytes_only() {
+async fn a_large_frame_keeps_only_its_own_bytes_in_memory() {
     for length in [65_537, 70_000, 100_000, 128 << 10, 200_000, 1 << 20, 5 << 20] {
         let mut wire = BytesMut::new();
         for _ in 0..10 {
@@ -67,7 +67,7 @@ async fn no_buffer_is_held_while_nothing_is_waiting() {
     assert_eq!(inbox.buffer.capacity(), 0);
 }
 
-/// Writes to the peer of a link, reads all of it, and finds that there is no more; hands out the frames.
+/// Writes bytes to a link from its peer, reads all of them until nothing is left, and appends the frames to `frames`.
 async fn pass(
     wire: &[u8],
     far: &mut UnixStream,
@@ -88,14 +88,14 @@ async fn pass(
     written.unwrap();
 }
 
-// The rest of a frame may be long in coming, to very many connections.
+// Many connections may wait long for the rest of a frame.
 #[tokio::test]
-async fn little_of_a_frame_is_held_in_little_memory() {
+async fn a_small_part_of_a_frame_takes_little_memory() {
     let (near, mut far) = UnixStream::pair().unwrap();
     let link = Link::new(Stream::Unix(near), 1000);
     let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, 64 << 20));
     let mut frames = Vec::new();
-    // Many small frames make for a large buffer. In front of what is held, so that it is in the same.
+    // Many small frames before the partial one, so that the buffer is large.
     let many = frame(10).repeat((400 << 10) / frame(10).len());
     for next in [frame(100), frame(64 << 10), frame(1 << 20)] {
         for held in [1, 4, 90] {
@@ -103,7 +103,7 @@ async fn little_of_a_frame_is_held_in_little_memory() {
             pass(&[&many, start].concat(), &mut far, &link, &mut inbox, &mut frames).await;
             assert!(inbox.has_partial_frame());
             assert_eq!(inbox.buffer.capacity(), held);
-            // Nor is it moved again and again while nothing comes, which a byte of room would not survive.
+            // While nothing arrives, the buffer is not replaced again: a buffer with a spare byte stays.
             let mut marked = BytesMut::with_capacity(held + 1);
             marked.extend_from_slice(start);
             inbox.buffer = marked;
@@ -121,7 +121,7 @@ async fn little_of_a_frame_is_held_in_little_memory() {
     }
 }
 
-// What is more than little is not copied whenever nothing comes for a moment.
+// A larger part of a frame is not copied when nothing arrives for a moment.
 #[tokio::test]
 async fn much_of_a_frame_stays_where_it_was_read_to() {
     let (near, mut far) = UnixStream::pair().unwrap();
@@ -138,7 +138,7 @@ async fn much_of_a_frame_stays_where_it_was_read_to() {
     }
 }
 
-// However much there is to read, others get their turn.
+// A task that always has something to read yields to others.
 #[tokio::test]
 async fn reading_pauses() {
     let mut wire = BytesMut::new();
@@ -161,7 +161,7 @@ async fn reading_pauses() {
     assert!(turns.get() >= 8, "only {} turns in 1 MiB", turns.get());
 }
 
-// A router looks at frames where they stand; what it sees is what whoever takes them out does.
+// Peeking and removing find the same frames.
 #[test]
 fn frames_are_seen_where_they_stand_as_they_are_taken_out() {
     let lengths = [0, 1, 100, 16_000, SHARED - 6, SHARED, 20_000, 3, 100_000, 5, 70_000, 0, 64];
@@ -169,7 +169,7 @@ fn frames_are_seen_where_they_stand_as_they_are_taken_out() {
     for length in lengths {
         wire.extend_from_slice(&frame(length));
     }
-    // A packet that is none of the usual, and the beginning of one more.
+    // A packet with several fields, and the beginning of another frame.
     wire.extend_from_slice(&[0, 0, 0, 6, 14 << 3 | 2, 0, 14 << 3 | 2, 0, 14 << 3 | 2, 0]);
     wire.extend_from_slice(&frame(10)[..7]);
     let decoder = || FrameDecoder::detecting(1 << 20);
@@ -177,7 +177,7 @@ fn frames_are_seen_where_they_stand_as_they_are_taken_out() {
     let mut seen = Inbox::with_bytes(decoder(), wire);
     let mut count = 0;
     while let Some(frame) = taken_out.next_frame().unwrap() {
-        // Again and again, as one that has to wait is.
+        // Repeatedly, as for a frame that has to wait.
         for _ in 0..2 {
             let first = seen.first().unwrap().unwrap();
             assert_eq!(
@@ -194,7 +194,7 @@ fn frames_are_seen_where_they_stand_as_they_are_taken_out() {
     assert_eq!(&seen.buffer[..], &taken_out.buffer[..]);
 }
 
-// Whoever changes its mind takes out what was only looked at.
+// A frame that was peeked at can be removed.
 #[test]
 fn a_frame_that_was_looked_at_can_be_taken_out() {
     let mut wire = frame(100);
@@ -207,7 +207,7 @@ fn a_frame_that_was_looked_at_can_be_taken_out() {
     assert!(inbox.next_frame().unwrap().is_none() && !inbox.has_partial_frame());
 }
 
-// The rest of a frame may be long in coming, to very many connections.
+// Many connections may wait long for the rest of a frame.
 #[tokio::test]
 async fn little_of_a_frame_behind_much_is_held_in_little_memory() {
     let (near, mut far) = UnixStream::pair().unwrap();
@@ -221,7 +221,7 @@ async fn little_of_a_frame_behind_much_is_held_in_little_memory() {
         let wire = [begun, &many[..], &rest[..1]].concat();
         far.write_all(&wire).await.unwrap();
         sent += wire.len();
-        // Until all of it was read.
+        // Until all bytes were read.
         while sent > inbox.buffer.len() {
             assert_eq!(link.receive(&mut inbox).await.unwrap(), Received::Bytes);
             while let Some(first) = inbox.first().unwrap() {
@@ -234,7 +234,7 @@ async fn little_of_a_frame_behind_much_is_held_in_little_memory() {
     }
 }
 
-/// A frame of any size, as it is on the wire; now and then a packet that has to be put together.
+/// An encoded frame of any size. Sometimes a packet with several fields.
 fn random_frame(random: &mut fastrand::Rng, framing: Framing, wire: &mut BytesMut) -> Vec<u8> {
     let length = match random.u8(0..8) {
         0 => random.usize(0..LARGE * 2),
@@ -246,7 +246,7 @@ fn random_frame(random: &mut fastrand::Rng, framing: Framing, wire: &mut BytesMu
     let mut whole = BytesMut::new();
     assert!(Frame::new(MessageKind::CallReply, body.clone()).encode(framing, &mut whole));
     if framing == Framing::Packet && random.u8(0..8) == 0 {
-        // Behind the message, so that the first frame of all shows its framing.
+        // After the message, so that the framing can be detected from the first frame.
         let unknown_field = [0x80, 0x01, 0x00];
         let length = u32::from_be_bytes(*whole.first_chunk().unwrap());
         wire.extend_from_slice(&(length + unknown_field.len() as u32).to_be_bytes());
@@ -258,10 +258,10 @@ fn random_frame(random: &mut fastrand::Rng, framing: Framing, wire: &mut BytesMu
     body
 }
 
-/// Takes the first frame in one of the ways that there are.
+/// Removes the first frame in one of the possible ways.
 fn take_one(random: &mut fastrand::Rng, inbox: &mut Inbox) -> Option<Vec<u8>> {
     if random.bool() {
-        // Looked at, and left there.
+        // Peek, and leave the frame there.
         inbox.first().unwrap();
     }
     if random.bool() {
@@ -301,7 +301,7 @@ async fn run(seed: u64) {
         let mut is_over = false;
         while !is_over {
             is_over = link.receive(&mut inbox).await.unwrap() == Received::End;
-            // Some may be left while more comes.
+            // Some frames may be left while more bytes arrive.
             while is_over || random.u8(0..8) > 0 {
                 let Some(body) = take_one(&mut random, &mut inbox) else {
                     break;
@@ -317,7 +317,7 @@ async fn run(seed: u64) {
     assert!(!inbox.has_partial_frame(), "seed {seed}");
 }
 
-// However they come, and however they are taken.
+// However the bytes are divided, and however the frames are removed.
 #[tokio::test]
 async fn what_is_taken_is_what_was_sent() {
     for seed in 0..200 {

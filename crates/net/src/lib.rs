@@ -1,8 +1,8 @@
-//! What router and client share of a socket.
+//! Connections of routers and clients: transports, and how frames are read from and written to a socket.
 //!
-//! A [`Stream`] is a TCP or Unix socket. An [`Inbox`] reads frames from it. A [`Link`] is the stream
-//! with an outbox: any task on any thread may append frames and write them at once as far as the
-//! socket takes them; what it does not take is left to the one task that drives the link.
+//! A [`Stream`] is a connected socket. An [`Inbox`] reads frames from it. A [`Link`] is a stream with an outbox: any task
+//! on any thread may append frames to the outbox and write them directly. If the socket does not accept all of them, the
+//! task that drives the link writes the rest later.
 
 mod advice;
 mod batch;

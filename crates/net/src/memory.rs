@@ -1,7 +1,7 @@
-//! A network inside the process, for tests that simulate one.
+//! A simulated network inside the process, for tests.
 //!
-//! Its time is tokio's, its chance comes from a seed: on one runtime of one thread, with the clock
-//! paused, the same seed brings the same delays, cuts and partial reads and writes.
+//! It uses tokio's clock, and a seed for everything random. On a single-threaded runtime with a paused clock, the same
+//! seed gives the same delays, cuts, and partial reads and writes.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -16,15 +16,15 @@ use tokio::io::{Interest, Ready};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// What a [`Network`] does to what is sent over it.
+/// The properties of a [`Network`].
 #[derive(Debug, Clone)]
 pub struct Conditions {
-    /// How long a write takes to arrive, the end of a stream too, and a connection to be made. Each time
-    /// a whole number of milliseconds is drawn, as tokio's timers know nothing shorter. What was
-    /// written first arrives first all the same. 0 to 5 ms by default.
+    /// How long it takes for written bytes or the end of a stream to arrive, and for a connection to be made. Each delay
+    /// is a random whole number of milliseconds, the resolution of tokio's timers. Delays never change the order of
+    /// bytes. 0 to 5 ms by default.
     pub delay: RangeInclusive<Duration>,
-    /// How many bytes may be on their way in one direction of a connection, those included that have
-    /// arrived and not been read. 64 KiB by default; 0 is taken for 1.
+    /// How many unread bytes one direction of a connection holds, whether they have arrived or not. 64 KiB by default; 0
+    /// means 1.
     pub capacity: usize,
 }
 
@@ -42,8 +42,8 @@ impl Conditions {
     }
 }
 
-/// A network with one address, at which one [`MemoryListener`] at a time may listen. Cheap to clone; all
-/// clones are the same network.
+/// A network with one address, at which one [`MemoryListener`] at a time may listen. Cheap to clone; all clones are the
+/// same network.
 #[derive(Debug, Clone)]
 pub struct Network {
     inner: Arc<Inner>,
@@ -53,16 +53,16 @@ pub struct Network {
 struct Inner {
     conditions: Conditions,
     state: Mutex<NetworkState>,
-    /// A connection waits to be accepted.
+    /// Notified when a connection arrives.
     arrived: Notify,
 }
 
 #[derive(Debug)]
 struct NetworkState {
     rng: Rng,
-    /// Connections that wait to be accepted; `None` if nobody listens.
+    /// Connections that wait to be accepted; `None` without a listener.
     waiting: Option<VecDeque<MemoryStream>>,
-    /// In the order in which they were made; some are closed.
+    /// All connections in the order in which they were made. Some are closed.
     pipes: Vec<Weak<Pipe>>,
 }
 
@@ -76,14 +76,14 @@ impl NetworkState {
 }
 
 impl Network {
-    /// A network on which nobody listens.
+    /// A network without a listener.
     pub fn new(seed: u64, conditions: Conditions) -> Self {
         let state = NetworkState { rng: Rng::with_seed(seed), waiting: None, pipes: Vec::new() };
         let arrived = Notify::new();
         Network { inner: Arc::new(Inner { conditions, state: Mutex::new(state), arrived }) }
     }
 
-    /// Listens until the listener is dropped.
+    /// Makes a listener, which listens until it is dropped.
     ///
     /// # Errors
     /// [`ErrorKind::AddrInUse`] while there is another listener.
@@ -96,10 +96,10 @@ impl Network {
         Ok(MemoryListener { inner: self.inner.clone() })
     }
 
-    /// Connects to whoever listens when the connection arrives, which takes a delay.
+    /// Connects to the listener, after a delay.
     ///
     /// # Errors
-    /// [`ErrorKind::ConnectionRefused`] if nobody listens then.
+    /// [`ErrorKind::ConnectionRefused`] if there is no listener after the delay.
     ///
     /// # Panics
     /// Outside of a tokio runtime with time enabled.
@@ -119,14 +119,13 @@ impl Network {
         Ok(near)
     }
 
-    /// How many connections are open: made, accepted or not, and neither cut nor shut down by either
-    /// end.
+    /// Number of open connections: those that neither end has shut down and that were not cut. Connections that are not
+    /// accepted yet count, too.
     pub fn connections(&self) -> usize {
         self.inner.state.lock().open_pipes().len()
     }
 
-    /// Breaks every open connection: what is on its way is lost, and both ends see
-    /// [`ErrorKind::ConnectionReset`] at once.
+    /// Cuts every open connection: unread bytes are lost, and both ends get [`ErrorKind::ConnectionReset`] at once.
     pub fn cut_all(&self) {
         let open = self.inner.state.lock().open_pipes();
         for pipe in open {
@@ -134,7 +133,7 @@ impl Network {
         }
     }
 
-    /// Breaks one of the open connections; `false` if there is none.
+    /// Cuts a random open connection. Returns `false` if there is none.
     pub fn cut_one(&self) -> bool {
         let mut state = self.inner.state.lock();
         let open = state.open_pipes();
@@ -144,15 +143,15 @@ impl Network {
     }
 }
 
-/// Accepts what connects to a [`Network`]. When it is dropped, connecting is refused, and what was not
-/// accepted is closed.
+/// Accepts the connections to a [`Network`]. When it is dropped, later connections are refused, and those that were not
+/// accepted are closed.
 #[derive(Debug)]
 pub struct MemoryListener {
     inner: Arc<Inner>,
 }
 
 impl MemoryListener {
-    /// Waits for the next connection. For one task at a time; may be dropped at any time.
+    /// Waits for the next connection. Only one task at a time may wait. Cancel-safe.
     pub async fn accept(&self) -> MemoryStream {
         loop {
             let next = self.inner.state.lock().waiting.as_mut().and_then(VecDeque::pop_front);
@@ -171,11 +170,11 @@ impl Drop for MemoryListener {
     }
 }
 
-/// One end of a connection over a [`Network`]. Dropping it shuts it down.
+/// One end of a connection over a [`Network`]. It is shut down when it is dropped.
 #[derive(Debug)]
 pub struct MemoryStream {
     pipe: Arc<Pipe>,
-    /// 0 or 1; the other end's is `1 - side`.
+    /// 0 or 1. The other end has `1 - side`.
     side: usize,
 }
 
@@ -183,45 +182,45 @@ pub struct MemoryStream {
 struct Pipe {
     conditions: Conditions,
     state: Mutex<PipeState>,
-    /// Something has changed for whoever waits at this side.
+    /// For each side, notified when something changes that it may wait for.
     changed: [Notify; 2],
 }
 
 #[derive(Debug)]
 struct PipeState {
-    /// Of its own, so that what one connection draws does not depend on the others.
+    /// Each connection has its own generator, so that it does not depend on other connections.
     rng: Rng,
     is_cut: bool,
-    /// What each side reads.
+    /// For each side, the direction that it reads from.
     flows: [Flow; 2],
 }
 
-/// One direction.
+/// One direction of a connection.
 #[derive(Debug, Default)]
 struct Flow {
-    /// Each with the time of its arrival, none of them empty.
+    /// The unread bytes, with their times of arrival. No chunk is empty.
     chunks: VecDeque<(Instant, Bytes)>,
-    /// All bytes of `chunks`.
+    /// Number of bytes in `chunks`.
     length: usize,
-    /// When the last of what was sent arrives.
+    /// When the last written bytes arrive.
     latest: Option<Instant>,
-    /// The sender has shut down; the end arrives then.
+    /// When the end arrives, if the sender has shut down.
     end: Option<Instant>,
-    /// The receiver has shut down.
-    is_abandoned: bool,
+    /// Whether the receiver has shut down.
+    is_closed: bool,
 }
 
 impl Flow {
-    /// When something arrives that is sent now.
+    /// When bytes arrive that are written now.
     fn arrival(&mut self, delay: Duration) -> Instant {
         let arrival = Instant::now() + delay;
-        // Nothing overtakes.
+        // Bytes never overtake earlier ones.
         let arrival = self.latest.map_or(arrival, |latest| latest.max(arrival));
         self.latest = Some(arrival);
         arrival
     }
 
-    /// When there is next something to read, if anything is on its way.
+    /// When the next bytes, or the end, can be read.
     fn next(&self) -> Option<Instant> {
         self.chunks.front().map(|(arrival, _)| *arrival).or(self.end)
     }
@@ -248,10 +247,10 @@ fn pair(conditions: &Conditions, rng: Rng) -> (MemoryStream, MemoryStream) {
 }
 
 impl Pipe {
-    /// Neither end has shut down, which would abandon what it reads.
+    /// Whether the connection was not cut and neither end has shut down.
     fn is_open(&self) -> bool {
         let state = self.state.lock();
-        !state.is_cut && !state.flows.iter().any(|flow| flow.is_abandoned)
+        !state.is_cut && !state.flows.iter().any(|flow| flow.is_closed)
     }
 
     fn cut(&self) {
@@ -264,7 +263,7 @@ impl Pipe {
 }
 
 impl PipeState {
-    /// What `side` is ready for, and when to look again if that is nothing.
+    /// What `side` is ready for; if nothing, when to check again.
     fn readiness(
         &self,
         side: usize,
@@ -273,7 +272,7 @@ impl PipeState {
     ) -> (Ready, Option<Instant>) {
         let now = Instant::now();
         let (incoming, outgoing) = (&self.flows[side], &self.flows[1 - side]);
-        let is_over = self.is_cut || incoming.is_abandoned;
+        let is_over = self.is_cut || incoming.is_closed;
         let mut ready = Ready::EMPTY;
         let mut look_again = None;
         if interest.is_readable() {
@@ -302,7 +301,7 @@ impl PipeState {
         }
         let arrived = flow.chunks.iter().take_while(|(arrival, _)| *arrival <= now);
         let arrived: usize = arrived.map(|(_, chunk)| chunk.len()).sum();
-        let has_ended = flow.is_abandoned || (flow.chunks.is_empty() && flow.has_ended(now));
+        let has_ended = flow.is_closed || (flow.chunks.is_empty() && flow.has_ended(now));
         if arrived == 0 && !has_ended {
             return Err(ErrorKind::WouldBlock.into());
         }
@@ -323,7 +322,7 @@ impl PipeState {
     fn write(
         &mut self,
         side: usize,
-        pieces: &[IoSlice<'_>],
+        slices: &[IoSlice<'_>],
         conditions: &Conditions,
     ) -> io::Result<usize> {
         let PipeState { rng, is_cut, flows } = self;
@@ -331,24 +330,24 @@ impl PipeState {
             return Err(ErrorKind::ConnectionReset.into());
         }
         let incoming = &flows[side];
-        // Who writes learns of the end when it arrives, and until then writes in vain.
-        if incoming.is_abandoned || incoming.has_ended(Instant::now()) {
+        // Until the end of the other direction arrives, the written bytes are accepted and lost.
+        if incoming.is_closed || incoming.has_ended(Instant::now()) {
             return Err(ErrorKind::BrokenPipe.into());
         }
         let flow = &mut flows[1 - side];
-        let wanted = pieces.iter().map(|piece| piece.len()).sum();
+        let wanted = slices.iter().map(|slice| slice.len()).sum();
         let room = conditions.capacity.max(1) - flow.length;
         if room == 0 && wanted > 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
         let written = part(rng, room.min(wanted));
-        if written == 0 || flow.is_abandoned {
+        if written == 0 || flow.is_closed {
             return Ok(written);
         }
         let mut chunk = BytesMut::with_capacity(written);
-        for piece in pieces {
+        for slice in slices {
             let left = written - chunk.len();
-            chunk.extend_from_slice(&piece[..left.min(piece.len())]);
+            chunk.extend_from_slice(&slice[..left.min(slice.len())]);
         }
         let arrival = flow.arrival(conditions.draw_delay(rng));
         flow.chunks.push_back((arrival, chunk.freeze()));
@@ -357,8 +356,8 @@ impl PipeState {
     }
 }
 
-/// How much of `most` is done at once: half of the time all of it, so that large frames get through;
-/// otherwise less, and often very little, so that the headers of frames are cut, too.
+/// How many of `most` bytes a read or write handles. Half of the time all of them, so that large frames get through;
+/// otherwise fewer, and often very few, so that headers are divided, too.
 fn part(rng: &mut Rng, most: usize) -> usize {
     match rng.u8(0..4) {
         _ if most == 0 => 0,
@@ -369,12 +368,12 @@ fn part(rng: &mut Rng, most: usize) -> usize {
 }
 
 impl MemoryStream {
-    /// The user id that is taken for the peer's, at both ends of every connection.
+    /// The peer's user id, at both ends of every connection.
     pub(crate) const UID: u32 = 1000;
 
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         loop {
-            // Made before looking, so that no change is missed.
+            // Created before the check, so that no change is missed.
             let changed = self.pipe.changed[self.side].notified();
             let capacity = self.pipe.conditions.capacity.max(1);
             let (ready, look_again) =
@@ -382,14 +381,14 @@ impl MemoryStream {
             match look_again {
                 _ if !ready.is_empty() => return Ok(ready),
                 None => changed.await,
-                // Either it has changed or the time has come.
+                // Either something changed or the time has come.
                 Some(time) => drop(timeout_at(time, changed).await),
             }
         }
     }
 
-    /// Reads some of what has arrived, at most so many bytes, into the spare room of `buffer`; 0 at the end.
-    /// For peers that a test plays byte by byte.
+    /// Reads some of the bytes that have arrived, at most `most`, and appends them to `buffer`. Returns their number, 0 at
+    /// the end. Public for tests that play a peer byte by byte.
     ///
     /// # Errors
     /// [`ErrorKind::WouldBlock`] if nothing has arrived, [`ErrorKind::ConnectionReset`] after a cut.
@@ -399,13 +398,13 @@ impl MemoryStream {
         Ok(read)
     }
 
-    /// Writes as many of these bytes as there is room for, or fewer.
+    /// Writes some of the bytes, as many as there is room for or fewer. Returns their number.
     ///
     /// # Errors
     /// [`ErrorKind::WouldBlock`] if there is no room, [`ErrorKind::ConnectionReset`] after a cut,
-    /// [`ErrorKind::BrokenPipe`] if the other end is gone.
-    pub fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        let written = self.pipe.state.lock().write(self.side, pieces, &self.pipe.conditions)?;
+    /// [`ErrorKind::BrokenPipe`] if the other end has shut down.
+    pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = self.pipe.state.lock().write(self.side, slices, &self.pipe.conditions)?;
         self.pipe.changed[1 - self.side].notify_waiters();
         Ok(written)
     }
@@ -413,7 +412,7 @@ impl MemoryStream {
     pub(crate) fn shut_down(&self) {
         let mut state = self.pipe.state.lock();
         let incoming = &mut state.flows[self.side];
-        if std::mem::replace(&mut incoming.is_abandoned, true) {
+        if std::mem::replace(&mut incoming.is_closed, true) {
             return;
         }
         incoming.clear();
@@ -421,7 +420,7 @@ impl MemoryStream {
         self.shut_down_writing();
     }
 
-    /// Ends the direction to the other end, behind what is on its way.
+    /// Shuts down the direction to the other end, after the written bytes.
     pub(crate) fn shut_down_writing(&self) {
         let mut state = self.pipe.state.lock();
         let PipeState { rng, flows, .. } = &mut *state;

@@ -5,7 +5,7 @@ use crate::{Inbox, Link, Received, StdStream, Stream};
 
 const DELAY: Duration = Duration::from_millis(20);
 
-/// Everything takes exactly [`DELAY`].
+/// Conditions in which everything takes exactly [`DELAY`].
 fn steady() -> Conditions {
     Conditions { delay: DELAY..=DELAY, ..Conditions::default() }
 }
@@ -16,11 +16,11 @@ async fn connected(network: &Network) -> (MemoryStream, MemoryStream) {
     (near, listener.accept().await)
 }
 
-/// What can be written at once.
+/// Writes once.
 fn write(stream: &MemoryStream, mut data: &[u8]) -> io::Result<usize> {
     let before = data.len();
     while !data.is_empty() {
-        // In two pieces, as a link hands over several.
+        // In two slices, since a link writes several.
         let (first, second) = data.split_at(data.len() / 2);
         match stream.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
             Ok(written) => data = &data[written..],
@@ -38,7 +38,7 @@ async fn write_all(stream: &MemoryStream, mut data: &[u8]) {
     }
 }
 
-/// Reads when it is ready; 0 at the end.
+/// Waits until the stream is readable and reads; 0 at the end.
 async fn read(stream: &MemoryStream, buffer: &mut BytesMut) -> io::Result<usize> {
     assert!(stream.ready(Interest::READABLE).await.unwrap().is_readable());
     buffer.reserve(4096);
@@ -63,8 +63,7 @@ fn numbers(seed: u64, length: usize) -> Vec<u8> {
     std::iter::repeat_with(|| rng.u8(..)).take(length).collect()
 }
 
-// Both ends read and write at the same time, through a capacity that is small enough to be full all
-// the time: a wake-up that is lost hangs, with nothing left that time could bring.
+// Both ends read and write at the same time through a small capacity. A lost wake-up would hang.
 #[tokio::test(start_paused = true)]
 async fn everything_arrives_in_order_both_ways() {
     for seed in 0..20 {
@@ -86,7 +85,7 @@ async fn everything_arrives_in_order_both_ways() {
     }
 }
 
-// What is read and written at once is cut at random, and the same seed cuts the same.
+// The same seed gives the same sizes of reads and writes.
 #[tokio::test(start_paused = true)]
 async fn the_seed_decides_everything() {
     let mut runs = Vec::new();
@@ -115,14 +114,14 @@ async fn what_is_on_its_way_is_limited() {
     let (near, far) = connected(&network).await;
     assert_eq!(write(&near, &[7; 3000]).unwrap(), 1000);
     assert_eq!(kind(near.try_write_vectored(&[IoSlice::new(&[7])])), Some(ErrorKind::WouldBlock));
-    // Arriving makes no room, being read does.
+    // Bytes take capacity until they are read.
     let full = near.ready(Interest::WRITABLE);
     assert!(tokio::time::timeout(10 * DELAY, full).await.is_err());
     let (ready, got) = tokio::join!(near.ready(Interest::WRITABLE), read_exact(&far, 1000));
     assert!(ready.unwrap().is_writable());
     assert_eq!(got.len(), 1000);
     assert_eq!(write(&near, &[7; 3000]).unwrap(), 1000);
-    // The other direction has room of its own.
+    // The other direction has its own capacity.
     assert_eq!(write(&far, &[7; 3000]).unwrap(), 1000);
 }
 
@@ -141,7 +140,7 @@ async fn everything_takes_its_time() {
     assert_eq!(start.elapsed(), 3 * DELAY);
 }
 
-// Dropping an end shuts it down as well.
+// Dropping an end shuts it down, too.
 #[tokio::test(start_paused = true)]
 async fn the_end_comes_behind_what_was_sent() {
     for is_dropped in [false, true] {
@@ -159,7 +158,7 @@ async fn the_end_comes_behind_what_was_sent() {
             Some(near)
         };
         assert_eq!(network.connections(), 0);
-        // Not known here yet.
+        // The end has not arrived here yet.
         assert_eq!(write(&far, b"in vain").unwrap(), 7);
         assert_eq!(read_exact(&far, 7).await, "goodbye");
         for _ in 0..2 {
@@ -186,7 +185,7 @@ async fn a_cut_loses_what_is_on_its_way() {
     let mut buffer = BytesMut::new();
     let (got, ()) = tokio::join!(read(&far, &mut buffer), cut);
     assert_eq!(kind(got), Some(ErrorKind::ConnectionReset));
-    assert_eq!(start.elapsed(), Duration::ZERO, "whoever waits is woken");
+    assert_eq!(start.elapsed(), Duration::ZERO, "a waiting task is woken");
     assert_eq!(kind(read(&near, &mut buffer).await), Some(ErrorKind::ConnectionReset));
     for end in [near, far] {
         assert!(end.ready(Interest::WRITABLE).await.unwrap().is_writable());
@@ -219,14 +218,14 @@ async fn one_is_cut_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_connects_without_a_listener() {
+async fn connecting_needs_a_listener() {
     let network = Network::new(1, steady());
     let refused = Some(ErrorKind::ConnectionRefused);
     assert_eq!(kind(network.connect().await), refused);
     let listener = network.listen().unwrap();
     assert_eq!(kind(network.listen()), Some(ErrorKind::AddrInUse));
     let unaccepted = network.connect().await.unwrap();
-    // Gone while the next is on its way.
+    // Drop the listener before the next connection arrives.
     let gone = async {
         tokio::task::yield_now().await;
         drop(listener);
@@ -253,7 +252,7 @@ async fn receive(link: &Link, frames: usize, inbox: &mut Inbox) -> Vec<usize> {
     lengths
 }
 
-// As router and client use it: whoever sends also receives, and writes what the pipe did not take.
+// Both ends send and receive, and write the rest when the pipe is full.
 #[tokio::test(start_paused = true)]
 async fn links_work_over_it() {
     for seed in 0..10 {
@@ -275,7 +274,7 @@ async fn links_work_over_it() {
             link.drained().await;
             done.wait().await;
         };
-        // Whoever has received all goes on driving until all is sent.
+        // An end that has received everything goes on until everything is sent.
         let drive = async |link: &Link, inbox: &mut Inbox| {
             let received = receive(link, lengths.len(), inbox).await;
             assert_eq!(received, lengths);
@@ -293,7 +292,7 @@ async fn links_work_over_it() {
             )
         };
         tokio::time::timeout(Duration::from_secs(3600), exchange).await.unwrap();
-        // What was sent last is read although the pipe takes nothing more.
+        // The last bytes can be read after the other end has shut down.
         assert!(far.send(Framing::Packet, &frame(5)).await);
         far.drained().await;
         far.close();

@@ -1,4 +1,4 @@
-//! The directory of the default socket: only its user can put files into it.
+//! Checks that other users cannot replace the default socket of a user.
 
 use std::error::Error;
 use std::fmt;
@@ -9,23 +9,23 @@ use std::path::Path;
 
 use rustix::process::getuid;
 
-/// Permissions of a directory that is made for the default socket.
+/// Permissions of a new directory for the default socket.
 const MODE: u32 = 0o700;
 
-/// Only the owner of a file may remove it.
+/// The mode bit of a directory in which only the owner of a file may remove it.
 const STICKY: u32 = 0o1000;
 
-/// Why the default socket is not used: another user controls it. Displays as a sentence with the remedy.
+/// Why the default socket is not used: another user controls it. `Display` writes the reason and the remedy.
 #[derive(Debug)]
 pub(crate) struct Untrusted(String);
 
 impl Untrusted {
-    pub(crate) fn error(sentence: String) -> io::Error {
-        io::Error::new(io::ErrorKind::PermissionDenied, Untrusted(sentence))
+    pub(crate) fn error(message: String) -> io::Error {
+        io::Error::new(io::ErrorKind::PermissionDenied, Untrusted(message))
     }
 
-    /// Whether an error is one of these.
-    pub(crate) fn is_behind(error: &io::Error) -> bool {
+    /// Whether an error is of this kind.
+    pub(crate) fn is_cause_of(error: &io::Error) -> bool {
         error.get_ref().is_some_and(|error| error.is::<Untrusted>())
     }
 }
@@ -38,16 +38,17 @@ impl fmt::Display for Untrusted {
 
 impl Error for Untrusted {}
 
-/// Makes the directory of the default socket `path` if it does not exist, and checks it as
-/// connecting does.
+/// Creates the directory of the default socket `path` if it does not exist, and checks it as a client does before it
+/// connects.
 ///
 /// # Errors
-/// The directory cannot be made, or another user can replace what is in it.
+/// The directory cannot be created, or another user can replace files in it.
 pub fn create(path: &Path) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         match DirBuilder::new().mode(MODE).create(directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                let problem = format!("cannot make the directory {}: {error}", directory.display());
+                let problem =
+                    format!("cannot create the directory {}: {error}", directory.display());
                 return Err(io::Error::new(error.kind(), problem));
             }
             _ => {}
@@ -56,13 +57,13 @@ pub fn create(path: &Path) -> io::Result<()> {
     check(path)
 }
 
-/// Checks that no other user but root can remove or replace the default socket `path`.
+/// Checks that only this user and root can remove or replace the default socket `path`.
 ///
-/// Other users may write to the directory if it is sticky, as /tmp is. Such a user can make the socket first,
-/// which is why clients also look at who serves it.
+/// Other users may write to the directory if it is sticky, as /tmp is. Such a user can create the socket first, so
+/// clients also check who serves it.
 ///
 /// # Errors
-/// `PermissionDenied` with what is wrong with the directory, `NotFound` if there is none.
+/// `PermissionDenied` with the problem of the directory, `NotFound` if it does not exist.
 pub(crate) fn check(path: &Path) -> io::Result<()> {
     let Some(directory) = path.parent() else {
         return Ok(());
@@ -77,7 +78,7 @@ pub(crate) fn check(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What makes a directory unfit for the default socket of `user`.
+/// Why a directory cannot be trusted with the default socket of `user`, if it cannot.
 fn problem(directory: &Metadata, user: u32) -> Option<String> {
     let (owner, mode) = (directory.uid(), directory.mode() & 0o7777);
     if !directory.is_dir() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 
-/// A directory that is removed with its content.
+/// A directory that is removed with its contents.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -58,10 +58,10 @@ fn a_directory_that_others_control_is_refused() {
     let file = scratch.0.join("file");
     fs::write(&file, "").unwrap();
     assert!(refusal(&file.join("gsb.sock")).contains("is not a directory"));
-    // This user's own directory, seen by another one.
+    // A directory of this user, checked for another user.
     let metadata = fs::metadata(&own).unwrap();
     let problem = problem(&metadata, metadata.uid() + 1);
     let is_named = |text: String| text.contains(&format!("user id {}", metadata.uid()));
-    // Root's directories are trusted by all.
+    // Directories of root are trusted.
     assert!(metadata.uid() == 0 || problem.is_some_and(is_named));
 }

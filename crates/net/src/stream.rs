@@ -1,74 +1,59 @@
-//! A socket of either kind.
+//! A connected socket of any transport.
 
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown};
 use std::ops::Deref as _;
 
 use bytes::{BufMut as _, BytesMut};
-use gsb_proto::Address;
 use socket2::SockRef;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::connect;
 use crate::descriptors::FilteredSocket;
 #[cfg(feature = "memory")]
 use crate::memory::MemoryStream;
 
-/// A connected TCP or Unix socket. All its operations take `&self`, from any thread.
+/// A connected socket, registered with a runtime. Any thread may use it: all operations take `&self`.
 #[derive(Debug)]
 pub enum Stream {
-    /// Over TCP, with small segments sent at once.
+    /// A TCP socket with TCP_NODELAY.
     Tcp(TcpStream),
-    /// On this host.
+    /// A Unix socket.
     Unix(UnixStream),
-    /// On this host, on a kernel that cannot refuse file descriptors.
+    /// A Unix socket on a kernel that cannot refuse file descriptors.
     FilteredUnix(FilteredSocket<UnixStream>),
-    /// Inside this process, without a socket.
+    /// A simulated connection inside this process.
     #[cfg(feature = "memory")]
     Memory(MemoryStream),
 }
 
-/// A [`Stream`] between two runtimes: not registered with any.
+/// A connected socket that is not registered with a runtime. [`Stream::from_std`] registers it.
 #[derive(Debug)]
 pub enum StdStream {
-    /// Over TCP.
+    /// A TCP socket with TCP_NODELAY.
     Tcp(std::net::TcpStream),
-    /// On this host.
+    /// A Unix socket.
     Unix(std::os::unix::net::UnixStream),
-    /// On this host, on a kernel that cannot refuse file descriptors.
+    /// A Unix socket on a kernel that cannot refuse file descriptors.
     FilteredUnix(FilteredSocket<std::os::unix::net::UnixStream>),
-    /// Inside this process; belongs to no runtime anyway.
+    /// A simulated connection inside this process.
     #[cfg(feature = "memory")]
     Memory(MemoryStream),
 }
 
 impl StdStream {
-    /// Connects to a bus like [`Stream::connect`], and blocks meanwhile.
+    /// Wraps a connected TCP socket; sets TCP_NODELAY and makes it non-blocking.
     ///
     /// # Errors
-    /// As those of [`Stream::connect`].
-    pub fn connect(address: &Address) -> io::Result<StdStream> {
-        match address {
-            Address::Tcp { host, port } => {
-                StdStream::tcp(std::net::TcpStream::connect((host.as_str(), *port))?)
-            }
-            Address::Unix(path) => connect::unix_blocking(address, path),
-        }
-    }
-
-    /// Takes over a connected TCP socket.
-    ///
-    /// # Errors
-    /// The socket is not connected any more.
+    /// The socket is no longer connected.
     pub fn tcp(stream: std::net::TcpStream) -> io::Result<StdStream> {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         Ok(StdStream::Tcp(stream))
     }
 
-    /// Takes over a connected Unix socket; `refuses_descriptors` is what
-    /// [`refuse_descriptors`](crate::refuse_descriptors) has returned for it, or for the socket that accepted it.
+    /// Wraps a connected Unix socket and makes it non-blocking. `refuses_descriptors` is the result of
+    /// [`refuse_descriptors`](crate::refuse_descriptors) for the socket, or for the one that accepted it.
     ///
     /// # Errors
     /// The socket cannot be made non-blocking.
@@ -85,27 +70,10 @@ impl StdStream {
 }
 
 impl Stream {
-    /// Connects to a bus. Waits while the queue of a Unix socket is full, and refuses a default socket that
-    /// another user serves.
+    /// Registers a socket with the current runtime.
     ///
     /// # Errors
-    /// Those of the socket, of name resolution for a host that is not an IP address. `PermissionDenied` says
-    /// whose the socket is.
-    pub async fn connect(address: &Address) -> io::Result<Stream> {
-        match address {
-            Address::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
-            }
-            Address::Unix(path) => Stream::from_std(connect::unix(address, path).await?),
-        }
-    }
-
-    /// Joins the current runtime.
-    ///
-    /// # Errors
-    /// The runtime's event queue takes no more sockets.
+    /// The system does not let the runtime watch another socket.
     ///
     /// # Panics
     /// Outside of a tokio runtime with I/O enabled.
@@ -122,7 +90,7 @@ impl Stream {
         }
     }
 
-    /// Whether others than this process may read it.
+    /// Whether this is a socket and not a simulated connection.
     pub(crate) fn is_socket(&self) -> bool {
         #[cfg(feature = "memory")]
         if let Stream::Memory(_) = self {
@@ -131,9 +99,9 @@ impl Stream {
         true
     }
 
-    /// Ends both directions at once, whoever else still holds the stream.
+    /// Shuts down both directions, also for other owners of the stream.
     pub(crate) fn shut_down(&self) {
-        // Fails only where the peer has ended it before.
+        // Fails only if the peer closed the connection before.
         let _ = match self {
             Stream::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
             Stream::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
@@ -148,9 +116,9 @@ impl Stream {
         };
     }
 
-    /// Ends the direction to the peer, behind what was written.
+    /// Shuts down the direction to the peer, after the written bytes.
     pub(crate) fn shut_down_writing(&self) {
-        // Fails only where the peer has ended it before.
+        // Fails only if the peer closed the connection before.
         let _ = match self {
             Stream::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
             Stream::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
@@ -165,7 +133,7 @@ impl Stream {
         };
     }
 
-    /// The peer's IP address, on TCP.
+    /// The peer's IP address; `None` if the stream is not TCP.
     pub fn peer_ip(&self) -> Option<IpAddr> {
         match self {
             Stream::Tcp(stream) => stream.peer_addr().ok().map(|peer| peer.ip().to_canonical()),
@@ -175,7 +143,7 @@ impl Stream {
         }
     }
 
-    /// The peer's user id, on Unix sockets and inside the process.
+    /// The user id of the peer's process; `None` for TCP.
     pub fn peer_uid(&self) -> Option<u32> {
         let credentials = match self {
             Stream::Tcp(_) => return None,
@@ -187,7 +155,7 @@ impl Stream {
         credentials.ok().map(|credentials| credentials.uid())
     }
 
-    /// Waits until the socket is ready for some of `interest`. May be dropped at any time.
+    /// Waits until the socket is ready for some of `interest`. Cancel-safe.
     ///
     /// # Errors
     /// The runtime is shutting down.
@@ -201,25 +169,25 @@ impl Stream {
         }
     }
 
-    /// Reads what is there into the spare room of `buffer`, up to `most` bytes: how many came, 0 at the end of
-    /// the stream.
+    /// Reads up to `most` bytes into the spare capacity of `buffer`. Returns the number of bytes, 0 at the end of the
+    /// stream.
     ///
     /// # Errors
-    /// `WouldBlock` if nothing is there; those of the socket.
+    /// `WouldBlock` if there is nothing to read; those of the socket.
     pub fn try_read(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
         let room = most.min(buffer.capacity() - buffer.len());
         match self {
-            Stream::Tcp(stream) => all_there_is(
+            Stream::Tcp(stream) => read_and_note_drained(
                 room,
                 |read| stream.try_io(Interest::READABLE, read),
                 || stream.try_read_buf(&mut buffer.limit(most)),
             ),
-            Stream::Unix(stream) => all_there_is(
+            Stream::Unix(stream) => read_and_note_drained(
                 room,
                 |read| stream.try_io(Interest::READABLE, read),
                 || stream.try_read_buf(&mut buffer.limit(most)),
             ),
-            Stream::FilteredUnix(filtered) => all_there_is(
+            Stream::FilteredUnix(filtered) => read_and_note_drained(
                 room,
                 |read| filtered.socket().try_io(Interest::READABLE, read),
                 || filtered.read(buffer, room),
@@ -229,8 +197,7 @@ impl Stream {
         }
     }
 
-    /// [`try_read`](Stream::try_read) that asks the socket itself, and not what the runtime has last heard
-    /// of it.
+    /// As [`try_read`](Stream::try_read), but always asks the socket instead of relying on the runtime's readiness.
     pub(crate) fn read_now(&self, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
         let socket = match self {
             Stream::Tcp(stream) => SockRef::from(stream),
@@ -246,58 +213,57 @@ impl Stream {
         read
     }
 
-    /// [`try_write`](Stream::try_write) that asks the socket itself, and not what the runtime has last heard of
-    /// it.
-    pub(crate) fn write_now(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// As [`try_write`](Stream::try_write), but always asks the socket instead of relying on the runtime's readiness.
+    pub(crate) fn write_now(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => SockRef::from(stream).deref().write_vectored(pieces),
-            Stream::Unix(stream) => SockRef::from(stream).deref().write_vectored(pieces),
+            Stream::Tcp(stream) => SockRef::from(stream).deref().write_vectored(slices),
+            Stream::Unix(stream) => SockRef::from(stream).deref().write_vectored(slices),
             Stream::FilteredUnix(filtered) => {
-                SockRef::from(filtered.socket()).deref().write_vectored(pieces)
+                SockRef::from(filtered.socket()).deref().write_vectored(slices)
             }
             #[cfg(feature = "memory")]
-            Stream::Memory(stream) => stream.try_write_vectored(pieces),
+            Stream::Memory(stream) => stream.try_write_vectored(slices),
         }
     }
 
-    /// Writes as much as the socket takes at once: how many bytes.
+    /// Writes as many bytes as the socket accepts without blocking. Returns their number.
     ///
     /// # Errors
-    /// `WouldBlock` if it takes nothing now; those of the socket.
-    pub fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// `WouldBlock` if the socket accepts none; those of the socket.
+    pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.try_write_vectored(pieces),
-            Stream::Unix(stream) => stream.try_write_vectored(pieces),
-            Stream::FilteredUnix(filtered) => filtered.socket().try_write_vectored(pieces),
+            Stream::Tcp(stream) => stream.try_write_vectored(slices),
+            Stream::Unix(stream) => stream.try_write_vectored(slices),
+            Stream::FilteredUnix(filtered) => filtered.socket().try_write_vectored(slices),
             #[cfg(feature = "memory")]
-            Stream::Memory(stream) => stream.try_write_vectored(pieces),
+            Stream::Memory(stream) => stream.try_write_vectored(slices),
         }
     }
 }
 
-/// Reads, and lets the runtime know if that was all there is: a read that was offered more room than it needed
-/// has emptied the socket. Otherwise the next read would have to find that out, by a system call.
+/// Reads, and clears the runtime's readiness if the read drained the socket, which is the case if it returned fewer bytes
+/// than `room`. Without this the next read would need a system call to find out.
 ///
-/// Urgent data ends a read early. The bus sends none; a peer that does is read on when more comes.
-fn all_there_is(
+/// Urgent data ends a read early. The bus sends none. After urgent data of a peer, reading goes on when more data arrives.
+fn read_and_note_drained(
     room: usize,
-    watch: impl FnOnce(&mut dyn FnMut() -> io::Result<()>) -> io::Result<()>,
+    try_io: impl FnOnce(&mut dyn FnMut() -> io::Result<()>) -> io::Result<()>,
     read: impl FnOnce() -> io::Result<usize>,
 ) -> io::Result<usize> {
     let (mut read, mut result) = (Some(read), Ok(0));
-    let watched = watch(&mut || {
+    let outcome = try_io(&mut || {
         if let Some(read) = read.take() {
             result = read();
         }
         match result {
             Ok(length) if 0 < length && length < room => Err(io::ErrorKind::WouldBlock.into()),
-            // A read past the runtime, as of a filtered socket, has not told it.
+            // The read of a filtered socket bypasses the runtime.
             Err(ref error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(io::ErrorKind::WouldBlock.into())
             }
             _ => Ok(()),
         }
     });
-    // Not called if the socket is not known to have anything.
-    if read.is_some() { watched.map(|()| 0) } else { result }
+    // `try_io` does not call the closure if the runtime does not consider the socket readable.
+    if read.is_some() { outcome.map(|()| 0) } else { result }
 }
