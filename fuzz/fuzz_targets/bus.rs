@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gsb_fuzz::frames::packed;
-use gsb_fuzz::names::{belongs, is_name, topics_meet, weight};
+use gsb_fuzz::names::{belongs, is_service_id, is_topic, topics_meet, weight};
 use gsb_fuzz::queues::{Payer, Purpose, Queues, cost};
 use gsb_fuzz::router::{Did, Peer, Room, Router, STALL, Usage, Waiting, is_free};
 use gsb_proto::messages::{
@@ -435,7 +435,7 @@ impl World {
                 let is_free = !self.services.contains_key(&service_id);
                 let own = self.services.values().filter(|owner| **owner == from);
                 let is_allowed = own.count() < self.router.limit();
-                let expected = match (is_name(&service_id), is_free) {
+                let expected = match (is_service_id(&service_id), is_free) {
                     (true, false) => 409,
                     (true, true) if is_allowed => 0,
                     _ => 400,
@@ -461,7 +461,7 @@ impl World {
                 let topic = &entry.1;
                 let is_new = !self.subscriptions.contains_key(&entry);
                 let is_allowed = held + weight(topic) <= self.router.limit();
-                let is_good = is_name(topic) && is_new && is_allowed;
+                let is_good = is_topic(topic) && is_new && is_allowed;
                 assert_eq!(code, if is_good { 0 } else { 400 }, "{topic:?}");
                 if is_good {
                     let weight = weight(topic);

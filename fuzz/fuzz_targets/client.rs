@@ -17,7 +17,7 @@ use gsb_client::{Bus, Call, Failure, Framing};
 use gsb_fuzz::input::{self, Script};
 use gsb_fuzz::memory::Meter;
 use gsb_net::memory::{Conditions, MemoryListener, MemoryStream, Network};
-use gsb_proto::frame::LARGEST_FRAME;
+use gsb_proto::framing::LARGEST_FRAME;
 use gsb_proto::messages::{
     BroadcastReply, BroadcastRequest, CallReply, CallRequest, Hello, Message, Ping, RegisterReply,
     SubscribeReply, UnregisterReply, UnsubscribeReply,

@@ -1,8 +1,8 @@
-//! Service ids, topics, and the maps that find them, beside lists that are searched from end to end.
+//! Service ids, topics, and the maps that look them up, compared with lists that are searched from end to end.
 //!
-//! What is a name is what rules SV-1 and TO-1 say. Topics meet where some topic without wildcards belongs to
-//! both (rule TO-3). `PrefixMap` finds the longest id (rule SV-3), `TopicMap` everybody whose topic meets
-//! (rule TO-4), each after any number of changes.
+//! Names are valid as rules SV-1, TO-1 and TO-12 say. Two topics overlap if both stand for the same topic without
+//! wildcards (rule TO-3). After any number of changes `PrefixMap` finds the longest id (rule SV-3), and `TopicMap` every
+//! subscriber with an overlapping topic (rule TO-4).
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use gsb_fuzz::input::Script;
-use gsb_fuzz::names::{Name, belongs, is_name, topics_meet};
+use gsb_fuzz::names::{Name, belongs, is_service_id, is_topic, topics_meet};
 use gsb_proto::{NameError, PrefixMap, ServiceId, Topic, TopicMap};
 use libfuzzer_sys::fuzz_target;
 
@@ -78,25 +78,33 @@ impl<'a> Arbitrary<'a> for TopicOp {
 
 fn check_name(text: &str) -> Option<Topic> {
     let (id, topic) = (ServiceId::new(text), Topic::new(text));
-    assert_eq!(id.is_ok(), is_name(text), "{text:?}");
-    assert_eq!(topic.is_ok(), is_name(text), "{text:?}");
+    assert_eq!(id.is_ok(), is_service_id(text), "{text:?}");
+    assert_eq!(topic.is_ok(), is_topic(text), "{text:?}");
     match &id {
         Ok(id) => assert_eq!(id.as_str(), text),
         Err(NameError::Empty) => assert_eq!(text, ""),
         Err(NameError::TooLong { length }) => assert!(*length == text.len() && *length > 1024),
         Err(NameError::Character { character, at, .. }) => {
             assert_eq!(text[*at..].chars().next(), Some(*character));
-            assert!(is_name(&text[..*at].replace('/', "a")) || *at == 0, "not the first");
+            assert!(is_service_id(&text[..*at].replace('/', "a")) || *at == 0, "not the first");
         }
         Err(NameError::EmptySegment { at, .. }) => {
             let (before, after) = text.split_at(*at);
             assert!(before.is_empty() || before.ends_with('/'));
             assert!(after.is_empty() || after.starts_with('/'));
         }
+        Err(NameError::TooManySegments { .. }) => panic!("{text:?} is refused as a service id"),
     }
-    if let (Err(id), Err(topic)) = (&id, &topic) {
-        assert_eq!(id.to_string(), topic.to_string());
-        assert!(!id.to_string().is_empty());
+    match (&id, &topic) {
+        (Err(id), Err(topic)) => {
+            assert_eq!(id.to_string(), topic.to_string());
+            assert!(!id.to_string().is_empty());
+        }
+        (Ok(_), Err(NameError::TooManySegments { segments, limit: 64, .. })) => {
+            assert_eq!(*segments, text.trim_start_matches('/').split('/').count());
+        }
+        (Ok(_), Err(error)) => panic!("{text:?} is refused as a topic only: {error}"),
+        (_, Ok(_)) => {}
     }
     let topic = topic.ok()?;
     let is_pattern = text.split('/').any(|segment| segment == "*" || segment == "**");

@@ -2,7 +2,7 @@
 
 use arbitrary::Arbitrary;
 use bytes::{Bytes, BytesMut};
-use gsb_proto::frame::{DEFAULT_MAX_FRAME, LARGEST_FRAME};
+use gsb_proto::framing::{DEFAULT_MAX_FRAME, LARGEST_FRAME};
 use gsb_proto::messages::Packet;
 use gsb_proto::{Frame, FrameDecoder, Framing, MessageKind, Violation};
 use prost::Message as _;

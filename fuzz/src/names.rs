@@ -1,4 +1,4 @@
-//! Names to try, and the rules for them, followed naively.
+//! Arbitrary names, and simple implementations of the rules for names, as oracles.
 
 use std::collections::HashSet;
 
@@ -7,12 +7,11 @@ use gsb_proto::Topic;
 
 use crate::input;
 
-/// A name, or something like it. Most are made of few different segments, so that names have something to do
-/// with each other.
+/// A name, valid or not. Most names consist of few different segments, so that they often overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(pub String);
 
-/// Names that are often meant, and some that are none.
+/// Common names, and some that are not valid.
 const USUAL: &[&str] = &[
     "a", "a/b", "a/b/c", "ab", "/a", "/a/b", "b", "b/a", "*", "**", "a/*", "a/**", "*/b", "**/b",
     "/*", "/**", "*/**", "a/**/c", "**/a/**", "/a/*", "", "/", "a/", "a//b", "a b",
@@ -21,7 +20,7 @@ const USUAL: &[&str] = &[
 const SEGMENTS: &[&str] =
     &["a", "b", "ab", "*", "**", "*a", "ä", "a-", "c", "", "a", "b", "*", "**", "a", "b"];
 
-/// More segments would only make the naive oracle slow.
+/// With more segments the oracle for overlapping topics would be slow.
 const MAX_SEGMENTS: usize = 12;
 
 impl<'a> Arbitrary<'a> for Name {
@@ -35,19 +34,25 @@ impl<'a> Arbitrary<'a> for Name {
                 let segments = segments.iter().map(|byte| SEGMENTS[usize::from(byte % 16)]);
                 let start = if form.is_multiple_of(2) { "/" } else { "" };
                 let all = Vec::from_iter(segments).join("/");
-                // Some are so long that the maps treat them in another way.
+                // Some have more segments than a topic may have.
                 let times = if form < 217 { 1 } else { 1 + input.arbitrary::<u8>()? % 12 };
                 format!("{start}{}", vec![all; times.into()].join("/"))
             }
             222..=249 => input::text(input)?.to_owned(),
-            // Around the longest that is allowed.
+            // Around the longest allowed name.
             _ => "n".repeat(970 + usize::from(input.arbitrary::<u8>()?)) + input::text(input)?,
         }))
     }
 }
 
-/// Rules SV-1 and TO-1.
-pub fn is_name(text: &str) -> bool {
+/// Rules TO-1 and TO-12: whether a text is a topic.
+pub fn is_topic(text: &str) -> bool {
+    let slashes = text.matches('/').count();
+    is_service_id(text) && slashes < if text.starts_with('/') { 65 } else { 64 }
+}
+
+/// Rule SV-1: whether a text is a service id.
+pub fn is_service_id(text: &str) -> bool {
     let segments: Vec<&str> = text.split('/').collect();
     let is_bad = |c: char| c.is_control() || c.is_whitespace();
     let is_absolute = segments.len() > 1 && segments[0].is_empty();
@@ -62,8 +67,8 @@ pub fn belongs(address: &str, id: &str) -> bool {
     address.strip_prefix(id).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// How much of a concrete topic there is: nothing, only the empty segment before a leading `/`, or
-/// something that is a topic.
+/// The state of a topic that is made segment by segment: nothing, only the empty segment before a leading `/`, or a
+/// valid topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Made {
     Nothing,
@@ -71,16 +76,16 @@ enum Made {
     Topic,
 }
 
-/// Rules TO-2 and TO-3: whether there is a topic without wildcards that both stand for. Tries to make one,
-/// segment by segment; what is left of each side says what may come next. Where that would take long, it is
-/// as `Topic` says, which is right for short ones.
+/// Rules TO-2 and TO-3: whether there is a topic without wildcards that both stand for. Tries to make one segment by
+/// segment, and tracks the rest of each pattern. For long topics this would be slow, and [`Topic::overlaps`] is used,
+/// which this function checks for short ones.
 pub fn topics_meet(left: &Topic, right: &Topic) -> bool {
     let a: Vec<&str> = left.as_str().split('/').collect();
     let b: Vec<&str> = right.as_str().split('/').collect();
     if a.len().max(b.len()) > MAX_SEGMENTS + 1 {
         return left.overlaps(right);
     }
-    // Any segment that is in neither will do for those that are.
+    // One segment that is in neither topic represents all others.
     let mut segments: Vec<&str> = a.iter().chain(&b).copied().collect();
     segments.retain(|segment| !matches!(*segment, "" | "*" | "**"));
     segments.sort_unstable();
@@ -114,7 +119,7 @@ pub fn topics_meet(left: &Topic, right: &Topic) -> bool {
     false
 }
 
-/// Where a pattern stands after one more segment.
+/// The position in a pattern after one more segment of a topic.
 fn after(pattern: &[&str], at: usize, segment: &str) -> Option<usize> {
     match *pattern.get(at)? {
         "**" => Some(at),

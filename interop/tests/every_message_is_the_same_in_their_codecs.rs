@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use bytes::BytesMut;
 use gsb_interop::witness::{locked_version, took_part};
-use gsb_proto::frame::DEFAULT_MAX_FRAME;
+use gsb_proto::framing::DEFAULT_MAX_FRAME;
 use gsb_proto::messages::{self as ours, Message};
 use gsb_proto::{Frame, FrameDecoder, Framing, MessageKind};
 

@@ -7,7 +7,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use gsb_interop::router::YaRouter;
 use gsb_interop::within;
 use gsb_proto::codec::FrameCodec;
-use gsb_proto::frame::DEFAULT_MAX_FRAME;
+use gsb_proto::framing::DEFAULT_MAX_FRAME;
 use gsb_proto::messages::{
     CallReply, CallReplyCode, CallRequest, Hello, Message, Ping, RegisterReply, RegisterReplyCode,
     RegisterRequest, SubscribeReply, SubscribeReplyCode, SubscribeRequest,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gsb_proto::frame::DEFAULT_MAX_FRAME;
+use gsb_proto::framing::DEFAULT_MAX_FRAME;
 use gsb_proto::{Address, Framing};
 
 use crate::bus::Bus;

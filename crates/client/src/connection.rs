@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gsb_net::{Inbox, Link, Received, Stream, connect_advice};
-use gsb_proto::frame::LARGEST_FRAME;
+use gsb_proto::framing::LARGEST_FRAME;
 use gsb_proto::messages::{Hello, Message};
 use gsb_proto::{Address, FrameDecoder, Framing, LEVEL, MessageKind};
 use tokio::time::Instant;

@@ -11,7 +11,7 @@ use futures::future::join_all;
 use gsb_client::{Bus, Call, Connection, Error, Failure};
 use gsb_net::memory::{Conditions, Network};
 use gsb_net::{Inbox, Link, Stream};
-use gsb_proto::frame::LARGEST_FRAME;
+use gsb_proto::framing::LARGEST_FRAME;
 use gsb_proto::messages::{CallReply, CallRequest, Hello, Message, RegisterReply};
 use gsb_proto::{FrameDecoder, Framing, MessageKind};
 use gsb_testkit::{Spawned, TIMEOUT, TestRouter, Usage, mebibytes, within};

@@ -6,7 +6,7 @@ use gsb_proto::messages::{
     BroadcastReply, BroadcastReplyCode, CallReply, CallReplyCode, CallReplyReason, Message,
     RegisterReply, RegisterReplyCode, SubscribeReply, SubscribeReplyCode,
 };
-use gsb_proto::name::{BYTES_PER_SUBSCRIPTION, SEGMENTS_PER_SUBSCRIPTION};
+use gsb_proto::names::{BYTES_PER_SUBSCRIPTION, SEGMENTS_PER_SUBSCRIPTION};
 use gsb_proto::{Frame, NameError, Quoted};
 
 use crate::config::MAX_REQUEST_ID;

@@ -131,6 +131,30 @@ fn no_echo_spares_a_sender_its_own_broadcasts() {
     assert_eq!(world.take(other), [Seen::Broadcasted(0), event()]);
 }
 
+// Rule TO-12.
+#[test]
+fn topics_have_at_most_64_segments() {
+    let mut world = world();
+    let (peer, sender) = (world.peer(), world.peer());
+    let topic = |segments: usize| vec!["a"; segments].join("/");
+    for (topic, code) in [
+        (topic(64), 0),
+        (topic(65), 400),
+        (format!("/{}", topic(64)), 0),
+        (format!("/{}", topic(65)), 400),
+        (vec!["**"; 65].join("/"), 400),
+    ] {
+        assert_eq!(world.subscribe(peer, &topic), [Seen::Subscribed(code)], "{topic}");
+        world.broadcast(sender, &topic);
+        assert_eq!(world.take(sender), [Seen::Broadcasted(code)], "{topic}");
+        let is_received = world.take(peer) == [Seen::Broadcast(broadcast(&topic))];
+        assert_eq!(is_received, code == 0, "{topic}");
+    }
+    for sentence in &world.sentences {
+        assert!(sentence.contains("65 segments: a topic may have at most 64"), "{sentence}");
+    }
+}
+
 // Rule TO-10: a subscription counts as one for every 8 segments or 128 bytes that its topic begins.
 #[test]
 fn long_topics_count_as_several_subscriptions() {
@@ -138,15 +162,17 @@ fn long_topics_count_as_several_subscriptions() {
     let mut world = World::new(BrokerConfig { limits, ..Default::default() });
     let (peer, other) = (world.peer(), world.peer());
     let topic = |segments: usize, last: &str| format!("{}{last}", "*/".repeat(segments - 1));
-    for (segments, last, code) in [(80, "a", 0), (1, "b", 400), (81, "c", 400)] {
+    for (segments, last, code) in [(64, "a", 0), (17, "c", 400), (16, "b", 0), (1, "b", 400)] {
         assert_eq!(world.subscribe(peer, &topic(segments, last)), [Seen::Subscribed(code)]);
     }
-    let sentence = world.sentences.last().unwrap();
-    for said in ["--max-subscriptions", "10", "counts as 11", "8 segments"] {
+    let sentence = &world.sentences[0];
+    for said in ["--max-subscriptions", "10", "counts as 3", "8 segments"] {
         assert!(sentence.contains(said), "{said:?} is not in {sentence:?}");
     }
-    // What is given back can be had again.
-    assert_eq!(world.unsubscribe(peer, &topic(80, "a")), [Seen::Unsubscribed(0)]);
+    // An ended subscription makes room for others.
+    for (segments, last) in [(64, "a"), (16, "b")] {
+        assert_eq!(world.unsubscribe(peer, &topic(segments, last)), [Seen::Unsubscribed(0)]);
+    }
     for (segments, last, code) in [
         (8, "a", 0),
         (9, "a", 0),

@@ -1,6 +1,6 @@
 //! The protocol of this bus.
 
-use gsb_proto::frame::{Header, LARGEST_FRAME};
+use gsb_proto::framing::{Header, LARGEST_FRAME};
 use gsb_proto::messages::{Hello, Message, Pong, RegisterRequest, SubscribeRequest};
 use gsb_proto::wire::{Records, Value, read_varint, varint_len, write_varint};
 use gsb_proto::{Frame, Framing, MessageKind};

@@ -1,6 +1,6 @@
 //! What a load may need of this host.
 
-use gsb_proto::frame::LARGEST_FRAME;
+use gsb_proto::framing::LARGEST_FRAME;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::Failure;

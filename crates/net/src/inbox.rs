@@ -1,75 +1,76 @@
-//! Frames, out of what a socket has received.
+//! The inbox of a connection: reads from the socket and splits the bytes into frames.
 
 use std::io;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use gsb_proto::frame::FrameBounds;
-use gsb_proto::{Frame, FrameDecoder, FrameRef, Framing, MessageKind, Slice, Violation};
+use gsb_proto::{
+    Frame, FrameBounds, FrameDecoder, FrameRef, Framing, MessageKind, Slice, Violation,
+};
 
 use crate::stream::Stream;
 
-/// Least and most room offered to one read, in bytes. What one read brings is routed in one go, so
-/// the most is also how long others wait.
+/// Smallest and largest size of a read, in bytes. All frames of one read are routed before other connections get a
+/// turn, so the largest size also limits how long they wait.
 const CHUNK: std::ops::RangeInclusive<usize> = 4 << 10..=64 << 10;
 
-/// A longer frame has memory of its own, which nothing else is read into: it may be kept for long. In bytes.
+/// A frame that is longer than this is read into a buffer of its own, since it may be kept in memory for long. In bytes.
 const LARGE: usize = *CHUNK.end();
 
-/// So little of a frame is moved into memory of its own size when the rest does not come at once. In bytes.
+/// A partial frame up to this length is moved to a small buffer while the connection is idle. In bytes.
 const SMALL: usize = *CHUNK.end() / 8;
 
-/// Of a frame that is longer than this the memory may be shared, and is not only looked at. In bytes; what is
-/// shorter is copied into outboxes anyway.
+/// A frame that is longer than this is removed from the buffer, so that outboxes can share its memory. Shorter frames
+/// are copied into outboxes anyway. In bytes.
 const SHARED: usize = 16 << 10;
 
-/// After reading so much without a pause, a task lets others run. In bytes.
+/// A task that reads this much without a pause yields to other tasks. In bytes.
 const CREDIT: usize = 64 << 10;
 
-/// What a read costs of [`CREDIT`] at least, in bytes.
+/// How much of [`CREDIT`] a read takes at least, in bytes.
 const LEAST_COST: usize = 2 << 10;
 
-/// Reads from a stream and cuts what came into frames.
+/// Reads from a stream and splits the bytes into frames.
 ///
-/// The buffer grows with what was received, at most twofold, and never with what a header announces, but for
-/// the end of a frame of which half is there. A large frame that is kept keeps no more than its own bytes. While
-/// nothing is waiting to become a frame there is no buffer, and while little is waiting a small one.
+/// The buffer grows with the received bytes, at most twofold. It never grows to what a header announces, except when half
+/// of the frame has arrived. A large frame that is kept keeps only its own bytes in memory. An idle connection has no
+/// buffer, or a small one if a part of a frame has arrived.
 #[derive(Debug)]
 pub struct Inbox {
     decoder: FrameDecoder,
     buffer: BytesMut,
-    /// So much of the buffer was passed over, in bytes.
-    passed: usize,
-    /// Where the first frame ends in the buffer, if it was looked at where it stands; otherwise as `passed`.
+    /// How many bytes at the start of the buffer are consumed.
+    consumed: usize,
+    /// Where the first frame ends in the buffer, if it was peeked at there; otherwise the same as `consumed`.
     end: usize,
-    /// The first frame, if it is not to be looked at where it stands.
+    /// The first frame, if it cannot be peeked at in the buffer.
     first: Option<First>,
-    /// Whether the buffer was made for what is in it, since nothing more came.
+    /// Whether the buffer has exactly the size of its contents.
     is_compact: bool,
-    /// Whether the last read has left nothing to read.
-    is_emptied: bool,
-    /// Room to offer to the next read: follows how much the last ones brought.
+    /// Whether the last read emptied the socket.
+    is_drained: bool,
+    /// The size of the next read. It follows the sizes of the last ones.
     chunk: usize,
-    /// What is left of [`CREDIT`].
+    /// How many more bytes may be read before the task yields.
     credit: usize,
 }
 
-/// A frame that comes first, and is not looked at where it stands.
+/// A first frame that cannot be peeked at in the buffer.
 #[derive(Debug)]
 enum First {
-    /// To be taken out of the buffer.
-    ToTakeOut,
-    /// Taken out of it.
-    Apart { kind: MessageKind, body: Bytes },
+    /// It is still in the buffer.
+    Undecoded,
+    /// It was removed from the buffer.
+    Decoded { kind: MessageKind, body: Bytes },
 }
 
-/// What [`Inbox::peek`] finds.
+/// The result of [`Inbox::peek`].
 #[derive(Debug)]
 pub enum Peek<'a> {
     /// The first frame.
     Frame(FrameRef<'a>),
-    /// There is one, but it has to be taken out by [`Inbox::first`], which may take its time.
+    /// The first frame is complete, but only [`Inbox::first`] can decode it, which may take long.
     Undecoded,
-    /// There is no whole frame.
+    /// There is no complete frame.
     Incomplete,
 }
 
@@ -79,28 +80,28 @@ impl Inbox {
         Inbox {
             decoder,
             buffer: BytesMut::new(),
-            passed: 0,
+            consumed: 0,
             end: 0,
             first: None,
             is_compact: false,
-            is_emptied: false,
+            is_drained: false,
             chunk: *CHUNK.start(),
             credit: CREDIT,
         }
     }
 
-    /// An inbox that has received these bytes.
+    /// An inbox that has already received these bytes.
     pub fn with_bytes(decoder: FrameDecoder, bytes: BytesMut) -> Self {
         Inbox { buffer: bytes, ..Inbox::new(decoder) }
     }
 
-    /// Reads once: how many bytes came, 0 at the end of the stream, `None` if there are none now, as
-    /// far as the runtime knows or, if `is_ending`, the socket itself.
+    /// Reads once. Returns the number of bytes, 0 at the end of the stream, or `None` if there is nothing to read now.
+    /// With `is_ending` it asks the socket itself instead of relying on the runtime's readiness.
     ///
     /// # Errors
     /// Those of the socket.
     pub(crate) fn fill(&mut self, stream: &Stream, is_ending: bool) -> io::Result<Option<usize>> {
-        // Put back below if nothing comes this time.
+        // Restored below if there is nothing to read.
         let compact = std::mem::take(&mut self.is_compact).then(|| self.enlarge());
         let room = self.make_room();
         let read = if is_ending {
@@ -113,10 +114,10 @@ impl Inbox {
             Err(error) if is_transient(&error) => None,
             Err(error) => return Err(error),
         };
-        self.is_emptied = read.is_none_or(|read| read < room);
+        self.is_drained = read.is_none_or(|read| read < room);
         self.credit = match read {
             Some(read) if read == room => self.credit.saturating_sub(read.max(LEAST_COST)),
-            // There is a pause anyway.
+            // The task pauses anyway.
             _ => CREDIT,
         };
         match read {
@@ -131,18 +132,18 @@ impl Inbox {
                 self.buffer = compact;
                 self.is_compact = true;
             }
-            self.tidy();
+            self.shrink();
         }
         Ok(read)
     }
 
-    /// Makes room for a read; returns how many bytes it may bring.
+    /// Makes room for a read. Returns how many bytes may be read.
     fn make_room(&mut self) -> usize {
         let held = self.buffer.len();
         match self.large() {
             Some(length) => {
                 if self.buffer.capacity() == held {
-                    // Not by what the buffer itself does to grow, which ends in up to twice the length.
+                    // `reserve` would grow the buffer to up to twice the length of the frame.
                     self.enlarge();
                 }
                 (self.buffer.capacity() - held).min(length - held)
@@ -154,13 +155,13 @@ impl Inbox {
         }
     }
 
-    /// How long the frame is to be that has begun to come, if it is a large one.
+    /// The length of the partial frame in the buffer, if it is a large one.
     fn large(&self) -> Option<usize> {
         let announced = self.decoder.announced_len(&self.buffer);
         announced.filter(|&length| length > LARGE && length > self.buffer.len())
     }
 
-    /// Moves what is held into a buffer with room for more; returns the one it was in, as it was.
+    /// Moves the contents to a larger buffer. Returns the old buffer, unchanged.
     fn enlarge(&mut self) -> BytesMut {
         let held = self.buffer.len();
         let room = match self.large() {
@@ -172,7 +173,7 @@ impl Inbox {
         std::mem::replace(&mut self.buffer, larger)
     }
 
-    /// Whether others should run before more is read. Says so once.
+    /// Whether the task should yield before it reads more. Resets the credit.
     pub(crate) fn should_yield(&mut self) -> bool {
         let should_yield = self.credit == 0;
         if should_yield {
@@ -181,34 +182,34 @@ impl Inbox {
         should_yield
     }
 
-    /// The next whole frame of what has been read, taken out; `None` if there is none.
+    /// Removes and returns the first frame; `None` if it is not complete.
     ///
     /// # Errors
-    /// The peer broke the protocol; nothing more can be read.
+    /// The peer broke the protocol. The connection cannot be read any further.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
-        if let Some(First::Apart { kind, body }) = self.first.take() {
+        if let Some(First::Decoded { kind, body }) = self.first.take() {
             return Ok(Some(Frame::new(kind, body)));
         }
-        self.settle();
+        self.discard_consumed();
         let frame = self.decoder.decode(&mut self.buffer)?;
         if frame.is_none() {
-            self.tidy();
+            self.shrink();
         }
         Ok(frame)
     }
 
-    /// The first whole frame of what has been read, until it is [passed over](Inbox::consume); `None` if there is
-    /// none. A small one stays where it is; only the memory of a large one may be shared.
+    /// The first frame, which stays the first until it is [consumed](Inbox::consume); `None` if it is not complete.
+    /// A large frame has shared memory, a small one is borrowed from the buffer.
     ///
     /// # Errors
-    /// The peer broke the protocol; nothing more can be read.
+    /// As for [`next_frame`](Inbox::next_frame).
     pub fn first(&mut self) -> Result<Option<FrameRef<'_>>, Violation> {
         if matches!(self.peek()?, Peek::Undecoded) {
-            self.settle();
+            self.discard_consumed();
             let frame = self.decoder.decode(&mut self.buffer)?;
             self.first = frame.map(|frame| {
                 let (kind, body) = (frame.kind, frame.body.into_bytes());
-                First::Apart { kind, body }
+                First::Decoded { kind, body }
             });
         }
         match self.peek()? {
@@ -217,69 +218,70 @@ impl Inbox {
         }
     }
 
-    /// [`first`](Inbox::first) where that takes no time.
+    /// As [`first`](Inbox::first), but never takes long: it does not decode a frame that has to be removed from the
+    /// buffer.
     ///
     /// # Errors
-    /// The peer broke the protocol; nothing more can be read.
+    /// As for [`next_frame`](Inbox::next_frame).
     pub fn peek(&mut self) -> Result<Peek<'_>, Violation> {
         if self.first.is_none() {
-            match self.decoder.find(&self.buffer[self.passed..])? {
+            match self.decoder.find(&self.buffer[self.consumed..])? {
                 Some(FrameBounds { message: Some((kind, message)), end }) if end <= SHARED => {
-                    self.end = self.passed + end;
-                    let bytes = &self.buffer[self.passed..][message];
+                    self.end = self.consumed + end;
+                    let bytes = &self.buffer[self.consumed..][message];
                     return Ok(Peek::Frame(FrameRef { kind, body: Slice { bytes, memory: None } }));
                 }
-                Some(_) => self.first = Some(First::ToTakeOut),
+                Some(_) => self.first = Some(First::Undecoded),
                 None => {
-                    self.settle();
-                    self.tidy();
+                    self.discard_consumed();
+                    self.shrink();
                 }
             }
         }
         Ok(match &self.first {
-            Some(First::Apart { kind, body }) => {
+            Some(First::Decoded { kind, body }) => {
                 Peek::Frame(FrameRef { kind: *kind, body: body.into() })
             }
-            Some(First::ToTakeOut) => Peek::Undecoded,
+            Some(First::Undecoded) => Peek::Undecoded,
             None => Peek::Incomplete,
         })
     }
 
-    /// Passes over the first frame, which was looked at.
+    /// Discards the first frame. It must have been returned by [`peek`](Inbox::peek) or [`first`](Inbox::first).
     pub fn consume(&mut self) {
         self.first = None;
-        self.passed = self.end;
+        self.consumed = self.end;
     }
 
-    /// Lets go of what was passed over.
-    fn settle(&mut self) {
-        self.buffer.advance(std::mem::take(&mut self.passed));
+    /// Removes the consumed bytes from the buffer.
+    fn discard_consumed(&mut self) {
+        self.buffer.advance(std::mem::take(&mut self.consumed));
         self.end = 0;
     }
 
-    /// Keeps no buffer for nothing, and no large one for little that is all there is for now.
-    fn tidy(&mut self) {
+    /// Frees an empty buffer, and replaces the buffer by a smaller one if it has little content and the socket is empty.
+    fn shrink(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
-        } else if self.is_emptied && !self.is_compact && self.buffer.len() <= SMALL {
+        } else if self.is_drained && !self.is_compact && self.buffer.len() <= SMALL {
             self.buffer = BytesMut::from(&self.buffer[..]);
             self.is_compact = true;
         }
     }
 
-    /// Whether some of a frame has come and not the rest, once [`next_frame`](Inbox::next_frame) has said that
-    /// there is no whole one.
+    /// Whether a part of a frame has arrived. Only valid after [`peek`](Inbox::peek), [`first`](Inbox::first) or
+    /// [`next_frame`](Inbox::next_frame) found no complete frame.
     pub fn has_partial_frame(&self) -> bool {
         !self.buffer.is_empty()
     }
 
-    /// The framing, once it is known.
+    /// The framing; `None` until it is detected.
     pub fn framing(&self) -> Option<Framing> {
         self.decoder.framing()
     }
 }
 
-/// Whether an I/O error only means "not now".
+/// Whether an I/O error only means that the operation has to be repeated later.
 pub(crate) fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

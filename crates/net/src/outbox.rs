@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
-use gsb_proto::frame::MAX_HEADER;
+use gsb_proto::framing::MAX_HEADER;
 use gsb_proto::{Framing, Outgoing, Slice};
 
 use crate::batch::Batch;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use gsb_proto::frame::Header;
+use gsb_proto::framing::Header;
 use gsb_proto::{Framing, Outgoing, Slice};
 
 /// Bodies up to this length are copied together, so that many leave as one piece and none of them

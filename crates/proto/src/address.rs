@@ -1,28 +1,30 @@
-//! Where a bus listens.
+//! The address of a bus.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// TCP port of a bus whose address names none.
+/// The TCP port of an address without a port.
 pub const DEFAULT_PORT: u16 = 7464;
 
-/// The environment variable with the address of the bus, for routers and clients alike.
+/// The environment variable with the address of the bus, for routers and clients.
 pub const URL_VARIABLE: &str = "GSB_URL";
 
-/// The variable with the directory for the sockets of a user, by the XDG Base Directory Specification.
+/// The environment variable with a user's directory for sockets (XDG Base Directory Specification).
 const RUNTIME_DIRECTORY: &str = "XDG_RUNTIME_DIR";
 
-/// What is wrong with a default address that is not usable: its user has set this variable alone.
+/// The problem of a default address that is not usable. Only this variable can cause it.
 const BAD_RUNTIME_DIRECTORY: &str = "set XDG_RUNTIME_DIR to an absolute path of at most 98 bytes, \
                                      or GSB_URL to another address";
 
 /// Longest path of a Unix socket, in bytes: what fits into `sockaddr_un` with its final NUL.
 const MAX_UNIX_PATH: usize = 107;
 
-/// The address of a bus: `tcp://host:port`, `host:port`, `unix:/path` or `unix:///path`. With `tcp://` the port may
-/// be left out. White space around an address is ignored, such as the newline of a file it was read from.
+/// The address of a bus: `tcp://host:port`, `host:port`, `unix:/path` or `unix:///path`.
+///
+/// The port is optional after `tcp://host`; it defaults to [`DEFAULT_PORT`]. White space around an address, such as the
+/// newline at the end of a file, is ignored.
 ///
 /// ```
 /// use gsb_proto::Address;
@@ -37,9 +39,9 @@ const MAX_UNIX_PATH: usize = 107;
 pub enum Address {
     /// A host name or IP address (IPv6 without brackets), and a port.
     Tcp {
-        /// Name or IP address, not resolved yet.
+        /// Host name or IP address.
         host: String,
-        /// Port; 0 lets a listener choose a free one.
+        /// Port; a listener on port 0 chooses a free one.
         port: u16,
     },
     /// The absolute path of a Unix socket.
@@ -57,11 +59,12 @@ pub struct AddressError {
 }
 
 impl Address {
-    /// The address that a router or a client uses when it is told none: `GSB_URL`, without it
-    /// [the default of this user](Address::user_default). An empty variable counts as none.
+    /// The address that routers and clients use by default: that in `GSB_URL`, or [the default of this
+    /// user](Address::user_default) if the variable is empty or not set.
     ///
     /// # Errors
-    /// `GSB_URL` or the path in `XDG_RUNTIME_DIR` is not usable.
+    /// `GSB_URL` is not an address, or `XDG_RUNTIME_DIR` cannot be used as in
+    /// [`user_default`](Address::user_default).
     pub fn from_environment() -> Result<Address, AddressError> {
         match variable(URL_VARIABLE) {
             Some(url) => parse_os(url),
@@ -69,23 +72,23 @@ impl Address {
         }
     }
 
-    /// The default address of this user: `unix:$XDG_RUNTIME_DIR/gsb.sock`, without that variable
-    /// `unix:/tmp/gsb-<uid>/gsb.sock`.
+    /// The default address of this user: `unix:$XDG_RUNTIME_DIR/gsb.sock`, or `unix:/tmp/gsb-<uid>/gsb.sock` if the
+    /// variable is empty or not set.
     ///
     /// # Errors
-    /// The path in `XDG_RUNTIME_DIR` is not usable.
+    /// `XDG_RUNTIME_DIR` is not an absolute path, or is too long for a Unix socket.
     pub fn user_default() -> Result<Address, AddressError> {
         default_of(variable(RUNTIME_DIRECTORY), rustix::process::getuid().as_raw())
     }
 
-    /// Whether this is [the default of this user](Address::user_default), and not chosen by `GSB_URL`. Clients
-    /// trust a default address only if this user or root serves it.
+    /// Whether this is [the default address of this user](Address::user_default) and `GSB_URL` does not override it.
+    /// Clients connect to a default address only if this user or root serves it.
     pub fn is_user_default(&self) -> bool {
         variable(URL_VARIABLE).is_none() && Address::user_default().as_ref() == Ok(self)
     }
 }
 
-/// A variable of the environment; an empty one counts as not set.
+/// An environment variable; `None` if it is empty or not set.
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
@@ -126,7 +129,7 @@ impl FromStr for Address {
         } else if trimmed.contains('/') {
             Err("for a Unix socket, write unix: before the path")
         } else if !trimmed.contains(':') {
-            // More likely a file or a forgotten scheme than a host.
+            // More likely a file name, or a host with a forgotten scheme, than a host.
             Err("write tcp:// before a host without a port, or unix: before an absolute path")
         } else {
             parse_tcp(trimmed)
@@ -162,14 +165,14 @@ impl TryFrom<&String> for Address {
 impl TryFrom<&Address> for Address {
     type Error = AddressError;
 
-    /// Clones it; never fails.
+    /// Clones the address. Never fails.
     fn try_from(address: &Address) -> Result<Self, AddressError> {
         Ok(address.clone())
     }
 }
 
 fn parse_unix(path: &str) -> Result<Address, &'static str> {
-    // unix:///path is the same as unix:/path; unix://host/path would name another machine.
+    // unix:///path is unix:/path. unix://host/path would be a socket of another machine.
     let path = match path.strip_prefix("//") {
         Some(rest) if rest.starts_with('/') => rest,
         Some(_) => return Err("write unix:/path or unix:///path"),
@@ -185,7 +188,7 @@ fn parse_unix(path: &str) -> Result<Address, &'static str> {
         return Err("the path contains a NUL byte");
     }
     if path.len() > MAX_UNIX_PATH {
-        return Err("the path is too long for a Unix socket: 107 bytes are allowed");
+        return Err("the path is too long for a Unix socket: at most 107 bytes are allowed");
     }
     Ok(Address::Unix(PathBuf::from(path)))
 }
@@ -216,7 +219,7 @@ fn parse_tcp(text: &str) -> Result<Address, &'static str> {
         return Err("the host is missing, as in localhost:7464");
     }
     if !host.chars().all(valid) {
-        return Err("the host contains a character that no host name has");
+        return Err("the host contains a character that is not allowed in host names");
     }
     let port = match port {
         None => DEFAULT_PORT,

@@ -74,7 +74,7 @@ fn the_default_is_in_a_directory_of_the_user() {
     };
     assert_eq!(default(Some("/run/user/1000")).unwrap(), "unix:/run/user/1000/gsb.sock");
     assert_eq!(default(None).unwrap(), "unix:/tmp/gsb-1000/gsb.sock");
-    // The error names what its reader has set.
+    // The error names the variable that the user set.
     for bad in ["relative", &format!("/{}", "x".repeat(98))] {
         let error = default(Some(bad)).unwrap_err().to_string();
         assert!(error.contains("XDG_RUNTIME_DIR") && error.contains(bad), "{error}");

@@ -1,13 +1,16 @@
-//! The framings as a codec for tokio-util's `Framed`.
+//! A codec for tokio-util's `Framed`.
 
 use std::io;
 
 use bytes::BytesMut;
 use tokio_util::codec::{Decoder, Encoder};
 
-use crate::frame::{Frame, FrameDecoder, Framing, Violation};
+use crate::decoder::FrameDecoder;
+use crate::frame::Frame;
+use crate::framing::Framing;
+use crate::violation::Violation;
 
-/// Reads and writes [`Frame`]s of one framing, or of the one that the peer turns out to speak.
+/// Reads and writes [`Frame`]s, in a given framing or in the one that the peer uses.
 #[derive(Debug, Clone)]
 pub struct FrameCodec {
     decoder: FrameDecoder,
@@ -22,7 +25,7 @@ pub enum CodecError {
     /// The peer broke the protocol.
     #[error(transparent)]
     Violation(#[from] Violation),
-    /// The frame cannot be written: the peer's framing is not known yet, or has no form for it.
+    /// A frame that cannot be written: the peer's framing is not known yet, or cannot express the message.
     #[error("a {0} cannot be written in this connection's framing")]
     NotEncodable(&'static str),
 }

@@ -1,18 +1,47 @@
-//! The extensions of this project: their level, and the numbers of the fields that are read or written in place.
+//! The table of all extension fields: what this project adds to the published protocol.
 //!
-//! The table of all of them is in `docs/protocol.md` (rule FR-8); a test compares it with the messages.
+//! A new field or message with a number of [`FIRST`] or more is entered here, in `proto/gsb_api.proto` and in the table
+//! of rule FR-8 in `docs/protocol.md`; a test compares the three.
 
-/// The highest level of the extensions that is implemented here (rule CO-18).
+/// The highest level of the extensions that this crate implements (rule CO-18).
 pub const LEVEL: u32 = 1;
 
-/// The lowest number of a field or message that is an extension.
+/// The lowest number of an extension field. Fields below it belong to the published protocol.
 pub const FIRST: u32 = 100;
 
-/// `CallReply.reason`.
-pub const REASON: u32 = 100;
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExtensionField {
+    /// The message that has the field. The fields of `Packet` are whole messages.
+    pub message: &'static str,
+    /// The field's number.
+    pub number: u32,
+    /// The field's name.
+    pub name: &'static str,
+}
 
-/// `BroadcastRequest.missed`.
-pub const MISSED: u32 = 100;
+macro_rules! extension_fields {
+    ($($constant:ident = $message:ident $number:literal $name:ident,)*) => {
+        $(#[doc = concat!("Number of `", stringify!($message), ".", stringify!($name), "`.")]
+        pub const $constant: u32 = $number;)*
+
+        /// Every extension field, in the order of the table.
+        pub const ALL: &[ExtensionField] = &[$(ExtensionField {
+            message: stringify!($message),
+            number: $number,
+            name: stringify!($name),
+        },)*];
+    };
+}
+
+extension_fields! {
+    HELLO_NO_ECHO = Hello 100 no_echo,
+    HELLO_LEVEL = Hello 101 level,
+    HELLO_MAX_FRAME = Hello 102 max_frame,
+    CALL_REPLY_REASON = CallReply 100 reason,
+    BROADCAST_REQUEST_MISSED = BroadcastRequest 100 missed,
+    PACKET_CANCEL_CALL = Packet 100 cancel_call,
+}
 
 #[cfg(test)]
 #[path = "extension_tests.rs"]

@@ -1,56 +1,59 @@
-//! The fields a router reads of the messages that it passes on as they came.
+//! Routing heads: the fields that a router reads of the messages that it forwards.
 //!
-//! A [`CallHead`], [`ReplyHead`] or [`BroadcastHead`] borrows its strings from the encoded message and
-//! leaves the payload alone. It holds what any protobuf decoder would find: of a field that is there
-//! twice, the last one counts; text is UTF-8 or the message is refused.
+//! A [`CallHead`], [`ReplyHead`] or [`BroadcastHead`] borrows its strings from the encoded message and does not touch
+//! the payload. It has the values that any protobuf decoder finds: the last one of a repeated field counts, and a
+//! message with text that is not UTF-8 is refused.
 
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::extension;
-use crate::frame::{Body, MessageKind, Violation};
+use crate::frame::Body;
+use crate::kind::MessageKind;
 use crate::messages::CallReplyType;
+use crate::violation::Violation;
 use crate::wire::{MAX_TEXT, Record, Records, WireError, varint_len, write_varint};
 
-/// A string field, and where its record stands in the message.
+/// A string field that can be replaced in the encoded message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Field<'a> {
     /// The value; empty if the field is absent.
     pub text: &'a str,
-    place: Option<Range<usize>>,
+    /// Where the field's record is in the message.
+    range: Option<Range<usize>>,
 }
 
-/// What a router reads of a `CallRequest`.
+/// The routing head of a `CallRequest`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallHead<'a> {
-    /// Who calls, as the caller states it.
+    /// The caller's name, as the caller states it.
     pub caller: &'a str,
-    /// Where the call goes.
+    /// The address that is called.
     pub address: &'a str,
-    /// The caller's id of the call.
+    /// The id that the sender chose for the call.
     pub request_id: Field<'a>,
-    /// Whether the caller wants no answer.
+    /// Whether the caller wants no reply.
     pub no_reply: bool,
 }
 
-/// What a router reads of a `CallReply`.
+/// The routing head of a `CallReply`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReplyHead<'a> {
-    /// The id of the call that is answered.
+    /// The id of the answered call.
     pub request_id: Field<'a>,
-    /// Whether this reply ends the call. Only a reply of type PARTIAL does not.
+    /// Whether this reply ends the call: its type is not PARTIAL.
     pub is_last: bool,
 }
 
-/// What a router reads of a `BroadcastRequest`.
+/// The routing head of a `BroadcastRequest`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BroadcastHead<'a> {
-    /// Who announces, as the sender states it.
+    /// The sender's name, as the sender states it.
     pub caller: &'a str,
     /// The topic, which may be a pattern.
     pub topic: &'a str,
-    /// Whether the sender has said how many broadcasts were missed, which is for the router to say.
+    /// Whether the message has the field `missed`. Only the router may set it.
     pub has_missed: bool,
 }
 
@@ -61,7 +64,7 @@ impl<'a> CallHead<'a> {
     /// Reads the head of an encoded `CallRequest`.
     ///
     /// # Errors
-    /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
+    /// [`Violation::Malformed`] if a protobuf decoder would refuse the message, or it has too much text (FR-12).
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
         let mut head = CallHead::default();
         for_each_record(MessageKind::CallRequest, message, |record, left| {
@@ -72,7 +75,7 @@ impl<'a> CallHead<'a> {
                 Self::REQUEST_ID => {
                     head.request_id = Field {
                         text: value.text(field, left)?,
-                        place: Some(record.start..record.end),
+                        range: Some(record.start..record.end),
                     }
                 }
                 4 => drop(value.bytes(field)?),
@@ -84,7 +87,7 @@ impl<'a> CallHead<'a> {
         Ok(head)
     }
 
-    /// The message this head was read from, with another request id. The payload is not copied.
+    /// Replaces the request id of `message`, from which this head was read. Does not copy the payload.
     pub fn with_request_id(&self, message: &Bytes, id: &str) -> Body {
         splice_text(message, &self.request_id, Self::REQUEST_ID, id)
     }
@@ -97,7 +100,7 @@ impl<'a> ReplyHead<'a> {
     /// Reads the head of an encoded `CallReply`.
     ///
     /// # Errors
-    /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
+    /// [`Violation::Malformed`] if a protobuf decoder would refuse the message, or it has too much text (FR-12).
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
         let mut head = ReplyHead { is_last: true, ..ReplyHead::default() };
         for_each_record(MessageKind::CallReply, message, |record, left| {
@@ -106,14 +109,14 @@ impl<'a> ReplyHead<'a> {
                 Self::REQUEST_ID => {
                     head.request_id = Field {
                         text: value.text(field, left)?,
-                        place: Some(record.start..record.end),
+                        range: Some(record.start..record.end),
                     }
                 }
                 2 => drop(value.varint(field)?),
                 // An enum is 32 bits wide; decoders drop what is above.
                 3 => head.is_last = value.varint(field)? as i32 != CallReplyType::Partial as i32,
                 4 => drop(value.bytes(field)?),
-                extension::REASON => drop(value.varint(field)?),
+                extension::CALL_REPLY_REASON => drop(value.varint(field)?),
                 _ => {}
             }
             Ok(())
@@ -121,7 +124,7 @@ impl<'a> ReplyHead<'a> {
         Ok(head)
     }
 
-    /// The message this head was read from, with another request id. The payload is not copied.
+    /// Replaces the request id of `message`, from which this head was read. Does not copy the payload.
     pub fn with_request_id(&self, message: &Bytes, id: &str) -> Body {
         splice_text(message, &self.request_id, Self::REQUEST_ID, id)
     }
@@ -131,7 +134,7 @@ impl<'a> BroadcastHead<'a> {
     /// Reads the head of an encoded `BroadcastRequest`.
     ///
     /// # Errors
-    /// [`Violation::Malformed`] where a protobuf decoder would refuse the message.
+    /// [`Violation::Malformed`] if a protobuf decoder would refuse the message, or it has too much text (FR-12).
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
         let mut head = BroadcastHead::default();
         for_each_record(MessageKind::BroadcastRequest, message, |record, left| {
@@ -140,7 +143,7 @@ impl<'a> BroadcastHead<'a> {
                 1 => head.caller = value.text(field, left)?,
                 2 => drop(value.bytes(field)?),
                 3 => head.topic = value.text(field, left)?,
-                extension::MISSED => {
+                extension::BROADCAST_REQUEST_MISSED => {
                     value.varint(field)?;
                     head.has_missed = true;
                 }
@@ -151,19 +154,18 @@ impl<'a> BroadcastHead<'a> {
         Ok(head)
     }
 
-    /// An encoded `BroadcastRequest` that says how many were missed, whatever it said before. The payload is
-    /// not copied.
+    /// Sets the field `missed` of an encoded `BroadcastRequest`. Does not copy the payload.
     pub fn with_missed(message: &Bytes, missed: u64) -> Body {
-        let key = u64::from(extension::MISSED << 3);
+        let key = u64::from(extension::BROADCAST_REQUEST_MISSED << 3);
         let mut record = BytesMut::with_capacity(varint_len(key) + varint_len(missed));
         write_varint(key, &mut record);
         write_varint(missed, &mut record);
-        // The last one counts.
+        // Of a repeated field the last one counts.
         Body::Spliced(Box::new([message.clone(), record.freeze(), Bytes::new()]))
     }
 }
 
-/// Hands each record of an encoded message to `take`, and how much text may yet come.
+/// Calls `take` with each record of an encoded message, and with how much text may still follow.
 #[inline(always)]
 fn for_each_record<'a>(
     kind: MessageKind,
@@ -184,10 +186,10 @@ fn for_each_record<'a>(
     }
 }
 
-/// Replaces the last record of a string field, which is the one that counts, or appends it.
+/// Replaces the last record of a string field, which is the one that counts. Appends a record if there is none.
 fn splice_text(message: &Bytes, field: &Field<'_>, number: u32, text: &str) -> Body {
     let end = message.len();
-    let place = field.place.clone().unwrap_or(end..end);
+    let range = field.range.clone().unwrap_or(end..end);
     let key = u64::from(number << 3 | 2);
     let length = text.len() as u64;
     let mut record = BytesMut::with_capacity(varint_len(key) + varint_len(length) + text.len());
@@ -195,9 +197,9 @@ fn splice_text(message: &Bytes, field: &Field<'_>, number: u32, text: &str) -> B
     write_varint(length, &mut record);
     record.put_slice(text.as_bytes());
     Body::Spliced(Box::new([
-        message.slice(..place.start),
+        message.slice(..range.start),
         record.freeze(),
-        message.slice(place.end..),
+        message.slice(range.end..),
     ]))
 }
 

@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
-use crate::frame::{FrameDecoder, Framing};
+use crate::decoder::FrameDecoder;
+use crate::framing::Framing;
 use crate::messages::{BroadcastRequest, CallReply, CallRequest};
 
 fn call() -> CallRequest {
@@ -26,7 +27,7 @@ fn heads_read_what_was_written() {
     assert_eq!(head, CallHead::default());
 }
 
-// Rule CA-5: only PARTIAL leaves a call open; a type that nobody knows ends it, as decoders read it.
+// Rule CA-5, FR-7: only PARTIAL leaves a call open. Decoders read an unknown type as FULL.
 #[test]
 fn only_partial_is_not_the_last_reply() {
     for (reply_type, last) in [(0, true), (1, false), (2, true), (-1, true)] {
@@ -50,7 +51,7 @@ fn the_last_of_repeated_fields_counts() {
     assert_eq!(CallRequest::decode(changed).unwrap().request_id, "new");
 }
 
-// Rule SV-5: a replaced request id changes that field and not a byte besides, unknown fields included.
+// Rule SV-5: replacing the request id changes no other byte, also of unknown fields.
 #[test]
 fn only_the_request_id_is_replaced() {
     let mut encoded = call().encode_to_vec();
@@ -58,7 +59,7 @@ fn only_the_request_id_is_replaced() {
     let encoded = Bytes::from(encoded);
     let head = CallHead::read(&encoded).unwrap();
     let body = head.with_request_id(&encoded, "longer-than-before");
-    // Not copied: the pieces around it are the original memory.
+    // The segments around the id share the memory of the message.
     let [before, _, after] = body.segments() else { panic!("three pieces") };
     assert_eq!(before.as_ptr(), encoded.as_ptr());
     assert_eq!(after.as_ptr_range().end, encoded.as_ptr_range().end);
@@ -97,7 +98,7 @@ fn an_absent_request_id_is_added() {
     assert_eq!(CallReply::decode(changed.into_bytes()).unwrap(), expected);
 }
 
-// Rules SV-7, CO-12: text that is not UTF-8 is refused in each string field, even one that is overwritten.
+// Rules SV-7, CO-12: text that is not UTF-8 is refused in each string field, also if a later field replaces it.
 #[test]
 fn text_must_be_utf8() {
     for field in [1u8, 2, 3] {
@@ -113,7 +114,7 @@ fn text_must_be_utf8() {
     assert!(BroadcastHead::read(&[3 << 3 | 2, 1, 0xff]).is_err());
 }
 
-/// Fields of all wire types with small numbers, groups nested and cut short among them.
+/// Fields of all wire types with small numbers, including nested and incomplete groups.
 fn message_bytes() -> impl Strategy<Value = Vec<u8>> {
     let number = prop::sample::select(vec![0u32, 1, 2, 3, 3, 4, 5, 6, 100, 1 << 28]);
     let field = (number, 0u32..8, prop::collection::vec(any::<u8>(), 0..6), any::<u8>()).prop_map(
@@ -206,7 +207,7 @@ proptest! {
         }
     }
 
-    // What was missed changes nothing else that a decoder sees, whatever stood there before.
+    // Setting `missed` changes nothing else that a decoder sees.
     #[test]
     fn what_was_missed_is_what_prost_reads(message in message_bytes(), missed: u64) {
         let message = Bytes::from(message);
@@ -218,7 +219,7 @@ proptest! {
         }
     }
 
-    // What a router forwards, a peer of either framing can decode.
+    // A peer of either framing can decode a forwarded message.
     #[test]
     fn accepted_messages_decode_in_both_framings(message in message_bytes()) {
         if BroadcastHead::read(&message).is_ok() {

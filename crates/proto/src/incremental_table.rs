@@ -1,37 +1,37 @@
-//! A hash table that grows and shrinks in small steps.
+//! A hash table that grows and shrinks incrementally.
 
 use std::iter::{Chain, Flatten};
 use std::option;
 
 use hashbrown::hash_table::{self, HashTable};
 
-/// So many buckets of the old table are looked at by each operation, until it is empty.
+/// How many buckets of the old table each operation moves.
 const BUCKETS_PER_STEP: usize = 16;
 
-/// The least capacity of a table that anything is in.
+/// Smallest capacity of a table with values.
 const MIN_CAPACITY: usize = 3;
 
-/// A table of so many buckets is not made smaller: values that come and go in bursts should find room.
+/// A table shrinks only if it has more buckets than this, so that bursts of insertions do not resize it each time.
 const SMALL: usize = 512;
 
 /// A hash table that never moves all its values at once.
 ///
-/// A usual hash table moves each of its values when it grows, which takes tenths of a second where they are
-/// millions. This one makes a new table and leaves the old one as it is; from then on each insertion and removal
-/// moves what is in a few buckets. A value is in one of the two until the old table is empty, and is looked for in
-/// both.
+/// An ordinary hash table moves all its values when it grows, which takes tenths of a second for millions of values.
+/// This one allocates a new table and keeps the old one, and each later insertion or removal moves the values of a few
+/// buckets. Until the old table is empty, look-ups search both.
 ///
-/// It is used as a [`HashTable`]: the caller hashes, and compares. A hash must be well spread in all its bits.
+/// As with [`HashTable`], the caller computes hashes and compares values. All bits of a hash must be well distributed.
 #[derive(Debug, Clone)]
 pub struct IncrementalTable<T> {
     table: HashTable<T>,
     old: Option<Box<Old<T>>>,
 }
 
-/// The table from which values are moved, and how many of its buckets have not been looked at.
+/// The table from which values are moved.
 #[derive(Debug, Clone)]
 struct Old<T> {
     table: HashTable<T>,
+    /// Buckets from this one on are empty.
     buckets_left: usize,
 }
 
@@ -42,38 +42,38 @@ impl<T> Default for IncrementalTable<T> {
 }
 
 impl<T> IncrementalTable<T> {
-    /// How many values there are.
+    /// Number of values.
     #[inline]
     pub fn len(&self) -> usize {
         self.table.len() + self.old.as_ref().map_or(0, |old| old.table.len())
     }
 
-    /// Whether there are none.
+    /// Whether the table is empty.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many bytes it has allocated.
+    /// Allocated memory, in bytes.
     pub fn allocation_size(&self) -> usize {
         self.table.allocation_size()
             + self.old.as_ref().map_or(0, |old| old.table.allocation_size())
     }
 
-    /// The value with this hash that `is_it`.
+    /// The value with this hash for which `matches` is true.
     #[inline]
-    pub fn find(&self, hash: u64, mut is_it: impl FnMut(&T) -> bool) -> Option<&T> {
-        match self.table.find(hash, &mut is_it) {
-            None => self.old.as_ref()?.table.find(hash, is_it),
+    pub fn find(&self, hash: u64, mut matches: impl FnMut(&T) -> bool) -> Option<&T> {
+        match self.table.find(hash, &mut matches) {
+            None => self.old.as_ref()?.table.find(hash, matches),
             found => found,
         }
     }
 
-    /// The value with this hash that `is_it`, to be changed; its hash must stay the same.
+    /// The mutable value with this hash for which `matches` is true. A change must not change its hash.
     #[inline]
-    pub fn find_mut(&mut self, hash: u64, mut is_it: impl FnMut(&T) -> bool) -> Option<&mut T> {
-        match self.table.find_mut(hash, &mut is_it) {
-            None => self.old.as_mut()?.table.find_mut(hash, is_it),
+    pub fn find_mut(&mut self, hash: u64, mut matches: impl FnMut(&T) -> bool) -> Option<&mut T> {
+        match self.table.find_mut(hash, &mut matches) {
+            None => self.old.as_mut()?.table.find_mut(hash, matches),
             found => found,
         }
     }
@@ -90,31 +90,31 @@ impl<T> IncrementalTable<T> {
         self.table.iter().chain(self.old.iter().flat_map(|old| &old.table))
     }
 
-    /// Adds a value that is not there yet. `hasher` tells the hash of any value.
+    /// Adds a value that the table does not have. `hasher` computes the hash of any value.
     #[inline]
     pub fn insert_unique(&mut self, hash: u64, value: T, hasher: impl Fn(&T) -> u64) {
-        // Full, or without a bucket that no value has been in since it was made.
+        // `capacity` also falls when removed values leave tombstones.
         if self.table.len() == self.table.capacity() {
             self.resize(&hasher);
         }
-        // It has room and does not ask for other hashes.
+        // The table has room, so it does not call `hasher`.
         self.table.insert_unique(hash, value, &hasher);
         if self.old.is_some() {
             self.step(&hasher);
         }
     }
 
-    /// Removes the value with this hash that `is_it`. `hasher` tells the hash of any value.
+    /// Removes the value with this hash for which `matches` is true. `hasher` computes the hash of any value.
     #[inline]
     pub fn remove(
         &mut self,
         hash: u64,
-        mut is_it: impl FnMut(&T) -> bool,
+        mut matches: impl FnMut(&T) -> bool,
         hasher: impl Fn(&T) -> u64,
     ) -> Option<T> {
-        let removed = match self.table.find_entry(hash, &mut is_it) {
+        let removed = match self.table.find_entry(hash, &mut matches) {
             Ok(entry) => entry.remove().0,
-            Err(_) => self.remove_from_old(hash, is_it)?,
+            Err(_) => self.remove_from_old(hash, matches)?,
         };
         if self.old.is_some() {
             self.step(&hasher);
@@ -128,15 +128,15 @@ impl<T> IncrementalTable<T> {
     }
 
     #[cold]
-    fn remove_from_old(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<T> {
-        let entry = self.old.as_mut()?.table.find_entry(hash, is_it).ok()?;
+    fn remove_from_old(&mut self, hash: u64, matches: impl FnMut(&T) -> bool) -> Option<T> {
+        let entry = self.old.as_mut()?.table.find_entry(hash, matches).ok()?;
         Some(entry.remove().0)
     }
 
-    /// Goes on with a table that has room for twice as many values as there are.
+    /// Replaces the table by an empty one with room for twice as many values as there are.
     #[cold]
     fn resize(&mut self, hasher: &impl Fn(&T) -> u64) {
-        // Not so: as many operations come between two changes of size as it takes to empty the old table.
+        // Never the case: between two resizes there are enough operations to empty the old table.
         while self.old.is_some() {
             self.step(hasher);
         }
@@ -148,7 +148,7 @@ impl<T> IncrementalTable<T> {
         }
     }
 
-    /// Moves what is in the next buckets of the old table.
+    /// Moves the values of the next buckets of the old table.
     #[cold]
     fn step(&mut self, hasher: &impl Fn(&T) -> u64) {
         let Some(old) = &mut self.old else {
@@ -169,7 +169,7 @@ impl<T> IncrementalTable<T> {
     }
 }
 
-/// All values of a table, taken out of it.
+/// An iterator over the values of a table that is consumed.
 pub type IntoIter<T> = Chain<hash_table::IntoIter<T>, Flatten<option::IntoIter<HashTable<T>>>>;
 
 impl<T> IntoIterator for IncrementalTable<T> {

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use super::*;
 
-/// A table of numbers that counts how many hashes are asked for: one for each value that is moved.
+/// A table of numbers that counts calls of the hash function: one for each moved value.
 #[derive(Default)]
 struct Numbers {
     table: IncrementalTable<u32>,
@@ -21,7 +21,7 @@ impl Numbers {
         self.table.find(self.hash(number), |&other| other == number).is_some()
     }
 
-    /// How many values were moved.
+    /// Inserts a number. Returns how many values were moved.
     fn insert(&mut self, number: u32) -> usize {
         let hash = self.hash(number);
         let Numbers { table, state, moved } = self;
@@ -32,16 +32,16 @@ impl Numbers {
         moved.take()
     }
 
-    /// Whether it was there, and how many values were moved.
+    /// Removes a number. Returns whether the table had it, and how many values were moved.
     fn remove(&mut self, number: u32) -> (bool, usize) {
         let hash = self.hash(number);
         let Numbers { table, state, moved } = self;
-        let is_it = |other: &u32| *other == number;
+        let matches = |other: &u32| *other == number;
         let hasher = |other: &u32| {
             moved.set(moved.get() + 1);
             state.hash_one(other)
         };
-        let removed = table.remove(hash, is_it, hasher);
+        let removed = table.remove(hash, matches, hasher);
         (removed.is_some(), moved.take())
     }
 }
@@ -62,7 +62,7 @@ fn no_operation_moves_more_than_a_few_values() {
     assert!(numbers.table.allocation_size() < 4096, "{} bytes", numbers.table.allocation_size());
 }
 
-// Removed values leave marks in a table, which fill it in the end as values do.
+// Removed values leave tombstones, which fill a table as values do.
 #[test]
 fn neither_does_one_where_values_come_and_go() {
     let mut numbers = Numbers::default();
@@ -90,7 +90,7 @@ fn it_holds_what_a_set_holds() {
     let state = RandomState::new();
     for step in 0..COUNT {
         let random = state.hash_one(step);
-        // Waves, so that it grows and shrinks.
+        // Alternately insert and remove many values, so that the table grows and shrinks.
         let is_rising = step / 20_000 % 2 == 0;
         let number = (random >> 32) as u32 % 30_000;
         if (random % 8 == 0) != is_rising {

@@ -1,19 +1,20 @@
-//! What a message is, and the numbers that say so.
+//! The kinds of messages, and their numbers in both framings.
 
 use crate::extension;
 
 macro_rules! message_kinds {
     (
         published { $($(#[$doc:meta])* $kind:ident = $field:literal),* $(,)? }
-        extensions { $($(#[$extension_doc:meta])* $extension:ident = $extension_field:literal),* $(,)? }
+        extensions { $($(#[$extension_doc:meta])* $extension:ident = $extension_field:path),* $(,)? }
     ) => {
-        /// What a message is. The number is its field in `Packet`. Those of the published protocol have a classic
-        /// type, too, which is two less; extensions are numbered from 100 up.
+        /// The kind of a message. Its number is that of the message's field in `Packet`. A message of the published
+        /// protocol also has a type number in the classic framing, which is two less (`Hello` has none). The numbers
+        /// of extensions begin at 100.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum MessageKind {
             $($(#[$doc])* $kind = $field,)*
-            $($(#[$extension_doc])* $extension = $extension_field,)*
+            $($(#[$extension_doc])* $extension = $extension_field as u8,)*
         }
 
         impl MessageKind {
@@ -29,8 +30,8 @@ macro_rules! message_kinds {
                 }
             }
 
-            /// The kind of the published protocol with this field number. Apart from the extensions, whose numbers
-            /// are far away: within one range of numbers the look-up is a comparison.
+            /// The kind of the published protocol with this field number. Extensions have a function of their own:
+            /// without their far larger numbers this one compiles to a single comparison.
             #[inline]
             pub(crate) fn published(field: u32) -> Option<MessageKind> {
                 match field {
@@ -61,11 +62,11 @@ message_kinds! {
     published {
         /// Introduces a peer. Exists in the packet framing only.
         Hello = 1,
-        /// Asks for a service id.
+        /// Registers a service id.
         RegisterRequest = 2,
         /// Answers a `RegisterRequest`.
         RegisterReply = 3,
-        /// Gives a service id back.
+        /// Unregisters a service id.
         UnregisterRequest = 4,
         /// Answers an `UnregisterRequest`.
         UnregisterReply = 5,
@@ -73,26 +74,26 @@ message_kinds! {
         CallRequest = 6,
         /// A reply, on its way to the router or to the caller.
         CallReply = 7,
-        /// Asks for the broadcasts to a topic.
+        /// Subscribes to a topic.
         SubscribeRequest = 8,
         /// Answers a `SubscribeRequest`.
         SubscribeReply = 9,
-        /// Ends a subscription.
+        /// Unsubscribes from a topic.
         UnsubscribeRequest = 10,
         /// Answers an `UnsubscribeRequest`.
         UnsubscribeReply = 11,
-        /// An event, on its way to the router or to a subscriber.
+        /// A broadcast, on its way to the router or to a subscriber.
         BroadcastRequest = 12,
         /// Answers a `BroadcastRequest`.
         BroadcastReply = 13,
-        /// Asks for a sign of life.
+        /// Asks the other side to answer with a `Pong`.
         Ping = 14,
         /// Answers a `Ping`.
         Pong = 15,
     }
     extensions {
-        /// Ends a call whose caller wants no more replies. Exists in the packet framing only.
-        CancelCall = 100,
+        /// Cancels an open call. Exists in the packet framing only.
+        CancelCall = extension::PACKET_CANCEL_CALL,
     }
 }
 
@@ -102,13 +103,13 @@ impl MessageKind {
         self as u32
     }
 
-    /// Whether it carries bytes of users, which may be many.
+    /// Whether the message has a payload: bytes of users, which may be many.
     pub(crate) fn has_payload(self) -> bool {
         use MessageKind::{BroadcastRequest, CallReply, CallRequest};
         matches!(self, CallRequest | CallReply | BroadcastRequest)
     }
 
-    /// The type number in a classic header; `Hello` and the extensions have none.
+    /// The type number in a classic header; `None` for `Hello` and the extensions.
     pub fn classic_type(self) -> Option<i32> {
         let has_type = self != MessageKind::Hello && self.field() < extension::FIRST;
         has_type.then(|| self as i32 - 2)

@@ -2,12 +2,12 @@ use prost::Message as _;
 
 use super::*;
 
-/// A field that holds bytes or text, on the wire.
+/// An encoded bytes or string field.
 fn text(field: u8, value: &str) -> Vec<u8> {
     [&[field << 3 | 2, value.len() as u8], value.as_bytes()].concat()
 }
 
-/// A field that holds a number, on the wire.
+/// An encoded number field.
 fn number(field: u8, value: u16) -> Vec<u8> {
     match value {
         0..=0x7f => vec![field << 3, value as u8],
@@ -15,7 +15,7 @@ fn number(field: u8, value: u16) -> Vec<u8> {
     }
 }
 
-// Rule FR-6: the numbers and kinds of all fields, against bytes written by hand.
+// Rule FR-6: the numbers and types of all fields, compared with bytes written by hand.
 #[test]
 fn fields_have_their_numbers() {
     let name = || "n".to_owned();
@@ -54,7 +54,7 @@ fn fields_have_their_numbers() {
         .encode_to_vec(),
         &[text(1, "r"), number(2, 500), number(3, 1), text(4, "d")],
     );
-    // Rule FR-8: ours start at 100.
+    // Rule FR-8: extensions begin at 100.
     check(Hello { no_echo: true, ..Default::default() }.encode_to_vec(), &[vec![0xa0, 0x06, 1]]);
     check(Hello { level: 1, ..Default::default() }.encode_to_vec(), &[vec![0xa8, 0x06, 1]]);
     check(Hello { max_frame: 7, ..Default::default() }.encode_to_vec(), &[vec![0xb0, 0x06, 7]]);

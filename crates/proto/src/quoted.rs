@@ -1,24 +1,24 @@
-//! Text of a peer in messages for users and operators.
+//! Quotes texts of peers in messages for users and operators.
 
 use std::fmt;
 
-/// So much of a text is quoted, in bytes: enough for nearly every name in use.
+/// How much of a text is quoted, in bytes. Nearly all names in use are shorter.
 pub const MAX_QUOTED: usize = 256;
 
-/// The beginning of a text that a peer chose, for messages to users and operators. Displays it in quotation marks
-/// with control characters escaped, and says how long the text is where something is missing.
+/// A quotation of a text that a peer chose. `Display` writes it in quotation marks, with control characters escaped.
+/// A text of more than [`MAX_QUOTED`] bytes is cut, and its length follows.
 ///
-/// A text is cut to [`MAX_QUOTED`] bytes before anything else is done with it: to escape a kilobyte of unusual
-/// characters would take a router a tenth of a millisecond, hundreds of times as long as to route a call.
+/// The text is cut before it is escaped. To escape a kilobyte of unusual characters would take a router a tenth of a
+/// millisecond, hundreds of times as long as to route a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quoted {
     beginning: Box<str>,
-    /// Of the whole text, in bytes.
+    /// Length of the whole text, in bytes.
     length: usize,
 }
 
 impl Quoted {
-    /// Keeps the beginning of a text.
+    /// Quotes a text.
     pub fn new(text: &str) -> Self {
         let end = text.floor_char_boundary(MAX_QUOTED);
         Quoted { beginning: text[..end].into(), length: text.len() }

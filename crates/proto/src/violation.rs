@@ -1,4 +1,4 @@
-//! What a peer may do against the protocol.
+//! Violations of the protocol by a peer.
 
 use std::borrow::Cow;
 
@@ -6,48 +6,48 @@ use crate::extension::LEVEL;
 use crate::kind::MessageKind;
 use crate::wire::WireError;
 
-/// What a peer did against the protocol. It costs the peer its connection, and nobody else anything.
+/// A violation of the protocol. The router closes the connection of the peer that commits it, and no other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
-    /// The fifth byte of the connection fits neither framing.
-    #[error("the connection begins like neither framing (its fifth byte is {0:#04x})")]
+    /// The connection's fifth byte fits neither framing.
+    #[error("the connection begins in neither framing (its fifth byte is {0:#04x})")]
     UnknownFraming(u8),
-    /// A classic header with a type number that no message has.
+    /// An unknown type number in a classic header.
     #[error("message type {0} is unknown")]
     UnknownType(i32),
-    /// A `Packet` without a message in it.
+    /// A `Packet` without a known message.
     #[error("the packet holds no message")]
     EmptyPacket,
-    /// A frame whose header announces more than the limit. Both in bytes.
+    /// A header that announces a larger body than the limit.
     #[error("a frame of {length} bytes is over the limit of {limit}")]
     FrameTooLarge {
-        /// Body length in the frame's header.
+        /// Body length in the frame's header, in bytes.
         length: u64,
-        /// Largest body length that is accepted.
+        /// Largest accepted body length, in bytes.
         limit: usize,
     },
-    /// A body that is not valid protobuf for its message.
+    /// A body that is not a valid message, or exceeds a limit of rules FR-11 and FR-12.
     #[error("a {kind} does not decode: {error}")]
     Malformed {
-        /// The message it should have been, or `Packet`.
+        /// The name of the expected message, or `Packet`.
         kind: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         error: Cow<'static, str>,
     },
-    /// A message that this side may not receive, such as a reply that only a router sends.
+    /// A message of the wrong direction, such as a `RegisterReply` to a router.
     #[error("a {} may not be sent to this side", .0.name())]
     WrongDirection(MessageKind),
-    /// A message that the level of the connection does not include.
+    /// An extension on a connection of a level that does not include it.
     #[error(
-        "a {} needs level {LEVEL} of the protocol, and the first frame was no Hello of that level", .0.name()
+        "a {} needs level {LEVEL} of the protocol, but the first frame was not a Hello of that level", .0.name()
     )]
     LevelTooLow(MessageKind),
     /// A second `Hello` on the same connection.
-    #[error("a second Hello came")]
+    #[error("a second Hello was sent")]
     SecondHello,
-    /// A `Hello` whose instance id is longer than any real one. In bytes.
-    #[error("the Hello's instance id has {0} bytes; 16 are usual")]
+    /// A `Hello` with an instance id that is too long, with its length in bytes.
+    #[error("the Hello's instance id has {0} bytes instead of 16")]
     InstanceIdTooLong(usize),
 }
 
@@ -56,7 +56,7 @@ impl Violation {
         Violation::Malformed { kind: kind.name(), error: Cow::Owned(error.to_string()) }
     }
 
-    /// A short name for counting violations by reason.
+    /// A short name of the kind of violation, for counters and logs.
     pub fn reason(&self) -> &'static str {
         match self {
             Violation::UnknownFraming(_) => "unknown framing",
@@ -68,6 +68,52 @@ impl Violation {
             Violation::LevelTooLow(_) => "level too low",
             Violation::SecondHello => "second hello",
             Violation::InstanceIdTooLong(_) => "instance id too long",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_problem_and_the_values() {
+        let malformed = |error| Violation::malformed(MessageKind::CallRequest, error);
+        let texts = [
+            (
+                Violation::UnknownFraming(0xa2),
+                "the connection begins in neither framing (its fifth byte is 0xa2)",
+            ),
+            (Violation::UnknownType(99), "message type 99 is unknown"),
+            (Violation::EmptyPacket, "the packet holds no message"),
+            (
+                Violation::FrameTooLarge { length: 2000, limit: 1000 },
+                "a frame of 2000 bytes is over the limit of 1000",
+            ),
+            (
+                malformed(WireError::Truncated),
+                "a CallRequest does not decode: it ends in the middle of a field",
+            ),
+            (
+                malformed(WireError::TooMuchText),
+                "a CallRequest does not decode: it has more than 65536 bytes of text",
+            ),
+            (
+                Violation::WrongDirection(MessageKind::RegisterReply),
+                "a RegisterReply may not be sent to this side",
+            ),
+            (
+                Violation::LevelTooLow(MessageKind::CancelCall),
+                "a CancelCall needs level 1 of the protocol, but the first frame was not a Hello of that level",
+            ),
+            (Violation::SecondHello, "a second Hello was sent"),
+            (
+                Violation::InstanceIdTooLong(17),
+                "the Hello's instance id has 17 bytes instead of 16",
+            ),
+        ];
+        for (violation, text) in texts {
+            assert_eq!(violation.to_string(), text);
         }
     }
 }

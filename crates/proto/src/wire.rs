@@ -1,37 +1,36 @@
-//! Reading protobuf records in place, without decoding the message they belong to.
+//! Reads protobuf fields in place, without decoding the message that contains them.
 //!
-//! What is accepted and what is refused is what prost accepts and refuses: a router that reads a
-//! field differently from the service behind it could be made to route what nobody sees. The tests
-//! of [`crate::head`] compare the two on arbitrary bytes.
+//! These functions accept and refuse exactly what prost accepts and refuses. Otherwise a peer could make the router
+//! read another value of a field than the service behind it. Tests of [`head`](crate::head) compare the two on
+//! arbitrary bytes.
 
-/// How deep groups may nest in a field that is skipped. prost allows 100 levels, of which the `Packet`
-/// around the message takes one. Whatever framing a message came in, it must be readable in both: a
-/// service that cannot decode what was forwarded to it gives its connection up.
+/// How deep groups may nest in a skipped field. prost allows 100 levels, and the `Packet` around a message takes one of
+/// them. A message must be valid in both framings, whichever it came in: a service that cannot decode a forwarded
+/// message closes its connection.
 const RECURSION_LIMIT: u32 = 99;
 
-/// How many fields a message may have, those within groups included (FR-11): far more than any has. prost has no
-/// limit; to read 65,536 of them takes it a millisecond, in which a router routes thousands of calls.
+/// How many fields a message may have, those in groups included (rule FR-11). Real messages have far fewer. prost has
+/// no limit of its own, and reads 65,536 fields in a millisecond, during which a router routes thousands of calls.
 pub const MAX_FIELDS: usize = 4096;
 
-/// How many fields a router may add to a message that it passes on: a request id, or what was missed.
+/// How many fields a router may add to a message that it forwards, such as another request id.
 pub(crate) const ADDED_FIELDS: usize = 8;
 
-/// How much text a message with a payload may have in all, in bytes: its names, ids and caller. To look at them
-/// takes time (rule FR-12).
+/// How much text (names, ids, the caller) a message with a payload may have, in bytes (rule FR-12). The router spends
+/// time on each of them.
 pub const MAX_TEXT: usize = 64 << 10;
 
-/// How long a message without a payload may be, or a `Packet` with several messages, in bytes, for the same
-/// reason.
+/// How long a message without a payload, or a `Packet` with several messages, may be, in bytes (rule FR-12).
 pub const MAX_PLAIN: usize = 256 << 10;
 
-/// Why a message is not valid protobuf, or not read.
+/// Why a message is refused: it is not valid protobuf, or exceeds a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// A length or a number runs past the end of the message.
+    /// A field extends past the end of the message.
     #[error("it ends in the middle of a field")]
     Truncated,
     /// A number of more than 64 bits.
-    #[error("it contains an invalid number")]
+    #[error("it contains a number of more than 64 bits")]
     InvalidVarint,
     /// A field key with number 0, a number over 2^29 - 1, or an unknown wire type.
     #[error("it contains an invalid field key")]
@@ -51,31 +50,31 @@ pub enum WireError {
     /// A message without a payload, or a `Packet` with several messages, that is longer than [`MAX_PLAIN`].
     #[error("it has more than {MAX_PLAIN} bytes")]
     TooLong,
-    /// A group that ends without having begun, or is nested too deep.
-    #[error("it contains an invalid group")]
+    /// A group that ends without a beginning, or is nested too deep.
+    #[error("it contains a group that is not closed, not opened, or nested too deep")]
     InvalidGroup,
 }
 
-/// The value of one record. Groups are skipped as a whole.
+/// The value of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// A number.
+    /// A number, a `bool` or an enum value.
     Varint(u64),
-    /// Eight bytes.
+    /// Eight bytes, which are skipped.
     Fixed64,
     /// Bytes, text or a message.
     Bytes(&'a [u8]),
-    /// A group.
+    /// A group, which is skipped as a whole.
     Group,
-    /// Four bytes.
+    /// Four bytes, which are skipped.
     Fixed32,
 }
 
 impl<'a> Value<'a> {
-    /// The value as a number, which `bool`, `int32` and enum fields want.
+    /// The value of a number, `bool` or enum field.
     ///
     /// # Errors
-    /// [`WireError::WrongType`] if it is not one.
+    /// [`WireError::WrongType`] if the value has another type; it names `field`.
     pub fn varint(self, field: u32) -> Result<u64, WireError> {
         match self {
             Value::Varint(value) => Ok(value),
@@ -83,10 +82,10 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as bytes, which `bytes` and message fields want.
+    /// The value of a bytes, string or message field.
     ///
     /// # Errors
-    /// [`WireError::WrongType`] if it is not that.
+    /// [`WireError::WrongType`] if the value has another type; it names `field`.
     pub fn bytes(self, field: u32) -> Result<&'a [u8], WireError> {
         match self {
             Value::Bytes(bytes) => Ok(bytes),
@@ -94,7 +93,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as text, which `string` fields want; `left` is how much the message may have yet.
+    /// The value of a string field. Subtracts its length from `left`, the text that the message may still have.
     pub(crate) fn text(self, field: u32, left: &mut usize) -> Result<&'a str, WireError> {
         let bytes = self.bytes(field)?;
         *left = left.checked_sub(bytes.len()).ok_or(WireError::TooMuchText)?;
@@ -102,16 +101,16 @@ impl<'a> Value<'a> {
     }
 }
 
-/// One field of a message, with the place of the whole record (key included) in the message.
+/// One encoded field of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<'a> {
     /// The field's number.
     pub field: u32,
-    /// What it holds.
+    /// The field's value.
     pub value: Value<'a>,
-    /// Where the record begins in the message, in bytes.
+    /// Where the record, key included, begins in the message, in bytes.
     pub start: usize,
-    /// Where it ends.
+    /// Where the record ends.
     pub end: usize,
 }
 
@@ -119,7 +118,7 @@ pub struct Record<'a> {
 pub struct Records<'a> {
     message: &'a [u8],
     position: usize,
-    /// How many fields may yet come.
+    /// How many more fields the message may have.
     left: usize,
 }
 
@@ -129,8 +128,8 @@ impl<'a> Records<'a> {
         Records { message, position: 0, left: MAX_FIELDS }
     }
 
-    /// Whether a message has no more fields than `most`, for whoever has others read it. One that is not valid
-    /// in another way is left to them.
+    /// Checks that a message has at most `most` fields. It does not check that the message is valid otherwise: the
+    /// caller decodes it.
     pub(crate) fn check_count(message: &[u8], most: usize) -> Result<(), WireError> {
         // Each field takes two bytes at least.
         if message.len() < 2 * MAX_FIELDS {
@@ -139,7 +138,7 @@ impl<'a> Records<'a> {
         Self::count(message, &mut { most }, |_, _| Ok(()))
     }
 
-    /// [`Records::check_count`] for a `Packet` of several messages: their fields count together.
+    /// Checks that a `Packet` of several messages has at most [`MAX_FIELDS`] fields, those of its messages included.
     pub(crate) fn check_nested_count(message: &[u8]) -> Result<(), WireError> {
         if message.len() < 2 * MAX_FIELDS {
             return Ok(());
@@ -177,7 +176,7 @@ impl<'a> Records<'a> {
     pub fn next(&mut self) -> Result<Option<Record<'a>>, WireError> {
         let rest = &self.message[self.position..];
         let start = self.position;
-        // What most records are: short bytes in one of the first fields.
+        // The common case has a fast path: a bytes field with a number below 16 and fewer than 128 bytes.
         if let &[key @ 0x08..0x80, length @ 0..0x80, ref bytes @ ..] = rest
             && key & 7 == 2
             && self.left > 0
@@ -188,11 +187,11 @@ impl<'a> Records<'a> {
             let (field, value) = (u32::from(key >> 3), Value::Bytes(bytes));
             return Ok(Some(Record { field, value, start, end: self.position }));
         }
-        self.next_of_any_kind()
+        self.next_any()
     }
 
     #[inline(never)]
-    fn next_of_any_kind(&mut self) -> Result<Option<Record<'a>>, WireError> {
+    fn next_any(&mut self) -> Result<Option<Record<'a>>, WireError> {
         if self.position == self.message.len() {
             return Ok(None);
         }
@@ -231,7 +230,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Skips to behind the end of the group `field`, whose start has been read.
+    /// Skips the rest of group `field`, its end included. The start has been read.
     fn skip_group(&mut self, field: u32, depth: u32) -> Result<(), WireError> {
         let depth = depth.checked_sub(1).ok_or(WireError::InvalidGroup)?;
         loop {
@@ -261,10 +260,10 @@ impl<'a> Records<'a> {
     }
 }
 
-/// Reads a varint from the start of `bytes`: its value and how many bytes it takes.
+/// Reads a varint at the start of `bytes`. Returns its value and its length in bytes.
 ///
 /// # Errors
-/// The bytes end before it does, or it has more than 64 bits.
+/// The bytes end within the varint, or it has more than 64 bits.
 #[inline]
 pub fn read_varint(bytes: &[u8]) -> Result<(u64, usize), WireError> {
     match *bytes {
@@ -298,7 +297,7 @@ pub fn write_varint(mut value: u64, out: &mut impl Extend<u8>) {
     out.extend([value as u8]);
 }
 
-/// How many bytes `value` takes as a varint.
+/// The length of `value` as a varint, in bytes.
 pub fn varint_len(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros() as usize;
     bits.div_ceil(7)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gsb_core::Limits;
 use gsb_proto::Address;
-use gsb_proto::frame::DEFAULT_MAX_FRAME;
+use gsb_proto::framing::DEFAULT_MAX_FRAME;
 
 /// The default for the number of connections that may be open at the same time.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 65_536;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use gsb_proto::Address;
-use gsb_proto::frame::LARGEST_MAX_FRAME;
+use gsb_proto::framing::LARGEST_MAX_FRAME;
 
 use crate::config::SMALLEST_MAX_FRAME;
 

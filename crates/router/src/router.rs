@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gsb_core::{BrokerConfig, Counters, LONGEST_TIMEOUT, Limits, Usage};
-use gsb_proto::frame::LARGEST_MAX_FRAME;
+use gsb_proto::framing::LARGEST_MAX_FRAME;
 use gsb_proto::messages::Hello;
 use gsb_proto::{Address, LEVEL};
 use tokio::task::JoinSet;

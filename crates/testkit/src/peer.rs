@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use gsb_proto::codec::{CodecError, FrameCodec};
-use gsb_proto::frame::LARGEST_FRAME;
+use gsb_proto::framing::LARGEST_FRAME;
 use gsb_proto::messages::{
     BroadcastRequest, CallReply, CallRequest, Hello, Message, Ping, Pong, RegisterReply,
     RegisterRequest, SubscribeReply, SubscribeRequest,

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
 use futures::FutureExt as _;
 use gsb_net::memory::{MemoryListener, MemoryStream, Network};
-use gsb_proto::frame::LARGEST_FRAME;
+use gsb_proto::framing::LARGEST_FRAME;
 use gsb_proto::messages::*;
 use gsb_proto::{Frame, FrameDecoder, Framing, MessageKind};
 

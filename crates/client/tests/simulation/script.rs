@@ -8,7 +8,7 @@ use fastrand::Rng;
 use gsb_client::{Bus, Connection, Reconnect};
 use gsb_net::memory::{Conditions, Network};
 use gsb_proto::Framing;
-use gsb_proto::frame::DEFAULT_MAX_FRAME;
+use gsb_proto::framing::DEFAULT_MAX_FRAME;
 use gsb_router::{Router, RouterConfig, RouterStatus, ShutdownHandle};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use gsb_proto::frame::LARGEST_FRAME;
+use gsb_proto::framing::LARGEST_FRAME;
 use gsb_proto::messages::{
     BroadcastReply, BroadcastRequest, CallReply, CallRequest, Hello, Message, Ping, RegisterReply,
     RegisterRequest, SubscribeReply, SubscribeRequest, UnsubscribeRequest,
@@ -67,7 +67,7 @@ pub fn flood(flood: Flood, least: usize) -> Bytes {
         no_reply,
         ..CallRequest::default()
     };
-    let segments = ["**", "a", "*", "b"].repeat(125).join("/");
+    let segments = ["**", "a", "*", "b"].repeat(15).join("/");
     let frames = match flood {
         Flood::Pushes => vec![call(&FLOODED, true).to_frame()],
         Flood::RefusedNames => {

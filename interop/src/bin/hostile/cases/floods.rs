@@ -41,7 +41,7 @@ pub enum Flood {
     CallsToNobody,
     /// Registrations of a name that another connection holds, 1 KiB of characters that have to be escaped
     TakenNames,
-    /// Subscriptions, their ends, and broadcasts, with topics of 500 segments
+    /// Subscriptions, their ends, and broadcasts, with topics of 60 segments
     DeepTopics,
     /// Messages of 65,000 fields, by connections that come again where the server closes them
     ManyFields,

@@ -1,9 +1,9 @@
-//! Who subscribes to one topic, and to all below a node.
+//! The subscribers of a topic, and the owner of a subtree.
 
-/// The subscribers of one topic, sorted. Nearly always one, which therefore needs no memory of its own.
+/// The subscribers of one topic, sorted. Most topics have one subscriber, which needs no allocation.
 #[derive(Debug, Clone)]
 pub(super) enum Subscribers<K> {
-    Nobody,
+    Empty,
     One(K),
     /// Two or more.
     Many(Vec<K>),
@@ -11,44 +11,44 @@ pub(super) enum Subscribers<K> {
 
 impl<K: Copy + Ord> Subscribers<K> {
     pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Subscribers::Nobody)
+        matches!(self, Subscribers::Empty)
     }
 
     pub(super) fn as_slice(&self) -> &[K] {
         match self {
-            Subscribers::Nobody => &[],
+            Subscribers::Empty => &[],
             Subscribers::One(only) => std::slice::from_ref(only),
             Subscribers::Many(all) => all,
         }
     }
 
-    /// `false` if it is there already.
+    /// Adds a subscriber. Returns `false` if it is one already.
     pub(super) fn add(&mut self, subscriber: K) -> bool {
-        let Err(place) = self.as_slice().binary_search(&subscriber) else {
+        let Err(index) = self.as_slice().binary_search(&subscriber) else {
             return false;
         };
         match self {
-            Subscribers::Nobody => *self = Subscribers::One(subscriber),
+            Subscribers::Empty => *self = Subscribers::One(subscriber),
             Subscribers::One(only) => {
                 let mut all = vec![*only];
-                all.insert(place, subscriber);
+                all.insert(index, subscriber);
                 *self = Subscribers::Many(all);
             }
-            Subscribers::Many(all) => all.insert(place, subscriber),
+            Subscribers::Many(all) => all.insert(index, subscriber),
         }
         true
     }
 
-    /// `false` if it is not there.
+    /// Removes a subscriber. Returns `false` if it is none.
     pub(super) fn remove(&mut self, subscriber: K) -> bool {
-        let Ok(place) = self.as_slice().binary_search(&subscriber) else {
+        let Ok(index) = self.as_slice().binary_search(&subscriber) else {
             return false;
         };
         let Subscribers::Many(all) = self else {
-            *self = Subscribers::Nobody;
+            *self = Subscribers::Empty;
             return true;
         };
-        all.remove(place);
+        all.remove(index);
         if let [only] = **all {
             *self = Subscribers::One(only);
         } else if all.len() < all.capacity() / 8 {
@@ -58,20 +58,22 @@ impl<K: Copy + Ord> Subscribers<K> {
     }
 }
 
-/// Whose the topics at and below a node are.
+/// The subscriber that owns all topics at and below a node, if there is only one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner<K> {
-    Nobody,
-    /// Only this one has topics there.
+    /// There are no topics.
+    Unowned,
+    /// All topics belong to this subscriber.
     Sole(K),
-    /// Others have, or had: it would take a look at all that is left to know.
+    /// The topics belong, or have belonged, to several subscribers. A removed topic does not change that: it would take
+    /// a search to know whether one subscriber is left.
     Several,
 }
 
 impl<K: Copy + Eq> Owner<K> {
     pub(super) fn add(&mut self, subscriber: K) {
         *self = match *self {
-            Owner::Nobody => Owner::Sole(subscriber),
+            Owner::Unowned => Owner::Sole(subscriber),
             Owner::Sole(only) if only == subscriber => return,
             _ => Owner::Several,
         };

@@ -1,31 +1,30 @@
-//! The subscribed topics as a tree of segments.
+//! The tree of subscribed topics, in which topics share the nodes of their first segments.
 
 use std::hash::RandomState;
 
-use super::pack::{HANDFUL, Pack, TopicNumber, spread};
+use super::inline_topics::{INLINE_MAX, InlineTopics, TopicNumber, spread};
 use super::segment::{Segment, Segments, segments};
-use super::slots::{NONE, Slots, shrink};
+use super::slab::{NONE, Slab, shrink};
 use super::subscribers::{Owner, Subscribers};
 use crate::incremental_table::IncrementalTable;
 
-/// The number of a node.
+/// The number that identifies a node.
 pub(super) type NodeNumber = u32;
 
-/// The node that all topics begin at.
+/// The node at which all topics begin.
 pub(super) const ROOT: NodeNumber = 0;
 
-/// A node with fewer topics is taken back into its parent. Not just below the number that makes a node,
-/// so that one topic that comes and goes does not make and unmake it.
-const FEW: usize = HANDFUL / 4;
+/// A node with fewer topics is merged into its parent. Far below the number at which a node is made, so that a topic that
+/// is added and removed repeatedly does not split and merge a node each time.
+const MERGE_BELOW: usize = INLINE_MAX / 4;
 
-/// Topics that begin with the same segments share the nodes for these, where they are more than a
-/// [`HANDFUL`]. Otherwise they stand in the [`Pack`] of the last node that they share with so many
-/// others. There are therefore few nodes, and what stands in a pack is read in order.
+/// A tree of segments with few nodes. A node for a beginning exists only if more than [`INLINE_MAX`] topics share the
+/// beginning. What follows it is stored in the [`InlineTopics`] of the node, where it is read sequentially.
 #[derive(Debug, Clone)]
 pub(super) struct Tree<K> {
-    nodes: Slots<Node<K>>,
-    topics: Slots<Entry<K>>,
-    /// The nodes with a literal segment, by the key of it and of the parent.
+    nodes: Slab<Node<K>>,
+    topics: Slab<Entry<K>>,
+    /// Finds the nodes with a literal segment by [`child_key`].
     literals: IncrementalTable<(u32, NodeNumber)>,
     hasher: RandomState,
 }
@@ -34,29 +33,29 @@ pub(super) struct Tree<K> {
 #[derive(Debug, Clone)]
 pub(super) struct Entry<K> {
     pub(super) subscribers: Subscribers<K>,
+    /// The node of the longest shared beginning.
     node: NodeNumber,
-    /// In the node's pack, unless it is the topic that ends at the node.
-    place: usize,
+    /// The location in the node's inline topics, unless the topic ends at the node.
+    location: usize,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Node<K> {
-    /// The one that leads here from the parent, written; none in the root.
+    /// The encoded segment that leads from the parent to this node; empty in the root.
     segment: Box<[u8]>,
     pub(super) parent: NodeNumber,
-    /// The place among the parent's `children`, if the segment is a literal.
-    place: usize,
-    /// Whose the topics here and below are.
+    /// The index in the parent's `children`, if the segment is a literal.
+    index: usize,
     pub(super) owner: Owner<K>,
-    /// The topic that ends here.
+    /// The topic that ends here, or [`NONE`].
     pub(super) end: TopicNumber,
-    /// The topics that go on and have no node below.
-    pub(super) pack: Pack,
-    /// The nodes below with a literal segment.
+    /// The topics that go on and have no child node.
+    pub(super) inline: InlineTopics,
+    /// The child nodes with a literal segment.
     pub(super) children: Vec<NodeNumber>,
-    /// The node below with `*`.
+    /// The child node with `*`, or [`NONE`].
     one: NodeNumber,
-    /// The node below with `**`.
+    /// The child node with `**`, or [`NONE`].
     any: NodeNumber,
 }
 
@@ -69,47 +68,47 @@ impl<K> Node<K> {
         Node {
             segment: written.into(),
             parent,
-            place: 0,
-            owner: Owner::Nobody,
+            index: 0,
+            owner: Owner::Unowned,
             end: NONE,
-            pack: Pack::default(),
+            inline: InlineTopics::default(),
             children: Vec::new(),
             one: NONE,
             any: NONE,
         }
     }
 
-    /// One at most.
+    /// The segment that leads to this node; none in the root.
     pub(super) fn segments(&self) -> Segments<'_> {
         Segments::new(&self.segment)
     }
 
     fn is_small(&self) -> bool {
         let has_nodes = !self.children.is_empty() || self.one != NONE || self.any != NONE;
-        !has_nodes && self.pack.len() + usize::from(self.end != NONE) < FEW
+        !has_nodes && self.inline.len() + usize::from(self.end != NONE) < MERGE_BELOW
     }
 }
 
-/// Where a node stands below its parent.
-enum Spot {
+/// How a parent refers to a node.
+enum Link {
     One,
     Any,
-    Literal { key: u32, place: usize },
+    Literal { key: u32, index: usize },
 }
 
 impl<K: Copy + Ord> Tree<K> {
     pub(super) fn new() -> Self {
-        let mut nodes = Slots::new();
+        let mut nodes = Slab::new();
         nodes.add(Node::new(NONE, None));
         Tree {
             nodes,
-            topics: Slots::new(),
+            topics: Slab::new(),
             literals: IncrementalTable::default(),
             hasher: RandomState::new(),
         }
     }
 
-    /// How many topics there are.
+    /// Number of topics.
     pub(super) fn len(&self) -> usize {
         self.topics.len()
     }
@@ -131,29 +130,29 @@ impl<K: Copy + Ord> Tree<K> {
         self.topics.get_mut(topic).map(|entry| &mut entry.subscribers)
     }
 
-    /// What is left of a topic in the pack it stands in.
+    /// The segments of an inline topic.
     #[inline]
     pub(super) fn segments(&self, topic: TopicNumber) -> Option<Segments<'_>> {
         let entry = self.topics.get(topic)?;
         let node = self.nodes.get(entry.node)?;
-        node.pack.get(entry.place).map(|(_, segments)| segments)
+        node.inline.get(entry.location).map(|(_, segments)| segments)
     }
 
-    /// The node below `parent` with this segment.
+    /// The child node of `parent` with this segment.
     #[inline]
     pub(super) fn child(&self, parent: NodeNumber, segment: Segment<'_>) -> Option<NodeNumber> {
         let found = match segment {
             Segment::One => self.node(parent)?.one,
             Segment::Any => self.node(parent)?.any,
             Segment::Literal { .. } => {
-                let key = mix(parent, segment);
-                let is_it = |&(other, number): &(u32, NodeNumber)| {
+                let key = child_key(parent, segment);
+                let matches = |&(other, number): &(u32, NodeNumber)| {
                     let node = self.node(number).filter(|_| other == key);
                     node.is_some_and(|node| {
                         node.parent == parent && node.segments().next() == Some(segment)
                     })
                 };
-                self.literals.find(spread(key), is_it).map_or(NONE, |entry| entry.1)
+                self.literals.find(spread(key), matches).map_or(NONE, |entry| entry.1)
             }
         };
         Some(found).filter(|&found| found != NONE)
@@ -171,35 +170,32 @@ impl<K: Copy + Ord> Tree<K> {
             };
             match self.child(number, segment) {
                 Some(child) => number = child,
-                None => return self.find_packed(node, segment, rest),
+                None => return self.find_inline(node, segment, rest),
             }
             rest = next;
         }
     }
 
-    /// The topic in a node's pack with these segments.
-    fn find_packed<'a>(
+    /// The inline topic of a node with these segments.
+    fn find_inline<'a>(
         &self,
         node: &Node<K>,
         first: Segment<'_>,
         segments: impl Iterator<Item = Segment<'a>> + Clone,
     ) -> Option<TopicNumber> {
-        let is_it = |mut packed: Segments<'_>| {
+        let matches = |mut found: Segments<'_>| {
             let mut wanted = segments.clone();
-            packed.all(|segment| wanted.next() == Some(segment)) && wanted.next().is_none()
+            found.all(|segment| wanted.next() == Some(segment)) && wanted.next().is_none()
         };
-        if !node.pack.is_indexed() {
-            return node
-                .pack
-                .iter()
-                .find(|(_, packed)| is_it(packed.clone()))
-                .map(|(topic, _)| topic);
+        if !node.inline.is_indexed() {
+            let mut topics = node.inline.iter();
+            return topics.find(|(_, found)| matches(found.clone())).map(|(topic, _)| topic);
         }
-        let mut group = node.pack.group(first.key());
-        group.find(|&topic| self.segments(topic).is_some_and(is_it))
+        let mut group = node.inline.group(first.key());
+        group.find(|&topic| self.segments(topic).is_some_and(matches))
     }
 
-    /// The number of a topic, new if there is none. Every node on the way is `subscriber`'s too.
+    /// The number of a topic, which is added if it is new. `subscriber` becomes an owner of every node on the path.
     pub(super) fn insert(&mut self, topic: &str, subscriber: K) -> TopicNumber {
         let hasher = self.hasher.clone();
         let mut number = ROOT;
@@ -219,38 +215,38 @@ impl<K: Copy + Ord> Tree<K> {
         let node = self.node(number);
         let found = match rest.clone().next() {
             None => node.map(|node| node.end).filter(|&end| end != NONE),
-            Some(first) => node.and_then(|node| self.find_packed(node, first, rest.clone())),
+            Some(first) => node.and_then(|node| self.find_inline(node, first, rest.clone())),
         };
         if let Some(found) = found {
             return found;
         }
-        let entry = Entry { subscribers: Subscribers::Nobody, node: number, place: 0 };
+        let entry = Entry { subscribers: Subscribers::Empty, node: number, location: 0 };
         let added = self.topics.add(entry);
         self.put(added, number, rest.clone());
         if let Some(first) = rest.next() {
-            self.branch(number, first, subscriber);
+            self.split(number, first, subscriber);
         }
         added
     }
 
     /// Removes a topic.
     pub(super) fn remove(&mut self, topic: TopicNumber) {
-        let Some(Entry { node: mut number, place, .. }) = self.topics.remove(topic) else {
+        let Some(Entry { node: mut number, location, .. }) = self.topics.remove(topic) else {
             return;
         };
         if let Some(node) = self.nodes.get_mut(number) {
             if node.end == topic {
                 node.end = NONE;
             } else {
-                node.pack.remove(place);
-                self.settle(number, place);
+                node.inline.remove(location);
+                self.compact(number, location);
             }
         }
         while number != ROOT
             && let Some(node) = self.node(number).filter(|node| node.is_small())
         {
             let parent = node.parent;
-            self.take_back(number);
+            self.merge(number);
             number = parent;
         }
         if self.topics.len() == 0
@@ -260,7 +256,7 @@ impl<K: Copy + Ord> Tree<K> {
         }
     }
 
-    /// Gives a topic its place at a node, in front of these segments.
+    /// Stores a topic at a node. `segments` are those after the node.
     fn put<'a>(
         &mut self,
         topic: TopicNumber,
@@ -275,22 +271,23 @@ impl<K: Copy + Ord> Tree<K> {
         entry.node = number;
         match segments.peek() {
             None => node.end = topic,
-            Some(_) => entry.place = node.pack.push(topic, segments),
+            Some(_) => entry.location = node.inline.push(topic, segments),
         }
     }
 
-    /// Makes a node for the topics in a pack that begin with `first`, if they are more than a handful.
-    fn branch(&mut self, parent: NodeNumber, first: Segment<'_>, subscriber: K) {
+    /// Moves the inline topics of a node that begin with `first` to a new child node, if they are more than
+    /// [`INLINE_MAX`].
+    fn split(&mut self, parent: NodeNumber, first: Segment<'_>, subscriber: K) {
         let Some(node) = self.node(parent) else {
             return;
         };
-        if node.pack.group(first.key()).take(HANDFUL + 1).count() <= HANDFUL {
+        if node.inline.group(first.key()).take(INLINE_MAX + 1).count() <= INLINE_MAX {
             return;
         }
         let with_first = |topic: &TopicNumber| {
             self.segments(*topic).is_some_and(|mut segments| segments.next() == Some(first))
         };
-        let moving: Vec<_> = node.pack.group(first.key()).filter(with_first).collect();
+        let moving: Vec<_> = node.inline.group(first.key()).filter(with_first).collect();
         let child = self.nodes.add(Node::new(parent, Some(first)));
         let mut owner = Owner::Sole(subscriber);
         for topic in moving {
@@ -306,12 +303,12 @@ impl<K: Copy + Ord> Tree<K> {
             let Some(node) = self.nodes.get_mut(parent) else {
                 continue;
             };
-            let place = entry.place;
-            let packed = node.pack.get(place);
-            let written = packed.map_or(Vec::new(), |(_, segments)| segments.bytes().to_vec());
-            node.pack.remove(place);
-            self.settle(parent, place);
-            self.put(topic, child, Segments::new(&written).skip(1));
+            let location = entry.location;
+            let found = node.inline.get(location);
+            let encoded = found.map_or(Vec::new(), |(_, segments)| segments.bytes().to_vec());
+            node.inline.remove(location);
+            self.compact(parent, location);
+            self.put(topic, child, Segments::new(&encoded).skip(1));
         }
         if let Some(child) = self.nodes.get_mut(child) {
             child.owner = owner;
@@ -319,95 +316,95 @@ impl<K: Copy + Ord> Tree<K> {
         self.link(child);
     }
 
-    /// Takes a node out; its topics come into the pack of its parent.
-    fn take_back(&mut self, number: NodeNumber) {
+    /// Removes a node and moves its topics to its parent.
+    fn merge(&mut self, number: NodeNumber) {
         self.unlink(number);
         let Some(node) = self.nodes.remove(number) else {
             return;
         };
         let end = Some(node.end).filter(|&end| end != NONE);
         for (topic, segments) in
-            end.map(|end| (end, Segments::new(&[]))).into_iter().chain(node.pack.iter())
+            end.map(|end| (end, Segments::new(&[]))).into_iter().chain(node.inline.iter())
         {
             self.put(topic, node.parent, node.segments().chain(segments));
         }
     }
 
-    /// Makes a node known to its parent.
+    /// Adds a node to its parent.
     fn link(&mut self, number: NodeNumber) {
-        let Some((parent, spot)) = self.spot(number) else {
+        let Some((parent, link)) = self.parent_link(number) else {
             return;
         };
         let Some(parent) = self.nodes.get_mut(parent) else {
             return;
         };
-        match spot {
-            Spot::One => parent.one = number,
-            Spot::Any => parent.any = number,
-            Spot::Literal { key, .. } => {
-                let place = parent.children.len();
+        match link {
+            Link::One => parent.one = number,
+            Link::Any => parent.any = number,
+            Link::Literal { key, .. } => {
+                let index = parent.children.len();
                 parent.children.push(number);
                 if let Some(node) = self.nodes.get_mut(number) {
-                    node.place = place;
+                    node.index = index;
                 }
                 self.literals.insert_unique(spread(key), (key, number), |entry| spread(entry.0));
             }
         }
     }
 
-    /// Makes the parent of a node forget it.
+    /// Removes a node from its parent.
     fn unlink(&mut self, number: NodeNumber) {
-        let Some((parent, spot)) = self.spot(number) else {
+        let Some((parent, link)) = self.parent_link(number) else {
             return;
         };
         let Some(parent) = self.nodes.get_mut(parent) else {
             return;
         };
-        match spot {
-            Spot::One => parent.one = NONE,
-            Spot::Any => parent.any = NONE,
-            Spot::Literal { key, place } => {
-                parent.children.swap_remove(place);
+        match link {
+            Link::One => parent.one = NONE,
+            Link::Any => parent.any = NONE,
+            Link::Literal { key, index } => {
+                parent.children.swap_remove(index);
                 shrink(&mut parent.children);
-                let moved = parent.children.get(place).copied();
+                let moved = parent.children.get(index).copied();
                 if let Some(moved) = moved.and_then(|moved| self.nodes.get_mut(moved)) {
-                    moved.place = place;
+                    moved.index = index;
                 }
-                let is_it = |entry: &(u32, NodeNumber)| entry.1 == number;
-                self.literals.remove(spread(key), is_it, |entry| spread(entry.0));
+                let matches = |entry: &(u32, NodeNumber)| entry.1 == number;
+                self.literals.remove(spread(key), matches, |entry| spread(entry.0));
             }
         }
     }
 
-    /// The parent of a node, and where it stands there. The root has none.
-    fn spot(&self, number: NodeNumber) -> Option<(NodeNumber, Spot)> {
+    /// The parent of a node, and how the parent refers to it. The root has none.
+    fn parent_link(&self, number: NodeNumber) -> Option<(NodeNumber, Link)> {
         let node = self.node(number)?;
         let segment = node.segments().next()?;
-        let spot = match segment {
-            Segment::One => Spot::One,
-            Segment::Any => Spot::Any,
+        let link = match segment {
+            Segment::One => Link::One,
+            Segment::Any => Link::Any,
             Segment::Literal { .. } => {
-                Spot::Literal { key: mix(node.parent, segment), place: node.place }
+                Link::Literal { key: child_key(node.parent, segment), index: node.index }
             }
         };
-        Some((node.parent, spot))
+        Some((node.parent, link))
     }
 
-    /// Frees what removed topics have taken in a node's pack, near this place.
-    fn settle(&mut self, number: NodeNumber, place: usize) {
+    /// Frees memory of removed topics around a location in a node's inline topics.
+    fn compact(&mut self, number: NodeNumber, location: usize) {
         if let Some(node) = self.nodes.get_mut(number) {
-            node.pack.settle(place, |topic, place| {
+            node.inline.compact(location, |topic, location| {
                 if let Some(entry) = self.topics.get_mut(topic) {
-                    entry.place = place;
+                    entry.location = location;
                 }
             });
         }
     }
 }
 
-/// A key for a node, from the number of its parent and its segment.
-fn mix(parent: NodeNumber, segment: Segment<'_>) -> u32 {
-    // The segment's key is secret; this only has to give each parent another permutation of it.
+/// The key of a child node in [`Tree::literals`], made of its parent's number and its segment.
+fn child_key(parent: NodeNumber, segment: Segment<'_>) -> u32 {
+    // The segment's key is secret, so that a simple permutation per parent is enough.
     (segment.key() ^ parent.wrapping_mul(0x9e37_79b1)).wrapping_mul(0x85eb_ca6b)
 }
 

@@ -1,29 +1,32 @@
-//! Segments of subscriptions, in the form in which a broadcast is matched against them.
+//! The encoding of subscribed topics: segments in the form in which broadcasts are matched against them.
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::name::{ANY, ONE};
+use crate::names::pattern::{ANY, ONE};
 
-/// A segment of a subscription.
+/// A segment of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Segment<'a> {
     /// `*`
     One,
     /// `**`
     Any,
-    /// Stands for itself.
+    /// Any other segment.
     Literal {
-        /// From [`hash`].
+        /// A hash of the text.
         hash: u32,
         text: &'a [u8],
     },
 }
 
+/// Stands for `*` in the place of a literal's length. No literal is so long: a topic has at most 1024 bytes.
 const ONE_MARK: u16 = u16::MAX - 1;
+
+/// Stands for `**` in the place of a literal's length.
 const ANY_MARK: u16 = u16::MAX;
 
 impl Segment<'_> {
-    /// Equal for equal segments, and for others hardly ever.
+    /// A hash of the segment. Different segments may have the same one.
     pub(super) fn key(self) -> u32 {
         match self {
             Segment::One => 1,
@@ -32,13 +35,12 @@ impl Segment<'_> {
         }
     }
 
-    /// A wildcard takes 2 bytes, any other segment 6 and its text. The hash is kept so that a
-    /// broadcast need not compute it anew.
+    /// Appends the encoded segment. A wildcard takes 2 bytes, a literal 6 bytes and its text. The hash is stored, so
+    /// that matching need not compute it.
     pub(super) fn write(self, bytes: &mut Vec<u8>) {
         let mark = match self {
             Segment::One => ONE_MARK,
             Segment::Any => ANY_MARK,
-            // A topic has at most 1024 bytes, which leaves the marks free.
             Segment::Literal { text, .. } => text.len() as u16,
         };
         bytes.extend_from_slice(&mark.to_le_bytes());
@@ -49,7 +51,7 @@ impl Segment<'_> {
     }
 }
 
-/// Written segments that are still to be read.
+/// An iterator over encoded segments.
 #[derive(Debug, Clone)]
 pub(super) struct Segments<'a>(&'a [u8]);
 
@@ -58,11 +60,12 @@ impl<'a> Segments<'a> {
         Segments(bytes)
     }
 
+    /// The segments that are left, encoded.
     pub(super) fn bytes(&self) -> &'a [u8] {
         self.0
     }
 
-    /// Whether it is `*` and nothing else.
+    /// Whether `*` is the only segment that is left.
     pub(super) fn is_one(&self) -> bool {
         *self.0 == ONE_MARK.to_le_bytes()
     }
@@ -93,8 +96,8 @@ impl<'a> Iterator for Segments<'a> {
     }
 }
 
-/// The segments of a topic. Its texts are hashed with a secret, so that nobody can choose topics whose
-/// hashes are the same.
+/// The segments of a topic. Their texts are hashed with a secret key, so that peers cannot choose topics whose hashes
+/// collide.
 pub(super) fn segments<'a>(
     hasher: &RandomState,
     topic: &'a str,
@@ -103,7 +106,7 @@ pub(super) fn segments<'a>(
         ONE => Segment::One,
         ANY => Segment::Any,
         text => {
-            // The upper half is as good as any.
+            // The upper half of the hash is as good as any other bits.
             let hash = (hasher.hash_one(text) >> 32) as u32;
             Segment::Literal { hash, text: text.as_bytes() }
         }

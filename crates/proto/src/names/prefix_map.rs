@@ -1,16 +1,17 @@
-//! From service id to value, found by the longest prefix of an address.
+//! A map that finds the longest service id with which an address begins.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use hashbrown::hash_table::{Entry, HashTable};
+use hashbrown::hash_table::{self, HashTable};
 
-use crate::name::{MAX_NAME, ServiceId};
+use super::check::MAX_NAME;
+use super::service_id::ServiceId;
 
-/// A map from service ids in which an address finds the longest id that equals it or is followed in
-/// it by `/`.
+/// A map from service ids to values, for looking up the service of an address: the longest id that equals the address
+/// or that a `/` follows in it.
 ///
-/// A look-up hashes the address once, from left to right, and probes at each `/`: it takes time in
-/// proportion to the address's first 1024 bytes, however many ids there are.
+/// A look-up takes time in proportion to the address's length (its first 1024 bytes at most), however many ids there
+/// are: it hashes the address once, from left to right, and probes the map at each `/`.
 ///
 /// ```
 /// use gsb_proto::{PrefixMap, ServiceId};
@@ -25,22 +26,21 @@ use crate::name::{MAX_NAME, ServiceId};
 /// ```
 #[derive(Debug, Clone)]
 pub struct PrefixMap<V> {
-    /// Several, by the hash of the id, so that no growing table holds others up: it moves all it has.
-    tables: Box<[HashTable<Slot<V>>; TABLES]>,
+    /// Many small tables instead of a large one, by the hash of the id: a table that grows moves all its entries.
+    tables: Box<[HashTable<Entry<V>>; TABLES]>,
     hasher: RandomState,
     len: usize,
 }
 
 #[derive(Debug, Clone)]
-struct Slot<V> {
-    /// Of the id. Kept because a table that grows asks for that of each of its ids, which lie all over the
-    /// memory.
+struct Entry<V> {
+    /// The id's hash. It is stored, so that a table that grows need not read the ids, which are scattered in memory.
     hash: u64,
     id: ServiceId,
     value: V,
 }
 
-/// With a million ids each table moves some ten thousand at a time.
+/// Number of tables. With a million ids, each moves some ten thousand entries when it grows.
 const TABLES: usize = 64;
 
 impl<V> Default for PrefixMap<V> {
@@ -56,42 +56,42 @@ impl<V> PrefixMap<V> {
         PrefixMap::default()
     }
 
-    /// How many ids there are.
+    /// Number of ids.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds an id.
+    /// Adds an id and its value.
     ///
     /// # Errors
-    /// Gives the value back if the id is there already; the map is unchanged.
+    /// Returns the value if the map has the id already; the map is unchanged.
     pub fn insert(&mut self, id: ServiceId, value: V) -> Result<(), V> {
         let hash = hash(&self.hasher, id.as_str());
-        match self.tables[table(hash)].entry(hash, |slot| slot.id == id, |slot| slot.hash) {
-            Entry::Occupied(_) => Err(value),
-            Entry::Vacant(vacant) => {
-                vacant.insert(Slot { hash, id, value });
+        match self.tables[table(hash)].entry(hash, |entry| entry.id == id, |entry| entry.hash) {
+            hash_table::Entry::Occupied(_) => Err(value),
+            hash_table::Entry::Vacant(vacant) => {
+                vacant.insert(Entry { hash, id, value });
                 self.len += 1;
                 Ok(())
             }
         }
     }
 
-    /// Removes an id and gives its value back.
+    /// Removes an id and returns its value.
     pub fn remove(&mut self, id: &str) -> Option<V> {
         let hash = hash(&self.hasher, id);
         let table = &mut self.tables[table(hash)];
-        let entry = table.find_entry(hash, |slot| slot.id.as_str() == id).ok()?;
-        let (Slot { value, .. }, _) = entry.remove();
+        let found = table.find_entry(hash, |entry| entry.id.as_str() == id).ok()?;
+        let (Entry { value, .. }, _) = found.remove();
         self.len -= 1;
-        // A map that was large once should not stay so.
+        // Frees memory when most entries are gone.
         if table.capacity() > 64 && table.len() < table.capacity() / 8 {
-            table.shrink_to(table.len() * 2, |slot| slot.hash);
+            table.shrink_to(table.len() * 2, |entry| entry.hash);
         }
         Some(value)
     }
@@ -101,23 +101,23 @@ impl<V> PrefixMap<V> {
         self.find(hash(&self.hasher, id), id)
     }
 
-    /// The value of exactly this id, to be changed.
+    /// The mutable value of exactly this id.
     pub fn get_mut(&mut self, id: &str) -> Option<&mut V> {
         let hash = hash(&self.hasher, id);
-        let found = self.tables[table(hash)].find_mut(hash, |slot| slot.id.as_str() == id);
-        found.map(|slot| &mut slot.value)
+        let found = self.tables[table(hash)].find_mut(hash, |entry| entry.id.as_str() == id);
+        found.map(|entry| &mut entry.value)
     }
 
-    /// The value of the longest id that equals `address` or is followed in it by `/`.
+    /// The value of the longest id that equals `address` or that a `/` follows in it.
     pub fn lookup(&self, address: &str) -> Option<&V> {
         self.lookup_where(address, |_| true)
     }
 
-    /// [`lookup`](PrefixMap::lookup) among the ids whose values `counts` accepts.
-    pub fn lookup_where(&self, address: &str, counts: impl Fn(&V) -> bool) -> Option<&V> {
+    /// [`lookup`](PrefixMap::lookup) that ignores ids whose values `accept` refuses.
+    pub fn lookup_where(&self, address: &str, accept: impl Fn(&V) -> bool) -> Option<&V> {
         let mut found = None;
         for_each_prefix(&self.hasher, address, |prefix, hash| {
-            if let Some(value) = self.find(hash, prefix).filter(|value| counts(value)) {
+            if let Some(value) = self.find(hash, prefix).filter(|value| accept(value)) {
                 found = Some(value);
             }
         });
@@ -126,20 +126,22 @@ impl<V> PrefixMap<V> {
 
     /// All ids and their values, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&ServiceId, &V)> {
-        self.tables.iter().flatten().map(|slot| (&slot.id, &slot.value))
+        self.tables.iter().flatten().map(|entry| (&entry.id, &entry.value))
     }
 
     fn find(&self, hash: u64, id: &str) -> Option<&V> {
-        self.tables[table(hash)].find(hash, |slot| slot.id.as_str() == id).map(|slot| &slot.value)
+        self.tables[table(hash)]
+            .find(hash, |entry| entry.id.as_str() == id)
+            .map(|entry| &entry.value)
     }
 }
 
-/// Which table an id is in. A table itself looks at the highest and the lowest bits.
+/// The index of the table for a hash. It uses bits from the middle, since a table uses the highest and lowest ones.
 fn table(hash: u64) -> usize {
     (hash >> 40) as usize % TABLES
 }
 
-/// Calls `visit` with each prefix of `address` that could be an id, shortest first, and its hash.
+/// Calls `visit` with each prefix of `address` that may be a service id, and its hash. The shortest comes first.
 fn for_each_prefix(state: &RandomState, address: &str, mut visit: impl FnMut(&str, u64)) {
     let mut hasher = state.build_hasher();
     let mut hashed = 0;
@@ -153,7 +155,7 @@ fn for_each_prefix(state: &RandomState, address: &str, mut visit: impl FnMut(&st
     }
 }
 
-/// The hash that [`for_each_prefix`] computes for the whole of `id`.
+/// The hash of `id`, as [`for_each_prefix`] computes it.
 fn hash(state: &RandomState, id: &str) -> u64 {
     let mut last = 0;
     for_each_prefix(state, id, |_, hash| last = hash);

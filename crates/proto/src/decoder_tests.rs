@@ -4,7 +4,9 @@ use prost::Message as _;
 
 use super::*;
 use crate::extension;
+use crate::framing::{DEFAULT_MAX_FRAME, Header};
 use crate::messages::{self, packet};
+use crate::wire::MAX_FIELDS;
 
 const LIMIT: usize = DEFAULT_MAX_FRAME;
 
@@ -55,7 +57,7 @@ fn classic_header_is_type_and_length() {
         let bytes = encoded(&frame(kind, b"xyz"), Framing::Classic);
         assert_eq!(&bytes[..], [&[0, 0, 0, number as u8, 0, 0, 0, 3], &b"xyz"[..]].concat());
     }
-    // Rule FR-13: nor has an extension, whatever its number.
+    // Rule FR-13: extensions have no type number, either.
     for kind in [MessageKind::Hello, MessageKind::CancelCall] {
         assert_eq!(kind.classic_type(), None);
         assert!(!frame(kind, b"").encode(Framing::Classic, &mut BytesMut::new()));
@@ -115,7 +117,7 @@ fn first_field(mut message: &[u8]) -> u32 {
     prost::encoding::decode_key(&mut message).unwrap().0
 }
 
-// Rule FR-13: an extension does not tell the framing, and so cannot come first.
+// Rule FR-13: the framing cannot be detected from an extension.
 #[test]
 fn a_connection_cannot_begin_with_an_extension() {
     let wire = encoded(&frame(MessageKind::CancelCall, b""), Framing::Packet);
@@ -123,7 +125,7 @@ fn a_connection_cannot_begin_with_an_extension() {
     assert_eq!(refused, Violation::UnknownFraming(0xa2));
 }
 
-// Rule FR-4: the fifth byte tells the framing, and nothing else does.
+// Rule FR-4: only the fifth byte tells the framing.
 #[test]
 fn fifth_byte_tells_the_framing() {
     for byte in 0..=255u8 {
@@ -139,21 +141,21 @@ fn fifth_byte_tells_the_framing() {
     }
 }
 
-// Rule FR-1: the framing that a connection began with stays.
+// Rule FR-1.
 #[test]
 fn framing_stays_for_life() {
     let ping = frame(MessageKind::Ping, b"");
     let mut decoder = FrameDecoder::detecting(LIMIT);
     assert_eq!(decode_all(&mut decoder, &encoded(&ping, Framing::Packet)).unwrap().len(), 1);
     assert_eq!(decoder.framing(), Some(Framing::Packet));
-    // A classic Ping now is a packet of 12 bytes that is not all there.
+    // In the packet framing, a classic Ping is an incomplete packet of 12 bytes.
     assert_eq!(decode_all(&mut decoder, &encoded(&ping, Framing::Classic)).unwrap().len(), 0);
     assert_eq!(decoder.framing(), Some(Framing::Packet));
 }
 
-// Rule CO-14: the limit is judged from the header, before the body is there.
+// Rule CO-14: the limit applies before the body arrives.
 #[test]
-fn frame_limit_is_judged_from_the_header() {
+fn the_frame_limit_applies_to_the_header() {
     for framing in [Framing::Classic, Framing::Packet] {
         let mut decoder = FrameDecoder::new(framing, 1000);
         let mut buffer = BytesMut::new();
@@ -198,7 +200,7 @@ fn violations_are_told_apart() {
         decode_all(&mut FrameDecoder::new(Framing::Packet, LIMIT), &bytes)
     };
     assert_eq!(packet(b"").unwrap_err(), Violation::EmptyPacket);
-    // Field 16, which no message has.
+    // Field 16 is not a message.
     assert_eq!(packet(&[0x82, 0x01, 0]).unwrap_err(), Violation::EmptyPacket);
     for malformed in [&[0x72][..], &[0x72, 5, 0], &[0x70, 0], &[0x07, 0], &[0x72, 0, 0x72]] {
         assert_eq!(packet(malformed).unwrap_err().reason(), "malformed message", "{malformed:?}");
@@ -216,7 +218,7 @@ fn any_kind() -> impl Strategy<Value = MessageKind> {
 }
 
 proptest! {
-    // However the bytes are cut, the same frames come out, in both framings, detected or known.
+    // However the bytes are divided, the frames are the same, in both framings, detected or given.
     #[test]
     fn any_chunking_yields_the_same_frames(
         frames in prop::collection::vec((any_kind(), any_body()), 1..8),
@@ -251,8 +253,7 @@ proptest! {
         prop_assert!(buffer.is_empty());
     }
 
-    // A packet is read exactly as prost reads it: same message, or refused by both. Rules SV-6,
-    // FR-10.
+    // Rules SV-6, FR-10: this decoder and prost find the same message in a packet, or both refuse it.
     #[test]
     fn packets_are_read_as_prost_reads_them(packet in packet_bytes()) {
         let mut wire = BytesMut::new();
@@ -271,7 +272,7 @@ proptest! {
             }
             (Err(Violation::EmptyPacket), Ok(None)) => {}
             (Err(Violation::Malformed { .. }), Err(_)) => {}
-            // A single message is not looked into here; whoever reads it refuses it.
+            // The decoder does not check a single message. `Frame::decode` does.
             (Ok(Some(frame)), Err(_)) => {
                 let mut again = BytesMut::new();
                 prop_assert!(frame.encode(Framing::Packet, &mut again));
@@ -282,7 +283,7 @@ proptest! {
     }
 }
 
-/// Bytes that often are a packet: some fields with some contents, some of it nonsense.
+/// Bytes that often are a valid packet.
 fn packet_bytes() -> impl Strategy<Value = Vec<u8>> {
     let field = (
         prop_oneof![9 => 1u32..18, 2 => 99u32..102],
@@ -311,15 +312,15 @@ fn inner_bytes() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A message of so many unknown fields.
+/// A message with this number of unknown fields.
 fn many_fields(count: usize) -> Vec<u8> {
-    // Field 15 as a number, which no message has.
+    // Field 15 as a number is in no message.
     [15 << 3, 1].repeat(count)
 }
 
-// Rule FR-11: what takes others' time to read is not read, whatever message it is.
+// Rule FR-11, for all messages.
 #[test]
-fn a_message_of_very_many_fields_is_refused() {
+fn a_message_with_too_many_fields_is_refused() {
     let refused = |result: Result<(), Violation>| {
         let error = result.unwrap_err().to_string();
         assert!(error.contains("4096 fields"), "{error}");
@@ -338,7 +339,7 @@ fn a_message_of_very_many_fields_is_refused() {
     let head = |count| crate::head::CallHead::read(&many_fields(count)).map(drop);
     head(MAX_FIELDS).unwrap();
     refused(head(MAX_FIELDS + 1));
-    // Of a packet, those of all its messages together; a second one makes it an unusual packet.
+    // The fields of all messages of a packet count.
     let packet = |counts: &[usize]| {
         let mut packet = BytesMut::new();
         for &count in counts {
@@ -347,16 +348,16 @@ fn a_message_of_very_many_fields_is_refused() {
             prost::encoding::encode_varint(part.len() as u64, &mut packet);
             packet.put_slice(&part);
         }
-        unpack_unusual(&packet.freeze()).map(drop)
+        decode_any(&packet.freeze()).map(drop)
     };
     packet(&[4_000, 94]).unwrap();
     refused(packet(&[3_000, 3_000]));
     refused(packet(&vec![0; MAX_FIELDS + 1]));
 }
 
-// Rule FR-12: nor what is too long to be looked at; payloads are not looked at.
+// Rule FR-12: payloads do not count.
 #[test]
-fn a_message_of_very_much_text_is_refused() {
+fn a_message_with_too_much_text_is_refused() {
     use messages::Message as _;
     let text = |length| "x".repeat(length);
     let call = |address, caller, data| {
@@ -380,7 +381,7 @@ fn a_message_of_very_much_text_is_refused() {
     assert!(error.contains("262144 bytes"), "{error}");
 }
 
-/// A `Packet` of these fields.
+/// A `Packet` with these fields.
 fn packet_of(fields: &[(u32, &[u8])]) -> Bytes {
     let mut packet = BytesMut::new();
     for &(field, part) in fields {
@@ -391,37 +392,37 @@ fn packet_of(fields: &[(u32, &[u8])]) -> Bytes {
     packet.freeze()
 }
 
-// Rule FR-12: several messages in a packet are looked into, and the more of them there is, the longer it takes.
+// Rule FR-12.
 #[test]
 fn a_packet_of_several_long_messages_is_refused() {
-    // So many bytes, five of them a header, are one field that no message has.
+    // An unknown field of this many bytes, including a header of five bytes.
     let part = |length: usize| packet_of(&[(130, &vec![7; length - 5])]);
-    // A message has a header of four bytes, an empty one of two.
+    // A message has a header of four bytes, an empty message one of two bytes.
     let half = part((MAX_PLAIN - 8) / 2);
-    unpack_unusual(&packet_of(&[(14, &half), (14, &half)])).unwrap();
-    unpack_unusual(&packet_of(&[(2, b""), (14, &part(MAX_PLAIN - 6))])).unwrap();
+    decode_any(&packet_of(&[(14, &half), (14, &half)])).unwrap();
+    decode_any(&packet_of(&[(2, b""), (14, &part(MAX_PLAIN - 6))])).unwrap();
     let longer = part(half.len() + 1);
     for fields in [
         &[(14, &*half), (14, &*longer)],
         &[(2, b"".as_slice()), (14, &*part(MAX_PLAIN - 5))],
         &[(14, &*part(MAX_PLAIN - 5)), (2, b"".as_slice())],
     ] {
-        let violation = unpack_unusual(&packet_of(fields)).unwrap_err();
+        let violation = decode_any(&packet_of(fields)).unwrap_err();
         assert!(matches!(violation, Violation::Malformed { kind: "Packet", .. }));
         let error = violation.to_string();
         assert!(error.contains("262144 bytes"), "{error}");
     }
 }
 
-// What is unknown to us beside a message costs no more than to step over it.
+// Unknown fields beside a message are skipped, and the message is not copied.
 #[test]
-fn a_message_beside_unknown_fields_stays_where_it_is() {
-    // Not even valid: nobody looks into it before it is read.
+fn a_message_beside_unknown_fields_is_not_copied() {
+    // The message need not even be valid: the decoder does not read it.
     let call = vec![0xff; 1 << 20];
     let unknown = vec![7; 1000];
     for fields in [&[(130, &*unknown), (6, &*call)], &[(6, &*call), (130, &*unknown)]] {
         let packet = packet_of(fields);
-        let frame = unpack_unusual(&packet).unwrap();
+        let frame = decode_any(&packet).unwrap();
         assert_eq!(frame.kind, MessageKind::CallRequest);
         let body = frame.body.into_bytes();
         assert_eq!(body, call);
@@ -429,19 +430,19 @@ fn a_message_beside_unknown_fields_stays_where_it_is() {
     }
 }
 
-// Rule LI-2: what is queued of a connection takes about as much memory as it is charged for.
+// Rule LI-2: a queued frame takes about as much memory as its connection is charged for.
 #[test]
-fn a_message_beside_much_that_is_unknown_does_not_keep_that() {
+fn a_message_does_not_keep_large_unknown_fields_in_memory() {
     let packet = packet_of(&[(130, &vec![7; 1 << 20]), (6, &[1; 100_000])]);
-    let frame = unpack_unusual(&packet).unwrap();
+    let frame = decode_any(&packet).unwrap();
     let body = frame.body.into_bytes();
     assert_eq!(body, vec![1; 100_000]);
     assert!(!packet.as_ptr_range().contains(&body.as_ptr()), "it keeps the whole packet");
 }
 
-// Rule FR-11: what a router passes on, whatever it had to add, is not too much for whoever gets it.
+// Rule FR-11: the receiver accepts a forwarded message to which the router added a field.
 #[test]
-fn what_a_router_adds_is_not_too_much() {
+fn fields_that_a_router_adds_do_not_count() {
     let message = Bytes::from(many_fields(MAX_FIELDS));
     crate::head::BroadcastHead::read(&message).unwrap();
     let body = crate::head::BroadcastHead::with_missed(&message, 1);
@@ -451,7 +452,7 @@ fn what_a_router_adds_is_not_too_much() {
     Frame { kind: MessageKind::CallRequest, body }.decode::<messages::CallRequest>().unwrap();
 }
 
-// A body of 4 GiB has no header, and that of the longest body has room for all its bytes.
+// The longest body has a header, a body of 4 GiB has none.
 #[test]
 fn the_longest_header_fits() {
     for kind in [MessageKind::Pong, MessageKind::CancelCall] {

@@ -1,33 +1,30 @@
-//! Who subscribed to what, found by the topic of a broadcast.
+//! A map that finds the subscribers of a broadcast.
 
-mod pack;
+mod inline_topics;
+mod matcher;
 mod segment;
-mod slots;
+mod slab;
 mod subscribers;
 mod tree;
-mod walk;
 
-use crate::name::Topic;
-use pack::TopicNumber;
+use super::topic::Topic;
+use inline_topics::TopicNumber;
 use tree::Tree;
 
-/// Subscriptions by topic. Both sides may be patterns.
+/// Subscriptions by topic. The topics of subscriptions and of broadcasts may be patterns.
 ///
-/// The topics are kept as a tree of segments. A broadcast walks through it with the set of all positions
-/// that it may have reached in its own topic, and so comes to each segment once at most, whatever
-/// wildcards there are on either side. At most it takes a step for each segment of all topics, and a
-/// step is a few instructions for each 64 segments of the broadcast. Mostly it takes less: only what
-/// begins as the broadcast does is looked at, and of what belongs to one subscriber alone nothing more
-/// once one of it is found.
+/// Finding the subscribers of a broadcast takes at most one step of a few instructions for each segment of each
+/// subscribed topic, whatever wildcards there are. Usually it takes far fewer: only topics that begin as the broadcast's
+/// topic does are tried, and a part of the tree that belongs to a single subscriber is skipped once that is found.
 ///
-/// A subscription takes about 100 bytes and two or three times the length of its topic; up to seven
-/// times where the segments are single letters.
+/// A subscription takes about 100 bytes and two or three times the length of its topic, or up to seven times if the
+/// segments are single letters.
 #[derive(Debug, Clone)]
 pub struct TopicMap<K> {
     tree: Tree<K>,
 }
 
-/// Names a topic of a [`TopicMap`] for as long as anyone is subscribed to it.
+/// Identifies a topic of a [`TopicMap`] while it has subscribers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicId(TopicNumber);
 
@@ -43,31 +40,31 @@ impl<K: Copy + Ord> TopicMap<K> {
         TopicMap::default()
     }
 
-    /// How many different topics are subscribed.
+    /// Number of different topics.
     pub fn len(&self) -> usize {
         self.tree.len()
     }
 
-    /// Whether nothing is subscribed.
+    /// Whether there are no subscriptions.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Adds a subscription; `None` if `subscriber` has it already.
+    /// Adds a subscription. `None` if `subscriber` has it already.
     pub fn subscribe(&mut self, topic: &Topic, subscriber: K) -> Option<TopicId> {
         let number = self.tree.insert(topic.as_str(), subscriber);
         let is_new = self.tree.subscribers_mut(number)?.add(subscriber);
         is_new.then_some(TopicId(number))
     }
 
-    /// The subscription of `subscriber` to exactly this topic.
+    /// The subscription of `subscriber` to this topic, compared letter for letter.
     pub fn subscription(&self, topic: &Topic, subscriber: K) -> Option<TopicId> {
         let number = self.tree.find(topic.as_str())?;
         let subscribers = self.tree.subscribers(number)?.as_slice();
         subscribers.binary_search(&subscriber).ok().map(|_| TopicId(number))
     }
 
-    /// Removes a subscription; `false` if there was none.
+    /// Removes a subscription. Returns `false` if there was none.
     pub fn unsubscribe(&mut self, topic: TopicId, subscriber: K) -> bool {
         let Some(subscribers) = self.tree.subscribers_mut(topic.0) else {
             return false;
@@ -79,11 +76,11 @@ impl<K: Copy + Ord> TopicMap<K> {
         removed
     }
 
-    /// Writes into `found`, which is cleared first, everyone with at least one subscription that meets
-    /// `topic`: each once, in order.
+    /// Replaces the contents of `found` by the subscribers with at least one subscription that overlaps with `topic`,
+    /// each once and sorted.
     pub fn find(&self, topic: &Topic, found: &mut Vec<K>) {
         found.clear();
-        walk::find(&self.tree, topic.as_str(), found);
+        matcher::find(&self.tree, topic.as_str(), found);
         found.sort_unstable();
         found.dedup();
     }

@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Quoted;
 
-// Rules SV-1, TO-1: what a service id and a topic may be.
+// Rules SV-1, TO-1: valid service ids and topics.
 #[test]
 fn names_are_checked() {
     let longest = "a".repeat(MAX_NAME);
@@ -47,9 +48,9 @@ fn names_are_checked() {
     }
 }
 
-// Rule SV-1: the message says why.
+// Rule SV-1: the message says what is wrong and where.
 #[test]
-fn errors_name_the_place() {
+fn errors_name_the_position() {
     let message = |name| ServiceId::new(name).unwrap_err().to_string();
     assert!(message("a//b").contains("byte 2"), "{}", message("a//b"));
     assert!(message("a/").contains("byte 2"));
@@ -58,7 +59,28 @@ fn errors_name_the_place() {
     assert!(message(&"x".repeat(1025)).contains("1025"));
 }
 
-// Rules TO-2, TO-3: one segment, any number of segments, on both sides.
+// Rule TO-12: at most 64 segments, not counting the empty one before a leading slash. Service ids have no such limit.
+#[test]
+fn topics_have_at_most_64_segments() {
+    for segment in ["a", "*", "**"] {
+        for start in ["", "/"] {
+            let name = |segments: usize| format!("{start}{}", vec![segment; segments].join("/"));
+            assert!(Topic::new(&name(64)).is_ok());
+            let error = Topic::new(&name(65)).unwrap_err();
+            let expected = NameError::TooManySegments {
+                name: Quoted::new(&name(65)),
+                segments: 65,
+                limit: MAX_SEGMENTS,
+            };
+            assert_eq!(error, expected);
+            assert!(ServiceId::new(&name(65)).is_ok());
+        }
+    }
+    let error = Topic::new(&vec!["a"; 512].join("/")).unwrap_err().to_string();
+    assert!(error.ends_with("has 512 segments: a topic may have at most 64"), "{error}");
+}
+
+// Rules TO-2, TO-3: the wildcards, in subscriptions and in broadcasts.
 #[test]
 fn wildcards_stand_for_segments() {
     let cases = [
@@ -110,7 +132,7 @@ fn wildcards_stand_for_segments() {
     }
 }
 
-/// All topics of up to four segments over a small alphabet, absolute ones included.
+/// All topics of up to four segments over a small alphabet, with and without a leading slash.
 fn concrete_topics() -> Vec<Topic> {
     let mut all: Vec<String> = vec!["a".into(), "b".into(), "z".into()];
     let mut last = all.clone();
@@ -137,11 +159,10 @@ fn pattern() -> impl Strategy<Value = Topic> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    // Rule TO-3: patterns meet if, and only if, a concrete topic belongs to both.
+    // Rule TO-3: patterns overlap if, and only if, both stand for the same topic without wildcards.
     #[test]
-    fn patterns_meet_where_a_topic_is_in_both(a in pattern(), b in pattern()) {
-        // Patterns of at most four segments that meet at all meet in a topic of at most seven; here
-        // those with `**` meet in a shorter one too, unless literals need the room.
+    fn patterns_overlap_if_both_stand_for_a_topic(a in pattern(), b in pattern()) {
+        // Two patterns of together at most four segments that overlap have a topic of at most four segments in common.
         let witness = concrete_topics().iter().any(|topic| a.overlaps(topic) && b.overlaps(topic));
         if witness {
             prop_assert!(a.overlaps(&b), "{} and {}", a, b);

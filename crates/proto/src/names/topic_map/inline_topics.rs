@@ -1,53 +1,52 @@
-//! Topics side by side in one piece of memory.
+//! Topics stored one after the other in contiguous memory.
 
 use super::segment::{Segment, Segments};
-use super::slots::shrink;
+use super::slab::shrink;
 use crate::incremental_table::IncrementalTable;
 
-/// The number of a topic.
+/// The number that identifies a topic.
 pub(super) type TopicNumber = u32;
 
-/// Topics, or what is left of them below a node: for each its number, the length of its segments, and
-/// these. A broadcast that has to look at all of them reads them from end to end; matching many
-/// topics is mostly waiting for memory, unless it comes in order.
+/// The topics of one node, without the segments that lead to the node: for each topic its number, the length of its
+/// encoded segments, and the segments. A broadcast that has to try all of them reads memory sequentially. Random access
+/// would make matching several times slower.
 ///
-/// They stand in pieces of memory of [`CHUNK`] bytes, so that however many there are, few are moved when others come
-/// or go.
+/// The memory is divided into chunks of about [`CHUNK`] bytes, so that adding or removing a topic moves few others.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Pack {
+pub(super) struct InlineTopics {
     chunks: Vec<Chunk>,
-    /// The number of the chunk that topics are added to.
+    /// The index of the chunk that topics are appended to.
     last: usize,
     len: usize,
-    /// The topics by the key of their first segment, if they are more than a [`HANDFUL`].
+    /// Finds topics by the key of their first segment. Exists if there are more than [`INLINE_MAX`] topics.
     index: Option<Box<IncrementalTable<(u32, TopicNumber)>>>,
 }
 
-/// Topics in one piece of memory.
+/// A contiguous part of the topics.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Chunk {
     bytes: Vec<u8>,
-    /// How much of that is not taken by topics any more.
+    /// How many of the bytes belong to removed topics.
     dead: usize,
 }
 
-/// So many topics are looked at one by one.
-pub(super) const HANDFUL: usize = 32;
+/// Up to this number, topics with the same beginning are tried one by one. More of them get an index or a node.
+pub(super) const INLINE_MAX: usize = 32;
 
-/// No topic begins in a chunk behind so many bytes. The longest topic takes 4 KiB.
+/// No topic begins at or after this offset of a chunk, in bytes. The longest encoded topic takes less than 2 KiB.
 const CHUNK: usize = 16 << 10;
 
-/// The place of a topic is the number of its chunk, and in these bits where it begins there.
+/// A topic's location consists of the chunk's index and, in this number of lower bits, the offset in the chunk.
 const OFFSET_BITS: u32 = CHUNK.trailing_zeros();
 
-/// In the place of the number of a topic that is not there any more.
+/// The number of a removed topic.
 const DEAD: TopicNumber = TopicNumber::MAX;
 
-/// The number and the length before each topic's segments.
+/// Length of a topic's number and length field, in bytes.
 const HEAD: usize = 6;
 
 impl Chunk {
-    /// The topic that begins at a byte.
+    /// The topic at an offset.
     #[inline]
     fn get(&self, offset: usize) -> Option<(TopicNumber, Segments<'_>)> {
         let (number, rest) = self.bytes.get(offset..)?.split_first_chunk()?;
@@ -69,7 +68,7 @@ impl Chunk {
     }
 }
 
-impl Pack {
+impl InlineTopics {
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -78,14 +77,14 @@ impl Pack {
         self.index.is_some()
     }
 
-    /// Adds a topic; returns its place.
+    /// Adds a topic and returns its location.
     pub(super) fn push<'a>(
         &mut self,
         number: TopicNumber,
         mut segments: impl Iterator<Item = Segment<'a>>,
     ) -> usize {
         let mut key = 0;
-        let place = self.append(number, |bytes| {
+        let location = self.append(number, |bytes| {
             if let Some(first) = segments.next() {
                 key = first.key();
                 first.write(bytes);
@@ -95,20 +94,20 @@ impl Pack {
         self.len += 1;
         if let Some(index) = &mut self.index {
             index.insert_unique(spread(key), (key, number), |entry| spread(entry.0));
-        } else if self.len > HANDFUL {
+        } else if self.len > INLINE_MAX {
             self.index = Some(Box::new(self.make_index()));
         }
-        place
+        location
     }
 
-    /// Removes what is at a place that `push` has returned, or `settle` has told since.
-    pub(super) fn remove(&mut self, place: usize) {
-        let Some((number, mut segments)) = self.get(place) else {
+    /// Removes the topic at a location.
+    pub(super) fn remove(&mut self, location: usize) {
+        let Some((number, mut segments)) = self.get(location) else {
             return;
         };
         let length = HEAD + segments.bytes().len();
         let key = segments.next().map_or(0, Segment::key);
-        let (chunk, offset) = split(place);
+        let (chunk, offset) = split(location);
         if let Some(chunk) = self.chunks.get_mut(chunk) {
             chunk.bytes[offset..offset + 4].copy_from_slice(&DEAD.to_le_bytes());
             chunk.dead += length;
@@ -117,24 +116,24 @@ impl Pack {
         let Some(index) = &mut self.index else {
             return;
         };
-        if self.len < HANDFUL / 2 {
+        if self.len < INLINE_MAX / 2 {
             self.index = None;
         } else {
             index.remove(spread(key), |entry| entry.1 == number, |entry| spread(entry.0));
         }
     }
 
-    /// Frees the memory around a place when half of it is taken by what is gone. The topics that stand there are
-    /// moved; tells `moved` the new places.
-    pub(super) fn settle(&mut self, place: usize, mut moved: impl FnMut(TopicNumber, usize)) {
-        let (number, _) = split(place);
+    /// Moves the topics out of the chunk of a location and frees it, if more than half of it belongs to removed topics.
+    /// Calls `moved` with the new location of each topic.
+    pub(super) fn compact(&mut self, location: usize, mut moved: impl FnMut(TopicNumber, usize)) {
+        let (number, _) = split(location);
         let sparse = self.chunks.get_mut(number).filter(|chunk| chunk.dead > chunk.bytes.len() / 2);
         let Some(sparse) = sparse.map(std::mem::take) else {
             return;
         };
         for (topic, segments) in sparse.iter() {
-            let place = self.append(topic, |bytes| bytes.extend_from_slice(segments.bytes()));
-            moved(topic, place);
+            let location = self.append(topic, |bytes| bytes.extend_from_slice(segments.bytes()));
+            moved(topic, location);
         }
         while self.chunks.last().is_some_and(|chunk| chunk.bytes.is_empty()) {
             self.chunks.pop();
@@ -142,14 +141,14 @@ impl Pack {
         shrink(&mut self.chunks);
     }
 
-    /// The topic at a place.
+    /// The topic at a location.
     #[inline]
-    pub(super) fn get(&self, place: usize) -> Option<(TopicNumber, Segments<'_>)> {
-        let (chunk, offset) = split(place);
+    pub(super) fn get(&self, location: usize) -> Option<(TopicNumber, Segments<'_>)> {
+        let (chunk, offset) = split(location);
         self.chunks.get(chunk)?.get(offset)
     }
 
-    /// All topics, in pieces.
+    /// All topics, chunk by chunk.
     #[inline]
     pub(super) fn chunks(&self) -> &[Chunk] {
         &self.chunks
@@ -160,7 +159,7 @@ impl Pack {
         self.chunks.iter().flat_map(Chunk::iter)
     }
 
-    /// Of an indexed pack, those that begin with a segment that has this key.
+    /// The topics whose first segment has this key. There must be an index.
     pub(super) fn group(&self, key: u32) -> impl Iterator<Item = TopicNumber> {
         let index = self.index.iter();
         index
@@ -169,7 +168,7 @@ impl Pack {
             .map(|entry| entry.1)
     }
 
-    /// Writes a topic behind the others; returns its place. `write` writes its segments.
+    /// Appends a topic and returns its location. `write` appends its encoded segments.
     fn append(&mut self, number: TopicNumber, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         if self.chunks.get(self.last).is_none_or(|last| last.bytes.len() >= CHUNK) {
             if let Some(full) = self.chunks.get_mut(self.last) {
@@ -186,7 +185,7 @@ impl Pack {
         bytes.extend_from_slice(&number.to_le_bytes());
         bytes.extend_from_slice(&[0, 0]);
         write(bytes);
-        // The 513 segments of the longest topic take 4 KiB.
+        // Fits: a topic has at most 1024 bytes in 65 segments, each of which takes up to 6 bytes more.
         let length = (bytes.len() - offset - HEAD) as u16;
         bytes[offset + 4..offset + HEAD].copy_from_slice(&length.to_le_bytes());
         self.last << OFFSET_BITS | offset
@@ -209,13 +208,13 @@ impl Pack {
     }
 }
 
-/// The number of the chunk of a place, and where it begins there.
+/// Splits a location into the chunk's index and the offset in the chunk.
 #[inline]
-fn split(place: usize) -> (usize, usize) {
-    (place >> OFFSET_BITS, place & (CHUNK - 1))
+fn split(location: usize) -> (usize, usize) {
+    (location >> OFFSET_BITS, location & (CHUNK - 1))
 }
 
-/// The table wants both ends of 64 bits to differ.
+/// Extends a key to the 64 bits of a hash. [`IncrementalTable`] needs all bits well distributed.
 pub(super) fn spread(key: u32) -> u64 {
     let product = u64::from(key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     product ^ (product >> 32)
@@ -230,30 +229,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_topics_are_moved_when_others_go() {
+    fn removing_a_topic_moves_few_others() {
         let hasher = RandomState::new();
-        let mut pack = Pack::default();
-        let mut places = HashMap::new();
+        let mut topics = InlineTopics::default();
+        let mut locations = HashMap::new();
         for number in 0..20_000 {
-            let place = pack.push(number, segments(&hasher, &format!("{number}/up")));
-            places.insert(number, place);
+            let location = topics.push(number, segments(&hasher, &format!("{number}/up")));
+            locations.insert(number, location);
         }
-        let full = pack.bytes();
-        // Not in the order in which they stand.
+        let full = topics.bytes();
+        // Not in the order in which they are stored.
         for number in (0..20_000).map(|number| number * 7_919 % 20_000) {
-            let place = places.remove(&number).unwrap();
-            assert_eq!(pack.get(place).unwrap().0, number);
-            pack.remove(place);
+            let location = locations.remove(&number).unwrap();
+            assert_eq!(topics.get(location).unwrap().0, number);
+            topics.remove(location);
             let mut moved = 0;
-            pack.settle(place, |topic, place| {
+            topics.compact(location, |topic, location| {
                 moved += 1;
-                places.insert(topic, place);
+                locations.insert(topic, location);
             });
-            assert!(moved <= CHUNK / HEAD / 2, "{moved} were moved when {number} went");
+            assert!(moved <= CHUNK / HEAD / 2, "removing {number} moved {moved}");
             let is_sparse = |chunk: &Chunk| chunk.dead > chunk.bytes.len() / 2;
-            assert!(!pack.chunks.iter().any(is_sparse));
+            assert!(!topics.chunks.iter().any(is_sparse));
         }
-        assert_eq!((pack.len(), pack.iter().count()), (0, 0));
-        assert!(pack.bytes() < full / 100, "{} of {full} bytes are left", pack.bytes());
+        assert_eq!((topics.len(), topics.iter().count()), (0, 0));
+        assert!(topics.bytes() < full / 100, "{} of {full} bytes are left", topics.bytes());
     }
 }

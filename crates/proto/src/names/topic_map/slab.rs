@@ -1,17 +1,17 @@
-//! Values with numbers.
+//! A slab: storage that gives each value a number.
 
-/// A number that no value has.
+/// A number that is never given to a value.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// How many values stand in one piece of memory.
+/// Number of values in one chunk.
 const CHUNK: usize = 256;
 
-/// Values that keep the number they were given. They stand in pieces of memory of one size, so that however many
-/// there are, none is moved when others come or go.
+/// Values that are identified by numbers. They are stored in chunks of a fixed size, so that adding and removing values
+/// never moves others, however many there are.
 #[derive(Debug, Clone)]
-pub(super) struct Slots<T> {
+pub(super) struct Slab<T> {
     chunks: Vec<Chunk<T>>,
-    /// The numbers of the chunks that have room.
+    /// The indices of the chunks with vacant slots.
     with_room: Vec<u32>,
     len: usize,
 }
@@ -19,7 +19,7 @@ pub(super) struct Slots<T> {
 #[derive(Debug, Clone)]
 struct Chunk<T> {
     slots: Vec<Option<T>>,
-    /// The slots that are vacant.
+    /// The indices of the vacant slots.
     vacant: Vec<u8>,
 }
 
@@ -30,7 +30,7 @@ impl<T> Chunk<T> {
         self.slots.len() == CHUNK && self.vacant.is_empty()
     }
 
-    /// Adds a value to a chunk that is not full; returns its slot.
+    /// Adds a value to a chunk that is not full. Returns the index of its slot.
     fn add(&mut self, value: T) -> usize {
         if let Some(slot) = self.vacant.pop() {
             let slot = usize::from(slot);
@@ -42,9 +42,9 @@ impl<T> Chunk<T> {
     }
 }
 
-impl<T> Slots<T> {
+impl<T> Slab<T> {
     pub(super) fn new() -> Self {
-        Slots { chunks: Vec::new(), with_room: Vec::new(), len: 0 }
+        Slab { chunks: Vec::new(), with_room: Vec::new(), len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -65,48 +65,48 @@ impl<T> Slots<T> {
 
     pub(super) fn add(&mut self, value: T) -> u32 {
         self.len += 1;
-        let place = match self.with_room.last() {
-            Some(&place) => place as usize,
+        let index = match self.with_room.last() {
+            Some(&index) => index as usize,
             None => {
                 self.chunks.push(Chunk::EMPTY);
-                let place = self.chunks.len() - 1;
-                self.with_room.push(place as u32);
-                place
+                let index = self.chunks.len() - 1;
+                self.with_room.push(index as u32);
+                index
             }
         };
-        let chunk = &mut self.chunks[place];
+        let chunk = &mut self.chunks[index];
         let slot = chunk.add(value);
         if chunk.is_full() {
             self.with_room.pop();
         }
-        (place * CHUNK + slot) as u32
+        (index * CHUNK + slot) as u32
     }
 
     pub(super) fn remove(&mut self, number: u32) -> Option<T> {
-        let (place, slot) = (number as usize / CHUNK, number as usize % CHUNK);
-        let chunk = self.chunks.get_mut(place)?;
+        let (index, slot) = (number as usize / CHUNK, number as usize % CHUNK);
+        let chunk = self.chunks.get_mut(index)?;
         let was_full = chunk.is_full();
         let removed = chunk.slots.get_mut(slot)?.take()?;
         self.len -= 1;
-        // There are as many slots as a byte has values.
+        // Fits: a chunk has 256 slots.
         chunk.vacant.push(slot as u8);
         if chunk.vacant.len() == chunk.slots.len() {
             *chunk = Chunk::EMPTY;
         }
         if was_full {
-            self.with_room.push(place as u32);
+            self.with_room.push(index as u32);
         }
         if self.len == 0 {
-            *self = Slots::new();
+            *self = Slab::new();
         }
         Some(removed)
     }
 
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        let slots = self.chunks.iter().enumerate().flat_map(|(place, chunk)| {
+        let slots = self.chunks.iter().enumerate().flat_map(|(index, chunk)| {
             let slots = chunk.slots.iter().enumerate();
-            slots.map(move |(slot, value)| (place * CHUNK + slot, value))
+            slots.map(move |(slot, value)| (index * CHUNK + slot, value))
         });
         slots.filter_map(|(number, value)| Some((u32::try_from(number).ok()?, value.as_ref()?)))
     }
@@ -123,7 +123,7 @@ impl<T> Slots<T> {
     }
 }
 
-/// What was large once should not stay so.
+/// Frees memory of a list when most of it is unused.
 pub(super) fn shrink<T>(list: &mut Vec<T>) {
     if list.capacity() > 64 && list.len() < list.capacity() / 8 {
         list.shrink_to(list.len() * 2);
@@ -135,33 +135,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_keeps_its_number_and_its_place_in_memory() {
-        let mut slots = Slots::new();
-        let numbers: Vec<u32> = (0..10_000).map(|value| slots.add(value)).collect();
-        let first = std::ptr::from_ref(slots.get(numbers[0]).unwrap());
+    fn a_value_keeps_its_number_and_its_memory() {
+        let mut slab = Slab::new();
+        let numbers: Vec<u32> = (0..10_000).map(|value| slab.add(value)).collect();
+        let first = std::ptr::from_ref(slab.get(numbers[0]).unwrap());
         for (value, &number) in numbers.iter().enumerate().skip(1).step_by(2) {
-            assert_eq!(slots.remove(number), Some(value));
-            assert_eq!(slots.remove(number), None);
+            assert_eq!(slab.remove(number), Some(value));
+            assert_eq!(slab.remove(number), None);
         }
-        assert_eq!(slots.len(), 5_000);
-        let others: Vec<u32> = (0..5_000).map(|_| slots.add(7)).collect();
-        assert!(others.iter().all(|number| numbers.contains(number)), "vacant ones come first");
+        assert_eq!(slab.len(), 5_000);
+        let others: Vec<u32> = (0..5_000).map(|_| slab.add(7)).collect();
+        assert!(
+            others.iter().all(|number| numbers.contains(number)),
+            "vacant slots are used first"
+        );
         for (value, &number) in numbers.iter().enumerate().step_by(2) {
-            assert_eq!(slots.get(number), Some(&value));
+            assert_eq!(slab.get(number), Some(&value));
         }
-        assert!(std::ptr::eq(first, slots.get(numbers[0]).unwrap()));
+        assert!(std::ptr::eq(first, slab.get(numbers[0]).unwrap()));
     }
 
     #[test]
-    fn what_is_gone_takes_no_memory() {
-        let mut slots = Slots::new();
-        let numbers: Vec<u32> = (0..100_000).map(|value| slots.add(value)).collect();
-        assert!(slots.bytes() < 100_000 * 16);
+    fn removed_values_take_no_memory() {
+        let mut slab = Slab::new();
+        let numbers: Vec<u32> = (0..100_000).map(|value| slab.add(value)).collect();
+        assert!(slab.bytes() < 100_000 * 16);
         for &number in &numbers[1..] {
-            slots.remove(number);
+            slab.remove(number);
         }
-        assert!(slots.bytes() < 100_000, "{} bytes", slots.bytes());
-        slots.remove(numbers[0]);
-        assert_eq!(slots.bytes(), 0);
+        assert!(slab.bytes() < 100_000, "{} bytes", slab.bytes());
+        slab.remove(numbers[0]);
+        assert_eq!(slab.bytes(), 0);
     }
 }

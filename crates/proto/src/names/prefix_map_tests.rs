@@ -8,7 +8,7 @@ fn id(name: &str) -> ServiceId {
     ServiceId::new(name).unwrap()
 }
 
-// Rule SV-3: the longest id that equals the address or is followed in it by '/'.
+// Rule SV-3.
 #[test]
 fn the_longest_prefix_wins() {
     let mut map = PrefixMap::new();

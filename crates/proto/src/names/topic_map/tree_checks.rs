@@ -1,4 +1,4 @@
-//! What tests look at in a tree.
+//! Checks of a tree's invariants, for tests.
 
 use super::*;
 
@@ -7,11 +7,11 @@ impl<K: Copy + Ord + std::fmt::Debug> Tree<K> {
         self.nodes.len()
     }
 
-    /// What it takes in memory.
+    /// Memory of the tree, in bytes.
     pub(in super::super) fn bytes(&self) -> usize {
         let mut bytes = self.nodes.bytes() + self.topics.bytes() + self.literals.allocation_size();
         for (_, node) in self.nodes.iter() {
-            bytes += node.segment.len() + node.pack.bytes();
+            bytes += node.segment.len() + node.inline.bytes();
             bytes += node.children.capacity() * size_of::<NodeNumber>();
         }
         for (_, entry) in self.topics.iter() {
@@ -22,7 +22,7 @@ impl<K: Copy + Ord + std::fmt::Debug> Tree<K> {
         bytes
     }
 
-    /// What holds of a tree at any time.
+    /// Checks the invariants of the tree.
     pub(in super::super) fn check(&self) {
         let (mut topics, mut literals) = (0, 0);
         for (number, node) in self.nodes.iter() {
@@ -34,19 +34,19 @@ impl<K: Copy + Ord + std::fmt::Debug> Tree<K> {
                 assert_eq!(below.parent, number);
                 assert_eq!(self.child(number, below.segments().next().unwrap()), Some(child));
                 assert!(node.owner == Owner::Several || node.owner == below.owner);
-                assert_eq!(node.pack.group(below.segments().next().unwrap().key()).count(), 0);
+                assert_eq!(node.inline.group(below.segments().next().unwrap().key()).count(), 0);
             }
             let end = Some(node.end).filter(|&end| end != NONE);
-            let packed: Vec<_> = node.pack.iter().collect();
-            assert_eq!(packed.len(), node.pack.len());
-            for (topic, segments) in &packed {
+            let inline: Vec<_> = node.inline.iter().collect();
+            assert_eq!(inline.len(), node.inline.len());
+            for (topic, segments) in &inline {
                 assert_eq!(self.segments(*topic).unwrap().bytes(), segments.bytes());
                 let first = segments.clone().next().unwrap();
-                let group: Vec<_> = node.pack.group(first.key()).collect();
-                assert!(!node.pack.is_indexed() || group.contains(topic));
-                assert!(group.len() <= HANDFUL);
+                let group: Vec<_> = node.inline.group(first.key()).collect();
+                assert!(!node.inline.is_indexed() || group.contains(topic));
+                assert!(group.len() <= INLINE_MAX);
             }
-            for topic in packed.iter().map(|packed| packed.0).chain(end) {
+            for topic in inline.iter().map(|inline| inline.0).chain(end) {
                 topics += 1;
                 let entry = self.topics.get(topic).unwrap();
                 assert_eq!(entry.node, number);
