@@ -18,17 +18,23 @@ use tokio::task::yield_now;
 /// A polling phase looks this often whether the thread was preempted.
 const PREEMPTION_CHECK: Duration = Duration::from_millis(1);
 
-/// The longest polling phase. It is several times as long as the scheduler lets two threads of a processor run in
-/// turn, so a thread that is not preempted in it has its processor to itself.
+/// The longest polling phase.
 const LONGEST_PHASE: Duration = Duration::from_millis(20);
+
+/// A thread that is preempted more often than once in so much polling shares its processor: the scheduler lets two
+/// threads of a processor run in turn, for a few milliseconds each. Kernel threads that come now and then do not count.
+const CONTENDED: Duration = Duration::from_millis(10);
+
+/// So much polling without preemption halves the number of wake-ups that are skipped because of preemption.
+const CALM: Duration = Duration::from_millis(20);
 
 /// The most wake-ups without polling after phases that found no work. Polling in vain then takes a few hundredths of
 /// the thread's processor time.
 const MOST_SKIPPED_IDLE: u32 = 255;
 
-/// The most wake-ups without polling after preempted phases. Such a phase may cost some milliseconds, and this many
-/// wake-ups at least 100 ms of processor time. A router under load makes them in about a second.
-const MOST_SKIPPED_PREEMPTED: u32 = 1 << 14;
+/// The most wake-ups without polling after preempted phases. So many take about 50 ms of processor time, and a phase
+/// up to a millisecond.
+const MOST_SKIPPED_PREEMPTED: u32 = 1 << 12;
 
 /// The busy polling of one worker thread.
 #[derive(Debug)]
@@ -55,15 +61,17 @@ enum Outcome {
 
 /// Decides at which wake-ups of the thread it polls.
 ///
-/// After each phase it skips some wake-ups: none in the best case, more each time that a phase is idle or preempted.
-/// One useful phase ends the skipping that idle phases caused. It takes several to end what preempted phases caused,
-/// because a thread is not preempted in each phase even where all processors are busy.
+/// After each phase it skips some wake-ups: none in the best case, more each time that a phase is idle, or preempted
+/// on a contended processor. One useful phase ends the skipping that idle phases caused. Only [`CALM`] polling reduces
+/// what preempted phases caused, because short phases are often not preempted even where all processors are busy.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Backoff {
     /// Wake-ups to skip because of idle phases.
     after_idle: u32,
     /// Wake-ups to skip because of preempted phases.
     after_preempted: u32,
+    /// How long the thread has polled since it was preempted, or since `after_preempted` was halved.
+    calm: Duration,
     /// Wake-ups still to skip.
     left: u32,
 }
@@ -76,19 +84,25 @@ impl Backoff {
         should_poll
     }
 
-    /// A polling phase ended.
-    fn record(&mut self, outcome: Outcome) {
+    /// A polling phase ended after `time`.
+    fn record(&mut self, outcome: Outcome, time: Duration) {
+        self.calm += time;
         match outcome {
-            Outcome::Useful => {
-                self.after_idle = 0;
-                self.after_preempted /= 2;
-            }
+            Outcome::Useful => self.after_idle = 0,
             Outcome::Idle => {
                 self.after_idle = (self.after_idle * 2).clamp(1, MOST_SKIPPED_IDLE);
             }
             Outcome::Preempted => {
-                self.after_preempted = (self.after_preempted * 4).clamp(1, MOST_SKIPPED_PREEMPTED);
+                if self.calm < CONTENDED {
+                    self.after_preempted =
+                        (self.after_preempted * 4).clamp(1, MOST_SKIPPED_PREEMPTED);
+                }
+                self.calm = Duration::ZERO;
             }
+        }
+        if self.calm >= CALM {
+            self.after_preempted /= 2;
+            self.calm = Duration::ZERO;
         }
         self.left = self.after_idle.max(self.after_preempted);
     }
@@ -111,7 +125,9 @@ impl BusyPoll {
         let mut backoff = Backoff::default();
         while !self.time.is_zero() {
             if backoff.should_poll() {
-                backoff.record(self.poll_once().await);
+                let begin = Instant::now();
+                let outcome = self.poll_once().await;
+                backoff.record(outcome, begin.elapsed());
             }
             self.is_asleep.store(true, Ordering::Relaxed);
             self.wake.notified().await;

@@ -1,12 +1,15 @@
 use super::Outcome::{Idle, Preempted, Useful};
 use super::*;
 
+const SHORT: Duration = Duration::from_micros(100);
+const LONG: Duration = Duration::from_millis(12);
+
 /// The wake-ups, of so many, at which a thread polls if each phase ends like this.
-fn polled(backoff: &mut Backoff, wake_ups: u32, outcome: impl Fn(usize) -> Outcome) -> Vec<u32> {
+fn polled(backoff: &mut Backoff, wake_ups: u32, outcome: Outcome, time: Duration) -> Vec<u32> {
     let mut polled = Vec::new();
     for wake_up in 0..wake_ups {
         if backoff.should_poll() {
-            backoff.record(outcome(polled.len()));
+            backoff.record(outcome, time);
             polled.push(wake_up);
         }
     }
@@ -15,60 +18,62 @@ fn polled(backoff: &mut Backoff, wake_ups: u32, outcome: impl Fn(usize) -> Outco
 
 #[test]
 fn each_outcome_changes_the_wake_ups_that_are_skipped() {
-    // The outcomes, and how many wake-ups are skipped after the last one.
-    let cases: &[(&[Outcome], u32)] = &[
+    // Phases, and how many wake-ups are skipped after the last one.
+    let cases: &[(&[(Outcome, Duration)], u32)] = &[
         (&[], 0),
-        (&[Useful], 0),
-        (&[Idle], 1),
-        (&[Idle, Idle], 2),
-        (&[Idle; 8], 128),
-        (&[Idle; 9], MOST_SKIPPED_IDLE),
-        (&[Idle; 100], MOST_SKIPPED_IDLE),
-        (&[Idle, Idle, Idle, Useful], 0),
-        (&[Preempted], 1),
-        (&[Preempted, Preempted], 4),
-        (&[Preempted; 8], MOST_SKIPPED_PREEMPTED),
-        (&[Preempted; 100], MOST_SKIPPED_PREEMPTED),
-        // A phase that is preempted now and then costs one wake-up.
-        (&[Preempted, Useful], 0),
-        (&[Preempted, Useful, Preempted], 1),
-        // Useful phases in between do not hide that most are preempted.
-        (&[Preempted, Preempted, Useful], 2),
-        (&[Preempted, Preempted, Useful, Preempted, Useful, Preempted], 16),
-        // Idle phases do not shorten what preempted ones have caused, nor the other way round.
-        (&[Preempted, Preempted, Preempted, Idle], 16),
-        (&[Idle, Idle, Idle, Preempted], 4),
+        (&[(Useful, SHORT)], 0),
+        (&[(Idle, SHORT)], 1),
+        (&[(Idle, SHORT); 2], 2),
+        (&[(Idle, SHORT); 8], 128),
+        (&[(Idle, SHORT); 9], MOST_SKIPPED_IDLE),
+        (&[(Idle, SHORT); 100], MOST_SKIPPED_IDLE),
+        (&[(Idle, SHORT), (Idle, SHORT), (Useful, SHORT)], 0),
+        (&[(Preempted, SHORT)], 1),
+        (&[(Preempted, SHORT); 2], 4),
+        (&[(Preempted, SHORT); 7], MOST_SKIPPED_PREEMPTED),
+        (&[(Preempted, SHORT); 100], MOST_SKIPPED_PREEMPTED),
+        // Preemption now and then does not count.
+        (&[(Preempted, LONG); 100], 0),
+        (&[(Useful, LONG), (Preempted, SHORT)], 0),
+        // Useful phases in between do not hide that the thread is preempted often.
+        (&[(Preempted, SHORT), (Useful, SHORT), (Useful, SHORT), (Preempted, SHORT)], 4),
+        // Polling without preemption halves what preempted phases caused.
+        (&[(Preempted, SHORT), (Preempted, SHORT), (Useful, LONG)], 4),
+        (&[(Preempted, SHORT), (Preempted, SHORT), (Useful, LONG), (Useful, LONG)], 2),
+        // The two causes do not affect each other.
+        (&[(Preempted, SHORT), (Preempted, SHORT), (Idle, SHORT)], 4),
+        (&[(Idle, SHORT), (Idle, SHORT), (Idle, SHORT), (Preempted, SHORT)], 4),
     ];
-    for (outcomes, expected) in cases {
+    for (phases, expected) in cases {
         let mut backoff = Backoff::default();
-        for outcome in *outcomes {
+        for (outcome, time) in *phases {
             while !backoff.should_poll() {}
-            backoff.record(*outcome);
+            backoff.record(*outcome, *time);
         }
         let skipped = std::iter::repeat_with(|| backoff.should_poll()).take_while(|polls| !polls);
-        assert_eq!(skipped.count(), *expected as usize, "{outcomes:?}");
+        assert_eq!(skipped.count(), *expected as usize, "{phases:?}");
     }
 }
 
 #[test]
 fn idle_phases_become_rare() {
-    let polled = polled(&mut Backoff::default(), 1000, |_| Idle);
+    let polled = polled(&mut Backoff::default(), 1000, Idle, SHORT);
     assert_eq!(polled, [0, 2, 5, 10, 19, 36, 69, 134, 263, 519, 775]);
 }
 
 #[test]
 fn preempted_phases_become_rarer() {
-    let polled = polled(&mut Backoff::default(), 100_000, |_| Preempted);
+    let polled = polled(&mut Backoff::default(), 100_000, Preempted, SHORT);
     assert_eq!(polled[..6], [0, 2, 7, 24, 89, 346]);
-    assert!(polled.len() <= 14, "{polled:?}");
+    assert!(polled.len() <= 32, "{polled:?}");
 }
 
 #[test]
 fn polling_returns_when_preemption_ends() {
     let mut backoff = Backoff::default();
-    polled(&mut backoff, 100_000, |_| Preempted);
+    polled(&mut backoff, 100_000, Preempted, SHORT);
     assert_eq!(backoff.after_preempted, MOST_SKIPPED_PREEMPTED);
-    polled(&mut backoff, 3 * MOST_SKIPPED_PREEMPTED, |_| Useful);
+    polled(&mut backoff, 3 * MOST_SKIPPED_PREEMPTED, Useful, LONGEST_PHASE);
     assert_eq!(backoff, Backoff::default());
 }
 
