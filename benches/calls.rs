@@ -1,5 +1,4 @@
-//! What a call costs, within a process and through a router: `cargo bench --bench calls`. Times and
-//! allocations.
+//! The cost of a call within a process and through a router, in time and allocations: `cargo bench --bench calls`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +16,7 @@ fn main() {
     divan::main();
 }
 
-/// Comes back as it was sent.
+/// A message whose reply is the same message.
 #[derive(Serialize, Deserialize)]
 struct Ball {
     number: u64,
@@ -36,14 +35,14 @@ impl Message for Ball {
     type Error = String;
 }
 
-/// Serves bytes and balls below `/echo`.
+/// Serves bytes and messages below `/echo`.
 async fn serve(bus: &Bus) -> [Registration; 2] {
     let bytes = bus.register("/echo", |call: Call| async move { Ok(call.data) }).await;
     let balls = bus.bind("/echo", |ball: Ball| async move { Ok(ball) }).await;
     [bytes.unwrap(), balls.unwrap()]
 }
 
-/// Calls end when they are polled for the first time, so they need no runtime.
+/// A call ends when it is polled for the first time, so it needs no runtime.
 mod in_process {
     use super::*;
 
@@ -60,7 +59,7 @@ mod in_process {
         bencher.bench_local(|| bus.call("/echo", data.clone()).now_or_never().unwrap().unwrap());
     }
 
-    /// As with `bytes`, where to call is said each time.
+    /// As in `bytes`, each call names its address.
     #[divan::bench(sample_size = 100)]
     fn typed(bencher: Bencher<'_, '_>) {
         let (bus, _services) = start();
@@ -79,7 +78,7 @@ mod in_process {
     }
 }
 
-/// Service, router and caller on one thread: no switches between threads are measured.
+/// Service, router and caller run on one thread, so that no thread switches are measured.
 mod through_a_router {
     use super::*;
 

@@ -1,4 +1,4 @@
-//! What routing costs without a socket: `cargo bench --bench routing`. Times and allocations.
+//! The cost of routing without sockets, in time and allocations: `cargo bench --bench routing`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -39,7 +39,7 @@ fn decode_a_call(bencher: Bencher<'_, '_>, framing: Framing) {
         .bench_local_values(|mut wire| decoder.decode(&mut wire).unwrap());
 }
 
-/// As the router does it: nothing is taken out.
+/// Reads frames in the buffer, as the router does.
 #[divan::bench(args = [Framing::Classic, Framing::Packet])]
 fn find_a_call(bencher: Bencher<'_, '_>, framing: Framing) {
     let mut wire = BytesMut::new();
@@ -74,7 +74,7 @@ fn find_subscribers(bencher: Bencher<'_, '_>, topics: u32) {
     bencher.bench_local(|| map.find(black_box(&topic), &mut found));
 }
 
-/// Has everything done, and nobody waits for it.
+/// Drops all effects.
 struct Done;
 
 impl Effects for Done {
@@ -88,7 +88,7 @@ impl Effects for Done {
     fn report(&mut self, _connection: ConnId, _trouble: Trouble) {}
 }
 
-/// Small frames for one peer, as many as are often written together.
+/// Small frames for one peer, as many as a typical write contains.
 #[divan::bench]
 fn append_64_calls(bencher: Bencher<'_, '_>) {
     let frame = call().to_frame();

@@ -94,7 +94,7 @@ fn honest() -> World {
     "node/4711/activity/17/usage/cpu",
     "golem/net/peer-17/session/event",
     "market/yagna/demand-17/offers",
-    "nobody/listens/to/this",
+    "topic/without/any/subscriber",
     "node/4711/*",
     "node/*/status",
     "**/demand-17/*",

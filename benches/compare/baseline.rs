@@ -1,16 +1,17 @@
 //! Whether our router is as fast as another build of it (`--baseline`).
 //!
-//! Both are measured in turn, so that the two measurements of a pair are neighbours in time and have the same noise.
-//! Each pair gives a ratio, new by baseline; the verdict is the median of these ratios.
+//! Both builds are measured in turn, so that the two measurements of a pair follow each other and have the same noise.
+//! Each pair gives a ratio, new / baseline; the median of these ratios decides.
 
 use std::fmt;
 
+use gsb_load::harness::table::{NO_FIGURE, markdown};
+
 use crate::contender::Contender;
-use crate::figures::{Figure, Number, Range, Rounds, Shown};
+use crate::figures::{Figure, Number, Readings, Rounds, Spread};
 use crate::goals::Bound::{self, AtLeast, AtMost};
 use crate::rounds::Results;
 use crate::rows::{ROWS, Row, Work};
-use crate::table::{NOTHING, markdown};
 
 /// The build that is judged.
 const NEW: Contender = Contender::Ours(1);
@@ -18,47 +19,47 @@ const NEW: Contender = Contender::Ours(1);
 /// The build that it is compared with.
 const OLD: Contender = Contender::Baseline;
 
-/// Both, in the order of the first pair.
+/// Both builds, in the order of the first pair.
 pub(crate) const BUILDS: &[Contender] = &[OLD, NEW];
 
-/// Fewer pairs tell little.
+/// The least number of pairs that can be relied on.
 pub(crate) const ENOUGH_PAIRS: u32 = 15;
 
-/// What speed means, and from which ratio on it counts as lost, or as won.
-const BOUNDS: &[Judged] = &[
-    Judged { figure: Figure::Processor, holds: AtMost(1.03), is_better: AtMost(0.97) },
-    Judged { figure: Figure::Calls, holds: AtLeast(0.95), is_better: AtLeast(1.05) },
-    Judged { figure: Figure::Mebibytes, holds: AtLeast(0.95), is_better: AtLeast(1.05) },
-    Judged { figure: Figure::Deliveries, holds: AtLeast(0.95), is_better: AtLeast(1.05) },
-    Judged { figure: Figure::P50, holds: AtMost(1.05), is_better: AtMost(0.95) },
+/// The figures that are judged, and their bounds.
+const BOUNDS: &[FigureBounds] = &[
+    FigureBounds { figure: Figure::Processor, holds: AtMost(1.03), is_better: AtMost(0.97) },
+    FigureBounds { figure: Figure::Calls, holds: AtLeast(0.95), is_better: AtLeast(1.05) },
+    FigureBounds { figure: Figure::Mebibytes, holds: AtLeast(0.95), is_better: AtLeast(1.05) },
+    FigureBounds { figure: Figure::Deliveries, holds: AtLeast(0.95), is_better: AtLeast(1.05) },
+    FigureBounds { figure: Figure::P50, holds: AtMost(1.05), is_better: AtMost(0.95) },
 ];
 
 #[derive(Debug)]
-struct Judged {
+struct FigureBounds {
     figure: Figure,
     holds: Bound,
     is_better: Bound,
 }
 
-/// What came of one figure, or of all together.
+/// The judgement of one figure, or the worst of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     /// The new build is better by more than the bound allows it to be worse.
     Better,
-    /// It is within the bound.
+    /// The new build is within the bound.
     Holds,
     /// No pair could be measured.
     Unknown,
-    /// It is worse than the bound, or it has failed where it was measured.
+    /// The new build is not within the bound, or it failed in the measurement.
     Missed,
 }
 
-/// The rows in which builds are compared: all that have a speed.
+/// The rows in which builds are compared: all that measure a speed.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
     ROWS.iter().filter(|row| matches!(row.work, Work::Calls(_) | Work::Broadcast(_)))
 }
 
-/// A table with a line for each figure of each row, then what has failed; and the worst verdict of all.
+/// A table with a line for each figure of each row, followed by a list of failures; and the worst verdict.
 pub(crate) fn judge(results: &[Results]) -> (String, Verdict) {
     let head = [
         "measurement",
@@ -86,9 +87,9 @@ pub(crate) fn judge(results: &[Results]) -> (String, Verdict) {
         if has_failed {
             worst = Verdict::Missed;
         }
-        for Judged { figure, holds, is_better } in BOUNDS {
-            let is_shown = old.figures().chain(new.figures()).any(|shown| shown == *figure);
-            if !is_shown {
+        for FigureBounds { figure, holds, is_better } in BOUNDS {
+            let is_measured = old.figures().chain(new.figures()).any(|known| known == *figure);
+            if !is_measured {
                 continue;
             }
             let ratios = Spread::of(ratios(old, new, *figure));
@@ -100,27 +101,27 @@ pub(crate) fn judge(results: &[Results]) -> (String, Verdict) {
                 Some(_) => Verdict::Missed,
             };
             worst = worst.max(verdict);
-            let median = |rounds: &Rounds| match rounds.range(*figure) {
-                Some(Range { median, .. }) => Number(median).to_string(),
-                None => NOTHING.to_owned(),
+            let median = |rounds: &Rounds| match rounds.spread(*figure) {
+                Some(Spread { median, .. }) => Number(median).to_string(),
+                None => NO_FIGURE.to_owned(),
             };
             let mut line = vec![row.name.to_owned(), figure.label().to_owned()];
             line.extend([median(old), median(new)]);
-            line.extend(ratios.map_or([NOTHING; 3].map(str::to_owned), Spread::cells));
+            line.extend(ratios.map_or([NO_FIGURE; 3].map(str::to_owned), cells));
             line.extend([holds.to_string(), verdict.to_string()]);
             lines.push(line);
         }
     }
     if !failures.is_empty() {
-        failures.insert_str(0, "\nWhat failed:\n\n");
+        failures.insert_str(0, "\nFailures:\n\n");
     }
     (markdown(lines) + &failures, worst)
 }
 
-/// The ratio of each pair, new by baseline. A pair in which one has failed has none.
+/// The ratio of each pair, new / baseline. A pair in which one build failed has none.
 fn ratios(old: &Rounds, new: &Rounds, figure: Figure) -> Vec<f64> {
-    let value = |round: &Result<Shown, String>| -> Option<f64> {
-        round.as_ref().ok()?.iter().find(|(shown, _)| *shown == figure).map(|(_, value)| *value)
+    let value = |round: &Result<Readings, String>| -> Option<f64> {
+        round.as_ref().ok()?.iter().find(|(known, _)| *known == figure).map(|(_, value)| *value)
     };
     old.0
         .iter()
@@ -129,53 +130,23 @@ fn ratios(old: &Rounds, new: &Rounds, figure: Figure) -> Vec<f64> {
         .collect()
 }
 
-/// Rounds that have failed, calls that have, and broadcasts that did not arrive.
+/// The failed rounds, the failed calls and the lost broadcasts of a build.
 fn failures_of(rounds: &Rounds) -> Vec<String> {
-    let most = |figure| rounds.range(figure).map(|range| range.most).filter(|most| *most > 0.0);
+    let most = |figure| rounds.spread(figure).map(|spread| spread.most).filter(|most| *most > 0.0);
     let counted = [Figure::Failed, Figure::Lost].into_iter().filter_map(|figure| {
         Some(format!("{} {} in the worst round", Number(most(figure)?), figure.label()))
     });
     rounds.failure().into_iter().chain(counted).collect()
 }
 
-/// How ratios are spread.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Spread {
-    least: f64,
-    lower_quartile: f64,
-    median: f64,
-    upper_quartile: f64,
-    most: f64,
-}
-
-impl Spread {
-    /// That of these values; a quantile between two of them is interpolated. `None` if there are no values.
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let last = values.len().checked_sub(1)?;
-        let quantile = |part: f64| {
-            let position = part * last as f64;
-            let (low, high) = (values[position.floor() as usize], values[position.ceil() as usize]);
-            low + (high - low) * position.fract()
-        };
-        Some(Spread {
-            least: quantile(0.0),
-            lower_quartile: quantile(0.25),
-            median: quantile(0.5),
-            upper_quartile: quantile(0.75),
-            most: quantile(1.0),
-        })
-    }
-
-    /// Median, quartiles, and range.
-    fn cells(self) -> [String; 3] {
-        let Spread { least, lower_quartile, median, upper_quartile, most } = self;
-        [
-            format!("{median:.3}"),
-            format!("{lower_quartile:.3} to {upper_quartile:.3}"),
-            format!("{least:.3} to {most:.3}"),
-        ]
-    }
+/// Median, quartiles and range of ratios.
+fn cells(spread: Spread) -> [String; 3] {
+    let Spread { least, lower_quartile, median, upper_quartile, most } = spread;
+    [
+        format!("{median:.3}"),
+        format!("{lower_quartile:.3} to {upper_quartile:.3}"),
+        format!("{least:.3} to {most:.3}"),
+    ]
 }
 
 impl fmt::Display for Verdict {
@@ -183,7 +154,7 @@ impl fmt::Display for Verdict {
         formatter.write_str(match self {
             Verdict::Better => "yes, better",
             Verdict::Holds => "yes",
-            Verdict::Unknown => NOTHING,
+            Verdict::Unknown => NO_FIGURE,
             Verdict::Missed => "**no**",
         })
     }

@@ -15,8 +15,8 @@ fn verdict(figure: Figure, old: &[f64], new: &[f64]) -> Verdict {
 }
 
 #[test]
-fn spreads_are_interpolated() {
-    let spread = |values: &[f64]| Spread::of(values.to_vec()).map(Spread::cells);
+fn spreads_have_three_digits() {
+    let spread = |values: &[f64]| Spread::of(values.to_vec()).map(cells);
     assert_eq!(spread(&[]), None);
     assert_eq!(spread(&[1.0]).unwrap(), ["1.000", "1.000 to 1.000", "1.000 to 1.000"]);
     let shuffled = [5.0, 1.0, 4.0, 2.0, 3.0];
@@ -53,9 +53,11 @@ fn each_figure_has_its_bound_and_a_better_value_never_fails() {
 #[test]
 fn failures_of_the_new_build_are_shown_and_hold_nothing() {
     let closed = || Err("closed".to_owned());
-    let shown = |calls| Ok(vec![(Figure::Calls, calls)]);
-    let (text, worst) =
-        judge(&results(Rounds(vec![shown(1.0), shown(1.0)]), Rounds(vec![shown(1.0), closed()])));
+    let readings = |calls| Ok(vec![(Figure::Calls, calls)]);
+    let (text, worst) = judge(&results(
+        Rounds(vec![readings(1.0), readings(1.0)]),
+        Rounds(vec![readings(1.0), closed()]),
+    ));
     assert_eq!(worst, Verdict::Missed);
     for part in ["| 1.000 ", "| **no** |", ": new: 1 of 2 rounds failed: closed\n"] {
         assert!(text.contains(part), "{part} is not in\n{text}");

@@ -1,6 +1,7 @@
-//! The programs that are measured, and the sockets they are measured on.
+//! The programs that are measured.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 
 /// The version of `ya-sb-router` that is measured.
 pub(crate) const YA_VERSION: &str = "0.6.4";
@@ -8,10 +9,10 @@ pub(crate) const YA_VERSION: &str = "0.6.4";
 /// The version of `nats-server` that is measured beside the installed one.
 pub(crate) const NATS_VERSION: &str = "2.15.1";
 
-/// A program that is measured, and how it is started.
+/// A program that is measured, and its configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Contender {
-    /// Our router as the source tree has it now, with this number of workers.
+    /// Our router, built from this source tree, with this number of workers.
     Ours(u32),
     /// Another build of our router, with one worker (`--baseline`).
     Baseline,
@@ -21,17 +22,26 @@ pub(crate) enum Contender {
     InstalledNats,
     /// The `nats-server` of version [`NATS_VERSION`].
     PinnedNats,
-    /// The relay, which forwards bytes and reads none of them.
+    /// The relay, which forwards bytes without reading them.
     Relay,
 }
 
-/// Our router, in the ways that it is measured beside other programs.
+/// The configurations of our router that are measured beside other programs.
 pub(crate) const OURS: [Contender; 2] = [Contender::Ours(1), Contender::Ours(2)];
 
 impl Contender {
-    /// Whether it speaks the protocol of NATS, which listens on TCP only.
+    /// Whether it speaks the protocol of NATS, and so listens on TCP only.
     pub(crate) fn is_nats(self) -> bool {
         matches!(self, Contender::InstalledNats | Contender::PinnedNats)
+    }
+
+    /// Whether a host with so many processors runs this configuration. Our router leaves one processor to its clients,
+    /// so that with two processors `--workers 2` is the same as `--workers 1`.
+    pub(crate) fn runs_on(self, processors: NonZeroUsize) -> bool {
+        match self {
+            Contender::Ours(workers) => workers == 1 || (workers as usize) < processors.get(),
+            _ => true,
+        }
     }
 }
 
@@ -48,9 +58,16 @@ impl fmt::Display for Contender {
     }
 }
 
-/// The sockets that all but NATS are measured with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Socket {
-    Unix,
-    Tcp,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_workers_are_measured_where_the_router_starts_two() {
+        for (processors, count) in [(1, 1), (2, 1), (3, 2), (8, 2)] {
+            let processors = NonZeroUsize::new(processors).unwrap();
+            let ours = OURS.into_iter().filter(|ours| ours.runs_on(processors));
+            assert_eq!(ours.count(), count, "{processors} processors");
+        }
+    }
 }

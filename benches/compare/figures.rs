@@ -1,32 +1,32 @@
-//! What measurements have shown, over several rounds.
+//! Figures, and their spread over several rounds.
 
 use std::fmt;
 
-/// What can be measured.
+/// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Figure {
     Calls,
     Mebibytes,
     Deliveries,
-    /// How many calls were made before there was a crowd.
+    /// Calls per second before there are idle connections.
     CallsBefore,
-    /// How many beside it.
+    /// Calls per second beside them.
     CallsBeside,
-    /// Processor time of the server for each call, stream or delivery.
+    /// Processor time of the server for each call, stream or delivery, in microseconds.
     Processor,
     P50,
     P99,
     P999,
     /// Calls that ended with an error.
     Failed,
-    /// Deliveries that did not happen, in parts of a hundred.
+    /// Deliveries that were lost, in percent.
     Lost,
-    /// Memory for each connection or name.
+    /// Memory of the server for each connection or name, in bytes.
     Memory,
 }
 
 impl Figure {
-    /// What it is, with its unit.
+    /// Its name with its unit, as in the tables.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Figure::Calls => "calls/s",
@@ -44,42 +44,44 @@ impl Figure {
         }
     }
 
-    /// Whether a measurement that fails has shown none of it, rather than nothing.
+    /// Whether a measurement that fails counts as 0 of it. Other figures of a failed measurement do not count.
     fn is_speed(self) -> bool {
         use Figure::{Calls, CallsBefore, CallsBeside, Deliveries, Mebibytes};
         matches!(self, Calls | Mebibytes | Deliveries | CallsBefore | CallsBeside)
     }
 }
 
-/// What one measurement has shown.
-pub(crate) type Shown = Vec<(Figure, f64)>;
+/// The figures of one measurement.
+pub(crate) type Readings = Vec<(Figure, f64)>;
 
-/// What the rounds of one measurement have shown, or why one came to nothing.
+/// The figures of each round, or its error.
 #[derive(Debug, Default)]
-pub(crate) struct Rounds(pub(crate) Vec<Result<Shown, String>>);
+pub(crate) struct Rounds(pub(crate) Vec<Result<Readings, String>>);
 
 impl Rounds {
-    /// A figure over all rounds. Those that failed count as 0 where it is a speed, and not at all elsewhere.
-    pub(crate) fn range(&self, figure: Figure) -> Option<Range> {
+    /// The spread of a figure. A round that failed counts as 0 if the figure is a speed, otherwise not at all.
+    pub(crate) fn spread(&self, figure: Figure) -> Option<Spread> {
         let is_known = self.figures().any(|known| known == figure);
-        let in_round = |round: &Result<Shown, String>| match round {
-            Ok(shown) => shown.iter().find(|(known, _)| *known == figure).map(|(_, value)| *value),
+        let in_round = |round: &Result<Readings, String>| match round {
+            Ok(readings) => {
+                readings.iter().find(|(known, _)| *known == figure).map(|(_, value)| *value)
+            }
             Err(_) => (figure.is_speed() && (is_known || self.is_nothing())).then_some(0.0),
         };
-        Range::of(self.0.iter().filter_map(in_round).collect())
+        Spread::of(self.0.iter().filter_map(in_round).collect())
     }
 
-    /// The figures that some round has shown.
+    /// The figures of all rounds, with repetitions.
     pub(crate) fn figures(&self) -> impl Iterator<Item = Figure> {
         self.0.iter().flatten().flatten().map(|(figure, _)| *figure)
     }
 
-    /// Whether all rounds have failed.
+    /// Whether all rounds failed.
     pub(crate) fn is_nothing(&self) -> bool {
         self.0.iter().all(Result::is_err)
     }
 
-    /// Which rounds have failed, in a few words.
+    /// How many rounds failed, and why the first of them did.
     pub(crate) fn failure(&self) -> Option<String> {
         let mut failures = self.0.iter().filter_map(|round| round.as_ref().err());
         let first = failures.next()?;
@@ -90,27 +92,40 @@ impl Rounds {
     }
 }
 
-/// A figure over several rounds.
+/// How values are spread. A quantile between two values is interpolated.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Range {
-    pub(crate) median: f64,
+pub(crate) struct Spread {
     pub(crate) least: f64,
+    pub(crate) lower_quartile: f64,
+    pub(crate) median: f64,
+    pub(crate) upper_quartile: f64,
     pub(crate) most: f64,
 }
 
-impl Range {
-    /// That of these values; of two in the middle the median is their mean. `None` if there are no values.
+impl Spread {
+    /// The spread of these values; `None` if there are none.
     pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
-        let (least, most) = (*values.first()?, *values.last()?);
-        let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
-        Some(Range { median: low + (high - low) / 2.0, least, most })
+        let last = values.len().checked_sub(1)?;
+        let quantile = |part: f64| {
+            let position = part * last as f64;
+            let (low, high) = (values[position.floor() as usize], values[position.ceil() as usize]);
+            low + (high - low) * position.fract()
+        };
+        Some(Spread {
+            least: quantile(0.0),
+            lower_quartile: quantile(0.25),
+            median: quantile(0.5),
+            upper_quartile: quantile(0.75),
+            most: quantile(1.0),
+        })
     }
 }
 
-impl fmt::Display for Range {
+/// The median, and the range in parentheses.
+impl fmt::Display for Spread {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Range { median, least, most } = *self;
+        let Spread { median, least, most, .. } = *self;
         write!(formatter, "{}", Number(median))?;
         if least < most {
             write!(formatter, " ({} to {})", Number(least), Number(most))?;
@@ -119,7 +134,19 @@ impl fmt::Display for Range {
     }
 }
 
-/// A number with as many digits as tell something.
+/// The figures of one measurement in one line.
+pub(crate) fn line(readings: &Result<Readings, String>) -> String {
+    match readings {
+        Ok(readings) => {
+            let figure =
+                |(figure, value): &(Figure, f64)| format!("{} {}", figure.label(), Number(*value));
+            readings.iter().map(figure).collect::<Vec<_>>().join(", ")
+        }
+        Err(error) => format!("failed: {error}"),
+    }
+}
+
+/// A number with its significant digits.
 pub(crate) struct Number(pub(crate) f64);
 
 impl fmt::Display for Number {
@@ -138,38 +165,40 @@ impl fmt::Display for Number {
 mod tests {
     use super::*;
 
-    fn range(values: &[f64]) -> Option<(f64, f64, f64)> {
-        Range::of(values.to_vec()).map(|range| (range.median, range.least, range.most))
+    #[test]
+    fn quantiles_are_interpolated() {
+        assert_eq!(Spread::of(Vec::new()), None);
+        let spread = |values: &[f64]| {
+            let Spread { least, lower_quartile, median, upper_quartile, most } =
+                Spread::of(values.to_vec()).unwrap();
+            [least, lower_quartile, median, upper_quartile, most]
+        };
+        assert_eq!(spread(&[3.0]), [3.0; 5]);
+        assert_eq!(spread(&[9.0, 1.0, 2.0]), [1.0, 1.5, 2.0, 5.5, 9.0]);
+        assert_eq!(spread(&[4.0, 1.0, 2.0, 9.0]), [1.0, 1.75, 3.0, 5.25, 9.0]);
     }
 
     #[test]
-    fn medians_are_in_the_middle() {
-        assert_eq!(range(&[]), None);
-        assert_eq!(range(&[3.0]), Some((3.0, 3.0, 3.0)));
-        assert_eq!(range(&[9.0, 1.0, 2.0]), Some((2.0, 1.0, 9.0)));
-        assert_eq!(range(&[4.0, 1.0, 2.0, 9.0]), Some((3.0, 1.0, 9.0)));
-    }
-
-    #[test]
-    fn ranges_are_written_with_what_matters() {
-        let text = |values: &[f64]| Range::of(values.to_vec()).unwrap().to_string();
+    fn spreads_are_written_with_significant_digits() {
+        let text = |values: &[f64]| Spread::of(values.to_vec()).unwrap().to_string();
         assert_eq!(text(&[123_456.7]), "123457");
         assert_eq!(text(&[1.234, 12.34, 123.4]), "12.3 (1.23 to 123)");
         assert_eq!(text(&[0.0, 0.0]), "0");
     }
 
     #[test]
-    fn a_round_that_fails_has_no_speed() {
-        let shown = |calls, p50| Ok(vec![(Figure::Calls, calls), (Figure::P50, p50)]);
-        let rounds = Rounds(vec![shown(10.0, 1.0), Err("closed".to_owned()), shown(20.0, 3.0)]);
-        assert_eq!(rounds.range(Figure::Calls).unwrap().median, 10.0);
-        assert_eq!(rounds.range(Figure::P50).unwrap().median, 2.0);
-        assert_eq!(rounds.range(Figure::Mebibytes), None);
+    fn a_failed_round_has_no_speed() {
+        let readings = |calls, p50| Ok(vec![(Figure::Calls, calls), (Figure::P50, p50)]);
+        let rounds =
+            Rounds(vec![readings(10.0, 1.0), Err("closed".to_owned()), readings(20.0, 3.0)]);
+        assert_eq!(rounds.spread(Figure::Calls).unwrap().median, 10.0);
+        assert_eq!(rounds.spread(Figure::P50).unwrap().median, 2.0);
+        assert_eq!(rounds.spread(Figure::Mebibytes), None);
         assert_eq!(rounds.failure().unwrap(), "1 of 3 rounds failed: closed");
 
         let rounds = Rounds(vec![Err("closed".to_owned())]);
-        assert_eq!(rounds.range(Figure::Mebibytes).unwrap().median, 0.0);
-        assert_eq!(rounds.range(Figure::P50), None);
+        assert_eq!(rounds.spread(Figure::Mebibytes).unwrap().median, 0.0);
+        assert_eq!(rounds.spread(Figure::P50), None);
         assert_eq!(rounds.failure().unwrap(), "failed: closed");
     }
 }

@@ -1,37 +1,37 @@
-//! What our router is to reach, and whether it does.
+//! The goals of our router, and whether it reaches them.
 
 use std::fmt;
 
 use crate::contender::Contender;
 use crate::figures::{Figure, Number, Rounds};
 
-/// Something that our router is to reach.
+/// A bound for a figure of our router, or for its ratio to another figure.
 #[derive(Debug)]
 pub(crate) struct Goal {
     pub(crate) figure: Figure,
-    pub(crate) than: Than,
+    pub(crate) reference: Reference,
     pub(crate) bound: Bound,
 }
 
-/// What a figure is divided by.
+/// The figure that a figure is divided by.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Than {
-    /// The same figure of somebody else.
+pub(crate) enum Reference {
+    /// The same figure of another program.
     Peer(Contender),
-    /// Another of our own.
+    /// Another figure of our router.
     Own(Figure),
-    /// Nothing: the figure itself is meant, that of the worst round.
-    Nothing,
+    /// None: the bound is for the figure itself, in the worst round.
+    None,
 }
 
-/// What a ratio, or a figure, has to be.
+/// The range of values that are good enough.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Bound {
     AtLeast(f64),
     AtMost(f64),
 }
 
-/// What came of a goal.
+/// The value of a goal, and whether it is within its bound.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Verdict {
     pub(crate) value: f64,
@@ -39,21 +39,20 @@ pub(crate) struct Verdict {
 }
 
 impl Goal {
-    /// What came of it, from medians over all rounds. Nothing holds that has failed in a round; `None` if there is
-    /// nothing to compare with.
+    /// Judges the medians over all rounds. A goal does not hold if a round failed. `None` if a figure is missing.
     pub(crate) fn verdict(&self, own: &Rounds, peer: Option<&Rounds>) -> Option<Verdict> {
-        let range = own.range(self.figure)?;
-        let value = match self.than {
-            Than::Peer(_) => range.median / peer?.range(self.figure)?.median,
-            Than::Own(figure) => range.median / own.range(figure)?.median,
-            Than::Nothing => range.most,
+        let spread = own.spread(self.figure)?;
+        let value = match self.reference {
+            Reference::Peer(_) => spread.median / peer?.spread(self.figure)?.median,
+            Reference::Own(figure) => spread.median / own.spread(figure)?.median,
+            Reference::None => spread.most,
         };
         Some(Verdict { value, holds: self.bound.holds(value) && own.failure().is_none() })
     }
 }
 
 impl Bound {
-    /// Whether a value is within it.
+    /// Whether a value is within the bound.
     pub(crate) fn holds(self, value: f64) -> bool {
         match self {
             Bound::AtLeast(bound) => value >= bound,
@@ -65,10 +64,10 @@ impl Bound {
 impl fmt::Display for Goal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.figure.label())?;
-        match self.than {
-            Than::Peer(peer) => write!(formatter, " / {peer}"),
-            Than::Own(figure) => write!(formatter, " / {}", figure.label()),
-            Than::Nothing => Ok(()),
+        match self.reference {
+            Reference::Peer(peer) => write!(formatter, " / {peer}"),
+            Reference::Own(figure) => write!(formatter, " / {}", figure.label()),
+            Reference::None => Ok(()),
         }
     }
 }
@@ -105,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_ratio_of_medians_is_held_to_its_bound() {
-        let (figure, than) = (Figure::Calls, Than::Peer(Contender::InstalledNats));
+        let (figure, reference) = (Figure::Calls, Reference::Peer(Contender::InstalledNats));
         let own = rounds(figure, &[1.0, 30.0, 31.0]);
         let peer = rounds(figure, &[20.0, 19.0, 100.0]);
         for (bound, holds) in [
@@ -114,16 +113,19 @@ mod tests {
             (Bound::AtMost(1.5), true),
             (Bound::AtMost(1.49), false),
         ] {
-            let goal = Goal { figure, than, bound };
+            let goal = Goal { figure, reference, bound };
             assert_eq!(verdict(&goal, &own, Some(&peer)), Some((1.5, holds)), "{goal:?}");
             assert_eq!(verdict(&goal, &own, None), None);
         }
     }
 
     #[test]
-    fn failures_are_no_speed_and_hold_nothing() {
-        let goal =
-            |figure| Goal { figure, than: Than::Peer(Contender::Ya), bound: Bound::AtLeast(5.0) };
+    fn a_failure_counts_as_no_speed_and_holds_nothing() {
+        let goal = |figure| Goal {
+            figure,
+            reference: Reference::Peer(Contender::Ya),
+            bound: Bound::AtLeast(5.0),
+        };
         let calls = rounds(Figure::Calls, &[7.0]);
         let times = rounds(Figure::P50, &[7.0]);
         let failed = Rounds(vec![Err("closed".to_owned())]);
@@ -138,17 +140,18 @@ mod tests {
     }
 
     #[test]
-    fn own_figures_and_bare_ones_need_nobody_else() {
-        let shown = vec![(Figure::CallsBefore, 10.0), (Figure::CallsBeside, 9.0)];
+    fn goals_without_a_peer_need_no_other_program() {
+        let readings = vec![(Figure::CallsBefore, 10.0), (Figure::CallsBeside, 9.0)];
         let goal = Goal {
             figure: Figure::CallsBeside,
-            than: Than::Own(Figure::CallsBefore),
+            reference: Reference::Own(Figure::CallsBefore),
             bound: Bound::AtLeast(0.95),
         };
-        assert_eq!(verdict(&goal, &Rounds(vec![Ok(shown)]), None), Some((0.9, false)));
+        assert_eq!(verdict(&goal, &Rounds(vec![Ok(readings)]), None), Some((0.9, false)));
 
         let own = rounds(Figure::Lost, &[0.0, 0.0, 0.1]);
-        let goal = Goal { figure: Figure::Lost, than: Than::Nothing, bound: Bound::AtMost(0.0) };
+        let goal =
+            Goal { figure: Figure::Lost, reference: Reference::None, bound: Bound::AtMost(0.0) };
         assert_eq!(verdict(&goal, &own, None), Some((0.1, false)));
     }
 }

@@ -1,22 +1,18 @@
-//! Compares our router with other programs, or with another build of it, in one run:
-//! `cargo run --release -p gsb-benches --bin compare`.
+//! Compares our router with other programs, or with another build of it, in one run: `cargo run --release -p
+//! gsb-benches --bin compare`.
 //!
-//! Each is measured in turn, round after round, on a server that was just started. What is shown are medians over
-//! the rounds, in which range they were, and whether our router is as fast as it is meant to be.
+//! All programs are measured in turn, round after round, each time on a server that was just started. The output has
+//! the medians over the rounds with their ranges, and says whether our router reaches its goals.
 
 mod baseline;
 mod contender;
 mod figures;
 mod goals;
-mod install;
 mod measure;
-mod nats;
 mod page;
 mod programs;
-mod progress;
 mod rounds;
 mod rows;
-mod server;
 mod table;
 
 use std::error::Error;
@@ -25,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use rustix::process::{Resource, getrlimit, setrlimit};
+use gsb_load::raise_descriptor_limit;
 
 use crate::baseline::{BUILDS, ENOUGH_PAIRS, Verdict};
 use crate::contender::Contender;
@@ -35,40 +31,40 @@ use crate::rows::{ROWS, Row};
 
 const EXAMPLES: &str = "\
 Examples:
-  compare                          beside other programs, which takes some sixteen minutes
-  compare --quick                  the same, but so briefly that the figures tell little
-  compare --quick --only '64 B'    only what has this in its name
+  compare                          with other programs; takes some sixteen minutes
+  compare --quick                  the same, but too short for reliable figures
+  compare --quick --only '64 B'    only measurements with this text in their names
   compare --rounds 9 --write       writes docs/performance.md
-  compare --baseline ../old/router beside another build of the router, which takes some twelve minutes
+  compare --baseline ../old/router with another build of the router; takes some twelve minutes
   compare --baseline ../old/router --only '64 B' --pairs 31
 
-Beside other programs: ya-sb-router and nats-server 2.15 are installed below the target directory,
-for which protoc (Debian: protobuf-compiler) and pip (Debian: python3-pip) are needed. An installed
-nats-server (Debian: nats-server) is measured as well. A nats-server that is missing is left out.
+Other programs: compare installs ya-sb-router and nats-server 2.15 below the target directory. This
+needs protoc (Debian: protobuf-compiler) and pip (Debian: python3-pip). An installed nats-server
+(Debian: nats-server) is measured as well. A nats-server that is missing is left out.
 
-Beside another build: both are measured in turn, with one worker each. The ratio of each pair is
-taken, new / baseline; the median of the ratios is to be within
+Another build: both builds are measured in turn, with one worker each. Each pair of measurements
+has a ratio, new / baseline. The bounds for the median of the ratios are
   CPU each at most 1.03;  calls, bytes or deliveries per second at least 0.95;  p50 at most 1.05.
-Where the bound lies between the quartiles, chance decides: take more --pairs. A build that is
+If a bound lies between the quartiles, the verdict is chance: take more --pairs. A build that is
 compared with itself shows the noise of the machine.
 
-Let nothing else run meanwhile.
+Run nothing else on the machine meanwhile.
 
-Exit codes: 0 done, and with --baseline all is within its bound; 3 something is not; 2 unusable
+Exit codes: 0 done, and with --baseline every ratio is within its bound; 3 a ratio is not; 2 unusable
 options; 1 any other failure.";
 
-/// Not within its bound.
+/// The exit code if a ratio is not within its bound.
 const MISSED: u8 = 3;
 
-/// Compares our router with ya-sb-router, nats-server and a relay that reads nothing, or with another build of it.
+/// Compares our router with ya-sb-router, nats-server and a relay that only copies bytes, or with another build of it.
 #[derive(Debug, Parser)]
 #[command(name = "compare", after_help = EXAMPLES, max_term_width = 100)]
 struct Options {
-    /// How often everything is measured
+    /// How often each program is measured
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 
-    /// Compares with another build of the router, the program at this path
+    /// Compares with another build of the router: the path of that program
     #[arg(long, value_name = "PATH", conflicts_with_all = ["rounds", "write"])]
     baseline: Option<PathBuf>,
 
@@ -76,23 +72,23 @@ struct Options {
     #[arg(long, value_name = "COUNT", requires = "baseline", value_parser = clap::value_parser!(u32).range(1..))]
     pairs: Option<u32>,
 
-    /// How long each is measured [default: 2s, with --baseline 1.5s, with --quick 300ms]
+    /// The length of each measurement [default: 2s, with --baseline 1.5s, with --quick 300ms]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
 
-    /// How long a server is loaded before
+    /// How long a server is loaded before each measurement
     #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = duration)]
     warm_up: Duration,
 
-    /// Only measurements that have this in their names
+    /// Only measurements with this text in their names
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     only: String,
 
-    /// Measures once, and for 300ms
+    /// Measures once, for 300ms
     #[arg(long, conflicts_with_all = ["rounds", "duration"])]
     quick: bool,
 
-    /// Writes what was measured to docs/performance.md
+    /// Writes the figures to docs/performance.md
     #[arg(long, conflicts_with_all = ["only", "quick"])]
     write: bool,
 }
@@ -115,18 +111,16 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
-    // The servers inherit it, and need one for each connection.
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit)?;
+    // The servers inherit the limit, and need a descriptor for each connection.
+    raise_descriptor_limit();
     match &options.baseline {
-        Some(baseline) => beside_baseline(options, baseline),
-        None => beside_others(options),
+        Some(baseline) => compare_builds(options, baseline),
+        None => compare_programs(options),
     }
 }
 
-/// Measures our router beside other programs, and says which goals it reaches.
-fn beside_others(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+/// Compares our router with other programs, and says which goals it reaches.
+fn compare_programs(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let rows = options.chosen(ROWS.iter())?;
     let programs = Programs::of_all()?;
     let timing = options.timing(2000);
@@ -149,8 +143,8 @@ fn beside_others(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Measures our router beside another build of it, and says whether it is as fast.
-fn beside_baseline(options: &Options, baseline: &Path) -> Result<ExitCode, Box<dyn Error>> {
+/// Compares our router with another build of it, and says whether it is as fast.
+fn compare_builds(options: &Options, baseline: &Path) -> Result<ExitCode, Box<dyn Error>> {
     let rows = options.chosen(baseline::rows())?;
     let programs = Programs::of_builds(baseline)?;
     let timing = options.timing(1500);
@@ -180,7 +174,7 @@ fn beside_baseline(options: &Options, baseline: &Path) -> Result<ExitCode, Box<d
 }
 
 impl Options {
-    /// Those of the rows that are asked for.
+    /// The rows with `--only` in their names.
     fn chosen(
         &self,
         rows: impl Iterator<Item = &'static Row>,
@@ -190,7 +184,7 @@ impl Options {
         if chosen.is_empty() {
             let names: Vec<_> = others.iter().map(|row| row.name).collect();
             return Err(format!(
-                "no name has --only {:?} in it; the names are:\n{}",
+                "no measurement has --only {:?} in its name; the names are:\n{}",
                 self.only,
                 names.join("\n")
             ));
@@ -198,14 +192,14 @@ impl Options {
         Ok(chosen)
     }
 
-    /// How long each measurement takes: `--duration`, or else `default` milliseconds.
+    /// The length of each measurement: `--duration`, or else `default` milliseconds.
     fn timing(&self, default: u64) -> Timing {
         let default = Duration::from_millis(if self.quick { 300 } else { default });
         Timing { warm_up: self.warm_up, duration: self.duration.unwrap_or(default) }
     }
 }
 
-/// What this was run with.
+/// The command that started this program.
 fn command() -> String {
     let mut command = "cargo run --release -p gsb-benches --bin compare".to_owned();
     for (number, argument) in std::env::args().skip(1).enumerate() {

@@ -4,23 +4,22 @@ use std::fmt;
 use std::time::Duration;
 
 use gsb_load::call::{Answer, Load as Calls};
-use gsb_load::{Failure, Gsb, Measure, Outcome, Protocol, Target, broadcast, call, crowd};
+use gsb_load::harness::within;
+use gsb_load::{Failure, Gsb, Measurement, Nats, Outcome, Protocol, Target, broadcast, call, idle};
 use gsb_proto::Framing;
 
 use crate::contender::Contender;
-use crate::figures::{Figure, Shown};
-use crate::nats::Nats;
+use crate::figures::{Figure, Readings};
 use crate::programs::Programs;
 use crate::rows::{Row, SMALL_CALLS, Work};
-use crate::server::Server;
 
-/// How long a measurement may take beyond what is measured: the largest crowd takes some seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a measurement may take beside its load: a million names take some seconds.
+const EXTRA_TIME: Duration = Duration::from_secs(30);
 
-/// Bytes from which on calls are counted by what they carry.
+/// Payload in bytes from which on the rate of calls is shown in bytes.
 const BULK: usize = 1 << 10;
 
-/// How long is measured, and how long a server is loaded before.
+/// The length of a measurement, and of the load before it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timing {
     pub(crate) warm_up: Duration,
@@ -35,22 +34,21 @@ impl fmt::Display for Timing {
 }
 
 impl Timing {
-    /// Measures one contender, on a server of its own.
+    /// Measures one contender, on a server that is started for this.
     ///
     /// # Errors
-    /// A sentence about what has failed.
+    /// The text of a failure.
     pub(crate) fn measure(
         self,
         row: &Row,
         contender: Contender,
         programs: &Programs,
-    ) -> Result<Shown, String> {
-        let server =
-            Server::start(programs, contender, row.socket).map_err(|error| error.to_string())?;
+    ) -> Result<Readings, String> {
+        let server = programs.start(contender, row.socket).map_err(|error| error.to_string())?;
         let (address, pid) = (server.address.clone(), server.pid());
         let is_paired = contender == Contender::Relay;
-        let limit = 2 * (self.warm_up + self.duration) + PATIENCE;
-        let shown = server.within(limit, || {
+        let limit = 2 * (self.warm_up + self.duration) + EXTRA_TIME;
+        let readings = within(pid, limit, || {
             if contender.is_nats() {
                 let target = Target { address, protocol: Nats::default() };
                 self.work(&row.work, is_paired, &target, pid)
@@ -59,10 +57,7 @@ impl Timing {
                 self.work(&row.work, is_paired, &target, pid)
             }
         });
-        match shown {
-            Some(shown) => shown,
-            None => Err(format!("something was lost, and waited for until {limit:.1?} were over")),
-        }
+        readings.unwrap_or_else(|| Err(format!("it did not end within {limit:.1?}")))
     }
 
     fn work<P: Protocol>(
@@ -71,53 +66,57 @@ impl Timing {
         is_paired: bool,
         target: &Target<P>,
         pid: u32,
-    ) -> Result<Shown, String> {
+    ) -> Result<Readings, String> {
         match work {
             Work::Calls(load) => {
                 let load = Calls { is_paired, ..load.clone() };
-                let outcome = self.load(pid, |measure| call::run(&load, target, measure))?;
-                let mut shown = vec![match load.answer {
+                let outcome =
+                    self.load(pid, |measurement| call::run(&load, target, measurement))?;
+                let mut readings = vec![match load.answer {
                     Answer::Echo if load.payload < BULK => (Figure::Calls, outcome.per_second()),
                     Answer::Echo => mebibytes(&outcome, 2 * load.payload),
                     Answer::Stream { chunks, payload } => {
                         mebibytes(&outcome, chunks as usize * payload)
                     }
                 }];
-                shown.extend(processor(&outcome));
-                let times = [(Figure::P50, 50.0), (Figure::P99, 99.0), (Figure::P999, 99.9)];
-                shown.extend(times.map(|(figure, percentile)| {
-                    (figure, outcome.times.value_at_percentile(percentile) as f64 / 1000.0)
+                readings.extend(processor(&outcome));
+                let percentiles = [(Figure::P50, 50.0), (Figure::P99, 99.0), (Figure::P999, 99.9)];
+                readings.extend(percentiles.map(|(figure, percentile)| {
+                    (figure, outcome.latencies.value_at_percentile(percentile) as f64 / 1000.0)
                 }));
                 if outcome.errors > 0 {
-                    shown.push((Figure::Failed, outcome.errors as f64));
+                    readings.push((Figure::Failed, outcome.errors as f64));
                 }
-                Ok(shown)
+                Ok(readings)
             }
             Work::Broadcast(load) => {
-                let outcome = self.load(pid, |measure| broadcast::run(load, target, measure))?;
-                let mut shown = vec![(Figure::Deliveries, outcome.per_second())];
-                shown.extend(processor(&outcome));
+                let outcome =
+                    self.load(pid, |measurement| broadcast::run(load, target, measurement))?;
+                let mut readings = vec![(Figure::Deliveries, outcome.per_second())];
+                readings.extend(processor(&outcome));
                 let (errors, count) = (outcome.errors as f64, outcome.count as f64);
-                shown.push((Figure::Lost, 100.0 * errors / (errors + count)));
-                Ok(shown)
+                readings.push((Figure::Lost, 100.0 * errors / (errors + count)));
+                Ok(readings)
             }
-            Work::Crowd { load, is_beside_calls } => {
+            Work::Idle { load, with_calls } => {
                 let calls = |figure| -> Result<_, String> {
-                    let run = |measure: &Measure<'_>| call::run(&SMALL_CALLS, target, measure);
+                    let run = |measurement: &Measurement<'_>| {
+                        call::run(&SMALL_CALLS, target, measurement)
+                    };
                     Ok((figure, self.load(pid, run)?.per_second()))
                 };
-                let mut shown = Vec::new();
-                if *is_beside_calls {
-                    shown.push(calls(Figure::CallsBefore)?);
+                let mut readings = Vec::new();
+                if *with_calls {
+                    readings.push(calls(Figure::CallsBefore)?);
                 }
-                let crowd = crowd::gather(load, target, Some(pid), &|_| {}).map_err(sentence)?;
-                if *is_beside_calls {
-                    shown.push(calls(Figure::CallsBeside)?);
+                let connections = idle::connect(load, target, Some(pid), &|_| {}).map_err(text)?;
+                if *with_calls {
+                    readings.push(calls(Figure::CallsBeside)?);
                 }
-                let memory = crowd.memory.unwrap_or_default();
-                shown.push((Figure::Memory, memory as f64 / f64::from(load.names)));
-                crowd.disperse().map_err(sentence)?;
-                Ok(shown)
+                let memory = connections.memory.unwrap_or_default();
+                readings.push((Figure::Memory, memory as f64 / f64::from(load.names)));
+                connections.close().map_err(text)?;
+                Ok(readings)
             }
         }
     }
@@ -125,14 +124,14 @@ impl Timing {
     fn load(
         self,
         pid: u32,
-        run: impl FnOnce(&Measure<'_>) -> Result<Outcome, Failure>,
+        run: impl FnOnce(&Measurement<'_>) -> Result<Outcome, Failure>,
     ) -> Result<Outcome, String> {
         let Timing { warm_up, duration } = self;
-        let outcome = run(&Measure { warm_up, duration, pid: Some(pid), progress: &|_| {} })
-            .map_err(sentence)?;
+        let outcome = run(&Measurement { warm_up, duration, pid: Some(pid), progress: &|_| {} })
+            .map_err(text)?;
         match (outcome.count, outcome.example) {
             (0, Some(example)) => Err(example),
-            (0, None) => Err("nothing has come through".to_owned()),
+            (0, None) => Err("nothing ended".to_owned()),
             (_, example) => Ok(Outcome { example, ..outcome }),
         }
     }
@@ -146,10 +145,10 @@ fn processor(outcome: &Outcome) -> Option<(Figure, f64)> {
     Some((Figure::Processor, outcome.processor_microseconds()?))
 }
 
-/// What has failed, without where: that is another place each time.
-fn sentence(failure: Failure) -> String {
+/// The text of a failure without the address, which differs in each round.
+fn text(failure: Failure) -> String {
     match failure {
-        Failure::Connect { error, .. } => format!("no more connections: {error}"),
+        Failure::Connect { error, .. } => format!("cannot connect: {error}"),
         failure => failure.to_string(),
     }
 }

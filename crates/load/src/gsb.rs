@@ -1,23 +1,24 @@
-//! The protocol of this bus.
+//! The Golem Service Bus protocol.
 
 use gsb_proto::framing::{Header, LARGEST_FRAME};
-use gsb_proto::messages::{Hello, Message, Pong, RegisterRequest, SubscribeRequest};
+use gsb_proto::messages::{Hello, Message, Ping, Pong, RegisterRequest, SubscribeRequest};
 use gsb_proto::wire::{Records, Value, read_varint, varint_len, write_varint};
 use gsb_proto::{Frame, Framing, MessageKind};
 
-use crate::{Failure, Heard, Protocol};
+use crate::failure::Failure;
+use crate::protocol::{Incoming, Protocol};
 
-/// The protocol of this bus, in one of its framings.
+/// The Golem Service Bus protocol, in one of its framings.
 #[derive(Debug, Clone, Copy)]
 pub struct Gsb(pub Framing);
 
 impl Protocol for Gsb {
-    fn greet(&mut self, number: u64, out: &mut Vec<u8>) {
+    fn hello(&mut self, number: u64, out: &mut Vec<u8>) {
         if self.0 == Framing::Packet {
             let mut instance_id = [0; 16];
             instance_id[..4].copy_from_slice(&std::process::id().to_be_bytes());
             instance_id[8..].copy_from_slice(&number.to_be_bytes());
-            self.whole(
+            self.write_frame(
                 &Hello {
                     name: "gsb-bench".to_owned(),
                     version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -30,36 +31,40 @@ impl Protocol for Gsb {
         }
     }
 
-    fn serve(&self, name: &str, out: &mut Vec<u8>) {
-        self.whole(&RegisterRequest { service_id: name.to_owned() }.to_frame(), out);
+    fn register(&self, name: &str, out: &mut Vec<u8>) {
+        self.write_frame(&RegisterRequest { service_id: name.to_owned() }.to_frame(), out);
     }
 
     fn subscribe(&self, topic: &str, out: &mut Vec<u8>) {
-        self.whole(&SubscribeRequest { topic: topic.to_owned() }.to_frame(), out);
+        self.write_frame(&SubscribeRequest { topic: topic.to_owned() }.to_frame(), out);
     }
 
     fn call(&self, name: &str, id: u64, payload: &[u8], out: &mut Vec<u8>) {
         let id = id.to_string();
         let fields = [(2, name.as_bytes()), (3, id.as_bytes()), (4, payload)];
-        self.fields(MessageKind::CallRequest, &[], &fields, out);
+        self.write_fields(MessageKind::CallRequest, &[], &fields, out);
     }
 
     fn reply(&self, reply_to: &[u8], payload: &[u8], is_last: bool, out: &mut Vec<u8>) {
-        // Field 3 is the type, and 1 is PARTIAL; FULL is the default.
-        let kind: &[u8] = if is_last { &[] } else { &[3 << 3, 1] };
-        self.fields(MessageKind::CallReply, kind, &[(1, reply_to), (4, payload)], out);
+        // Field 3 is the reply type: 1 is PARTIAL, and FULL is the default.
+        let reply_type: &[u8] = if is_last { &[] } else { &[3 << 3, 1] };
+        self.write_fields(MessageKind::CallReply, reply_type, &[(1, reply_to), (4, payload)], out);
     }
 
     fn broadcast(&self, topic: &str, payload: &[u8], out: &mut Vec<u8>) {
         let fields = [(2, payload), (3, topic.as_bytes())];
-        self.fields(MessageKind::BroadcastRequest, &[], &fields, out);
+        self.write_fields(MessageKind::BroadcastRequest, &[], &fields, out);
     }
 
-    fn answer_ping(&self, out: &mut Vec<u8>) {
-        self.whole(&Pong {}.to_frame(), out);
+    fn ping(&self, out: &mut Vec<u8>) {
+        self.write_frame(&Ping {}.to_frame(), out);
     }
 
-    fn next<'a>(&self, bytes: &'a [u8]) -> Result<Option<(Heard<'a>, usize)>, Failure> {
+    fn pong(&self, out: &mut Vec<u8>) {
+        self.write_frame(&Pong {}.to_frame(), out);
+    }
+
+    fn next<'a>(&self, bytes: &'a [u8]) -> Result<Option<(Incoming<'a>, usize)>, Failure> {
         let (length, begin) = match self.0 {
             Framing::Classic => (bytes.get(4..8), 8),
             Framing::Packet => (bytes.get(..4), 4),
@@ -69,34 +74,34 @@ impl Protocol for Gsb {
         };
         let length = u32::from_be_bytes(*length) as usize;
         if length > LARGEST_FRAME {
-            return Err(Failure::Protocol(format!("a frame has {length} bytes")));
+            return Err(Failure::Protocol(format!("it announces a frame of {length} bytes")));
         }
         let Some(body) = bytes.get(begin..begin + length) else {
             return Ok(None);
         };
-        let heard = match self.0 {
+        let incoming = match self.0 {
             Framing::Classic => {
                 let number = bytes.first_chunk().map_or(0, |number| i32::from_be_bytes(*number));
-                hear(MessageKind::from_classic_type(number), body)?
+                parse(MessageKind::from_classic_type(number), body)?
             }
             Framing::Packet => {
                 let (key, size) = read_varint(body)?;
                 let (length, more) = read_varint(&body[size..])?;
                 let message = &body[size + more..];
                 if message.len() as u64 != length {
-                    return Err(Failure::Protocol("a packet has several messages".to_owned()));
+                    return Err(Failure::Protocol("a packet contains several messages".to_owned()));
                 }
                 let kind = u32::try_from(key >> 3).ok().and_then(MessageKind::from_field);
-                hear(kind, message)?
+                parse(kind, message)?
             }
         };
-        Ok(Some((heard, begin + length)))
+        Ok(Some((incoming, begin + length)))
     }
 }
 
 impl Gsb {
-    fn whole(self, frame: &Frame, out: &mut Vec<u8>) {
-        // A Hello has no header in the classic framing, and is not said there.
+    fn write_frame(self, frame: &Frame, out: &mut Vec<u8>) {
+        // The classic framing has no Hello.
         if let Some(header) = frame.header(self.0) {
             out.extend_from_slice(header.as_ref());
             for segment in frame.body.segments() {
@@ -105,8 +110,14 @@ impl Gsb {
         }
     }
 
-    /// A message of these bytes, followed by these fields.
-    fn fields(self, kind: MessageKind, begin: &[u8], fields: &[(u8, &[u8])], out: &mut Vec<u8>) {
+    /// Writes a message that consists of the encoded fields `begin`, and `fields` after them.
+    fn write_fields(
+        self,
+        kind: MessageKind,
+        begin: &[u8],
+        fields: &[(u8, &[u8])],
+        out: &mut Vec<u8>,
+    ) {
         let each = |(_, value): &(u8, &[u8])| 1 + varint_len(value.len() as u64) + value.len();
         let length = begin.len() + fields.iter().map(each).sum::<usize>();
         let Some(header) = Header::new(kind, length, self.0) else {
@@ -122,16 +133,13 @@ impl Gsb {
     }
 }
 
-fn hear(kind: Option<MessageKind>, message: &[u8]) -> Result<Heard<'_>, Failure> {
+fn parse(kind: Option<MessageKind>, message: &[u8]) -> Result<Incoming<'_>, Failure> {
+    if matches!(kind, None | Some(MessageKind::Hello | MessageKind::UnregisterReply)) {
+        return Ok(Incoming::Ignored);
+    }
     let mut records = Records::new(message);
     let (mut first, mut second, mut third, mut fourth) =
         (Value::Group, Value::Group, 0, Value::Group);
-    if matches!(
-        kind,
-        None | Some(MessageKind::Hello | MessageKind::Pong | MessageKind::UnregisterReply)
-    ) {
-        return Ok(Heard::Nothing);
-    }
     while let Some(record) = records.next()? {
         match record.field {
             1 => first = record.value,
@@ -154,23 +162,27 @@ fn hear(kind: Option<MessageKind>, message: &[u8]) -> Result<Heard<'_>, Failure>
     };
     Ok(match kind {
         Some(MessageKind::CallRequest) => {
-            Heard::Call { reply_to: bytes(first), payload: bytes(fourth) }
+            Incoming::Call { reply_to: bytes(first), payload: bytes(fourth) }
         }
-        Some(MessageKind::CallReply) => Heard::Reply {
+        Some(MessageKind::CallReply) => Incoming::Reply {
             id: decimal(bytes(first)).unwrap_or(u64::MAX),
             payload: bytes(fourth),
-            is_error: number(second) != 0,
+            code: number(second) as i32,
             is_last: third != 1,
         },
-        Some(MessageKind::BroadcastRequest) => Heard::Broadcast { payload: bytes(second) },
+        Some(MessageKind::BroadcastRequest) => Incoming::Broadcast { payload: bytes(second) },
         Some(
             MessageKind::RegisterReply | MessageKind::SubscribeReply | MessageKind::BroadcastReply,
         ) => match number(first) {
-            0 => Heard::Done,
-            _ => Heard::Refused(std::str::from_utf8(bytes(second)).unwrap_or("")),
+            0 => Incoming::Done,
+            code => Incoming::Refused {
+                code: code as i32,
+                message: std::str::from_utf8(bytes(second)).unwrap_or(""),
+            },
         },
-        Some(MessageKind::Ping) => Heard::Ping,
-        _ => Heard::Nothing,
+        Some(MessageKind::Ping) => Incoming::Ping,
+        Some(MessageKind::Pong) => Incoming::Done,
+        _ => Incoming::Ignored,
     })
 }
 

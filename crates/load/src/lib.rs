@@ -1,50 +1,46 @@
-//! Loads a bus and measures it.
+//! Load generators for a message bus, and the measuring of a bus under load.
 //!
-//! Connections that do as little as they can, so that what is measured is the bus: what they send was encoded
-//! before, what they receive is read where it stands. They speak any [`Protocol`], of which [`Gsb`] is here.
+//! The connections of a load do as little work as they can, so that the bus is what is measured: messages are encoded
+//! once and sent many times, and received messages are parsed in the read buffer. Each load works with any
+//! [`Protocol`]; [`Gsb`] is the protocol of this bus.
 //!
 //! | module | load |
 //! |---|---|
 //! | [`call`] | calls and their replies, or streams of replies |
-//! | [`broadcast`] | one that broadcasts, and those who have subscribed |
-//! | [`crowd`] | connections that do nothing, with names or without |
+//! | [`broadcast`] | a publisher and its subscribers |
+//! | [`idle`] | idle connections, with or without registered names |
+//!
+//! With the feature `harness`, the module `harness` builds, starts and stops the servers that benchmarks compare, and
+//! prints their figures.
 
 pub mod broadcast;
 pub mod call;
-pub mod crowd;
 mod failure;
 mod gsb;
+#[cfg(feature = "harness")]
+pub mod harness;
+pub mod idle;
 mod limits;
-mod measure;
+mod measurement;
+#[cfg(feature = "harness")]
+mod nats;
 mod peer;
-mod process;
+mod preflight;
 mod protocol;
+mod resources;
 mod router_process;
+mod target;
 mod threads;
 
-pub use failure::Failure;
+pub use failure::{Failure, refusal_text};
 pub use gsb::Gsb;
 pub use limits::{LARGEST_BACKLOG, LARGEST_PAYLOAD};
-pub use measure::{Measure, Outcome};
+pub use measurement::{Measurement, Outcome};
+#[cfg(feature = "harness")]
+pub use nats::Nats;
 pub use peer::Peer;
-pub use process::{Need, Process};
-pub use protocol::{Heard, Protocol};
+pub use preflight::raise_descriptor_limit;
+pub use protocol::{Incoming, Protocol};
+pub use resources::{ResourceUse, descriptors};
 pub use router_process::router_process;
-
-use gsb_proto::Address;
-
-/// Where a load goes.
-#[derive(Debug, Clone)]
-pub struct Target<P> {
-    /// Where the bus listens.
-    pub address: Address,
-    /// What it speaks.
-    pub protocol: P,
-}
-
-impl<P> Target<P> {
-    /// A name that no other load uses, with `purpose` in it.
-    fn name(&self, purpose: &str, number: u32) -> String {
-        format!("/gsb-bench/{}/{purpose}/{number}", std::process::id())
-    }
-}
+pub use target::Target;

@@ -1,4 +1,4 @@
-//! A connection that does nothing but what a load needs.
+//! A client connection that does only what a load needs.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,42 +9,45 @@ use gsb_net::{StdStream, Stream};
 use tokio::io::Interest;
 use tokio::time::timeout;
 
-use crate::{Failure, Heard, Protocol, Target};
+use crate::failure::Failure;
+use crate::protocol::{Incoming, Protocol};
+use crate::target::Target;
 
-/// Room that each read is offered, in bytes.
-const ROOM: usize = 64 << 10;
+/// The smallest read buffer in bytes.
+const READ_BUFFER: usize = 64 << 10;
 
-/// A router that says nothing for so long will not answer.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long a request waits for its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection that does nothing but what a load needs.
+/// A client connection that does only what a load needs.
 #[derive(Debug)]
 pub struct Peer<P> {
     stream: Stream,
     protocol: P,
     received: BytesMut,
-    /// What is to be sent, of which so much was.
+    /// Bytes to be sent; the first `sent` of them have been.
     out: Vec<u8>,
     sent: usize,
 }
 
-/// A connection that belongs to no thread yet.
+/// A connection that is not registered with a runtime yet.
 #[derive(Debug)]
-pub(crate) struct Connected<P> {
+pub(crate) struct Connection<P> {
     stream: StdStream,
     protocol: P,
 }
 
-impl<P: Protocol> Connected<P> {
-    /// Connects, waiting as long as that takes.
+impl<P: Protocol> Connection<P> {
+    /// Connects, and blocks until the connection is made.
     pub(crate) fn connect(target: &Target<P>) -> Result<Self, Failure> {
         let stream = StdStream::connect(&target.address)
             .map_err(|error| Failure::connect(&target.address, error))?;
-        Ok(Connected { stream, protocol: target.protocol.clone() })
+        Ok(Connection { stream, protocol: target.protocol.clone() })
     }
 
-    /// Joins the current runtime, and introduces the peer.
-    pub(crate) fn join(self) -> Result<Peer<P>, Failure> {
+    /// Registers the connection with the current runtime, and introduces the client at the next
+    /// [`flush`](Peer::flush).
+    pub(crate) fn start(self) -> Result<Peer<P>, Failure> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let mut peer = Peer {
             stream: Stream::from_std(self.stream)?,
@@ -53,18 +56,18 @@ impl<P: Protocol> Connected<P> {
             out: Vec::new(),
             sent: 0,
         };
-        peer.protocol.greet(COUNT.fetch_add(1, Ordering::Relaxed), &mut peer.out);
+        peer.protocol.hello(COUNT.fetch_add(1, Ordering::Relaxed), &mut peer.out);
         Ok(peer)
     }
 }
 
 impl<P: Protocol> Peer<P> {
-    /// Says something, at the next [`flush`](Peer::flush).
-    pub fn say(&mut self, say: impl FnOnce(&P, &mut Vec<u8>)) {
-        say(&self.protocol, &mut self.out);
+    /// Encodes a message that the next [`flush`](Peer::flush) sends.
+    pub fn send(&mut self, encode: impl FnOnce(&P, &mut Vec<u8>)) {
+        encode(&self.protocol, &mut self.out);
     }
 
-    /// Sends what was said, as far as the socket takes it. [`receive`](Peer::receive) sends the rest.
+    /// Writes to the socket as much as it takes. [`receive`](Peer::receive) writes the rest.
     ///
     /// # Errors
     /// Those of the socket.
@@ -73,7 +76,7 @@ impl<P: Protocol> Peer<P> {
             match self.stream.try_write(&[io::IoSlice::new(&self.out[self.sent..])]) {
                 Ok(written) => self.sent += written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Each byte is moved once at most, and there are never twice as many as wait.
+                    // At most half of the buffer are sent bytes, and each byte is moved at most once.
                     if self.sent > self.out.len() / 2 {
                         self.out.drain(..self.sent);
                         self.sent = 0;
@@ -89,14 +92,14 @@ impl<P: Protocol> Peer<P> {
         Ok(())
     }
 
-    /// Waits for something, hands over all that is there, and sends what is said to that. May be dropped at
-    /// any time.
+    /// Waits until the socket is readable, passes each complete message to `each`, and flushes what `each` encodes.
+    /// Dropping the future loses nothing.
     ///
     /// # Errors
-    /// The connection has failed or ended, what came cannot be read, or `each` fails.
+    /// The connection failed or was closed, a message cannot be parsed, a request was refused, or `each` fails.
     pub async fn receive(
         &mut self,
-        mut each: impl FnMut(&P, Heard<'_>, &mut Vec<u8>) -> Result<(), Failure>,
+        mut each: impl FnMut(&P, Incoming<'_>, &mut Vec<u8>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         loop {
             let interest = match self.sent < self.out.len() {
@@ -108,7 +111,7 @@ impl<P: Protocol> Peer<P> {
                 self.flush()?;
             }
             if ready.is_readable() || ready.is_read_closed() {
-                self.received.reserve(ROOM);
+                self.received.reserve(READ_BUFFER);
                 let room = self.received.capacity() - self.received.len();
                 match self.stream.try_read(&mut self.received, room) {
                     Ok(0) => return Err(Failure::Closed),
@@ -119,11 +122,11 @@ impl<P: Protocol> Peer<P> {
             }
         }
         let mut done = 0;
-        while let Some((heard, length)) = self.protocol.next(&self.received[done..])? {
-            match heard {
-                Heard::Ping => self.protocol.answer_ping(&mut self.out),
-                Heard::Refused(why) => return Err(Failure::Refused(why.to_owned())),
-                heard => each(&self.protocol, heard, &mut self.out)?,
+        while let Some((incoming, length)) = self.protocol.next(&self.received[done..])? {
+            match incoming {
+                Incoming::Ping => self.protocol.pong(&mut self.out),
+                Incoming::Refused { code, message } => return Err(Failure::refused(code, message)),
+                incoming => each(&self.protocol, incoming, &mut self.out)?,
             }
             done += length;
         }
@@ -131,28 +134,30 @@ impl<P: Protocol> Peer<P> {
         self.flush()
     }
 
-    /// Says something that is answered, and waits for that.
+    /// Sends a request, and waits until it is done.
     ///
     /// # Errors
-    /// As those of [`receive`](Peer::receive), and [`Failure::NoAnswer`] if nothing comes for ten seconds.
-    pub async fn ask(&mut self, say: impl FnOnce(&P, &mut Vec<u8>)) -> Result<(), Failure> {
-        self.say(say);
+    /// As those of [`receive`](Peer::receive), and [`Failure::NoAnswer`] if nothing arrives for 10 seconds.
+    pub async fn request(&mut self, encode: impl FnOnce(&P, &mut Vec<u8>)) -> Result<(), Failure> {
+        self.send(encode);
         self.await_done(1).await
     }
 
-    /// Sends what was said, and waits until so much of it is done.
+    /// Flushes, and waits until `count` requests are done.
     ///
     /// # Errors
-    /// As those of [`receive`](Peer::receive), and [`Failure::NoAnswer`] if nothing comes for ten seconds.
+    /// As those of [`receive`](Peer::receive), and [`Failure::NoAnswer`] if nothing arrives for 10 seconds.
     pub(crate) async fn await_done(&mut self, count: u32) -> Result<(), Failure> {
         self.flush()?;
         let mut done = 0;
         while done < count {
-            let received = self.receive(|_, heard, _| {
-                done += u32::from(heard == Heard::Done);
+            let received = self.receive(|_, incoming, _| {
+                done += u32::from(incoming == Incoming::Done);
                 Ok(())
             });
-            timeout(ANSWER, received).await.map_err(|_| Failure::NoAnswer(ANSWER))??;
+            timeout(ANSWER_TIMEOUT, received)
+                .await
+                .map_err(|_| Failure::NoAnswer(ANSWER_TIMEOUT))??;
         }
         Ok(())
     }
@@ -165,17 +170,17 @@ mod tests {
     use gsb_proto::{Address, Framing};
 
     use super::*;
-    use crate::Gsb;
+    use crate::gsb::Gsb;
 
     #[tokio::test(start_paused = true)]
-    async fn a_router_that_never_answers_is_given_up() -> Result<(), Failure> {
+    async fn a_request_without_an_answer_times_out() -> Result<(), Failure> {
         let silent = TcpListener::bind("127.0.0.1:0")?;
         let port = silent.local_addr()?.port();
         let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
         let target = Target { address, protocol: Gsb(Framing::Packet) };
-        let mut peer = Connected::connect(&target)?.join()?;
-        let answer = peer.ask(|protocol, out| protocol.serve("/a", out)).await;
-        assert!(matches!(answer, Err(Failure::NoAnswer(ANSWER))), "{answer:?}");
+        let mut peer = Connection::connect(&target)?.start()?;
+        let answer = peer.request(|protocol, out| protocol.register("/a", out)).await;
+        assert!(matches!(answer, Err(Failure::NoAnswer(ANSWER_TIMEOUT))), "{answer:?}");
         Ok(())
     }
 }

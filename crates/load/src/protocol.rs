@@ -1,71 +1,80 @@
-//! What a load needs to know of a protocol.
+//! What a load needs to know about a protocol.
 
-use crate::Failure;
+use crate::failure::Failure;
 
-/// What the peers of a bus say to it and hear from it.
+/// How the clients of a bus encode what they send, and parse what they receive.
 ///
-/// What is said is appended to `out`, whole.
+/// Methods that encode append a whole message to `out`.
 pub trait Protocol: Clone + Send + 'static {
-    /// Introduces the peer with this number, to which no other of the load is equal.
-    fn greet(&mut self, number: u64, out: &mut Vec<u8>);
+    /// Introduces the client. No other connection of the load has the same `number`.
+    fn hello(&mut self, number: u64, out: &mut Vec<u8>);
 
-    /// Asks to be called by a name; [`Heard::Done`] or [`Heard::Refused`] answers.
-    fn serve(&self, name: &str, out: &mut Vec<u8>);
+    /// Registers a service. The answer is [`Incoming::Done`] or [`Incoming::Refused`].
+    fn register(&self, name: &str, out: &mut Vec<u8>);
 
-    /// Asks for the broadcasts to a topic; answered like [`serve`](Protocol::serve).
+    /// Subscribes to a topic. The answer is as for [`register`](Protocol::register).
     fn subscribe(&self, topic: &str, out: &mut Vec<u8>);
 
     /// Calls a service.
     fn call(&self, name: &str, id: u64, payload: &[u8], out: &mut Vec<u8>);
 
-    /// Replies to the call that was heard with this `reply_to`, perhaps with more to come.
+    /// Replies to the [call](Incoming::Call) that came with this `reply_to`. More replies follow unless `is_last`.
     fn reply(&self, reply_to: &[u8], payload: &[u8], is_last: bool, out: &mut Vec<u8>);
 
-    /// Sends to all who have subscribed.
+    /// Broadcasts to the subscribers of a topic.
     fn broadcast(&self, topic: &str, payload: &[u8], out: &mut Vec<u8>);
 
-    /// Answers a [`Heard::Ping`].
-    fn answer_ping(&self, out: &mut Vec<u8>);
+    /// Asks whether the bus is alive. The answer is [`Incoming::Done`].
+    fn ping(&self, out: &mut Vec<u8>);
 
-    /// The first that stands in `bytes`, and how many of them it takes; `None` while it is not all there.
+    /// Answers an [`Incoming::Ping`].
+    fn pong(&self, out: &mut Vec<u8>);
+
+    /// Parses the first message in `bytes`; returns it and its length in bytes, or `None` if `bytes` does not contain
+    /// all of it yet.
     ///
     /// # Errors
-    /// It cannot be read.
-    fn next<'a>(&self, bytes: &'a [u8]) -> Result<Option<(Heard<'a>, usize)>, Failure>;
+    /// [`Failure::Protocol`] if the bytes are not a message of this protocol.
+    fn next<'a>(&self, bytes: &'a [u8]) -> Result<Option<(Incoming<'a>, usize)>, Failure>;
 }
 
-/// What a peer hears.
+/// A message from the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard<'a> {
+pub enum Incoming<'a> {
     /// A call.
     Call {
         /// Where the reply goes.
         reply_to: &'a [u8],
-        /// What the caller sends.
+        /// The caller's data.
         payload: &'a [u8],
     },
-    /// A reply to the call with this id.
+    /// A reply.
     Reply {
-        /// The caller's number of the call.
+        /// The id of the call that it answers.
         id: u64,
-        /// What the service sends.
+        /// 0 for success, else the code of an error whose text is `payload`.
+        code: i32,
+        /// The service's data.
         payload: &'a [u8],
-        /// Whether it is an error, and `payload` a sentence.
-        is_error: bool,
-        /// Whether no more come.
+        /// Whether no further reply follows.
         is_last: bool,
     },
     /// A broadcast.
     Broadcast {
-        /// What was sent.
+        /// The publisher's data.
         payload: &'a [u8],
     },
-    /// What was asked for is done.
+    /// A request was carried out, or the bus is alive.
     Done,
-    /// What was asked for is not done.
-    Refused(&'a str),
-    /// The bus asks for a sign of life.
+    /// A request was refused.
+    Refused {
+        /// The code of the error; 0 if the protocol has none.
+        code: i32,
+        /// The text of the error.
+        message: &'a str,
+    },
+    /// The bus asks whether this client is alive.
     Ping,
-    /// Nothing of interest.
-    Nothing,
+    /// A message that a load ignores.
+    Ignored,
 }

@@ -1,4 +1,4 @@
-//! Which process listens at an address.
+//! Finds the process that listens at an address.
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -7,16 +7,17 @@ use gsb_proto::Address;
 use procfs::net::TcpState;
 use procfs::process::FDTarget;
 
+use crate::failure::Failure;
+use crate::resources::ResourceUse;
 use crate::threads::runtime;
-use crate::{Failure, Process};
 
-/// The process that listens at an address. `None` if the system does not tell: it runs on another host, in another
-/// process namespace, or on TCP as another user.
+/// The id of the process that listens at an address. `None` if the system does not reveal it: the process runs on
+/// another host, in another process namespace, or, on TCP, as another user.
 ///
-/// Connects once for that.
+/// Makes one connection to the address.
 ///
 /// # Errors
-/// It cannot be connected to.
+/// [`Failure::Connect`] if that connection cannot be made.
 pub fn router_process(address: &Address) -> Result<Option<u32>, Failure> {
     let failed = |error| Failure::connect(address, error);
     let pid = match address {
@@ -29,21 +30,21 @@ pub fn router_process(address: &Address) -> Result<Option<u32>, Failure> {
             listener_of_tcp(&stream)
         }
     };
-    // Where it cannot be measured, it is of no use.
-    Ok(pid.filter(|pid| Process::look(*pid).is_ok()))
+    // A process that cannot be inspected cannot be measured.
+    Ok(pid.filter(|pid| ResourceUse::of(*pid).is_ok()))
 }
 
-/// The process that has called listen(2): its id is among the credentials of the peer (unix(7), SO_PEERCRED).
+/// The process that called listen(2), from the credentials of the peer (unix(7), SO_PEERCRED).
 fn listener_of_unix(stream: UnixStream) -> Option<u32> {
     stream.set_nonblocking(true).ok()?;
     let runtime = runtime().ok()?;
     let _entered = runtime.enter();
     let credentials = tokio::net::UnixStream::from_std(stream).ok()?.peer_cred().ok()?;
-    // 0 stands for a process of another namespace.
+    // 0 means a process of another namespace.
     credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0)
 }
 
-/// The process on this host that listens where the stream leads to.
+/// The process on this host that listens at the peer address of the stream.
 fn listener_of_tcp(stream: &TcpStream) -> Option<u32> {
     let (peer, own) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
     let is_on_this_host = peer.ip().to_canonical().is_loopback() || peer.ip() == own.ip();
@@ -56,7 +57,7 @@ fn listener_of_tcp(stream: &TcpStream) -> Option<u32> {
         .map(|socket| socket.inode)
         .collect();
     let mut owners = procfs::process::all_processes().ok()?.flatten().filter(|process| {
-        // Only root may look at the processes of other users.
+        // Only root may inspect the processes of other users.
         let descriptors = process.fd().into_iter().flatten().flatten();
         descriptors.into_iter().any(|descriptor| match descriptor.target {
             FDTarget::Socket(inode) => inodes.contains(&inode),
@@ -64,11 +65,11 @@ fn listener_of_tcp(stream: &TcpStream) -> Option<u32> {
         })
     });
     let owner = owners.next()?;
-    // Of several that share the port, each has some of the connections.
+    // Several processes that share the port share its connections, too.
     owners.next().is_none().then(|| u32::try_from(owner.pid).ok())?
 }
 
-/// Whether a socket listens at `peer`, on its address or on all.
+/// Whether a socket listens at `peer`, on that address or on all addresses.
 fn listens_at(peer: SocketAddr, socket: SocketAddr, state: &TcpState) -> bool {
     let ip = socket.ip().to_canonical();
     let is_there = ip.is_unspecified() || ip == peer.ip().to_canonical();
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_sockets_that_listen_there_count() {
+    fn only_listening_sockets_at_the_address_match() {
         let at = |address: &str| address.parse::<SocketAddr>().expect("a socket address");
         let peer = at("127.0.0.1:7464");
         for socket in ["127.0.0.1:7464", "0.0.0.0:7464", "[::]:7464", "[::ffff:127.0.0.1]:7464"] {
@@ -89,7 +90,7 @@ mod tests {
         for socket in ["127.0.0.1:7465", "127.0.0.2:7464", "[::1]:7464"] {
             assert!(!listens_at(peer, at(socket), &TcpState::Listen), "{socket}");
         }
-        // The connections that the router has accepted have its port too.
+        // Accepted connections have the same local port.
         assert!(!listens_at(peer, peer, &TcpState::Established));
     }
 }

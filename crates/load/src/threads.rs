@@ -1,4 +1,4 @@
-//! Threads with a runtime each.
+//! Threads, each with its own runtime.
 
 use std::thread::JoinHandle;
 
@@ -6,13 +6,13 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task;
 
-use crate::Failure;
+use crate::failure::Failure;
 
-/// The threads of a load. They end, and all that runs on them, when this is dropped.
+/// The threads of a load. Dropping this ends them and the tasks that run on them.
 #[derive(Debug)]
 pub(crate) struct Threads {
     threads: Vec<Thread>,
-    /// To wait for what runs on them.
+    /// The runtime of the thread that waits for their tasks.
     own: Runtime,
 }
 
@@ -24,13 +24,13 @@ struct Thread {
 }
 
 impl Threads {
-    /// Starts so many, one at least.
+    /// Starts `count` threads, or one if `count` is 0.
     pub(crate) fn start(count: u32) -> Result<Threads, Failure> {
         let start = |_| -> Result<Thread, Failure> {
             let runtime = runtime()?;
             let handle = runtime.handle().clone();
             let (end, is_over) = oneshot::channel::<()>();
-            // An error means that the sender was dropped, which ends the thread.
+            // Dropping the sender ends the thread.
             let thread = std::thread::spawn(move || drop(runtime.block_on(is_over)));
             Ok(Thread { handle, end: Some(end), thread: Some(thread) })
         };
@@ -38,7 +38,7 @@ impl Threads {
         Ok(Threads { threads, own: runtime()? })
     }
 
-    /// Runs a task on one of them.
+    /// Spawns a task on the thread with this number, modulo their count.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         number: usize,
@@ -47,7 +47,7 @@ impl Threads {
         self.threads[number % self.threads.len()].handle.spawn(task)
     }
 
-    /// Waits for a task.
+    /// Blocks until a task ends, and returns its result.
     pub(crate) fn wait<T>(&self, task: task::JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
         self.own.block_on(task).unwrap_or(Err(Failure::Panicked))
     }
@@ -59,12 +59,13 @@ impl Drop for Threads {
             thread.end.take();
         }
         for thread in &mut self.threads {
-            // What panicked there was said where it was waited for.
+            // `wait` has already reported a panic.
             let _ = thread.thread.take().map(JoinHandle::join);
         }
     }
 }
 
+/// A runtime for the current thread.
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }

@@ -1,4 +1,4 @@
-//! What the arguments of a measurement may be.
+//! Parsers for the values of options.
 
 use std::time::Duration;
 
@@ -6,31 +6,31 @@ use bytesize::ByteSize;
 use gsb_load::LARGEST_PAYLOAD;
 use gsb_proto::MAX_NAME;
 
-/// The longest time that can be asked for: enough for any measurement, and far from what overflows.
+/// The longest time that can be asked for, which is far from an overflow.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The shortest name that no two of a load share, in bytes.
+/// The shortest name in bytes that leaves room for a number.
 const SHORTEST_NAME: u64 = 40;
 
-/// A broadcast begins with its number.
+/// The smallest broadcast in bytes, which contains only its number.
 const SMALLEST_BROADCAST: u64 = 8;
 
-/// What a call or a reply carries, in bytes.
+/// The payload of a call or a reply in bytes.
 pub(crate) fn payload(text: &str) -> Result<usize, String> {
     size(text, 0, LARGEST_PAYLOAD)
 }
 
-/// What a broadcast carries, in bytes.
+/// The payload of a broadcast in bytes.
 pub(crate) fn broadcast_payload(text: &str) -> Result<usize, String> {
     size(text, SMALLEST_BROADCAST, LARGEST_PAYLOAD)
 }
 
-/// How long a name is, in bytes.
+/// The length of a name in bytes.
 pub(crate) fn name_length(text: &str) -> Result<usize, String> {
     size(text, SHORTEST_NAME, MAX_NAME)
 }
 
-/// A time that may be none.
+/// A time, which may be 0.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text)
         .map_err(|_| "write a number with a unit, as in 500ms or 2m".to_owned())?;
@@ -40,12 +40,10 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// A time in which something can be measured.
+/// A time that is longer than 0.
 pub(crate) fn measured_time(text: &str) -> Result<Duration, String> {
     match time(text)? {
-        Duration::ZERO => {
-            Err("nothing can be measured in no time; write more, as in 500ms".to_owned())
-        }
+        Duration::ZERO => Err("the time must be longer than 0, as in 500ms".to_owned()),
         time => Ok(time),
     }
 }
@@ -55,7 +53,7 @@ fn size(text: &str, least: u64, most: usize) -> Result<usize, String> {
         text.parse().map_err(|_| "write bytes, or a number with a unit as in 8KiB".to_owned())?;
     match usize::try_from(size.as_u64()) {
         Ok(bytes) if size.as_u64() >= least && bytes <= most => Ok(bytes),
-        _ => Err(format!("it has to be from {least} to {most} bytes")),
+        _ => Err(format!("it must be from {least} to {most} bytes")),
     }
 }
 
@@ -64,13 +62,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_those_that_a_message_or_name_can_have() {
+    fn sizes_fit_in_a_message_or_a_name() {
         assert_eq!(payload("0"), Ok(0));
         assert_eq!(payload("8KiB"), Ok(8192));
         assert_eq!(payload("127MiB"), Ok(127 << 20));
         for text in ["128MiB", "134217728", "1TiB", "17000000EB", "18446744073709551615"] {
             let error = payload(text).expect_err(text);
-            assert_eq!(error, "it has to be from 0 to 134216703 bytes", "{text}");
+            assert_eq!(error, "it must be from 0 to 134216703 bytes", "{text}");
         }
         for text in ["-1", "much", "", "1e400", "NaN"] {
             assert!(payload(text).is_err(), "{text}");
@@ -83,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_an_end_and_what_is_measured_takes_some() {
+    fn times_are_bounded_and_a_measurement_takes_some() {
         assert_eq!(time("0s"), Ok(Duration::ZERO));
         assert_eq!(time("30days"), Ok(LONGEST));
         for text in ["31days", "500000000000years", "99999999999999999999s", "5", "-1s"] {

@@ -1,14 +1,14 @@
-//! Calls and their replies, or streams of them.
+//! Measures calls, and streams of replies.
 
 use clap::Args;
 use gsb_load::Failure;
 use gsb_load::call::{Answer, Load, run};
 
 use super::arguments::payload;
+use super::options::{Common, Timing};
 use super::report::Report;
-use super::{Common, Timing};
 
-/// Bytes that the call of a stream carries.
+/// Payload in bytes of a call that asks for a stream.
 const REQUEST: usize = 8;
 
 /// A load of calls.
@@ -23,11 +23,11 @@ pub(crate) struct Call {
     #[command(flatten)]
     peers: Peers,
 
-    /// Calls that each caller has open
+    /// Open calls of each caller
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     depth: u32,
 
-    /// Bytes that each call and each reply carries. Bytes, or with a unit as in 8KiB
+    /// Payload of each call and each reply; with a unit as in 8KiB, otherwise in bytes
     #[arg(long, value_name = "SIZE", default_value = "64", value_parser = payload)]
     payload: usize,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Stream {
     #[command(flatten)]
     peers: Peers,
 
-    /// Streams that each caller has open
+    /// Open streams of each caller
     #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     depth: u32,
 
@@ -52,27 +52,27 @@ pub(crate) struct Stream {
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     chunks: u32,
 
-    /// Bytes that each reply carries. Bytes, or with a unit as in 4KiB
+    /// Payload of each reply; with a unit as in 4KiB, otherwise in bytes
     #[arg(long, value_name = "SIZE", default_value = "4KiB", value_parser = payload)]
     payload: usize,
 }
 
 #[derive(Debug, Clone, Args)]
 struct Peers {
-    /// Connections that call
+    /// Connections of callers
     #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     callers: u32,
 
-    /// Connections that are called; the callers are spread over them
+    /// Connections of services; the callers are distributed over them
     #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     services: u32,
 
-    /// Threads that the load is made in: 1, or 2 where one calls and one is called
+    /// Threads of the load: 1, or 2, one for callers and one for services
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
     threads: u32,
 
-    /// Registers nothing, and connects each caller just after a service of its own: for a relay that connects
-    /// each two connections that follow each other
+    /// Registers nothing, and connects each caller directly after its own service: for a relay that joins every
+    /// two consecutive connections
     #[arg(long, hide = true)]
     paired: bool,
 }
@@ -113,16 +113,16 @@ fn measure(
     size: u64,
 ) -> Result<(), Failure> {
     let target = common.target()?;
-    // A relay would take another connection for one of the load's.
+    // Finding the process makes a connection, and a relay would join that with one of the load.
     let pid = if load.is_paired { common.pid } else { common.router(&target)? };
-    let outcome = timing.measure(common, pid, |measure| run(load, &target, measure))?;
+    let outcome = timing.measure(common, pid, |measurement| run(load, &target, measurement))?;
     report.setting("callers", load.callers);
     report.setting("services", load.services);
     report.setting("depth", load.depth);
     report.setting("payload_bytes", load.payload);
     report.throughput(&outcome, &format!("{unit}s"), size);
-    report.times(&outcome.times);
-    report.need(&outcome, pid, unit);
+    report.latencies(&outcome.latencies);
+    report.resources(&outcome, pid, unit);
     report.errors(&outcome);
     report.print();
     outcome.check(&format!("{unit}s"))

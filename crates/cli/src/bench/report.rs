@@ -1,14 +1,14 @@
-//! What is printed of a measurement.
+//! The output of a measurement.
 
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use gsb_load::Outcome;
-use gsb_load::crowd::Crowd;
+use gsb_load::idle::IdleConnections;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-/// The figures of one measurement, for people or for programs.
+/// The figures of one measurement, as text or JSON.
 #[derive(Debug)]
 pub(crate) struct Report {
     is_json: bool,
@@ -16,25 +16,26 @@ pub(crate) struct Report {
     values: Map<String, Value>,
 }
 
-/// Which of the times are shown, in parts of a hundred.
+/// The percentiles of the latency that are shown.
 const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 100.0];
 
-/// Said where the router's process is neither named nor found.
+/// Printed if the process of the router is not known.
 const NO_PROCESS: &str =
-    "router: its process was not found; name it with --pid to see what it needs";
+    "router: its process was not found; with --pid its processor time and memory are shown";
 
 impl Report {
+    /// An empty report. `what` is the name of the measurement.
     pub(crate) fn new(what: &'static str, is_json: bool) -> Self {
         let values = Map::from_iter([("what".to_owned(), json!(what))]);
         Report { is_json, lines: Vec::new(), values }
     }
 
-    /// Something that was set.
+    /// Adds a value to the JSON output.
     pub(crate) fn setting(&mut self, name: &str, value: impl Into<Value>) {
         self.values.insert(name.to_owned(), value.into());
     }
 
-    /// How many there were of something in a time, of `size` bytes each.
+    /// Adds how many calls, streams or deliveries of `size` bytes each ended, and their rate.
     pub(crate) fn throughput(&mut self, outcome: &Outcome, unit: &str, size: u64) {
         let (rate, count, elapsed) = (outcome.per_second(), outcome.count, outcome.elapsed);
         let volume = ByteSize::b((rate * size as f64) as u64);
@@ -45,9 +46,10 @@ impl Report {
         self.setting("mebibytes_per_second", rate * size as f64 / f64::from(1 << 20));
     }
 
-    /// How long something took, in nanoseconds. Where nothing has ended there is no time to show.
-    pub(crate) fn times(&mut self, times: &Histogram<u64>) {
-        let at = |percentile| (!times.is_empty()).then(|| times.value_at_percentile(percentile));
+    /// Adds the percentiles of latencies in nanoseconds.
+    pub(crate) fn latencies(&mut self, latencies: &Histogram<u64>) {
+        let at =
+            |percentile| (!latencies.is_empty()).then(|| latencies.value_at_percentile(percentile));
         let shown = PERCENTILES.map(|percentile| match at(percentile).map(Duration::from_nanos) {
             Some(time) => format!("p{percentile} {time:.1?}"),
             None => format!("p{percentile} –"),
@@ -60,7 +62,7 @@ impl Report {
         self.setting("microseconds", Map::from_iter(values));
     }
 
-    /// What has failed.
+    /// Adds the number of errors, and one of them.
     pub(crate) fn errors(&mut self, outcome: &Outcome) {
         if let Some(example) = &outcome.example {
             self.lines.push(format!("{} errors, such as: {example}", outcome.errors));
@@ -69,21 +71,21 @@ impl Report {
         self.setting("errors", outcome.errors);
     }
 
-    /// What did not arrive.
-    pub(crate) fn missed(&mut self, outcome: &Outcome) {
+    /// Adds the number of lost broadcasts.
+    pub(crate) fn lost(&mut self, outcome: &Outcome) {
         if outcome.errors > 0 {
             self.lines.push(format!("{} did not arrive", outcome.errors));
         }
         self.setting("missed", outcome.errors);
     }
 
-    /// What the router's process has needed for each.
-    pub(crate) fn need(&mut self, outcome: &Outcome, pid: Option<u32>, unit: &str) {
-        let (Some(pid), Some(need)) = (pid, outcome.need) else {
+    /// Adds the processor time and memory of the router.
+    pub(crate) fn resources(&mut self, outcome: &Outcome, pid: Option<u32>, unit: &str) {
+        let (Some(pid), Some(resources)) = (pid, outcome.resources) else {
             self.lines.push(NO_PROCESS.to_owned());
             return;
         };
-        let memory = ByteSize::b(need.peak_memory);
+        let memory = ByteSize::b(resources.peak_memory);
         let each = outcome.processor_microseconds();
         let shown = each.map_or_else(|| "–".to_owned(), |each| format!("{each:.2} µs"));
         self.lines.push(format!(
@@ -91,16 +93,22 @@ impl Report {
         ));
         self.setting("pid", pid);
         self.setting("processor_microseconds_each", each);
-        self.setting("peak_memory_bytes", need.peak_memory);
+        self.setting("peak_memory_bytes", resources.peak_memory);
     }
 
-    /// What so many connections or names cost.
-    pub(crate) fn crowd(&mut self, crowd: &Crowd, pid: Option<u32>, unit: &str, count: u32) {
-        let rate = f64::from(count) / crowd.elapsed.as_secs_f64();
-        self.lines.push(format!("{count} {unit}s in {:.1?}, {rate:.0}/s", crowd.elapsed));
-        self.setting("seconds", crowd.elapsed.as_secs_f64());
+    /// Adds what connections or names cost.
+    pub(crate) fn idle(
+        &mut self,
+        connections: &IdleConnections,
+        pid: Option<u32>,
+        unit: &str,
+        count: u32,
+    ) {
+        let rate = f64::from(count) / connections.elapsed.as_secs_f64();
+        self.lines.push(format!("{count} {unit}s in {:.1?}, {rate:.0}/s", connections.elapsed));
+        self.setting("seconds", connections.elapsed.as_secs_f64());
         self.setting("per_second", rate);
-        let (Some(pid), Some(memory)) = (pid, crowd.memory) else {
+        let (Some(pid), Some(memory)) = (pid, connections.memory) else {
             self.lines.push(NO_PROCESS.to_owned());
             return;
         };
@@ -113,6 +121,7 @@ impl Report {
         self.setting("bytes_each", each);
     }
 
+    /// Prints the report to standard output.
     pub(crate) fn print(self) {
         if self.is_json {
             println!("{}", Value::Object(self.values));

@@ -1,42 +1,43 @@
-//! The text protocol of `nats-server`, as far as a load needs it.
+//! The text protocol of `nats-server`.
 //!
-//! A call is a message with an inbox as the way back; each peer subscribes once to all its inboxes. What NATS does
-//! not acknowledge is followed by a PING, whose PONG then says that it was taken.
+//! A call is a message with a reply subject, the caller's inbox. Each client subscribes once to all of its inboxes.
+//! NATS does not acknowledge a subscription, so a PING follows it, and the PONG confirms both.
 
 use std::io::Write as _;
 
-use gsb_load::{Failure, Heard, Protocol};
+use crate::failure::Failure;
+use crate::protocol::{Incoming, Protocol};
 
-/// Says who we are, without asking for an answer to each line.
+/// Introduces the client, and asks the server not to acknowledge each line.
 const CONNECT: &str =
     r#"CONNECT {"verbose":false,"pedantic":false,"lang":"rust","version":"0.1.0"}"#;
 
-// The first letter of a subscription's id says what comes by it.
+// The first letter of a subscription's id: the kind of messages that it receives.
 const INBOX: u8 = b'i';
 const SERVICE: u8 = b's';
 const TOPIC: u8 = b't';
 
-/// No line of the server is longer, in bytes.
+/// The most bytes in a line of the server.
 const LONGEST_LINE: usize = 64 << 10;
 
-/// No message of the load is larger, in bytes.
+/// The most bytes in a message.
 const LARGEST_MESSAGE: usize = 64 << 20;
 
-/// The protocol of NATS. Names become subjects: `/a/b` is `a.b` there.
+/// The protocol of NATS. A name becomes a subject: `/a/b` becomes `a.b`.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Nats {
-    /// The number of the peer, and of its inboxes.
+pub struct Nats {
+    /// The number of the client, which is a part of the names of its inboxes.
     number: u64,
 }
 
 impl Protocol for Nats {
-    fn greet(&mut self, number: u64, out: &mut Vec<u8>) {
+    fn hello(&mut self, number: u64, out: &mut Vec<u8>) {
         self.number = number;
-        // What is written to memory is written.
+        // Writing to memory does not fail.
         let _ = write!(out, "{CONNECT}\r\nSUB _INBOX.{number}.* {}\r\n", char::from(INBOX));
     }
 
-    fn serve(&self, name: &str, out: &mut Vec<u8>) {
+    fn register(&self, name: &str, out: &mut Vec<u8>) {
         subscribe(name, SERVICE, out);
     }
 
@@ -63,49 +64,57 @@ impl Protocol for Nats {
         end_publish(payload, out);
     }
 
-    fn answer_ping(&self, out: &mut Vec<u8>) {
+    fn ping(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"PING\r\n");
+    }
+
+    fn pong(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"PONG\r\n");
     }
 
-    fn next<'a>(&self, bytes: &'a [u8]) -> Result<Option<(Heard<'a>, usize)>, Failure> {
+    fn next<'a>(&self, bytes: &'a [u8]) -> Result<Option<(Incoming<'a>, usize)>, Failure> {
         let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
             return match bytes.len() {
                 ..LONGEST_LINE => Ok(None),
-                length => Err(Failure::Protocol(format!("a line has {length} bytes or more"))),
+                length => {
+                    Err(Failure::Protocol(format!("it sends a line of {length} bytes or more")))
+                }
             };
         };
         let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if let Some(head) = line.strip_prefix(b"MSG ") {
-            let message = Message::read(head).ok_or_else(|| strange(line))?;
-            // Behind the payload is the end of a line.
+            let message = Message::read(head).ok_or_else(|| unexpected(line))?;
+            // A line end follows the payload.
             let Some(payload) = rest.get(..message.size + 2) else {
                 return Ok(None);
             };
-            let payload = payload.strip_suffix(b"\r\n").ok_or_else(|| strange(line))?;
-            let heard = message.heard(payload).ok_or_else(|| strange(line))?;
-            return Ok(Some((heard, end + 1 + message.size + 2)));
+            let payload = payload.strip_suffix(b"\r\n").ok_or_else(|| unexpected(line))?;
+            let incoming = message.incoming(payload).ok_or_else(|| unexpected(line))?;
+            return Ok(Some((incoming, end + 1 + message.size + 2)));
         }
-        let heard = match line {
-            b"PONG" => Heard::Done,
-            b"PING" => Heard::Ping,
-            b"+OK" => Heard::Nothing,
-            _ if line.starts_with(b"INFO ") => Heard::Nothing,
+        let incoming = match line {
+            b"PONG" => Incoming::Done,
+            b"PING" => Incoming::Ping,
+            b"+OK" => Incoming::Ignored,
+            _ if line.starts_with(b"INFO ") => Incoming::Ignored,
             _ => match line.strip_prefix(b"-ERR ") {
-                Some(why) => Heard::Refused(std::str::from_utf8(why).unwrap_or("")),
-                None => return Err(strange(line)),
+                Some(error) => {
+                    Incoming::Refused { code: 0, message: std::str::from_utf8(error).unwrap_or("") }
+                }
+                None => return Err(unexpected(line)),
             },
         };
-        Ok(Some((heard, end + 1)))
+        Ok(Some((incoming, end + 1)))
     }
 }
 
-/// The head of a message.
+/// The first line of a message.
 struct Message<'a> {
     subject: &'a [u8],
     subscription: &'a [u8],
     reply_to: &'a [u8],
-    /// Of the payload, in bytes.
+    /// Bytes of the payload.
     size: usize,
 }
 
@@ -121,28 +130,28 @@ impl<'a> Message<'a> {
         Some(Message { subject, subscription, reply_to, size })
     }
 
-    fn heard(&self, payload: &'a [u8]) -> Option<Heard<'a>> {
+    fn incoming(&self, payload: &'a [u8]) -> Option<Incoming<'a>> {
         Some(match *self.subscription.first()? {
             INBOX => {
                 let id = self.subject.rsplit(|byte| *byte == b'.').next()?;
-                Heard::Reply { id: decimal(id)?, payload, is_error: false, is_last: true }
+                Incoming::Reply { id: decimal(id)?, payload, code: 0, is_last: true }
             }
-            SERVICE => Heard::Call { reply_to: self.reply_to, payload },
-            TOPIC => Heard::Broadcast { payload },
+            SERVICE => Incoming::Call { reply_to: self.reply_to, payload },
+            TOPIC => Incoming::Broadcast { payload },
             _ => return None,
         })
     }
 }
 
 fn subscribe(name: &str, kind: u8, out: &mut Vec<u8>) {
-    // No two names of one peer end with the same word, and no two subscriptions may have the same id.
-    let word = name.rsplit('/').next().unwrap_or(name);
+    // A client needs an id for each subscription, and no two of its names end with the same segment.
+    let segment = name.rsplit('/').next().unwrap_or(name);
     out.extend_from_slice(b"SUB ");
     out.extend(subject(name));
-    let _ = write!(out, " {}{word}\r\nPING\r\n", char::from(kind));
+    let _ = write!(out, " {}{segment}\r\nPING\r\n", char::from(kind));
 }
 
-/// What follows the subject of a PUB, and the way back if it has one.
+/// The part of a PUB behind its subject, and behind its reply subject if it has one.
 fn end_publish(payload: &[u8], out: &mut Vec<u8>) {
     let _ = write!(out, " {}\r\n", payload.len());
     out.extend_from_slice(payload);
@@ -158,9 +167,9 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-fn strange(line: &[u8]) -> Failure {
+fn unexpected(line: &[u8]) -> Failure {
     let cut = &line[..line.len().min(100)];
-    Failure::Protocol(format!("nats-server sends {:?}", String::from_utf8_lossy(cut)))
+    Failure::Protocol(format!("it sends {:?}", String::from_utf8_lossy(cut)))
 }
 
 #[cfg(test)]

@@ -1,57 +1,57 @@
-//! Connections that do nothing, and many names.
+//! Measures idle connections, and registered names.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use gsb_load::Failure;
-use gsb_load::crowd::{Load, gather};
+use gsb_load::idle::{Load, connect};
 
-use super::Common;
 use super::arguments::{name_length, time};
+use super::options::Common;
 use super::report::Report;
 
-/// How often is looked whether somebody has left.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often the connections are checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Connections that do nothing.
+/// A load of idle connections.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Idle {
     #[command(flatten)]
     common: Common,
 
-    /// How many
+    /// The number of connections
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
 
-    /// Names that they have in all; without, one each
+    /// The number of names that they register together [default: one for each connection]
     #[arg(long, value_name = "COUNT")]
     names: Option<u32>,
 
-    /// How long they stay
+    /// How long the connections are kept
     #[arg(short, long, value_name = "TIME", default_value = "0s", value_parser = time)]
     duration: Duration,
 }
 
-/// Many names.
+/// A load of registered names.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Register {
     #[command(flatten)]
     common: Common,
 
-    /// How many
+    /// The number of names
     #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     names: u32,
 
-    /// How long each is. Bytes, 40 to 1024
+    /// The length of each name in bytes, from 40 to 1024
     #[arg(long, value_name = "SIZE", default_value = "60", value_parser = name_length)]
     length: usize,
 
-    /// Connections that they are spread over
+    /// Connections that the names are distributed over
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
 
-    /// How long they stay
+    /// How long the connections are kept
     #[arg(short, long, value_name = "TIME", default_value = "0s", value_parser = time)]
     duration: Duration,
 }
@@ -76,7 +76,7 @@ impl Register {
     }
 }
 
-/// `what` is what there are many of, how many, and how many steps of progress there are.
+/// `what` is the unit of the figures, how many of it there are, and the number of steps of progress.
 fn measure(
     load: &Load,
     common: &Common,
@@ -88,18 +88,18 @@ fn measure(
     let bar = common.progress(&format!("making {unit}s"), counted.into());
     let target = common.target()?;
     let pid = common.router(&target)?;
-    let crowd = gather(load, &target, pid, &|done| bar.set_position(done));
+    let connections = connect(load, &target, pid, &|done| bar.set_position(done));
     bar.finish_and_clear();
-    let crowd = crowd?;
+    let connections = connections?;
     report.setting("connections", load.connections);
     report.setting("names", load.names);
-    report.crowd(&crowd, pid, unit, count);
+    report.idle(&connections, pid, unit, count);
     report.print();
     let begin = Instant::now();
     while let Some(left) = duration.checked_sub(begin.elapsed()).filter(|left| !left.is_zero())
-        && !crowd.has_ended()
+        && !connections.has_failed()
     {
-        thread::sleep(left.min(LOOK));
+        thread::sleep(left.min(CHECK_INTERVAL));
     }
-    crowd.disperse()
+    connections.close()
 }
