@@ -1,4 +1,4 @@
-//! Those who must not notice what others do.
+//! Calls that other peers must not disturb.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -6,37 +6,37 @@ use std::time::{Duration, Instant};
 use gsb_proto::messages::{CallReply, CallRequest};
 use gsb_proto::{Address, Framing};
 
-use crate::Peer;
+use crate::peer::Peer;
 
-/// Long enough for a thread to get its turn on a machine that does other things.
-const UNCHANGED: Duration = Duration::from_millis(300);
+/// How long a number has to stay the same to be stable. On a busy machine, threads run within this time.
+const STABLE_TIME: Duration = Duration::from_millis(300);
 
-/// A service and a caller of its own, whose calls go on whatever happens beside them.
+/// A caller and its service, whose calls continue while a test does something else.
 #[derive(Debug)]
 pub struct BackgroundCalls {
     service: Peer,
     caller: Peer,
-    /// How many calls were made.
+    /// The number of calls so far.
     pub calls: u64,
-    /// How long the longest of them took.
+    /// The longest time that a call took.
     pub worst: Duration,
 }
 
 impl BackgroundCalls {
-    /// Connects both, and registers `/bystander`.
+    /// Connects the caller and the service, and registers `/background`.
     pub async fn start(address: &Address) -> Self {
         let mut service = Peer::connect(address, Framing::Packet).await;
         let caller = Peer::connect(address, Framing::Packet).await;
-        assert_eq!(service.register("/bystander").await, 0);
+        assert_eq!(service.register("/background").await, 0);
         BackgroundCalls { service, caller, calls: 0, worst: Duration::ZERO }
     }
 
-    /// Makes one call and gets its reply; the time it took.
+    /// Makes one call; returns the time until its reply.
     pub async fn call(&mut self) -> Duration {
         let begin = Instant::now();
         self.calls += 1;
         let id = self.calls.to_string();
-        self.caller.call("/bystander", &id, "question").await;
+        self.caller.call("/background", &id, "question").await;
         let call: CallRequest = self.service.expect().await;
         assert_eq!((&call.request_id, &call.data[..]), (&id, &b"question"[..]));
         self.service.reply(&id, "answer").await;
@@ -47,11 +47,11 @@ impl BackgroundCalls {
         took
     }
 
-    /// Makes one call after the other while something happens, at least one.
-    pub async fn during<T>(&mut self, what: impl Future<Output = T>) -> T {
+    /// Makes calls, one after the other and at least one, until a future ends.
+    pub async fn during<T>(&mut self, future: impl Future<Output = T>) -> T {
         let is_over = Cell::new(false);
-        let what = async {
-            let result = what.await;
+        let future = async {
+            let result = future.await;
             is_over.set(true);
             result
         };
@@ -63,11 +63,11 @@ impl BackgroundCalls {
                 }
             }
         };
-        tokio::join!(what, calls).0
+        tokio::join!(future, calls).0
     }
 
-    /// Makes calls until a number that was 0 at first has not changed during many of them, and for a while:
-    /// what it counts stands still, although the router does not.
+    /// Makes calls until a number has left 0 and has not changed for 100 calls and 300 ms: what it counts has stopped,
+    /// although the router is running.
     pub async fn until_stable(&mut self, number: impl Fn() -> u64) -> u64 {
         let (mut last, mut since, mut calls) = (0, Instant::now(), 0);
         loop {
@@ -77,7 +77,7 @@ impl BackgroundCalls {
                 (last, since, calls) = (now, Instant::now(), 0);
             }
             calls += 1;
-            if calls > 100 && since.elapsed() > UNCHANGED {
+            if calls > 100 && since.elapsed() > STABLE_TIME {
                 return last;
             }
         }

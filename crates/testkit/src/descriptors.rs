@@ -10,8 +10,8 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt::set_socket_linger,
 };
 
-/// A descriptor whose last close blocks the thread that does it: a TCP socket that lingers for longer than any test
-/// waits, with a full send buffer. Its peer has to live as long.
+/// A descriptor whose last close blocks: a TCP socket with a full send buffer that lingers for longer than a test
+/// waits. The returned peer must not be dropped before.
 ///
 /// # Panics
 /// The system has no TCP on its loopback device.
@@ -25,13 +25,13 @@ pub fn slow_to_close() -> (OwnedFd, TcpStream) {
     (stream.into(), listener.accept().expect("its peer").0)
 }
 
-/// Sends bytes over a Unix socket with a descriptor (SCM_RIGHTS), which is closed on this side.
+/// Sends bytes and a descriptor (SCM_RIGHTS) over a Unix socket, and closes the descriptor on this side.
 ///
 /// # Errors
-/// Those of the socket: EPERM if the other side refuses descriptors.
+/// The error of the socket: EPERM if the other side refuses descriptors.
 ///
 /// # Panics
-/// The bytes are not sent as a whole.
+/// Not all bytes are sent.
 pub fn send_descriptor(socket: impl AsFd, bytes: &[u8], descriptor: OwnedFd) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -39,7 +39,7 @@ pub fn send_descriptor(socket: impl AsFd, bytes: &[u8], descriptor: OwnedFd) -> 
     assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)), "no room for it");
     let sent = sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::empty());
     if sent.is_err() {
-        // Closing it here would block the test. Fails for what is no socket.
+        // Without this, closing it would block the test. Fails if it is not a socket.
         let _ = set_socket_linger(&descriptor, None);
     }
     assert_eq!(sent?, bytes.len());

@@ -1,4 +1,4 @@
-//! Programs in processes of their own.
+//! Child processes, and the program `router` as one.
 
 use std::ffi::OsStr;
 use std::process::{ExitStatus, Stdio};
@@ -8,9 +8,11 @@ use gsb_proto::Address;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::{RouterPlace, TIMEOUT, Usage, mebibytes, within};
+use crate::router::RouterPlace;
+use crate::timeout::{TIMEOUT, within};
+use crate::usage::{Usage, mebibytes};
 
-/// A child process, killed when dropped, whose output is read line by line.
+/// A child process whose output is read line by line. Dropping this kills it.
 #[derive(Debug)]
 pub struct Spawned {
     child: Child,
@@ -30,7 +32,7 @@ impl Spawned {
         Spawned { child, lines: BufReader::new(stdout).lines() }
     }
 
-    /// Waits for a line that contains `text`.
+    /// Waits for a line that contains `text`, and returns the line.
     pub async fn line_with(&mut self, text: &str) -> String {
         let search = async {
             while let Some(line) = self.lines.next_line().await.expect("its output") {
@@ -38,7 +40,7 @@ impl Spawned {
                     return line;
                 }
             }
-            panic!("the program ended without a line with {text:?}");
+            panic!("the program ended before it printed a line with {text:?}");
         };
         within("a line of output", search).await
     }
@@ -48,12 +50,12 @@ impl Spawned {
         self.child.id().expect("it is running")
     }
 
-    /// Ends it with SIGKILL.
+    /// Kills it with SIGKILL.
     pub async fn kill(&mut self) {
         self.child.kill().await.expect("it can be killed");
     }
 
-    /// Sends it a signal by the name that `kill` knows.
+    /// Sends it a signal, named as for `kill -s`.
     pub async fn signal(&self, name: &str) {
         let id = self.id().to_string();
         let status = Command::new("kill").args(["-s", name, &id]).status().await;
@@ -66,20 +68,20 @@ impl Spawned {
     }
 }
 
-/// The program `router` in a process of its own.
+/// The program `router` as a child process.
 #[derive(Debug)]
 pub struct RouterProcess {
     /// The process.
     pub process: Spawned,
-    /// Where it says that it listens.
+    /// The addresses that it listens on, as printed.
     pub addresses: Vec<Address>,
-    /// Kept as long as the process, if it is this router's own.
+    /// The directory of its socket, if the router is isolated.
     _place: Option<RouterPlace>,
 }
 
 impl RouterProcess {
-    /// Starts the program with these arguments on a Unix socket of its own and on a free TCP port, in this
-    /// order, and waits until it listens. It logs errors only.
+    /// Starts the program with these arguments on its own Unix socket and on a free TCP port, in this order, and waits
+    /// until it listens. It logs errors only.
     pub async fn isolated<S: AsRef<OsStr>>(
         program: &str,
         arguments: impl IntoIterator<Item = S>,
@@ -92,12 +94,12 @@ impl RouterProcess {
         RouterProcess { _place: Some(place), ..router }
     }
 
-    /// Its Unix socket, for one [isolated](RouterProcess::isolated).
+    /// Its Unix socket, if it is [isolated](RouterProcess::isolated).
     pub fn unix(&self) -> &Address {
         &self.addresses[0]
     }
 
-    /// Its TCP port, for one [isolated](RouterProcess::isolated).
+    /// Its TCP port, if it is [isolated](RouterProcess::isolated).
     pub fn tcp(&self) -> &Address {
         &self.addresses[1]
     }
@@ -107,19 +109,19 @@ impl RouterProcess {
         Usage::of(self.process.id())
     }
 
-    /// It never had more memory than one that started like this may have with so many bytes allowed: see
-    /// [`Usage::peak_limit`].
+    /// Checks that its memory never exceeded the [limit](Usage::peak_limit) for a router that started with `start` and
+    /// whose limits allow it to hold `bytes` more.
     #[track_caller]
     pub fn assert_memory_within(&self, start: Usage, bytes: u64) {
         let (usage, most) = (self.usage(), start.peak_limit(bytes));
-        println!("{usage}; allowed were {} for {}", mebibytes(most), mebibytes(bytes));
-        assert!(usage.peak <= most, "{usage}, and not more than {} were allowed", mebibytes(most));
+        println!("{usage}; the limit is {} for {}", mebibytes(most), mebibytes(bytes));
+        assert!(usage.peak <= most, "{usage}; the limit is {}", mebibytes(most));
     }
 
-    /// Waits until it has no more descriptors than at the start, and so much more memory at most: whoever was
-    /// connected is gone, and with him what was kept for him.
+    /// Waits until its descriptors are as few as in `start`, and its memory is at most `bytes` more: nothing is left of
+    /// the connections since then.
     pub async fn wait_for_usage(&self, start: Usage, bytes: u64) {
-        let is_back = async {
+        let returned = async {
             loop {
                 let usage = self.usage();
                 if usage.descriptors <= start.descriptors
@@ -130,22 +132,22 @@ impl RouterProcess {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let Ok(usage) = tokio::time::timeout(TIMEOUT, is_back).await else {
+        let Ok(usage) = tokio::time::timeout(TIMEOUT, returned).await else {
             let usage = self.usage();
-            panic!("started with {start}; when all are gone: {usage}");
+            panic!("started with {start}; after all connections ended: {usage}");
         };
-        println!("started with {start}; when all are gone: {usage}");
+        println!("started with {start}; after all connections ended: {usage}");
     }
 
-    /// Tells it to stop, and waits for its end. With a `--drain-timeout` longer than [`TIMEOUT`] this shows
-    /// that no call is open any more.
+    /// Sends SIGTERM, and waits for its end. With a `--drain-timeout` longer than [`TIMEOUT`] this checks that no call
+    /// is open.
     pub async fn stop(mut self) {
         self.process.signal("TERM").await;
         assert_eq!(self.process.wait().await.code(), Some(0));
     }
 
-    /// Starts the program with these arguments and waits until it listens. Variables of this process
-    /// that begin with `GSB_` are not passed on; `variables` are.
+    /// Starts the program with these arguments and environment variables, and waits until it listens. Variables of this
+    /// process that begin with `GSB_` are not passed on.
     pub async fn start<S: AsRef<OsStr>>(
         program: &str,
         arguments: impl IntoIterator<Item = S>,
@@ -156,7 +158,7 @@ impl RouterProcess {
         Self::start_command(&mut command, variables).await
     }
 
-    /// [`RouterProcess::start`] with a command that ends up running the program.
+    /// [`RouterProcess::start`] with a command that runs the program in the end.
     pub async fn start_command(command: &mut Command, variables: &[(&str, &str)]) -> Self {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("GSB_")) {
             command.env_remove(name);

@@ -1,4 +1,4 @@
-//! A router in the process of the test.
+//! A router within the process of the test.
 
 use std::sync::Arc;
 
@@ -7,49 +7,49 @@ use gsb_router::{Router, RouterConfig, RouterStatus, ShutdownHandle};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-/// A router on a Unix socket of its own and on a free TCP port.
+/// A router with its own Unix socket, and a free TCP port.
 #[derive(Debug)]
 pub struct TestRouter {
-    /// Where it listens on a Unix socket.
+    /// Its Unix socket.
     pub unix: Address,
-    /// Where it listens on TCP.
+    /// Its TCP address.
     pub tcp: Address,
-    /// What it does.
+    /// Its status.
     pub status: RouterStatus,
     handle: ShutdownHandle,
     running: JoinHandle<()>,
     _place: RouterPlace,
 }
 
-/// A Unix socket of their own for routers that run one after the other.
+/// A Unix socket in its own temporary directory, for one router after the other.
 #[derive(Debug, Clone)]
 pub struct RouterPlace {
-    /// Where clients connect.
+    /// The socket.
     pub unix: Address,
     _directory: Arc<TempDir>,
 }
 
 impl RouterPlace {
-    /// A place where nobody listens yet.
+    /// A new socket, without a listener.
     pub fn empty() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let unix = Address::Unix(directory.path().join("gsb.sock"));
         RouterPlace { unix, _directory: Arc::new(directory) }
     }
 
-    /// Starts a router here, with the defaults.
+    /// Starts a router on this socket and a free TCP port, with the default configuration.
     pub async fn start(&self) -> TestRouter {
         TestRouter::at(self.clone(), RouterConfig::default()).await
     }
 }
 
 impl TestRouter {
-    /// Starts a router with the defaults.
+    /// Starts a router with the default configuration.
     pub async fn start() -> Self {
         TestRouter::with(RouterConfig::default()).await
     }
 
-    /// Starts a router; `config.listen` is replaced.
+    /// Starts a router with this configuration, except for `listen`.
     pub async fn with(config: RouterConfig) -> Self {
         TestRouter::at(RouterPlace::empty(), config).await
     }
@@ -74,10 +74,10 @@ impl TestRouter {
     /// Stops it and waits for its end.
     pub async fn stop(self) {
         self.handle.shutdown();
-        self.running.await.expect("the router has panicked");
+        self.running.await.expect("the router does not panic");
     }
 
-    /// Ends it without letting it say anything more, and waits for its end.
+    /// Ends it without a shutdown, so that it sends nothing more, and waits for its end.
     pub async fn kill(self) {
         self.running.abort();
         let _ = self.running.await;

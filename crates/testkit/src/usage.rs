@@ -1,44 +1,44 @@
-//! What a process takes of its machine, as the kernel tells it. Linux only.
+//! Memory and descriptors of a process, as reported by the Linux kernel.
 
 use std::fmt;
-use std::fs;
 
+use procfs::process::Process;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What a router may take beside what its limits allow: the runtime, buffers that are kept, and pages of the
-/// program that are first touched when something happens. In bytes.
+/// Memory in bytes that a router may need beside what its limits allow: for its runtime, for buffers that it keeps, and
+/// for pages of the program that are touched first under load.
 const BASE: u64 = 12 << 20;
 
-/// What a process uses at a moment.
+/// The memory and descriptors of a process at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes of memory that it has now (`VmRSS`).
+    /// Resident memory in bytes (`VmRSS`).
     pub resident: u64,
-    /// Most bytes of memory that it ever had (`VmHWM`).
+    /// The peak of its resident memory in bytes (`VmHWM`).
     pub peak: u64,
     /// Open file descriptors.
     pub descriptors: usize,
 }
 
 impl Usage {
-    /// What a live process uses now.
+    /// What a running process uses now.
     ///
     /// # Panics
-    /// There is no such process, or it is another user's.
+    /// There is no such process, or it belongs to another user.
     pub fn of(process: u32) -> Self {
-        let status = fs::read_to_string(format!("/proc/{process}/status")).expect("its status");
-        let bytes = |name: &str| {
-            let mut lines = status.lines();
-            let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            let kibibytes = value.and_then(|value| value.trim().strip_suffix(" kB"));
-            kibibytes.expect(name).parse::<u64>().expect("a number") << 10
-        };
-        let descriptors = fs::read_dir(format!("/proc/{process}/fd")).expect("its descriptors");
-        Usage { resident: bytes("VmRSS"), peak: bytes("VmHWM"), descriptors: descriptors.count() }
+        let process = Process::new(process.cast_signed()).expect("a process");
+        let status = process.status().expect("its status");
+        // The kernel counts in kibibytes.
+        let bytes = |kibibytes: Option<u64>| kibibytes.expect("a running process") << 10;
+        Usage {
+            resident: bytes(status.vmrss),
+            peak: bytes(status.vmhwm),
+            descriptors: process.fd_count().expect("its descriptors"),
+        }
     }
 
-    /// The most memory that a process may have had which started like this and whose limits let it queue or
-    /// keep so many bytes more: twice as much, as an allocator may need that for them, and a fixed base.
+    /// The memory in bytes that a process which started with this usage may reach if its limits allow it to hold
+    /// `bytes` more: twice that much, which an allocator may need, and a fixed base.
     pub fn peak_limit(&self, bytes: u64) -> u64 {
         self.resident + BASE + 2 * bytes
     }
@@ -52,13 +52,12 @@ impl fmt::Display for Usage {
     }
 }
 
-/// Bytes for people.
+/// A number of bytes as text.
 pub fn mebibytes(bytes: u64) -> String {
     format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
 }
 
-/// Lets this process open as many files as it may. For tests with many connections, each of which takes a
-/// descriptor here, too.
+/// Raises the limit of open files of this process as far as the system allows, for tests with many connections.
 pub fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("more descriptors");

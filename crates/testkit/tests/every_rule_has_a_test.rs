@@ -1,4 +1,4 @@
-//! Each rule of docs/protocol.md is named by a test, and each rule that a test names exists.
+//! Every rule of docs/protocol.md has a test that names it, and every rule that a test names exists.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// All marks such as `CA-12` in a text.
+/// All rule marks in a text, such as `CA-12`.
 fn marks(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
         .filter(|word| {
@@ -23,7 +23,7 @@ fn marks(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The Rust files below a directory in which tests stand.
+/// The Rust files of tests below a directory.
 fn test_files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
