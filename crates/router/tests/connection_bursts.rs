@@ -1,4 +1,5 @@
-//! Thousands of clients that connect at once, as after a restart, all get their connection.
+//! Thousands of clients that connect at the same time, as after a restart, are all accepted. This test takes all
+//! descriptors of its process, so it has a process of its own.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,13 +16,13 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
-/// Peers that connect at once.
+/// Peers that connect at the same time.
 const PEERS: usize = 4_000;
 
-/// Clients that connect when the queue of the socket is full.
+/// Clients that connect while the backlog of the socket is full.
 const LATE_CLIENTS: usize = 100;
 
-/// How many connections the system lets wait for a listening socket.
+/// The largest backlog that the system allows.
 fn system_backlog() -> usize {
     std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap()
 }
@@ -35,7 +36,7 @@ async fn four_thousand_peers_connect_at_once() {
     let router = RouterProcess::isolated(ROUTER, [""; 0]).await;
     let Address::Unix(path) = router.unix() else { panic!("not a Unix socket") };
 
-    // While it stands still, it accepts none of them: all have to find room in the queue of the socket.
+    // A stopped router accepts nothing, so all connections must fit in the backlog.
     router.process.signal("STOP").await;
     let address = SockAddr::unix(path).unwrap();
     let connect = || {
@@ -44,7 +45,7 @@ async fn four_thousand_peers_connect_at_once() {
         socket.connect(&address).map(|()| socket)
     };
     let mut sockets: Vec<Socket> = (0..peers).map(|_| connect().unwrap()).collect();
-    // Then the queue is filled, and clients of the bus wait until it has room again.
+    // The rest of the backlog is filled, and clients wait for room in it.
     let crowd: Vec<Socket> = (0..most - peers).map_while(|_| connect().ok()).collect();
     if most - peers > crowd.len() {
         assert_eq!(connect().unwrap_err().kind(), ErrorKind::WouldBlock);

@@ -1,9 +1,9 @@
-//! Everything at once, with connections that end at random: callers, services with streams, subscribers and
-//! senders, and some who never read. Each call has one outcome, streams and events keep their order, nobody
-//! gets what is not his, and when all have gone nothing of them stays.
+//! A soak test of mixed traffic with random disconnects: callers, services with streams, publishers, subscribers, and
+//! peers that never read. Each call has one outcome, streams and events keep their order, no peer gets a message for
+//! another one, and at the end nothing is left of the connections.
 //!
-//! `GSB_SOAK_SECONDS` says how long, `GSB_SOAK_SEED` with which choices; what is printed repeats the choices,
-//! though not the moments at which they meet.
+//! `GSB_SOAK_SECONDS` is the duration, and `GSB_SOAK_SEED` determines the random choices. The test prints the seed,
+//! which repeats the choices but not their timing.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -25,33 +25,32 @@ const SERVICES: usize = 3;
 const CALLERS: usize = 4;
 const SENDERS: usize = 2;
 const SUBSCRIBERS: usize = 3;
-const DEAF: usize = 2;
+const STALLED: usize = 2;
 
-/// How many calls a caller has open at most.
+/// The most open calls of a caller.
 const OPEN: usize = 16;
 
-/// What may be queued per connection and purpose: little, so that limits are reached, too.
+/// The queue limit in bytes, which is low so that it is reached.
 const LIMIT: u64 = 256 << 10;
 
-/// How many connections there are at the same time, at most; and as many again of those that have gone while
-/// something of theirs waits.
-const CONNECTIONS: u64 = 2 * (SERVICES + CALLERS + SENDERS + SUBSCRIBERS + DEAF) as u64;
+/// The most connections at the same time, and as many ended ones whose bytes are still queued.
+const CONNECTIONS: u64 = 2 * (SERVICES + CALLERS + SENDERS + SUBSCRIBERS + STALLED) as u64;
 
-/// How much memory an allocator may keep for the next time, in bytes.
+/// Memory in bytes that an allocator may keep after it was freed.
 const KEPT: u64 = 16 << 20;
 
-/// What has happened.
+/// What happened.
 #[derive(Debug, Default)]
 struct Counts {
     connections: AtomicU64,
     answered: AtomicU64,
     failed: AtomicU64,
-    /// By an end of the caller itself.
+    /// Calls that ended with the connection of their caller.
     forgotten: AtomicU64,
     parts: AtomicU64,
     sent: AtomicU64,
     events: AtomicU64,
-    /// Events that came behind others that were missed.
+    /// Events that followed missed ones.
     gaps: AtomicU64,
 }
 
@@ -59,7 +58,7 @@ fn count(number: &AtomicU64) {
     number.fetch_add(1, Ordering::Relaxed);
 }
 
-/// What all parties know.
+/// What all peers share.
 #[derive(Debug, Clone)]
 struct Scene {
     addresses: Vec<Address>,
@@ -79,7 +78,7 @@ impl Scene {
     }
 }
 
-/// Ends a connection in one of the ways in which they end.
+/// Ends a connection in a random way.
 async fn leave(mut peer: Peer, random: &mut Rng) {
     if random.bool() {
         peer.hang_up().await;
@@ -91,11 +90,11 @@ fn number_of(variable: &str) -> Option<u64> {
     Some(std::env::var(variable).ok()?.parse().expect("a number"))
 }
 
-/// Answers calls, one connection after the other.
+/// Serves, on one connection after the other.
 async fn serve(scene: Scene, name: usize, mut random: Rng) {
     while !scene.is_over() {
         let mut peer = scene.connect(&mut random).await;
-        // The one before may not be gone yet.
+        // The previous connection may still hold the name.
         let registered = async {
             while peer.register(&format!("/soak/{name}")).await != 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -122,7 +121,7 @@ async fn serve(scene: Scene, name: usize, mut random: Rng) {
                 peer.part(&call.request_id, &format!("{data} {part} {padding}")).await;
             }
             if random.u32(..50) == 0 {
-                // In the middle of a call.
+                // Amid a call.
                 break;
             }
             peer.reply(&call.request_id, &format!("{data} {parts} {padding}")).await;
@@ -131,7 +130,7 @@ async fn serve(scene: Scene, name: usize, mut random: Rng) {
     }
 }
 
-/// A call that is open: what it asked for, and how many replies have come.
+/// An open call: what it asked for, and the number of replies so far.
 struct Open {
     question: String,
     parts: usize,
@@ -146,7 +145,7 @@ async fn call(scene: Scene, name: usize, mut random: Rng) {
         let mut lives = random.u32(1..400);
         while lives > 0 && !scene.is_over() {
             lives -= 1;
-            // Ids are used again, by others too.
+            // Callers share the ids, and use them again.
             let id = random.usize(..OPEN).to_string();
             if let Entry::Vacant(vacant) = open.entry(id) {
                 serial += 1;
@@ -158,15 +157,15 @@ async fn call(scene: Scene, name: usize, mut random: Rng) {
                 vacant.insert(Open { question, parts: 0 });
             }
             if random.bool() {
-                hear(&scene, &mut peer, &mut open).await;
+                receive(&scene, &mut peer, &mut open).await;
             }
         }
         if random.u32(..4) == 0 {
             counts.forgotten.fetch_add(open.len() as u64, Ordering::Relaxed);
         } else {
-            // One outcome for each, and nothing behind them.
+            // Each call has one outcome, and nothing follows it.
             while !open.is_empty() {
-                hear(&scene, &mut peer, &mut open).await;
+                receive(&scene, &mut peer, &mut open).await;
             }
             peer.expect_nothing().await;
         }
@@ -174,8 +173,8 @@ async fn call(scene: Scene, name: usize, mut random: Rng) {
     }
 }
 
-/// Takes the next reply, which must be one to a call that is open, and the next one of it.
-async fn hear(scene: &Scene, peer: &mut Peer, open: &mut HashMap<String, Open>) {
+/// Receives the next reply, and checks that it is the next one to an open call.
+async fn receive(scene: &Scene, peer: &mut Peer, open: &mut HashMap<String, Open>) {
     if open.is_empty() {
         return;
     }
@@ -199,7 +198,7 @@ async fn hear(scene: &Scene, peer: &mut Peer, open: &mut HashMap<String, Open>) 
     }
 }
 
-/// Sends numbered events; the number goes on over all connections of one sender.
+/// Publishes numbered events. The numbers of a publisher continue over its connections.
 async fn send(scene: Scene, name: usize, mut random: Rng) {
     let mut number = 0u64;
     while !scene.is_over() {
@@ -220,7 +219,7 @@ async fn send(scene: Scene, name: usize, mut random: Rng) {
 }
 
 async fn listen(scene: Scene, mut random: Rng) {
-    // Over all connections: what is older does not come again.
+    // The order holds over all connections.
     let mut next = [0u64; SENDERS];
     while !scene.is_over() {
         let mut peer = scene.connect(&mut random).await;
@@ -246,8 +245,8 @@ async fn listen(scene: Scene, mut random: Rng) {
     }
 }
 
-/// Has everything sent to it and reads nothing of it.
-async fn be_deaf(scene: Scene, mut random: Rng) {
+/// Subscribes to everything, and never reads.
+async fn never_read(scene: Scene, mut random: Rng) {
     while !scene.is_over() {
         let mut peer = scene.connect(&mut random).await;
         assert_eq!(peer.subscribe("soak/**").await, 0);
@@ -291,8 +290,8 @@ async fn nothing_is_lost_mixed_up_or_left_behind() {
     for _ in 0..SUBSCRIBERS {
         parties.push(tokio::spawn(listen(scene.clone(), random())));
     }
-    for _ in 0..DEAF {
-        parties.push(tokio::spawn(be_deaf(scene.clone(), random())));
+    for _ in 0..STALLED {
+        parties.push(tokio::spawn(never_read(scene.clone(), random())));
     }
     let all = async {
         for party in parties {
@@ -301,7 +300,7 @@ async fn nothing_is_lost_mixed_up_or_left_behind() {
     };
     let longest = Duration::from_secs(seconds) + TIMEOUT;
     let all = tokio::time::timeout(longest, all);
-    background_calls.during(all).await.expect("the end of all parties");
+    background_calls.during(all).await.expect("the end of all peers");
     println!(
         "{:?}; the longest call of background_calls took {:?}",
         scene.counts, background_calls.worst

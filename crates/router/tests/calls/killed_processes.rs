@@ -1,8 +1,8 @@
-//! Of a process that is killed in the middle of a thousand calls nothing stays in the router: each of the
-//! calls it had to answer ends once, those it had made are forgotten, and its memory and descriptors are
-//! free. Rules CO-6 to CO-8, CA-7; one that has just begun to answer: calls/killed_service.rs.
+//! A process that is killed amid a thousand calls leaves nothing in the router: each call to it ends once, its own
+//! calls are removed, and its memory and descriptors are freed. Rules CO-6 to CO-8, CA-7. A service that has just begun
+//! to answer: killed_service.rs.
 //!
-//! The processes that are killed are this test program once more.
+//! The processes that are killed run this test program.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -16,17 +16,17 @@ use tokio::process::Command;
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 const BUS: &str = "TEST_KILLED_BUS";
 
-/// How many calls are open.
+/// Open calls.
 const CALLS: usize = 1000;
 
-/// How much memory an allocator may keep for the next time, in bytes.
+/// Memory in bytes that an allocator may keep after it was freed.
 const KEPT: u64 = 4 << 20;
 
 fn bus() -> Option<Address> {
     Some(std::env::var(BUS).ok()?.parse().unwrap())
 }
 
-/// Not a test: takes calls, streams in answer to each, and never ends any.
+/// Not a test: answers each call with a stream that does not end.
 #[tokio::test]
 #[ignore = "a process that the tests kill"]
 async fn service() {
@@ -46,7 +46,7 @@ async fn service() {
     }
 }
 
-/// Not a test: calls, reads some of what is streamed to it, and goes on.
+/// Not a test: makes calls, and reads a part of each stream.
 #[tokio::test]
 #[ignore = "a process that the tests kill"]
 async fn caller() {
@@ -78,7 +78,7 @@ async fn router() -> (RouterProcess, BackgroundCalls) {
 }
 
 #[tokio::test]
-async fn of_a_service() {
+async fn each_call_to_a_killed_service_ends_once() {
     let (router, mut background_calls) = router().await;
     let start_usage = router.usage();
     for address in &router.addresses {
@@ -100,14 +100,14 @@ async fn of_a_service() {
                 assert_eq!((reply.code, reply.reason()), (500, CallReplyReason::ReasonServiceGone));
                 assert!(ended.insert(reply.request_id), "each ends once");
             } else {
-                assert!(!ended.contains(&reply.request_id), "nothing comes behind the end");
+                assert!(!ended.contains(&reply.request_id), "nothing follows the end");
                 parts += 1;
             }
         }
         caller.expect_nothing().await;
         println!("{CALLS} calls ended behind {parts} replies of their streams");
-        let mut heir = Peer::connect(router.unix(), Framing::Packet).await;
-        assert_eq!(heir.register("/killed").await, 0, "the name is free");
+        let mut successor = Peer::connect(router.unix(), Framing::Packet).await;
+        assert_eq!(successor.register("/killed").await, 0, "the name is free");
         background_calls.call().await;
     }
     router.wait_for_usage(start_usage, KEPT).await;
@@ -115,7 +115,7 @@ async fn of_a_service() {
 }
 
 #[tokio::test]
-async fn of_a_caller() {
+async fn the_calls_of_a_killed_caller_are_removed() {
     let (router, mut background_calls) = router().await;
     let mut service = Peer::connect(router.unix(), Framing::Packet).await;
     assert_eq!(service.register("/stays").await, 0);
@@ -132,7 +132,7 @@ async fn of_a_caller() {
             }
             caller.line_with("all are open").await;
             caller.kill().await;
-            // To nobody, now or soon.
+            // To the killed caller.
             for id in open.iter().cycle().take(5 * CALLS) {
                 service.part(id, "x").await;
             }
@@ -142,7 +142,7 @@ async fn of_a_caller() {
             service.expect_nothing().await;
         };
         background_calls.during(stream).await;
-        // One who comes with the same ids gets its own replies.
+        // A new caller with the same ids gets its own replies.
         let mut newcomer = Peer::connect(address, Framing::Packet).await;
         newcomer.call("/stays", "0", "").await;
         let call: CallRequest = service.expect().await;

@@ -1,6 +1,6 @@
-//! A provider that is killed in the middle of a call or a stream leaves nobody waiting. Rule CO-7.
+//! When a service is killed amid a call or a stream, its callers are answered at once. Rule CO-7.
 //!
-//! The provider is this test program once more, in a process of its own.
+//! The service runs this test program in its own process.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 const PROVIDER_BUS: &str = "TEST_PROVIDER_BUS";
 
-/// Not a test: the provider. Takes calls, answers the beginning of a stream, and never ends any.
+/// Not a test: the service. It receives calls, sends the first replies of a stream, and ends no call.
 #[tokio::test]
 #[ignore = "the process that the other test kills"]
 async fn provider() {
@@ -75,11 +75,11 @@ async fn every_waiting_caller_is_answered_at_once() {
                 assert_eq!((reply.request_id.as_str(), reply.code), (id, 500));
                 assert_eq!(reply.reply_type, 0);
             }
-            // Exactly one each.
+            // Exactly one reply for each.
             caller.expect_nothing().await;
         }
         println!("all callers were answered {:?} after the kill", killed.elapsed());
-        let mut heir = Peer::connect(&router.addresses[0], Framing::Packet).await;
-        assert_eq!(heir.register("/provider").await, 0, "the name is free");
+        let mut successor = Peer::connect(&router.addresses[0], Framing::Packet).await;
+        assert_eq!(successor.register("/provider").await, 0, "the name is free");
     }
 }

@@ -1,5 +1,5 @@
-//! Whatever ids callers choose and whoever replies: a caller gets the replies to its own calls, from the
-//! service that it called, and nothing else. Rules CA-1 to CA-6, CO-8; one by one: gsb-core, tests/calls.rs.
+//! A caller gets the replies to its own calls from the service that it called, and no other replies, whatever ids
+//! callers choose and whatever peers reply. Rules CA-1 to CA-6, CO-8; each rule alone: crates/core/tests/calls.rs.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -11,24 +11,24 @@ use gsb_testkit::{Peer, RouterProcess};
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
-/// How many callers use the same ids at the same time.
+/// Callers that use the same ids at the same time.
 const CALLERS: usize = 8;
 
-/// How many calls each of them has open.
+/// Open calls of each caller.
 const CALLS: usize = 50;
 
 async fn start() -> RouterProcess {
-    // A call that stayed open would keep it from stopping.
+    // Stopping checks that no call is open.
     RouterProcess::isolated(ROUTER, ["--drain-timeout", "1h"]).await
 }
 
-/// One of each framing and socket in turns.
+/// Connects with each combination of framing and socket in turn.
 async fn connect(router: &RouterProcess, number: usize) -> Peer {
     let framing = if number % 4 < 2 { Framing::Packet } else { Framing::Classic };
     Peer::connect(&router.addresses[number % 2], framing).await
 }
 
-/// Sends replies to all ids that a service may have been given, without having been called.
+/// Sends replies with the ids of a service, from a peer that was not called.
 async fn forge(peer: &mut Peer, given: &[CallRequest]) {
     for call in given {
         peer.part(&call.request_id, "forged").await;
@@ -38,7 +38,7 @@ async fn forge(peer: &mut Peer, given: &[CallRequest]) {
 }
 
 #[tokio::test]
-async fn with_equal_ids_forged_replies_and_replies_after_the_last() {
+async fn forged_and_late_replies_and_equal_ids_do_not_mix_up_callers() {
     let router = start().await;
     let mut random = fastrand::Rng::with_seed(7);
     let mut service = connect(&router, 0).await;
@@ -48,7 +48,7 @@ async fn with_equal_ids_forged_replies_and_replies_after_the_last() {
     for number in 0..CALLERS {
         callers.push(connect(&router, number).await);
     }
-    // Ids that were used are used again in the next round.
+    // The next round uses the same ids again.
     for round in 0..5 {
         for id in 0..CALLS {
             for (number, caller) in callers.iter_mut().enumerate() {
@@ -61,16 +61,16 @@ async fn with_equal_ids_forged_replies_and_replies_after_the_last() {
             given.push(service.expect::<CallRequest>().await);
         }
         let ids: HashMap<_, _> = given.iter().map(|call| (&call.request_id, call)).collect();
-        assert_eq!(ids.len(), given.len(), "no two calls have one id at the service");
+        assert_eq!(ids.len(), given.len(), "each call has its own id at the service");
         forge(&mut forger, &given).await;
-        // A caller is no service either.
+        // A caller may not reply, either.
         forge(&mut callers[0], &given).await;
         random.shuffle(&mut given);
         for call in &given {
             let data = std::str::from_utf8(&call.data).unwrap();
             service.part(&call.request_id, &format!("{data} part")).await;
             service.reply(&call.request_id, &format!("{data} last")).await;
-            // Nobody waits for these any more.
+            // These calls have ended.
             service.part(&call.request_id, "late").await;
             service.reply(&call.request_id, "late").await;
         }
@@ -104,7 +104,7 @@ async fn with_equal_ids_forged_replies_and_replies_after_the_last() {
 }
 
 #[tokio::test]
-async fn when_callers_go_and_others_come_with_their_ids() {
+async fn a_new_caller_gets_no_reply_for_an_old_caller_with_the_same_id() {
     let router = start().await;
     let mut service = connect(&router, 0).await;
     assert_eq!(service.register("/s").await, 0);
@@ -117,7 +117,7 @@ async fn when_callers_go_and_others_come_with_their_ids() {
         for _ in 0..CALLS {
             late.push(service.expect::<CallRequest>().await);
         }
-        // Its end is known here, when the router has closed its side too.
+        // The router has handled the end when it closes its side, too.
         leaver.hang_up().await;
         leaver.expect_close().await;
         let mut newcomer = connect(&router, round + 1).await;
@@ -128,7 +128,7 @@ async fn when_callers_go_and_others_come_with_their_ids() {
         for _ in 0..CALLS {
             given.push(service.expect::<CallRequest>().await);
         }
-        // Late replies to those who have gone, and only then the right ones.
+        // Late replies for the old callers, and then the replies for the new ones.
         for call in late.drain(..) {
             service.part(&call.request_id, "for one who is gone").await;
             service.reply(&call.request_id, "for one who is gone").await;
@@ -146,9 +146,9 @@ async fn when_callers_go_and_others_come_with_their_ids() {
     router.stop().await;
 }
 
-// Rule CA-3: the one that is open is not disturbed.
+// Rule CA-3.
 #[tokio::test]
-async fn when_a_caller_uses_an_id_that_is_open() {
+async fn a_second_call_with_an_open_id_does_not_disturb_the_first() {
     let router = start().await;
     let mut service = connect(&router, 0).await;
     assert_eq!(service.register("/s").await, 0);

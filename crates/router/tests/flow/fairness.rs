@@ -1,4 +1,4 @@
-//! A peer that sends without a pause holds nobody up, on a router that has a single thread.
+//! A peer that floods the router does not starve others, on a router with one thread.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,14 +15,14 @@ use gsb_testkit::{Peer, TestRouter, within};
 const CALLS: usize = 50;
 
 #[tokio::test]
-async fn a_flood_of_small_frames() {
+async fn a_flood_of_small_frames_does_not_starve_others() {
     let router = TestRouter::start().await;
     let Address::Unix(path) = router.unix.clone() else { panic!("a path") };
     let mut service = Peer::connect(&router.unix, Framing::Packet).await;
     service.register("/a").await;
     let mut caller = Peer::connect(&router.unix, Framing::Packet).await;
 
-    let push = CallRequest { address: "/nobody".into(), no_reply: true, ..Default::default() };
+    let push = CallRequest { address: "/unknown".into(), no_reply: true, ..Default::default() };
     let mut flood = BytesMut::new();
     while flood.len() < 1 << 20 {
         assert!(push.to_frame().encode(Framing::Packet, &mut flood));

@@ -1,5 +1,5 @@
-//! Memory follows bytes received, never bytes announced, and whoever does not speak the protocol costs
-//! only itself. Rules CO-12 to CO-14, FR-4.
+//! Memory grows with received bytes and not with announced bytes, and a peer with another protocol disturbs no other
+//! peer. Rules CO-12 to CO-14, FR-4.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -10,10 +10,10 @@ use gsb_testkit::{BackgroundCalls, Peer, RouterProcess, raise_descriptor_limit};
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
-/// How many connections do the same at the same time.
+/// Connections at the same time.
 const CROWD: u64 = 1000;
 
-/// What a connection costs with a buffer of the least size, in bytes.
+/// The memory of a connection with the smallest buffer, in bytes.
 const EACH: u64 = 16 << 10;
 
 async fn start() -> (RouterProcess, BackgroundCalls) {
@@ -24,7 +24,7 @@ async fn start() -> (RouterProcess, BackgroundCalls) {
     (router, background_calls)
 }
 
-/// Connects a crowd, one half of each kind of socket; all send the same.
+/// Makes many connections, half of them on each kind of socket, and sends the same bytes on all.
 async fn crowd(router: &RouterProcess, framing: Framing, bytes: &[u8]) -> Vec<Peer> {
     let mut crowd = Vec::new();
     for number in 0..CROWD {
@@ -36,7 +36,7 @@ async fn crowd(router: &RouterProcess, framing: Framing, bytes: &[u8]) -> Vec<Pe
     crowd
 }
 
-/// A frame with a Ping, which ends the doubt about the framing.
+/// A Ping, which determines the framing.
 fn ping(framing: Framing) -> BytesMut {
     let mut bytes = BytesMut::new();
     assert!(Ping {}.to_frame().encode(framing, &mut bytes));
@@ -44,7 +44,7 @@ fn ping(framing: Framing) -> BytesMut {
 }
 
 #[tokio::test]
-async fn too_much_is_a_violation() {
+async fn a_frame_above_the_limit_is_a_violation() {
     let (router, mut background_calls) = start().await;
     let start = router.usage();
     for framing in [Framing::Packet, Framing::Classic] {
@@ -66,7 +66,7 @@ async fn too_much_is_a_violation() {
 }
 
 #[tokio::test]
-async fn what_does_not_come_takes_no_memory() {
+async fn announced_bytes_take_no_memory() {
     let (router, mut background_calls) = start().await;
     let start = router.usage();
     for framing in [Framing::Packet, Framing::Classic] {
@@ -77,7 +77,7 @@ async fn what_does_not_come_takes_no_memory() {
         }
         let announced = async {
             let mut peers = crowd(&router, framing, &bytes).await;
-            // All of them are still there, and the router has read what they sent.
+            // All are still connected, and the router has read their bytes.
             for peer in &mut peers {
                 if framing == Framing::Packet {
                     let Hello { .. } = peer.expect().await;
@@ -94,7 +94,7 @@ async fn what_does_not_come_takes_no_memory() {
     }
 }
 
-// That they are counted: protocol/violations.rs.
+// The counters: protocol/violations.rs.
 #[tokio::test]
 async fn other_protocols_are_closed() {
     let (router, mut background_calls) = start().await;
@@ -115,7 +115,7 @@ async fn other_protocols_are_closed() {
 }
 
 #[tokio::test]
-async fn one_that_writes_byte_by_byte_is_served() {
+async fn a_peer_that_writes_byte_by_byte_is_served() {
     let (router, mut background_calls) = start().await;
     let start = router.usage();
     let writers = async {
@@ -130,7 +130,7 @@ async fn one_that_writes_byte_by_byte_is_served() {
                 assert!(RegisterRequest { service_id }.to_frame().encode(framing, &mut bytes));
                 for byte in bytes {
                     peer.send_bytes(&[byte]).await;
-                    // The others in between, and the router.
+                    // Lets the other peers and the router run.
                     tokio::task::yield_now().await;
                 }
                 if framing == Framing::Packet {
@@ -149,7 +149,7 @@ async fn one_that_writes_byte_by_byte_is_served() {
 
 // Rule CO-10.
 #[tokio::test]
-async fn one_that_says_nothing_is_closed() {
+async fn a_peer_that_sends_nothing_is_closed() {
     raise_descriptor_limit();
     let router = RouterProcess::isolated(ROUTER, ["--ping-timeout", "1s"]).await;
     let mut background_calls = BackgroundCalls::start(router.unix()).await;
@@ -157,11 +157,11 @@ async fn one_that_says_nothing_is_closed() {
     let start = router.usage();
     let closed = async {
         for mut peer in crowd(&router, Framing::Packet, b"").await {
-            assert!(peer.next().await.is_none(), "nothing is said to the silent");
+            assert!(peer.next().await.is_none(), "the router sends nothing to a silent peer");
         }
     };
     background_calls.during(closed).await;
-    println!("{CROWD} connections that say nothing:");
+    println!("{CROWD} connections that send nothing:");
     router.assert_memory_within(start, CROWD * EACH);
     router.wait_for_usage(start, CROWD * EACH).await;
 }

@@ -1,5 +1,5 @@
-//! A great many calls that end at the same time, because their service took none of them or has gone, hold up
-//! nobody else's. Rules LI-4, CO-7.
+//! Many calls that end at the same time, because their service does not read them or is gone, do not delay other calls.
+//! Rules LI-4, CO-7.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -17,22 +17,22 @@ const CALLS: usize = 60_000;
 /// Rule LI-2, per connection and purpose.
 const LIMIT: u64 = 16 << 20;
 
-/// What an open call may cost, in bytes.
+/// The most memory of an open call in bytes.
 const CALL: u64 = 512;
 
 fn bulk() -> BytesMut {
     let mut bytes = BytesMut::new();
     for number in 0..CALLS {
-        let (address, request_id) = ("/deaf".to_owned(), number.to_string());
+        let (address, request_id) = ("/stalled".to_owned(), number.to_string());
         let call = CallRequest { address, request_id, ..CallRequest::default() };
         assert!(call.to_frame().encode(Framing::Packet, &mut bytes));
     }
     bytes
 }
 
-/// Makes the calls and sees each of them end once. The service goes when the last one has: what fits into its
-/// socket it has taken, as far as anybody can tell, and so those end then. Returns how many ended for each reason,
-/// and how long the router was at it.
+/// Makes the calls, and checks that each ends once. After the last stalled call, the service disconnects: the calls in
+/// its socket buffer count as delivered, and end then. Returns how many calls ended for each reason, and the time it
+/// took.
 async fn call_and_lose(mut caller: Peer, service: Peer) -> [(usize, Duration); 2] {
     caller.send_bytes(&bulk()).await;
     let mut service = Some(service);
@@ -61,21 +61,21 @@ async fn call_and_lose(mut caller: Peer, service: Peer) -> [(usize, Duration); 2
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_thousand_calls_end_at_once() {
+async fn sixty_thousand_calls_that_end_at_once_do_not_delay_others() {
     let router = RouterProcess::isolated(ROUTER, ["--stall-timeout", "1s"]).await;
     let mut background_calls = BackgroundCalls::start(router.unix()).await;
     background_calls.call().await;
     let start = router.usage();
     let mut service = Peer::connect(router.unix(), Framing::Packet).await;
-    assert_eq!(service.register("/deaf").await, 0);
+    assert_eq!(service.register("/stalled").await, 0);
     let caller = Peer::connect(router.unix(), Framing::Packet).await;
 
-    // In a task of its own, so that what it computes does not count as waiting.
+    // In its own task, so that its computation does not count as waiting.
     let calls = tokio::spawn(call_and_lose(caller, service));
     let [(stalled, stalling), (gone, going)] = background_calls.during(calls).await.unwrap();
     assert!(stalled > 0 && gone > 0);
-    println!("{stalled} calls that were not taken ended within {stalling:.1?},");
-    println!("{gone} others within {going:.1?} when their service had gone;");
+    println!("{stalled} calls that were not read ended within {stalling:.1?},");
+    println!("{gone} others ended within {going:.1?} after their service disconnected;");
     println!(
         "of {} calls beside, the longest took {:.1?}",
         background_calls.calls, background_calls.worst

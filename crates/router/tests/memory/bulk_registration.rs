@@ -1,5 +1,5 @@
-//! Registering a great many names on one connection, and losing them all at once when it goes, holds up
-//! nobody's calls. Rules CO-6, LI-1.
+//! Registering many names on one connection, and freeing all of them when it ends, does not delay calls. Rules CO-6,
+//! LI-1.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -14,20 +14,20 @@ use tokio::net::UnixStream;
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
-/// What a name may cost, in bytes: see memory/request_floods.rs.
+/// The most memory of a name in bytes: see request_floods.rs.
 const NAME: u64 = 256;
 
 /// `LI-2`, per connection and purpose.
 const LIMIT: u64 = 16 << 20;
 
-/// The longest that a call beside may take in a router that is optimized.
+/// The longest time of a background call, with an optimized router.
 const WAIT: Duration = Duration::from_millis(50);
 
 fn service_id(number: usize) -> String {
     format!("/bulk/{number}")
 }
 
-/// Registers so many names as fast as the router takes them, and reads all replies.
+/// Registers names as fast as the router reads them, and reads all replies.
 async fn register(path: &std::path::Path, count: usize) -> UnixStream {
     let mut socket = UnixStream::connect(path).await.unwrap();
     let (mut reading, mut writing) = socket.split();
@@ -42,7 +42,7 @@ async fn register(path: &std::path::Path, count: usize) -> UnixStream {
         }
     };
     let reads = async {
-        // The Hello, then as many replies of one length: those of success.
+        // The Hello, and replies of the same length, which are those of success.
         let mut head = [0; 4];
         reading.read_exact(&mut head).await.unwrap();
         let mut hello = vec![0; u32::from_be_bytes(head) as usize];
@@ -73,13 +73,13 @@ async fn names_beside_calls(count: usize) -> Duration {
     }
     let alone = std::mem::take(&mut background_calls.worst);
     let began = Instant::now();
-    // In a task of its own, so that what it computes does not count as waiting.
+    // In its own task, so that its computation does not count as waiting.
     let registering = tokio::spawn(async move { register(&path, count).await });
     let socket = background_calls.during(registering).await.unwrap();
     let (took, during) = (began.elapsed(), std::mem::take(&mut background_calls.worst));
     router.assert_memory_within(start, LIMIT + count as u64 * NAME);
 
-    // All of it is over when the last name is free.
+    // The router has finished when the last name is free.
     let mut heir = Peer::connect(router.unix(), Framing::Packet).await;
     drop(socket);
     let goes = async {
@@ -102,13 +102,13 @@ async fn names_beside_calls(count: usize) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_thousand() {
+async fn twenty_thousand_names_do_not_delay_calls() {
     names_beside_calls(20_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "asserts a time, of an optimized router, and takes longer than ten seconds"]
-async fn a_million() {
+#[ignore = "checks a time of an optimized router, and takes longer than ten seconds"]
+async fn a_million_names_do_not_delay_calls() {
     let worst = names_beside_calls(1_000_000).await;
-    assert!(cfg!(debug_assertions) || worst < WAIT, "a call had to wait for {worst:?}");
+    assert!(cfg!(debug_assertions) || worst < WAIT, "a call took {worst:?}");
 }

@@ -1,5 +1,5 @@
-//! However many connections were there and have gone, each with a name, a subscription and an open call, in
-//! an orderly way or not: nothing of them stays. Rules CO-6 to CO-8.
+//! A connection with a name, a subscription and an open call leaves nothing behind, whether it ends properly or not.
+//! Rules CO-6 to CO-8.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -9,19 +9,19 @@ use gsb_testkit::{BackgroundCalls, Peer, RouterProcess};
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
-/// How many are there at the same time, at most.
+/// The most connections at the same time.
 const CROWD: usize = 50;
 
-/// How much memory an allocator may keep for the next time, in bytes.
+/// Memory in bytes that an allocator may keep after it was freed.
 const KEPT: u64 = 4 << 20;
 
-/// Comes with all that a connection may have.
-async fn come(router: &RouterProcess, number: usize) -> Peer {
+/// Makes a connection with everything that it can have.
+async fn connect(router: &RouterProcess, number: usize) -> Peer {
     let framing = if number % 4 < 2 { Framing::Packet } else { Framing::Classic };
     let mut peer = Peer::silent(&router.addresses[number % 2], framing).await;
     let service_id = format!("/guest/{number}");
     let topic = format!("guests/{number}/*");
-    // What it calls is itself, and never answers.
+    // It calls itself, and never answers.
     let (address, request_id) = (service_id.clone(), "open".to_owned());
     peer.send(RegisterRequest { service_id }).await;
     peer.send(SubscribeRequest { topic }).await;
@@ -29,21 +29,21 @@ async fn come(router: &RouterProcess, number: usize) -> Peer {
     peer
 }
 
-/// Waits until the router has done what it was asked for.
-async fn arrive(peer: &mut Peer) {
-    while peer.next().await.expect("not the end").kind != MessageKind::CallRequest {}
+/// Waits until the router has handled all requests.
+async fn wait_until_handled(peer: &mut Peer) {
+    while peer.next().await.expect("an open connection").kind != MessageKind::CallRequest {}
 }
 
-async fn come_and_go(count: usize) {
+async fn connect_and_end(count: usize) {
     let router = RouterProcess::isolated(ROUTER, ["--drain-timeout", "1h"]).await;
     let mut background_calls = BackgroundCalls::start(router.unix()).await;
     let mut crowd = Vec::new();
-    // What the first need, the others find: the start is behind them.
+    // The first connections make the router allocate what the others use again.
     for number in 0..CROWD {
-        crowd.push(come(&router, number).await);
+        crowd.push(connect(&router, number).await);
     }
     for peer in &mut crowd {
-        arrive(peer).await;
+        wait_until_handled(peer).await;
     }
     crowd.clear();
     let before = background_calls.worst;
@@ -52,16 +52,16 @@ async fn come_and_go(count: usize) {
     let mut come_so_far = CROWD;
     while come_so_far < count {
         for number in come_so_far..come_so_far + CROWD {
-            crowd.push(come(&router, number).await);
+            crowd.push(connect(&router, number).await);
         }
         come_so_far += CROWD;
         for (number, mut peer) in crowd.drain(..).enumerate() {
             match number % 3 {
-                // Goes at once, with answers on their way to it.
+                // Ends at once, with answers on their way to it.
                 0 => {}
-                1 => arrive(&mut peer).await,
+                1 => wait_until_handled(&mut peer).await,
                 _ => {
-                    arrive(&mut peer).await;
+                    wait_until_handled(&mut peer).await;
                     peer.hang_up().await;
                 }
             }
@@ -77,12 +77,12 @@ async fn come_and_go(count: usize) {
 }
 
 #[tokio::test]
-async fn three_thousand() {
-    come_and_go(3_000).await;
+async fn three_thousand_connections_leave_nothing() {
+    connect_and_end(3_000).await;
 }
 
 #[tokio::test]
 #[ignore = "takes longer than ten seconds"]
-async fn a_hundred_thousand() {
-    come_and_go(100_000).await;
+async fn a_hundred_thousand_connections_leave_nothing() {
+    connect_and_end(100_000).await;
 }

@@ -1,4 +1,4 @@
-//! A connection costs little while nothing happens on it, and does not slow down the others.
+//! An idle connection needs little memory, and does not slow down other connections.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use gsb_testkit::{BackgroundCalls, Peer, RouterProcess, raise_descriptor_limit};
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
-/// What one may cost, in bytes: its task, timer, account and the place in each registry. A router that is
-/// not optimized needs more for a task.
+/// The most memory of an idle connection in bytes: its task, timer, account and registry entries. Without optimization
+/// a task needs more.
 const EACH: u64 = if cfg!(debug_assertions) { 16 << 10 } else { 8 << 10 };
 
 async fn idle_connections(count: u64) {
@@ -39,12 +39,12 @@ async fn idle_connections(count: u64) {
 }
 
 #[tokio::test]
-async fn five_hundred() {
+async fn five_hundred_connections_are_cheap() {
     idle_connections(500).await;
 }
 
 #[tokio::test]
 #[ignore = "takes longer than ten seconds, and 10,000 descriptors"]
-async fn ten_thousand() {
+async fn ten_thousand_connections_are_cheap() {
     idle_connections(10_000).await;
 }

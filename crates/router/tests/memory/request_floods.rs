@@ -1,5 +1,5 @@
-//! One that asks and never reads the answers is not read either, once its answers have reached the limit:
-//! whatever it asks, it costs the limit, and the calls of others go on. Rules LI-1 to LI-3.
+//! The router stops reading from a peer whose unread answers have reached the limit. The peer costs no more memory than
+//! the limit, and does not delay calls of others. Rules LI-1 to LI-3.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -18,18 +18,17 @@ const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 /// `LI-2`, per connection and purpose.
 const LIMIT: u64 = 16 << 20;
 
-/// What a name may cost that is kept, beside being in a queue: the text twice and two entries of tables that
-/// have just grown. In bytes.
+/// The most memory of a registered name in bytes: its text twice, and two entries of tables that have just grown.
 const NAME: u64 = 256;
 
-/// How many names a connection may keep (`LI-1`).
+/// The most names of a connection (`LI-1`).
 const NAMES: u64 = 65_536;
 
-/// Nobody sends so much and is read all the time, since the answer to each request is charged with 64 bytes
-/// at least, and none of these requests is longer.
+/// Bytes that the router cannot read from a peer that reads no answers: each answer is charged with at least 64 bytes,
+/// and no request is longer.
 const ENOUGH: u64 = 256 << 20;
 
-/// Floods a router with what `request` makes of a number, until it reads no more of it.
+/// Floods a router with requests, until the router stops reading.
 async fn flood<M: Message>(what: &str, kept: u64, request: impl Fn(u64) -> M + Send + 'static) {
     let router = RouterProcess::isolated(ROUTER, ["--write-timeout", "1h"]).await;
     let mut background_calls = BackgroundCalls::start(router.unix()).await;
@@ -50,12 +49,14 @@ async fn flood<M: Message>(what: &str, kept: u64, request: impl Fn(u64) -> M + S
             count.fetch_add(written as u64, Ordering::Relaxed);
         }
     });
-    // A router that still read would have read some of it between two calls.
+    // A router that still reads would have read some bytes between two calls.
     let sent = background_calls.until_stable(|| sent.load(Ordering::Relaxed)).await;
-    assert!(sent < ENOUGH, "all was read");
+    assert!(sent < ENOUGH, "the router read everything");
     assert!(!flooding.is_finished());
     let (sent, worst) = (mebibytes(sent), background_calls.worst);
-    println!("{what}: {sent} were read of a flood; the longest call beside it took {worst:?}");
+    println!(
+        "{what}: the router read {sent} of the flood; the longest background call took {worst:?}"
+    );
     router.assert_memory_within(start, LIMIT + kept);
     flooding.abort();
     assert!(flooding.await.unwrap_err().is_cancelled());
@@ -63,34 +64,34 @@ async fn flood<M: Message>(what: &str, kept: u64, request: impl Fn(u64) -> M + S
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pings() {
+async fn pings_are_read_until_the_limit() {
     flood("pings", 0, |_| Ping {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn registers() {
+async fn registrations_are_read_until_the_limit() {
     let request = |number| RegisterRequest { service_id: format!("/flood/{number}") };
     flood("registers", NAMES * NAME, request).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn subscribes() {
+async fn subscriptions_are_read_until_the_limit() {
     let request = |number| SubscribeRequest { topic: format!("flood/{number}") };
     flood("subscribes", NAMES * NAME, request).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn broadcasts() {
+async fn broadcasts_are_read_until_the_limit() {
     let request = |_| BroadcastRequest { topic: "flood".into(), ..Default::default() };
     flood("broadcasts", 0, request).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_to_nobody() {
+async fn calls_to_unknown_services_are_read_until_the_limit() {
     let request = |number: u64| CallRequest {
-        address: "/nobody".into(),
+        address: "/unknown".into(),
         request_id: number.to_string(),
         ..Default::default()
     };
-    flood("calls to nobody", 0, request).await;
+    flood("calls to unknown services", 0, request).await;
 }

@@ -1,4 +1,4 @@
-//! The default socket of a user: in a private directory, and served by this user or by root.
+//! The default socket of a user is in a private directory, and only this user or root serves it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,14 +16,14 @@ const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 /// The test that is the client program.
 const CLIENT: &str = "default_socket::connects_to_the_default_address";
 
-/// A user without rights, on most systems called `nobody`.
+/// A user without rights; its name is `nobody` on most systems.
 const OTHER_USER: u32 = 65_534;
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// What a client says that connects to the default address, in a process with these variables.
+/// The output of a client process that connects to the default address, with these environment variables.
 async fn client(variables: &[(&str, &str)]) -> String {
     run_client(Command::new(std::env::current_exe().unwrap()), variables).await
 }
@@ -65,17 +65,17 @@ async fn the_directory_is_made_private_and_checked() {
     assert!(said.contains("has the mode 0777") && said.contains("GSB_URL"), "{said}");
 }
 
-/// A directory for all, as /tmp is, with a program for another user; `None` where this user may not start programs of
-/// others.
+/// A directory that all users may write to, like /tmp, and a command that runs a program in it as another user. `None`
+/// if this user may not do that.
 fn shared_directory(program: impl AsRef<Path>) -> Option<(TempDir, Command)> {
     if !rustix::process::geteuid().is_root() {
-        println!("not tested: this takes root");
+        println!("not tested, because this needs root");
         return None;
     }
     let directory = tempfile::tempdir().unwrap();
     set_mode(directory.path(), 0o1777);
-    // The built program may be where the other user may not go. A process of its own copies it: a process that
-    // another test forks meanwhile would hold the copy open for writing, and then it cannot be run.
+    // The other user may have no access to the built program, so it is copied. A separate process does that: while this
+    // process has the copy open for writing, another test could fork and keep it open, and then it cannot be run.
     let copy = directory.path().join("program");
     let install = std::process::Command::new("install")
         .args(["-m", "755"])
@@ -96,7 +96,7 @@ async fn a_client_does_not_talk_to_the_router_of_another_user() {
     let runtime_directory = ("XDG_RUNTIME_DIR", directory.path().to_str().unwrap());
     let said = client(&[runtime_directory]).await;
     assert!(said.contains("user id 65534 serves it") && said.contains("GSB_URL"), "{said}");
-    // Whoever names it trusts it.
+    // A user who names the socket trusts it.
     let said = client(&[runtime_directory, ("GSB_URL", &url)]).await;
     assert!(said.contains("connected"), "{said}");
 }

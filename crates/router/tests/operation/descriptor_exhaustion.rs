@@ -1,4 +1,4 @@
-//! When file descriptors run out, accepting backs off and recovers; who is connected goes on.
+//! Without free descriptors, the acceptor backs off and recovers later, and existing connections are served.
 
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
@@ -20,7 +20,7 @@ async fn connections_go_on_and_accepting_recovers() {
     let mut caller = Peer::connect(address, Framing::Packet).await;
     service.register("/a").await;
 
-    // More than it has descriptors for; the rest waits in the queue of the socket.
+    // More than it has descriptors for. The rest wait in the backlog of the socket.
     let mut crowd = Vec::new();
     for _ in 0..100 {
         crowd.push(UnixStream::connect(&path).await.unwrap());

@@ -1,4 +1,4 @@
-//! A router whose output is not taken goes on, and still hears SIGTERM.
+//! A router whose output nothing reads keeps working, and handles SIGTERM.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
-/// A pipe that takes nothing, as long as its reader lives and does not read.
+/// A full pipe. It stays full while its reader exists.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let size = fcntl_setpipe_size(&writer, 4096).unwrap();
@@ -30,7 +30,7 @@ async fn a_full_standard_error_stops_nothing() {
     let mut router = RouterProcess::start_command(&mut command, &[]).await;
     let mut service = Peer::connect(&place.unix, Framing::Packet).await;
     assert_eq!(service.register("/s").await, 0);
-    // Each caller is a line of the log or two.
+    // Each caller writes one or two lines to the log.
     for number in 0..10 {
         let mut caller = Peer::connect(&place.unix, Framing::Packet).await;
         caller.call("/s", &number.to_string(), "x").await;
@@ -68,11 +68,11 @@ async fn a_log_file_at_its_size_limit_stops_nothing() {
     let place = RouterPlace::empty();
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut command = Command::new("sh");
-    // A block of a limit has 512 bytes or 1,024.
+    // The unit of `ulimit -f` is 512 or 1,024 bytes.
     command.args(["-c", "ulimit -f 1 && exec \"$@\"", "sh", ROUTER, "--log-level", "debug"]);
     command.args(["-l", &place.unix.to_string()]).stderr(log.reopen().unwrap());
     let mut router = RouterProcess::start_command(&mut command, &[]).await;
-    // Each is a line of the log or two.
+    // Each connection writes one or two lines to the log.
     for _ in 0..50 {
         Peer::connect(&place.unix, Framing::Packet).await.expect_nothing().await;
     }
@@ -83,7 +83,7 @@ async fn a_log_file_at_its_size_limit_stops_nothing() {
 }
 
 #[tokio::test]
-async fn a_router_that_does_not_start_ends_though_its_sentence_is_not_taken() {
+async fn a_router_that_cannot_start_ends_although_its_error_is_not_read() {
     for (arguments, code) in
         [(["-l", "unix:/no/such/directory/gsb.sock"], 3), (["--max-frame", "0"], 2)]
     {

@@ -1,5 +1,5 @@
-//! A connection through which bytes get in one direction only, as after a cable was pulled, is closed after
-//! twice the ping timeout, and whoever waits for its answers is answered. Rules CO-7 to CO-9.
+//! A connection that loses bytes in one or both directions, as after a cable was pulled, is closed after twice the ping
+//! timeout, and its callers are answered. Rules CO-7 to CO-9.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -16,7 +16,7 @@ const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Which bytes a proxy swallows, once it was told to.
+/// The direction whose bytes a proxy drops after it was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lost {
     ToRouter,
@@ -24,7 +24,7 @@ enum Lost {
     Both,
 }
 
-/// Something between a peer and the router that says nothing about what it loses.
+/// A proxy between a peer and the router that drops bytes silently.
 struct Proxy {
     address: Address,
     is_cut: watch::Sender<bool>,
@@ -49,7 +49,7 @@ impl Proxy {
     }
 }
 
-/// Passes bytes on until it is cut, and then swallows them if it is to, its end included.
+/// Forwards bytes until it is cut. Then it drops them, and the end of the connection, if they go in a lost direction.
 async fn pass(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
@@ -63,14 +63,14 @@ async fn pass(
             break;
         }
     }
-    // Kept open: that the other side is gone is what does not get through.
+    // Stays open, since the end of the other side is lost, too.
     std::future::pending::<()>().await;
 }
 
-/// The next frame that is no Ping. Those are answered.
+/// The next frame that is not a Ping. Pings are answered.
 async fn next_but_pings(peer: &mut Peer) -> Frame {
     loop {
-        let frame = peer.next().await.expect("not the end");
+        let frame = peer.next().await.expect("an open connection");
         if frame.kind != MessageKind::Ping {
             return frame;
         }
@@ -97,7 +97,7 @@ async fn service_and_caller_behind(lost: Lost) {
     let CallRequest { .. } = far.expect().await;
     proxy.is_cut.send(true).unwrap();
     let cut = Instant::now();
-    // The far one does all that is asked of it, if it gets to know.
+    // The far peer answers everything that it receives.
     let far = tokio::spawn(async move {
         while let Some(frame) = far.next().await {
             if frame.kind == MessageKind::Ping {
@@ -111,9 +111,9 @@ async fn service_and_caller_behind(lost: Lost) {
     println!("{lost:?} lost: the caller was answered after {took:?}");
     assert_eq!((reply.request_id.as_str(), reply.code), ("near", 500));
     assert_eq!(reply.reason(), CallReplyReason::ReasonServiceGone);
-    // The last byte was heard before the cut, by as much as one exchange takes.
+    // The last byte arrived before the cut, by the time of one exchange.
     assert!(took + Duration::from_millis(500) >= 2 * PING_TIMEOUT, "{took:?}");
-    // Nobody waits for this any more.
+    // The call has ended.
     near.reply(&of_far.request_id, "late").await;
     near.send(Ping {}).await;
     assert_eq!(next_but_pings(&mut near).await.kind, MessageKind::Pong);
@@ -125,16 +125,16 @@ async fn service_and_caller_behind(lost: Lost) {
 }
 
 #[tokio::test]
-async fn when_bytes_to_the_router_are_lost() {
+async fn closed_when_bytes_to_the_router_are_lost() {
     service_and_caller_behind(Lost::ToRouter).await;
 }
 
 #[tokio::test]
-async fn when_bytes_from_the_router_are_lost() {
+async fn closed_when_bytes_from_the_router_are_lost() {
     service_and_caller_behind(Lost::FromRouter).await;
 }
 
 #[tokio::test]
-async fn when_all_is_lost() {
+async fn closed_when_all_bytes_are_lost() {
     service_and_caller_behind(Lost::Both).await;
 }

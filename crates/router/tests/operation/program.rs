@@ -1,4 +1,4 @@
-//! The program `router`: what it says, where it listens, how it ends.
+//! The program `router`: its options, addresses, messages and exit codes.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ use tokio::process::Command;
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
-/// A directory with a path for a socket in it.
+/// A directory, and the path and address of a socket in it.
 fn place() -> (TempDir, PathBuf, String) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gsb.sock");
@@ -25,7 +25,7 @@ fn place() -> (TempDir, PathBuf, String) {
     (directory, path, url)
 }
 
-/// Runs the program, which is expected to end by itself.
+/// Runs the program until it ends by itself.
 async fn run(arguments: &[&str]) -> Output {
     let run = Command::new(ROUTER)
         .args(arguments)
@@ -36,7 +36,7 @@ async fn run(arguments: &[&str]) -> Output {
     within("the end of the program", run).await.unwrap()
 }
 
-/// A router whose standard error is a file.
+/// A router whose standard error is redirected to a file.
 async fn logging_to(file: &Path, arguments: &[&str]) -> RouterProcess {
     let mut command = Command::new(ROUTER);
     command.args(arguments).env_remove("RUST_LOG").stderr(std::fs::File::create(file).unwrap());
@@ -57,14 +57,14 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn it_says_where_it_listens_and_stops_cleanly() {
+async fn it_prints_its_addresses_and_stops_cleanly() {
     for signal in ["TERM", "INT"] {
         let (_directory, path, url) = place();
         let arguments = ["-l", &url, "-l", "127.0.0.1:0"];
         let mut router = RouterProcess::start(ROUTER, arguments, &[]).await;
         assert_eq!(router.addresses[0].to_string(), url);
         let Address::Tcp { port, .. } = &router.addresses[1] else { panic!() };
-        assert_ne!(*port, 0, "the port that was chosen");
+        assert_ne!(*port, 0, "the chosen port");
         let mut service = Peer::connect(&router.addresses[0], Framing::Packet).await;
         let mut caller = Peer::connect(&router.addresses[1], Framing::Classic).await;
         service.register("/a").await;
@@ -95,13 +95,13 @@ async fn the_environment_and_a_file_set_options() {
     assert_eq!(mode & 0o777, 0o660);
     let mut peer = Peer::connect(&router.addresses[0], Framing::Packet).await;
     let codes = [peer.register("/a").await, peer.register("/b").await, peer.register("/c").await];
-    assert_eq!(codes, [0, 0, 400], "a flag wins over the file");
+    assert_eq!(codes, [0, 0, 400], "a flag has priority over the file");
     peer.call("/a", "1", &"x".repeat(2000)).await;
     peer.expect_close().await;
 }
 
 #[tokio::test]
-async fn a_socket_is_private_unless_told_otherwise() {
+async fn a_socket_is_private_by_default() {
     let (_directory, path, url) = place();
     let _router = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -111,7 +111,7 @@ async fn a_socket_is_private_unless_told_otherwise() {
 async fn without_a_listen_option_the_default_address_is_used() {
     let (directory, _, url) = place();
     let runtime_directory = directory.path().to_str().unwrap();
-    // A variable that is set to nothing counts as not set.
+    // An empty variable counts as not set.
     let variables = [("XDG_RUNTIME_DIR", runtime_directory), ("GSB_URL", "")];
     let router = RouterProcess::start(ROUTER, [""; 0], &variables).await;
     assert_eq!(router.addresses[0].to_string(), url);
@@ -126,11 +126,11 @@ async fn a_path_with_a_live_router_is_an_error() {
     let sentence = text(&output.stderr);
     assert!(sentence.contains(&url) && sentence.contains("in use"), "{sentence}");
     assert!(text(&output.stdout).is_empty());
-    // The first has not noticed.
+    // The first router is not disturbed.
     Peer::connect(&router.addresses[0], Framing::Packet).await.expect_nothing().await;
 }
 
-// Another program's socket, without a lock beside it, is as live.
+// A live socket of another program has no lock.
 #[tokio::test]
 async fn a_path_with_another_live_listener_is_an_error() {
     let (_directory, path, url) = place();
@@ -150,8 +150,8 @@ async fn tcp_addresses_that_cannot_be_listened_on_are_errors() {
 #[tokio::test]
 async fn a_stale_socket_is_replaced() {
     let (_directory, path, url) = place();
-    // Bound and gone, as after a crash. It never listens: a process that another test forks at this
-    // moment holds the socket too, until it runs its program, and would keep it live.
+    // Bound and closed, as after a crash. It never listens, because a process that another test forks at this moment
+    // would keep a listening socket alive.
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
     socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
     drop(socket);
@@ -159,9 +159,9 @@ async fn a_stale_socket_is_replaced() {
     Peer::connect(&router.addresses[0], Framing::Packet).await.expect_nothing().await;
 }
 
-// What a router that was killed leaves behind is stale too, its lock included.
+// A killed router leaves a stale socket and a stale lock.
 #[tokio::test]
-async fn a_killed_router_is_no_obstacle() {
+async fn the_files_of_a_killed_router_are_replaced() {
     let (_directory, path, url) = place();
     let mut router = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
     router.process.kill().await;
@@ -171,7 +171,7 @@ async fn a_killed_router_is_no_obstacle() {
 }
 
 #[tokio::test]
-async fn any_other_file_is_refused() {
+async fn a_file_that_is_not_a_socket_is_refused() {
     let (directory, path, url) = place();
     std::fs::write(&path, "precious").unwrap();
     assert_fails(&["-l", &url], 3, "not a socket").await;
@@ -181,7 +181,7 @@ async fn any_other_file_is_refused() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_not_its_own_any_more_stays() {
+async fn a_socket_of_another_process_is_not_removed() {
     let (_directory, path, url) = place();
     let mut router = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
     std::fs::remove_file(&path).unwrap();
@@ -192,7 +192,7 @@ async fn a_socket_that_is_not_its_own_any_more_stays() {
 }
 
 #[tokio::test]
-async fn a_lock_that_is_not_its_own_any_more_stays() {
+async fn a_lock_of_another_process_is_not_removed() {
     let (directory, path, url) = place();
     let lock = directory.path().join("gsb.sock.lock");
     let mut first = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
@@ -201,13 +201,13 @@ async fn a_lock_that_is_not_its_own_any_more_stays() {
     let _second = RouterProcess::start(ROUTER, ["-l", &url], &[]).await;
     first.process.signal("TERM").await;
     assert_eq!(first.process.wait().await.code(), Some(0));
-    // It still keeps others out.
+    // It still locks out other routers.
     let sentence = text(&run(&["-l", &url]).await.stderr);
     assert!(sentence.contains(lock.to_str().unwrap()), "{sentence}");
 }
 
 #[tokio::test]
-async fn a_lock_that_is_gone_is_no_trouble() {
+async fn a_missing_lock_is_not_an_error() {
     let (directory, path, url) = place();
     let log = directory.path().join("log");
     let mut router = logging_to(&log, &["-l", &url, "--log-level", "warn"]).await;
@@ -220,7 +220,7 @@ async fn a_lock_that_is_gone_is_no_trouble() {
 }
 
 #[tokio::test]
-async fn bad_options_are_sentences() {
+async fn bad_options_are_explained() {
     let too_long = format!("unix:/tmp/{}", "x".repeat(103));
     let (directory, _, url) = place();
     let dotted = format!("unix:{}/./gsb.sock", directory.path().display());
@@ -255,7 +255,7 @@ async fn bad_options_are_sentences() {
 }
 
 #[tokio::test]
-async fn a_port_named_twice_is_told_from_another_router() {
+async fn a_port_named_twice_is_not_taken_for_another_router() {
     let port = {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         free.local_addr().unwrap().port()
@@ -270,7 +270,7 @@ async fn a_port_named_twice_is_told_from_another_router() {
 }
 
 #[tokio::test]
-async fn a_port_without_a_host_is_on_ipv4_and_ipv6() {
+async fn a_port_without_a_host_is_opened_on_ipv4_and_ipv6() {
     let router = RouterProcess::start(ROUTER, ["-l", ":0"], &[]).await;
     let Address::Tcp { port, .. } = router.addresses[0] else { panic!() };
     let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
@@ -281,7 +281,7 @@ async fn a_port_without_a_host_is_on_ipv4_and_ipv6() {
 }
 
 #[tokio::test]
-async fn variables_are_trimmed_and_unknown_ones_are_told() {
+async fn variables_are_trimmed_and_unknown_ones_are_reported() {
     let (directory, path, url) = place();
     let log = directory.path().join("log");
     let mut command = Command::new(ROUTER);
@@ -311,9 +311,9 @@ async fn the_old_variable_of_busy_polling_works_where_the_new_one_is_not_set() {
     }
 }
 
-// What docs/reliability.md promises of those that come of a limit.
+// docs/reliability.md promises this for warnings about limits.
 #[tokio::test]
-async fn warnings_name_who_it_was_and_the_option_that_helps() {
+async fn warnings_name_the_peer_and_the_option() {
     let (directory, path, url) = place();
     let log = directory.path().join("log");
     let arguments =
@@ -338,7 +338,7 @@ async fn warnings_name_who_it_was_and_the_option_that_helps() {
     assert!(said([&format!("{user}broke the protocol"), "(--max-frame)"]), "{log}");
 }
 
-// Whoever has nobody to read the sentence still gets the code.
+// The exit code does not depend on whether the error is read.
 #[tokio::test]
 async fn a_standard_error_that_is_full_changes_no_exit_code() {
     let (directory, _, _) = place();
@@ -350,10 +350,10 @@ async fn a_standard_error_that_is_full_changes_no_exit_code() {
     }
 }
 
-// Rule CO-9, with the variable that operators know: T = 2 s. The lower bounds are exact; the upper
-// ones only tell T from 2 T.
+// Rule CO-9, set by its environment variable: T = 2 s. The lower bounds are exact; the upper bounds only distinguish T
+// from 2 T.
 #[tokio::test]
-async fn gsb_ping_timeout_is_heeded() {
+async fn gsb_ping_timeout_sets_the_ping_timeout() {
     let (_directory, _, url) = place();
     let router = RouterProcess::start(ROUTER, ["-l", &url], &[("GSB_PING_TIMEOUT", "2")]).await;
     let mut silent = Peer::connect(&router.addresses[0], Framing::Packet).await;
@@ -377,9 +377,9 @@ async fn gsb_ping_timeout_is_heeded() {
     answering.await.unwrap();
 }
 
-// Where others write, too, anything may lie in the place of the lock.
+// In a shared directory, the path of the lock can be anything.
 #[tokio::test]
-async fn a_lock_that_is_no_file_is_an_error() {
+async fn a_lock_that_is_not_a_file_is_an_error() {
     let (directory, path, url) = place();
     let lock = directory.path().join("gsb.sock.lock");
     let made = Command::new("mkfifo").arg(&lock).status().await.unwrap();
@@ -402,7 +402,7 @@ async fn more_workers_than_processors_are_not_started() {
     let names = || std::fs::read_dir(&tasks).unwrap().map(|task| name(task.unwrap().path()));
     let processors = std::thread::available_parallelism().unwrap().get();
     let workers = (processors - 1).max(1);
-    // A thread gives itself its name.
+    // A new thread sets its own name.
     within("their names", async {
         while names().filter(|name| name.starts_with("gsb-worker")).count() < workers {
             tokio::task::yield_now().await;

@@ -1,5 +1,5 @@
-//! A router that is killed and started again, ten times, under a service and its callers: each call
-//! ends once, and the service is callable after each start without anybody doing anything.
+//! A router is killed and restarted ten times beside a service and its callers: each call ends once, and clients make
+//! the service callable again after each restart.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -11,14 +11,14 @@ use bytes::Bytes;
 use gsb_client::{Bus, Call, Error};
 use gsb_testkit::{RouterProcess, TIMEOUT, within};
 
-/// How long a router runs before it is killed. So short that the pauses of the clients would grow if
-/// they took the routers for one that turns them away.
+/// How long a router runs before it is killed. It is so short that the pauses of clients would grow if they counted it
+/// as a refused connection.
 const UPTIME: Duration = Duration::from_millis(50);
 
 /// How often each payload was handled.
 type Handled = Arc<Mutex<HashMap<Bytes, u32>>>;
 
-/// Calls without a pause until the task is aborted; how often what came of it.
+/// Makes calls until the task is aborted, and counts the outcomes.
 async fn call_on(
     bus: Bus,
     name: &'static str,
@@ -36,12 +36,12 @@ async fn call_on(
                 assert_eq!(times, 1, "{data:?} was answered");
                 Outcome::Answered
             }
-            // The router was killed. Whether the service has got it is not known.
+            // The router was killed. The service may have received the call or not.
             Err(Error::ConnectionLost(_)) => {
                 assert!(times <= 1, "{data:?} was handled {times} times");
                 Outcome::Lost
             }
-            // The caller was back before the service.
+            // The caller reconnected before the service.
             Err(Error::NoSuchService { .. }) => {
                 assert_eq!(times, 0, "{data:?} was refused");
                 Outcome::Refused
@@ -60,7 +60,7 @@ enum Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_a_running_service() {
+async fn a_service_is_callable_after_each_of_ten_restarts() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("unix:{}", directory.path().join("gsb.sock").display());
     let start = || RouterProcess::start(env!("CARGO_BIN_EXE_router"), ["-l", &url], &[]);
@@ -89,7 +89,7 @@ async fn under_a_running_service() {
                 let data = format!("probe {restart} {number}");
                 match probe.call(data.clone()).await {
                     Ok(reply) => return assert_eq!(reply, data),
-                    // As soon as the service is there again, too.
+                    // Until the service has reconnected, too.
                     Err(Error::NoSuchService { .. } | Error::ConnectionLost(_)) => {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                     }
@@ -108,6 +108,6 @@ async fn under_a_running_service() {
     let (lost, refused) = (times(Outcome::Lost), times(Outcome::Refused));
     println!("{} answered, {lost} lost, {refused} refused", times(Outcome::Answered));
     assert!(times(Outcome::Answered) > 0);
-    // One at a time is under way, and it is not sent again.
+    // One call at a time is in flight, and it is not repeated.
     assert!(lost <= 10, "{lost} calls were lost in ten restarts");
 }

@@ -1,4 +1,4 @@
-//! File descriptors that a peer sends (SCM_RIGHTS) hold up no other peer, though closing them takes long.
+//! Descriptors that a peer sends (SCM_RIGHTS) do not delay other peers, although closing them takes long.
 
 #![allow(clippy::unwrap_used)]
 
@@ -20,7 +20,7 @@ fn bytes_of(message: &impl Message) -> BytesMut {
     bytes
 }
 
-/// A kernel since Linux 6.16 refuses descriptors at the sender, an older one delivers them.
+/// Linux refuses the descriptors at the sender since version 6.16. Older versions deliver them.
 fn is_sent_or_refused(result: io::Result<()>) {
     if let Err(error) = result {
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
@@ -28,7 +28,7 @@ fn is_sent_or_refused(result: io::Result<()>) {
 }
 
 #[tokio::test]
-async fn a_router_goes_on_when_a_peer_sends_descriptors() {
+async fn a_router_with_a_peer_that_sends_descriptors_serves_others() {
     let router = RouterProcess::isolated(env!("CARGO_BIN_EXE_router"), [""; 0]).await;
     let mut service = Peer::connect(router.unix(), Framing::Packet).await;
     let mut caller = Peer::connect(router.tcp(), Framing::Classic).await;
@@ -38,7 +38,7 @@ async fn a_router_goes_on_when_a_peer_sends_descriptors() {
     let mut hostile = Vec::new();
     let ping = bytes_of(&Ping {});
     for _ in 0..3 {
-        // Read by the router, or left unread when it closes the connection.
+        // The router reads it, or closes the connection before.
         let socket = UnixStream::connect(path).unwrap();
         let (slow, peer) = slow_to_close();
         is_sent_or_refused(send_descriptor(&socket, &ping, slow));
@@ -55,18 +55,18 @@ async fn a_router_goes_on_when_a_peer_sends_descriptors() {
         service.reply(&call.request_id, "y").await;
         assert_eq!(caller.expect::<CallReply>().await.data, "y");
     }
-    // It hears SIGTERM, too.
+    // It handles SIGTERM, too.
     router.stop().await;
     drop(hostile);
 }
 
 #[tokio::test]
-async fn a_client_goes_on_when_its_router_sends_descriptors() {
+async fn a_client_whose_router_sends_descriptors_notices_its_end() {
     let place = RouterPlace::empty();
     let Address::Unix(path) = &place.unix else { panic!("not a Unix socket") };
     let listener = UnixListener::bind(path).unwrap();
-    // On a runtime of its own, so that this one still notices the time if that is held up. It is leaked, because
-    // dropping it would wait.
+    // The client has its own runtime, so that the timers of this one run even if that one is blocked. It is leaked,
+    // because dropping it would block.
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let runtime = Box::leak(Box::new(runtime));
     let connecting = runtime.spawn(Bus::connect(place.unix.clone()));
@@ -76,7 +76,7 @@ async fn a_client_goes_on_when_its_router_sends_descriptors() {
 
     let (slow, peer) = slow_to_close();
     is_sent_or_refused(send_descriptor(&router, &bytes_of(&Ping {}), slow));
-    // The only worker thread is free to notice the end of the connection.
+    // The only worker thread is not blocked, and notices the end of the connection.
     drop(router);
     drop(listener);
     let mut status = bus.watch();

@@ -1,5 +1,5 @@
-//! A first SIGTERM lets the calls end that are open, and the router with them; a second one ends it at once,
-//! and says so. Rule CO-17; the same within a process: stopping.rs.
+//! After SIGTERM the router waits for open calls; a second signal ends it at once. Rule CO-17. The same within a
+//! process: stopping.rs.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,9 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
-/// A router with a call that is open.
+/// A router with an open call.
 async fn with_open_call(drain_timeout: &str) -> (RouterProcess, Peer, Peer) {
-    // The shortest timeout says how soon a router notices that it stood still.
+    // The shortest timeout determines how soon a router detects that it was suspended.
     let arguments = ["--drain-timeout", drain_timeout, "--stall-timeout", "1s"];
     let router = RouterProcess::isolated(ROUTER, arguments).await;
     let mut service = Peer::connect(router.unix(), Framing::Packet).await;
@@ -25,7 +25,7 @@ async fn with_open_call(drain_timeout: &str) -> (RouterProcess, Peer, Peer) {
     (router, service, caller)
 }
 
-/// A router with a call that is open, told to stop.
+/// A router with an open call that is stopping.
 async fn stopping(drain_timeout: &str) -> (RouterProcess, Peer, Peer) {
     let (router, service, mut caller) = with_open_call(drain_timeout).await;
     router.process.signal("TERM").await;
@@ -33,12 +33,12 @@ async fn stopping(drain_timeout: &str) -> (RouterProcess, Peer, Peer) {
     (router, service, caller)
 }
 
-/// A router has understood that it is to stop when it refuses what is new.
+/// Waits until the router refuses new calls: then it has handled the signal.
 async fn until_it_refuses(caller: &mut Peer) {
     within("a refusal", async {
         for number in 0.. {
             let id = format!("new {number}");
-            caller.call("/nobody", &id, "").await;
+            caller.call("/unknown", &id, "").await;
             let refused: CallReply = caller.expect().await;
             assert_eq!((&refused.request_id, refused.code), (&id, 400));
             if refused.reason() == CallReplyReason::ReasonRouterStops {
@@ -50,7 +50,7 @@ async fn until_it_refuses(caller: &mut Peer) {
 }
 
 #[tokio::test]
-async fn after_the_calls_that_are_open() {
+async fn sigterm_waits_for_open_calls() {
     let (mut router, mut service, mut caller) = stopping("1h").await;
     service.part("open", "on").await;
     assert_eq!(caller.expect::<CallReply>().await.data, "on");
@@ -64,11 +64,11 @@ async fn after_the_calls_that_are_open() {
 
 // Rule LI-10.
 #[tokio::test]
-async fn after_the_calls_that_ended_while_it_stood_still() {
+async fn sigterm_waits_for_replies_that_came_during_a_suspension() {
     let (mut router, mut service, mut caller) = stopping("2s").await;
     router.process.signal("STOP").await;
     service.reply("open", "end").await;
-    // This is about time, so it takes some.
+    // The passing of time is what this test is about.
     tokio::time::sleep(Duration::from_secs(3)).await;
     router.process.signal("CONT").await;
     let end: CallReply = caller.expect().await;
@@ -77,7 +77,7 @@ async fn after_the_calls_that_ended_while_it_stood_still() {
 }
 
 #[tokio::test]
-async fn after_the_drain_timeout_at_the_latest() {
+async fn sigterm_ends_calls_after_the_drain_timeout() {
     let (mut router, mut service, mut caller) = stopping("1s").await;
     let end: CallReply = caller.expect().await;
     assert_eq!((end.request_id.as_str(), end.code), ("open", 500));
@@ -88,9 +88,9 @@ async fn after_the_drain_timeout_at_the_latest() {
 }
 
 #[tokio::test]
-async fn at_once_when_it_is_told_twice() {
+async fn a_second_signal_ends_it_at_once() {
     let (mut router, mut service, mut caller) = stopping("1h").await;
-    // What comes within 200 ms is the same signal.
+    // A signal within 200 ms counts as the same one.
     tokio::time::sleep(Duration::from_millis(250)).await;
     router.process.signal("TERM").await;
     let code = router.process.wait().await.code();
@@ -99,9 +99,9 @@ async fn at_once_when_it_is_told_twice() {
     service.expect_close().await;
 }
 
-// A terminal and a supervisor may both send one.
+// A terminal and a supervisor may both send a signal.
 #[tokio::test]
-async fn two_signals_at_a_time_are_one() {
+async fn simultaneous_signals_count_as_one() {
     let (mut router, mut service, mut caller) = with_open_call("1h").await;
     let id = Pid::from_raw(router.process.id().cast_signed()).unwrap();
     for signal in [Signal::INT, Signal::TERM, Signal::QUIT] {
@@ -119,7 +119,7 @@ async fn sigquit_drains_and_sighup_is_ignored() {
     for ignored in ["HUP", "USR1", "USR2"] {
         router.process.signal(ignored).await;
     }
-    // They would have killed it by the time that one of these is answered.
+    // By the time that a call is answered, they would have killed it.
     caller.call("/s", "later", "").await;
     let CallRequest { .. } = service.expect().await;
     router.process.signal("QUIT").await;

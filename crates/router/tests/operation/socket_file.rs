@@ -1,4 +1,5 @@
-//! A socket file that a cleaner of /tmp has removed is made anew within a minute; the file of another is left alone.
+//! A socket file that was removed, for example by a cleaner of /tmp, is created again within a minute. The file of
+//! another program is left alone.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -12,7 +13,7 @@ use gsb_proto::messages::*;
 use gsb_proto::{Address, Framing};
 use gsb_testkit::{Peer, RouterPlace};
 
-/// Lets a minute pass for the router, at once.
+/// Advances the clock of the router by a minute.
 async fn a_minute() {
     tokio::time::pause();
     tokio::time::sleep(Duration::from_secs(59)).await;
@@ -37,7 +38,7 @@ fn inode(path: &Path) -> u64 {
 }
 
 #[tokio::test]
-async fn with_and_without_its_lock() {
+async fn a_removed_socket_file_is_created_again() {
     let place = RouterPlace::empty();
     let (path, lock) = paths(&place);
     let router = place.start().await;
@@ -56,7 +57,7 @@ async fn with_and_without_its_lock() {
 }
 
 #[tokio::test]
-async fn not_while_another_has_the_place() {
+async fn the_socket_file_of_another_router_is_left_alone() {
     let place = RouterPlace::empty();
     let (path, lock) = paths(&place);
     let router = place.start().await;
@@ -69,14 +70,14 @@ async fn not_while_another_has_the_place() {
     drop(other);
     fs::remove_file(&path).unwrap();
 
-    // Another router takes the place, and keeps it until it stops.
+    // Another router listens there, and keeps the file until it stops.
     fs::remove_file(&lock).unwrap();
     let second = place.start().await;
     let its_inodes = (inode(&path), inode(&lock));
     a_minute().await;
     assert_eq!((inode(&path), inode(&lock)), its_inodes);
     fs::remove_file(&path).unwrap();
-    // The router that holds the lock makes it anew.
+    // The router that holds the lock creates the file again.
     a_minute().await;
     assert_eq!(inode(&lock), its_inodes.1);
     Peer::connect(&place.unix, Framing::Packet).await.expect_nothing().await;

@@ -41,7 +41,7 @@ async fn assert_can_be_replaced(directory: &TempDir, path: &Path) {
 }
 
 #[tokio::test]
-async fn a_router_that_is_told_to_stop() {
+async fn a_router_that_was_shut_down_leaves_nothing() {
     for workers in [0, 1, 2] {
         let (directory, path, router) = bind(workers).await;
         let (handle, status) = (router.shutdown_handle(), router.status());
@@ -54,13 +54,13 @@ async fn a_router_that_is_told_to_stop() {
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         assert_eq!(status.usage(), Default::default());
         peer.expect_close().await;
-        // Once more does no harm.
+        // A second shutdown has no effect.
         handle.shutdown();
     }
 }
 
 #[tokio::test]
-async fn a_router_whose_run_is_dropped() {
+async fn a_router_whose_future_was_dropped_leaves_nothing() {
     for workers in [0, 1] {
         let (directory, path, router) = bind(workers).await;
         let running = tokio::spawn(router.run());
@@ -74,7 +74,7 @@ async fn a_router_whose_run_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_router_that_never_ran() {
+async fn a_router_that_never_ran_leaves_nothing() {
     let (directory, path, router) = bind(1).await;
     drop(router);
     assert_can_be_replaced(&directory, &path).await;
@@ -90,7 +90,7 @@ async fn a_router_that_can_listen_on_some_addresses_only() {
 }
 
 #[tokio::test]
-async fn a_router_of_a_test_that_is_dropped() {
+async fn an_in_process_router_that_was_dropped_leaves_nothing() {
     let router = Router::in_process().await.unwrap();
     let mut peer = Peer::connect(router.address(), Framing::Packet).await;
     drop(router);
@@ -98,7 +98,7 @@ async fn a_router_of_a_test_that_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_router_of_a_test_that_is_told_to_stop() {
+async fn an_in_process_router_that_was_shut_down_leaves_nothing() {
     let router = Router::in_process().await.unwrap();
     let mut service = Peer::connect(router.address(), Framing::Packet).await;
     service.register("/s").await;
@@ -118,9 +118,9 @@ async fn a_router_of_a_test_that_is_told_to_stop() {
     let ((), ()) = tokio::join!(router.stop(), end);
 }
 
-// Those who connect at the moment it stops are served or turned away, and never left behind.
+// Peers that connect while it stops are served or refused, and their connections end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_router_that_stops_while_peers_connect() {
+async fn connections_made_during_a_shutdown_end() {
     for _ in 0..30 {
         let (_directory, path, router) = bind(0).await;
         let (handle, status) = (router.shutdown_handle(), router.status());
@@ -145,9 +145,9 @@ async fn a_router_that_stops_while_peers_connect() {
     }
 }
 
-// What was on its way when the router was told to stop still arrives.
+// Queued messages are delivered before a shutdown ends.
 #[tokio::test]
-async fn what_is_queued_leaves() {
+async fn queued_messages_are_delivered() {
     let (_directory, path, router) = bind(1).await;
     let handle = router.shutdown_handle();
     let running = tokio::spawn(router.run());
@@ -159,7 +159,7 @@ async fn what_is_queued_leaves() {
     for id in 0..10 {
         caller.call("/a", &id.to_string(), &data).await;
     }
-    // Routed, and more than the socket takes.
+    // The calls are routed, and exceed the socket buffer.
     caller.expect_nothing().await;
     handle.shutdown();
     for _ in 0..10 {
@@ -170,9 +170,9 @@ async fn what_is_queued_leaves() {
     within("the end of the router", running).await.unwrap();
 }
 
-// Rule CO-17: what is open may end, what is new is refused.
+// Rule CO-17: open calls may end, and new calls are refused.
 #[tokio::test]
-async fn open_calls_are_given_time() {
+async fn open_calls_may_end() {
     let (_directory, path, router) = bind(1).await;
     let handle = router.shutdown_handle();
     let running = tokio::spawn(router.run());
@@ -203,7 +203,7 @@ async fn open_calls_are_given_time() {
 
 // Rule CO-17: a call that takes longer ends with the router.
 #[tokio::test]
-async fn calls_that_take_too_long_are_ended() {
+async fn calls_end_after_the_drain_timeout() {
     let directory = tempfile::tempdir().unwrap();
     let address = Address::Unix(directory.path().join("gsb.sock"));
     let config = RouterConfig {

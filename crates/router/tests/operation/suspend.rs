@@ -1,5 +1,5 @@
-//! A router that was stopped for longer than its patience lasts, as by a debugger or with a machine that
-//! slept, first reads what was sent meanwhile, and disconnects nobody who did send. Rules CO-9, LI-10.
+//! A router that was suspended for longer than its timeouts, for example by a debugger or with the machine, first reads
+//! what arrived meanwhile, and does not close the connections of peers that sent something. Rules CO-9, LI-10.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -13,13 +13,13 @@ use tokio::task::JoinHandle;
 
 const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
-/// How many peers there are.
+/// The number of peers.
 const PEERS: usize = 20;
 
 /// More than twice the ping timeout.
-const STANDSTILL: Duration = Duration::from_millis(2500);
+const SUSPENSION: Duration = Duration::from_millis(2500);
 
-/// Sends Pings until it is told to stop, and reads what comes; returns how many it has sent and got back.
+/// Sends Pings until `over`, and reads the answers; returns how many Pings were sent and answered.
 async fn keep_pinging(mut peer: Peer, mut over: watch::Receiver<bool>) -> (usize, usize) {
     let (mut sent, mut answered) = (0, 0);
     let mut beat = tokio::time::interval(Duration::from_millis(100));
@@ -46,7 +46,7 @@ async fn keep_pinging(mut peer: Peer, mut over: watch::Receiver<bool>) -> (usize
 
 type Pinging = Vec<JoinHandle<(usize, usize)>>;
 
-/// Peers that keep sending, at a router with this ping timeout.
+/// A router with this ping timeout, and peers that keep sending.
 async fn start(seconds: u32) -> (RouterProcess, watch::Sender<bool>, Pinging) {
     let arguments = ["--ping-timeout", &seconds.to_string()];
     let router = RouterProcess::isolated(ROUTER, arguments).await;
@@ -60,89 +60,89 @@ async fn start(seconds: u32) -> (RouterProcess, watch::Sender<bool>, Pinging) {
     (router, over, pinging)
 }
 
-async fn stand_still(router: &RouterProcess) {
+async fn suspend(router: &RouterProcess) {
     router.process.signal("STOP").await;
-    // This is about time, so it takes some.
-    tokio::time::sleep(STANDSTILL).await;
+    // The passing of time is what this test is about.
+    tokio::time::sleep(SUSPENSION).await;
     router.process.signal("CONT").await;
 }
 
-/// All are there to the end, and have been answered.
+/// Checks that all peers are still connected, and all Pings were answered.
 async fn end(over: watch::Sender<bool>, pinging: Pinging) {
     over.send(true).unwrap();
     for pinging in pinging {
-        let (sent, answered) = pinging.await.expect("nobody was disconnected");
+        let (sent, answered) = pinging.await.expect("all peers are connected");
         assert_eq!(sent, answered, "each Ping was answered");
     }
 }
 
 #[tokio::test]
-async fn those_who_keep_sending_stay() {
+async fn peers_that_keep_sending_stay_connected() {
     let (router, over, pinging) = start(1).await;
     let mut background_calls = BackgroundCalls::start(router.unix()).await;
     let continued = async {
-        stand_still(&router).await;
+        suspend(&router).await;
         Instant::now()
     };
     let continued = background_calls.during(continued).await.elapsed();
-    println!("the call that was under way ended {continued:.1?} after the standstill");
-    // Twice the timeout once more: whoever is in doubt is given up by then.
+    println!("the call in flight ended {continued:.1?} after the suspension");
+    // After twice the timeout, a peer that counts as silent would have been closed.
     background_calls.during(tokio::time::sleep(Duration::from_secs(2))).await;
     end(over, pinging).await;
     router.stop().await;
 }
 
-// Whoever stood still may do so again at once.
+// A second suspension may follow at once.
 #[tokio::test]
-async fn once_more_at_once() {
+async fn two_suspensions_may_follow_each_other() {
     let (router, over, pinging) = start(1).await;
     for _ in 0..3 {
-        stand_still(&router).await;
+        suspend(&router).await;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     end(over, pinging).await;
     router.stop().await;
 }
 
-// A timeout that is over in the middle of a standstill that is shorter, however long it is.
+// A timeout that is longer than the suspension, and would end during it.
 #[tokio::test]
 #[ignore = "takes longer than ten seconds"]
-async fn after_a_long_timeout() {
+async fn a_suspension_does_not_count_for_a_longer_timeout() {
     let router = RouterProcess::isolated(ROUTER, ["--ping-timeout", "8"]).await;
     let mut peers = Vec::new();
     for number in 0..PEERS {
         peers.push(Peer::connect(&router.addresses[number % 2], Framing::Packet).await);
     }
-    // One second before the end of their time, which they spend silent.
+    // The peers are silent until one second before the timeout.
     tokio::time::sleep(Duration::from_secs(15)).await;
     router.process.signal("STOP").await;
     for peer in &mut peers {
         peer.send(Ping {}).await;
     }
-    tokio::time::sleep(STANDSTILL).await;
+    tokio::time::sleep(SUSPENSION).await;
     router.process.signal("CONT").await;
     for peer in &mut peers {
-        while peer.next().await.expect("not the end").kind != MessageKind::Pong {}
+        while peer.next().await.expect("an open connection").kind != MessageKind::Pong {}
     }
     router.stop().await;
 }
 
-// Those who say nothing are asked before they are given up, as ever.
+// A silent peer gets a Ping before it is closed, as without a suspension.
 #[tokio::test]
-async fn those_who_say_nothing_are_pinged() {
+async fn silent_peers_are_pinged() {
     let router = RouterProcess::isolated(ROUTER, ["--ping-timeout", "1"]).await;
     let mut peers = Vec::new();
     for number in 0..PEERS {
         peers.push(Peer::connect(&router.addresses[number % 2], Framing::Packet).await);
     }
-    stand_still(&router).await;
+    suspend(&router).await;
     for peer in &mut peers {
         peer.expect::<Ping>().await;
         peer.send(Pong {}).await;
     }
     for peer in &mut peers {
         peer.send(Ping {}).await;
-        while peer.next().await.expect("not the end").kind != MessageKind::Pong {}
+        while peer.next().await.expect("an open connection").kind != MessageKind::Pong {}
     }
     router.stop().await;
 }

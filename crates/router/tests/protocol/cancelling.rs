@@ -26,7 +26,7 @@ async fn a_caller_cancels_its_call() {
         service.part(&call.request_id, "late").await;
         service.reply(&call.request_id, "late").await;
         service.expect_nothing().await;
-        // It has ended: to cancel it again does nothing.
+        // The call has ended, so that cancelling it again has no effect.
         caller.send(CancelCall { request_id: "1".into() }).await;
         caller.expect_nothing().await;
     }

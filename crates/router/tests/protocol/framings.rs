@@ -1,12 +1,12 @@
-//! Both framings on both kinds of sockets, behind one set of services. Rules FR-1, FR-4, CO-1.
+//! Peers of both framings, on both kinds of sockets, share the same services. Rules FR-1, FR-4, CO-1.
 
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
 use gsb_testkit::{Peer, TestRouter, all_kinds_of_peers};
 
-// Rule FR-1: peers of either framing, on whatever listener, call each other freely.
+// Rule FR-1.
 #[tokio::test]
-async fn everyone_calls_everyone() {
+async fn peers_of_all_framings_and_sockets_call_each_other() {
     let router = TestRouter::start().await;
     let mut services = all_kinds_of_peers(&router).await;
     for (index, service) in services.iter_mut().enumerate() {
@@ -33,7 +33,7 @@ async fn everyone_calls_everyone() {
 }
 
 #[tokio::test]
-async fn events_reach_all_kinds() {
+async fn events_reach_peers_of_all_framings_and_sockets() {
     let router = TestRouter::start().await;
     let mut listeners = all_kinds_of_peers(&router).await;
     for listener in &mut listeners {
@@ -50,9 +50,9 @@ async fn events_reach_all_kinds() {
     router.stop().await;
 }
 
-// Rule FR-4: found out from the first five bytes, however they come.
+// Rule FR-4: the first five bytes determine the framing, even if they arrive one by one.
 #[tokio::test]
-async fn the_framing_is_found_byte_by_byte() {
+async fn the_framing_is_detected_byte_by_byte() {
     let router = TestRouter::start().await;
     let packet_ping: &[u8] = &[0, 0, 0, 2, 0x72, 0];
     let classic_ping: &[u8] = &[0, 0, 0, 12, 0, 0, 0, 0];
@@ -63,7 +63,7 @@ async fn the_framing_is_found_byte_by_byte() {
             tokio::task::yield_now().await;
         }
         if framing == Framing::Packet {
-            // Rule CO-1: before anything else.
+            // Rule CO-1: it is the first message.
             let hello: Hello = peer.expect().await;
             assert_eq!(hello.name, "gsb-router");
             assert_eq!(hello.instance_id.len(), 16);
@@ -73,7 +73,7 @@ async fn the_framing_is_found_byte_by_byte() {
     router.stop().await;
 }
 
-// Many frames in one segment, and one frame in many.
+// Many frames in one write, and one frame in many reads.
 #[tokio::test]
 async fn batches_and_large_frames_pass() {
     let router = TestRouter::start().await;

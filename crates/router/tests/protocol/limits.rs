@@ -1,4 +1,4 @@
-//! What one peer may hold, and what happens beyond it.
+//! The limits of one peer, and what happens beyond them.
 
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
@@ -6,7 +6,7 @@ use gsb_router::{Limits, Router, RouterConfig, SMALLEST_MAX_FRAME};
 use gsb_testkit::{Peer, TestRouter, within};
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_turned_away() {
+async fn connections_beyond_the_limit_are_refused() {
     let config = RouterConfig { max_connections: 2, ..Default::default() };
     let router = TestRouter::with(config).await;
     let mut first = Peer::connect(&router.unix, Framing::Packet).await;
@@ -14,7 +14,7 @@ async fn connections_beyond_the_limit_are_turned_away() {
     let mut third = Peer::silent(&router.unix, Framing::Packet).await;
     third.expect_close().await;
     first.expect_nothing().await;
-    // One that goes makes room.
+    // A connection that ends makes room.
     second.hang_up().await;
     second.expect_close().await;
     within("a free place", async {
@@ -30,7 +30,7 @@ async fn connections_beyond_the_limit_are_turned_away() {
 }
 
 #[tokio::test]
-async fn a_frame_limit_that_no_message_fits_into_is_an_error() {
+async fn a_frame_limit_without_room_for_a_message_is_an_error() {
     for (max_frame, is_usable) in
         [(0, false), (SMALLEST_MAX_FRAME - 1, false), (SMALLEST_MAX_FRAME, true)]
     {

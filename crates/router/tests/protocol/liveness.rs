@@ -1,5 +1,5 @@
-//! Liveness over real sockets. Rules CO-9 to CO-11. The exact times are tested in gsb-core with a clock
-//! that stands still; here only the order of events counts.
+//! Liveness over real sockets. Rules CO-9 to CO-11. The exact times are tested in gsb-core with a test clock; here only
+//! the order of events counts.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn a_silent_peer_is_pinged_and_then_closed() {
 }
 
 #[tokio::test]
-async fn one_that_answers_stays() {
+async fn a_peer_that_answers_pings_stays_connected() {
     let router = router().await;
     let mut peer = Peer::connect(&router.tcp, Framing::Packet).await;
     for _ in 0..3 {
@@ -41,9 +41,9 @@ async fn one_that_answers_stays() {
     router.stop().await;
 }
 
-// Rules CO-1, CO-9: any byte counts, and a few of them tell the framing.
+// Rules CO-1, CO-9: every byte counts, and the first five determine the framing.
 #[tokio::test]
-async fn one_in_the_middle_of_a_frame_is_not_silent() {
+async fn a_peer_amid_a_frame_is_not_silent() {
     let router = router().await;
     for framing in [Framing::Packet, Framing::Classic] {
         let mut peer = Peer::silent(&router.tcp, framing).await;
@@ -54,7 +54,7 @@ async fn one_in_the_middle_of_a_frame_is_not_silent() {
         if framing == Framing::Packet {
             let Hello { .. } = peer.expect().await;
         }
-        // Half as much again as its silence might last.
+        // For one and a half times as long as a peer may be silent.
         for piece in bytes.chunks(bytes.len().div_ceil(15)) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             peer.send_bytes(piece).await;
@@ -66,7 +66,7 @@ async fn one_in_the_middle_of_a_frame_is_not_silent() {
 }
 
 #[tokio::test]
-async fn one_that_never_says_what_it_is_is_closed_without_a_ping() {
+async fn a_peer_of_unknown_framing_is_closed_without_a_ping() {
     let router = router().await;
     let mut peer = Peer::silent(&router.tcp, Framing::Packet).await;
     assert!(peer.next().await.is_none());

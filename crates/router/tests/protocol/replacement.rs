@@ -1,4 +1,4 @@
-//! A newcomer with the instance id of a live connection. Rules CO-3, CO-4.
+//! A new connection with the instance id of a live connection. Rules CO-3, CO-4.
 
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
@@ -16,7 +16,7 @@ async fn the_same_peer_takes_its_names_over() {
         old.send(hello()).await;
         assert_eq!(old.register("/a").await, 0);
         let mut new = Peer::connect(address, Framing::Packet).await;
-        // In one breath: the name is free before the next frame is handled.
+        // Both in one write: the name is free before the second frame is handled.
         new.send(hello()).await;
         assert_eq!(new.register("/a").await, 0);
         old.expect_close().await;
@@ -26,9 +26,9 @@ async fn the_same_peer_takes_its_names_over() {
     router.stop().await;
 }
 
-// A Unix socket's peer is a user, a TCP socket's an address: never the same.
+// The peer of a Unix socket is a user and that of a TCP socket is an address, so they are never the same.
 #[tokio::test]
-async fn another_peer_is_turned_away() {
+async fn another_peer_is_refused() {
     let router = TestRouter::start().await;
     let mut victim = Peer::connect(&router.unix, Framing::Packet).await;
     victim.send(hello()).await;

@@ -1,5 +1,4 @@
-//! What breaks the protocol closes its author's connection and disturbs nobody else. Rules CO-12 to
-//! CO-14, FR-4.
+//! A peer that breaks the protocol loses its connection, and disturbs no other peer. Rules CO-12 to CO-14, FR-4.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +16,7 @@ fn classic(kind: i32, length: u32, body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn each_violation_closes_its_author_alone() {
+async fn a_violation_closes_only_the_connection_of_its_peer() {
     let router = TestRouter::with(RouterConfig { max_frame: 1 << 20, ..Default::default() }).await;
     let mut service = Peer::connect(&router.unix, Framing::Packet).await;
     let mut caller = Peer::connect(&router.tcp, Framing::Classic).await;
@@ -59,7 +58,7 @@ async fn each_violation_closes_its_author_alone() {
         peer.expect_close().await;
         assert_eq!(closes(reason), before + 1, "{name}");
     }
-    // Rule CO-14: judged from the header, on a packet connection too.
+    // Rule CO-14: the header is enough, with the packet framing, too.
     let mut peer = Peer::connect(&router.unix, Framing::Packet).await;
     peer.send_bytes(&too_long.to_be_bytes()).await;
     peer.expect_close().await;
@@ -71,9 +70,9 @@ async fn each_violation_closes_its_author_alone() {
     router.stop().await;
 }
 
-// What came before the violation, in the same bytes, is done.
+// Frames before the violation are handled, even if they arrive in the same read.
 #[tokio::test]
-async fn frames_before_a_violation_count() {
+async fn frames_before_a_violation_are_handled() {
     let router = TestRouter::start().await;
     let mut service = Peer::connect(&router.unix, Framing::Packet).await;
     service.register("/a").await;
@@ -93,9 +92,9 @@ fn classic_frame(message: &impl Message) -> Vec<u8> {
     classic(MessageKind::classic_type(frame.kind).unwrap(), body.len() as u32, &body)
 }
 
-// The last words of a peer that hangs up are heard.
+// Frames that were sent before a peer disconnected are handled.
 #[tokio::test]
-async fn what_was_sent_before_hanging_up_arrives() {
+async fn frames_before_the_end_of_a_connection_are_handled() {
     let router = TestRouter::start().await;
     let mut service = Peer::connect(&router.tcp, Framing::Packet).await;
     service.register("/a").await;

@@ -1,4 +1,4 @@
-//! Whichever workers the connections of a service and its callers have, they find each other.
+//! A service serves callers whose connections belong to other workers.
 
 #![allow(clippy::unwrap_used)]
 
