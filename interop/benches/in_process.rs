@@ -1,7 +1,7 @@
-//! What a typed call within a process costs with our client and with `ya-service-bus`: `cargo bench`.
+//! The cost of a typed call within a process, with our client and with `ya-service-bus`: `cargo bench`.
 //!
-//! Both make the same calls with the same message, one after the other and in turns, on one thread and
-//! one runtime. Without `--bench`, as in a test, each call is made once and no figure means anything.
+//! Both make the same calls with the same message, in turns, on one thread and one runtime. Without `--bench`, as in a
+//! test, each call is made once, and the figures have no meaning.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -12,23 +12,23 @@ use serde::{Deserialize, Serialize};
 use ya_service_bus::connection::ClientInfo;
 use ya_service_bus::typed;
 
-/// How often both have their turn.
+/// The number of turns of each.
 const ROUNDS: u32 = 25;
 
-/// How many calls one turn makes.
+/// The number of calls in a turn.
 const CALLS: u32 = 64 * 250;
 
-/// What our client is to reach for one call after the other, in multiples of `ya-service-bus`.
+/// The goal for sequential calls of our client, as a multiple of the speed of `ya-service-bus`.
 const TARGET: f64 = 5.0;
 
-/// Comes back as it was sent, and is sent again.
+/// A message whose reply is the same message.
 #[derive(Serialize, Deserialize)]
 struct Ball {
     number: u64,
     text: String,
 }
 
-/// The same, from a handler that waits: for a task that it starts.
+/// The same message, for a handler that waits for a task.
 #[derive(Serialize, Deserialize)]
 struct SlowBall(Ball);
 
@@ -62,7 +62,7 @@ impl ya_service_bus::RpcMessage for SlowBall {
     type Error = String;
 }
 
-/// Figures of both for the same calls.
+/// The times of both for the same calls.
 struct Comparison {
     what: &'static str,
     ours: Vec<Duration>,
@@ -74,7 +74,7 @@ impl Comparison {
         Comparison { what, ours: Vec::new(), theirs: Vec::new() }
     }
 
-    /// One turn of each, which say what one call took.
+    /// Makes one turn of each. A turn returns the time of one call.
     async fn round(
         &mut self,
         ours: impl Future<Output = Duration>,
@@ -116,7 +116,7 @@ fn summary(times: &[Duration]) -> String {
     format!("{:.2?} ({fastest:.2?} to {slowest:.2?})", median(&times))
 }
 
-/// What a call takes when each waits for the one before.
+/// The time of a call if the calls are sequential.
 async fn one_by_one(calls: u32, call: impl AsyncFn(Ball) -> Ball) -> Duration {
     let mut ball = Ball::new();
     let start = Instant::now();
@@ -126,7 +126,7 @@ async fn one_by_one(calls: u32, call: impl AsyncFn(Ball) -> Ball) -> Duration {
     start.elapsed() / calls
 }
 
-/// What a call takes when 64 are made at the same time.
+/// The time of a call if 64 calls are made at the same time.
 async fn at_once(calls: u32, call: impl AsyncFn(Ball) -> Ball) -> Duration {
     let mut balls = Vec::from_iter((0..64).map(|_| Ball::new()));
     let times = calls.div_ceil(64);

@@ -1,4 +1,4 @@
-//! A peer that speaks the classic framing by means of `ya-sb-proto` 0.1.
+//! A peer with the classic framing of `ya-sb-proto` 0.1.
 
 use bytes_classic::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -15,7 +15,7 @@ use crate::witness::{locked_version, took_part};
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
-/// A connection whose every byte goes through the codec of `ya-sb-proto` 0.1.
+/// A connection that uses the codec of `ya-sb-proto` 0.1.
 pub struct ClassicPeer {
     socket: Box<dyn Socket>,
     buffer: BytesMut,
@@ -28,7 +28,7 @@ impl ClassicPeer {
         let socket = match (url.strip_prefix("unix:"), url.strip_prefix("tcp://")) {
             (Some(path), _) => UnixStream::connect(path).await.map(boxed),
             (_, Some(address)) => TcpStream::connect(address).await.map(boxed),
-            _ => panic!("{url:?} is no address of a bus"),
+            _ => panic!("{url:?} is not an address of a bus"),
         };
         ClassicPeer {
             socket: socket.unwrap_or_else(|error| panic!("no connection to {url}: {error}")),
@@ -44,7 +44,7 @@ impl ClassicPeer {
             .encode(message.into(), &mut bytes)
             .expect("ya-sb-proto 0.1 encodes its own messages");
         let written = within("room in the socket", self.socket.write_all(&bytes)).await;
-        written.expect("the router takes what a classic peer sends");
+        written.expect("the router reads from a classic peer");
     }
 
     /// The next message.
@@ -53,7 +53,7 @@ impl ClassicPeer {
             match self.codec.decode(&mut self.buffer) {
                 Ok(Some(message)) => return message,
                 Ok(None) => {}
-                Err(error) => panic!("ya-sb-proto 0.1 does not decode what came: {error}"),
+                Err(error) => panic!("ya-sb-proto 0.1 cannot decode a message: {error}"),
             }
             let mut chunk = [0; 4096];
             let read = within("a message to a classic peer", self.socket.read(&mut chunk)).await;
@@ -76,7 +76,7 @@ impl ClassicPeer {
         }
     }
 
-    /// Sends a call, without waiting for anything.
+    /// Sends a call, and does not wait for the reply.
     pub async fn call(&mut self, address: &str, request_id: &str, data: impl Into<Vec<u8>>) {
         self.send(CallRequest {
             caller: "classic-caller".to_owned(),
@@ -114,7 +114,7 @@ impl ClassicPeer {
         }
     }
 
-    /// Says that this codec took part in a test that has passed.
+    /// Prints that this codec took part in a test.
     pub fn took_part(&self, roles: &str, with: &str) {
         let version = locked_version("ya-sb-proto", "0.1.");
         took_part("ya-sb-proto", version, roles, with);

@@ -4,10 +4,10 @@ use std::io::BufRead as _;
 
 use tokio::sync::mpsc;
 
-/// The lines of standard input. Ends with it, which is how a peer learns that its test is gone.
+/// The lines of standard input. They end when the test ends.
 pub fn commands() -> mpsc::UnboundedReceiver<String> {
     let (sender, receiver) = mpsc::unbounded_channel();
-    // A thread of its own: tokio's standard input would keep the runtime from shutting down.
+    // In its own thread, because the standard input of tokio would block the end of the runtime.
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { return };

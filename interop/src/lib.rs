@@ -1,4 +1,4 @@
-//! What the interoperability tests and the peer programs share.
+//! Shared by the interoperability tests and the peer programs.
 
 pub mod classic;
 pub mod commands;
@@ -9,16 +9,16 @@ pub mod witness;
 
 use std::time::Duration;
 
-/// How long a test waits for anything before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a test waits before it fails.
+pub const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What `future` gives, unless it takes longer than [`PATIENCE`].
+/// Waits for a future. `awaited` names its result in the message of a panic.
 ///
 /// # Panics
-/// When it does; `awaited` says what did not come.
+/// The future takes longer than [`TIMEOUT`].
 pub async fn within<F: Future>(awaited: &str, future: F) -> F::Output {
-    match tokio::time::timeout(PATIENCE, future).await {
+    match tokio::time::timeout(TIMEOUT, future).await {
         Ok(output) => output,
-        Err(_) => panic!("{awaited} did not come within {PATIENCE:?}"),
+        Err(_) => panic!("{awaited} did not come within {TIMEOUT:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! What the typed peers say to each other.
+//! The messages of the typed peers.
 //!
 //! On the wire, `ya-service-bus` sends a message as flexbuffers to `{service}/{ID}` and gets back a
 //! flexbuffers-encoded `Result<Item, Error>`; an item of a stream is such a result too.
@@ -6,10 +6,10 @@
 use serde::{Deserialize, Serialize};
 use ya_service_bus::{RpcMessage, RpcStreamMessage};
 
-/// Asks for its text back.
+/// Asks for a reply with the same text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Echo {
-    /// Comes back, unless it is [`Echo::REFUSED`].
+    /// The text, which is refused if it is [`Echo::REFUSED`].
     pub text: String,
 }
 
@@ -25,7 +25,7 @@ pub struct Echoed {
 /// An error that the service itself answers with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -43,7 +43,7 @@ impl RpcMessage for Echo {
 /// Asks for a stream of the numbers from 0 up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
-    /// How many.
+    /// How many numbers.
     pub numbers: u32,
 }
 
@@ -53,10 +53,10 @@ impl RpcStreamMessage for Count {
     type Error = Refusal;
 }
 
-/// Something to remember; meant to be pushed.
+/// A text to remember, which is sent as a push.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
-    /// What to remember.
+    /// The text.
     pub text: String,
 }
 
@@ -66,7 +66,7 @@ impl RpcMessage for Note {
     type Error = Refusal;
 }
 
-/// Asks for all that was remembered.
+/// Asks for all remembered texts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recall {}
 
@@ -86,7 +86,7 @@ impl RpcMessage for Hang {
     type Error = Refusal;
 }
 
-/// The same messages for our client: the same types at both ends, and two implementations between.
+/// Implements the messages for our client, so that both ends use the same types.
 macro_rules! messages_of_ours {
     ($($message:ident => $item:ty),* $(,)?) => {
         $(impl gsb_client::Message for $message {

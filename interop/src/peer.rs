@@ -1,4 +1,4 @@
-//! A peer program in a process of its own.
+//! A peer program in its own process.
 
 use std::process::Stdio;
 
@@ -8,12 +8,12 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use crate::within;
 use crate::witness::took_part;
 
-/// A running peer program, told what to do in commands and read in lines. Killed when dropped.
+/// A running peer program. It reads commands and prints lines. Dropping this kills it.
 #[derive(Debug)]
 pub struct Peer {
-    /// What the program calls the library it is built on.
+    /// The name of the library it is built on, as the program prints it.
     pub name: String,
-    /// The version of that library, as the running program states it.
+    /// The version of that library, as the program prints it.
     pub version: String,
     child: Child,
     input: ChildStdin,
@@ -54,7 +54,7 @@ impl Peer {
         peer
     }
 
-    /// Sends a command and does not wait for what comes of it.
+    /// Sends a command, and does not wait for its result.
     pub async fn tell(&mut self, command: &str) {
         let line = format!("{command}\n");
         let written = within("room for a command", self.input.write_all(line.as_bytes())).await;
@@ -86,17 +86,16 @@ impl Peer {
         }
     }
 
-    /// Waits for exactly these lines, in any order: what answers a command and what happens otherwise
-    /// are not ordered.
+    /// Waits for exactly these lines, in any order: the answers to commands and other events are not ordered.
     pub async fn expect_in_any_order(&mut self, lines: &[&str]) {
         let mut expected = lines.to_vec();
-        let mut came = Vec::new();
+        let mut received = Vec::new();
         for _ in lines {
-            came.push(self.line().await);
+            received.push(self.line().await);
         }
         expected.sort_unstable();
-        came.sort_unstable();
-        assert_eq!(came, expected, "{}", self.name);
+        received.sort_unstable();
+        assert_eq!(received, expected, "{}", self.name);
     }
 
     /// Sends a command and waits for exactly these lines.
@@ -105,13 +104,13 @@ impl Peer {
         self.expect(lines).await;
     }
 
-    /// Kills the process (SIGKILL) and waits until it is gone.
+    /// Kills the process (SIGKILL), and waits for its end.
     pub async fn kill(mut self) {
         let killed = within("the end of a killed process", self.child.kill()).await;
         killed.unwrap_or_else(|error| panic!("{} cannot be killed: {error}", self.name));
     }
 
-    /// Says that this peer took part in a test that has passed.
+    /// Prints that this peer took part in a test.
     pub fn took_part(&self, roles: &str, with: &str) {
         took_part(&self.name, &self.version, roles, with);
     }

@@ -1,4 +1,4 @@
-//! The routers that the tests run peers against.
+//! The routers that the tests connect peers to.
 
 use gsb_router::{Router, RouterConfig, RouterStatus, ShutdownHandle};
 use tempfile::TempDir;
@@ -14,7 +14,7 @@ pub fn socket_directory() -> (TempDir, String) {
     (directory, url)
 }
 
-/// `ya-sb-router` in a process of its own.
+/// `ya-sb-router` in its own process.
 pub struct YaRouter {
     /// Where it listens.
     pub url: String,
@@ -31,11 +31,11 @@ impl YaRouter {
     }
 }
 
-/// `gsb-router` as a library, in the process of the test, until dropped.
+/// `gsb-router` as a library, in the process of the test. Dropping this ends it.
 pub struct OurRouter {
     /// Where it listens.
     pub url: String,
-    /// What it does.
+    /// Its status.
     pub status: RouterStatus,
     shutdown: ShutdownHandle,
     running: JoinHandle<()>,
@@ -54,11 +54,11 @@ impl OurRouter {
         OurRouter::listen("tcp://127.0.0.1:0", None).await
     }
 
-    /// Stops it in good order, and starts another one on the same address.
+    /// Shuts it down, and starts another one at the same address.
     pub async fn restart(mut self) -> OurRouter {
         self.shutdown.shutdown();
         let stopped = within("the end of gsb-router", &mut self.running).await;
-        stopped.expect("gsb-router stops in good order");
+        stopped.expect("gsb-router does not panic");
         let directory = self.directory.take();
         OurRouter::listen(&self.url, directory).await
     }

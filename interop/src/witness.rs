@@ -1,14 +1,14 @@
-//! The lines that say which real peers took part in a run.
+//! The lines that name the real peers of a test run.
 
-/// Says that a peer took part. `interop/run` gathers these lines; a test writes one when it has passed.
+/// Prints that a peer took part. A test prints this line at its end, and `interop/run` collects the lines.
 pub fn took_part(peer: &str, version: &str, roles: &str, with: &str) {
     println!("peer: {peer} {version} ({roles}) <-> {with}");
 }
 
-/// The version of `package` that is linked, where there is only one beginning with `series`.
+/// The linked version of `package` that begins with `series`.
 ///
 /// # Panics
-/// When there is none, or more than one.
+/// There is no such version, or more than one.
 pub fn locked_version(package: &str, series: &str) -> &'static str {
     let name = format!("name = \"{package}\"");
     let mut lines = include_str!("../Cargo.lock").lines();

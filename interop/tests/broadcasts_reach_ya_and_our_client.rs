@@ -1,4 +1,4 @@
-//! Broadcasts between `ya-service-bus`, below its `typed` module, and our client.
+//! Broadcasts between our client and `ya-service-bus`, whose `connection` module has them.
 
 use futures::StreamExt as _;
 use gsb_client::{Bus, Framing};
@@ -35,7 +35,7 @@ async fn among_ya_peers(url: &str, router: &str) {
     both.expect_in_any_order(&["broadcast golem/news", event]).await;
     listener.expect(&[event]).await;
 
-    // The end shows that nothing came before it.
+    // A last event shows that none came before it.
     listener.run("unsubscribe golem/news", &["unsubscribed golem/news"]).await;
     both.tell("broadcast golem/news old news").await;
     let event = "event ya-caller golem/news old news";
@@ -66,7 +66,7 @@ async fn between_ya_and_ours(url: &str, framing: Framing) {
     let ours = ours.await.unwrap();
     let mut all = ours.subscribe("golem/**").await.unwrap();
     let mut exact = ours.subscribe("golem/news").await.unwrap();
-    // What its own router does not know, ours does for it.
+    // Its own router has no wildcards; ours has.
     ya.run("subscribe golem/*/status", &["subscribed golem/*/status"]).await;
     ya.run("subscribe golem/news", &["subscribed golem/news"]).await;
 

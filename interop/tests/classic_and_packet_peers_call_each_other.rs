@@ -1,5 +1,5 @@
-//! Peers of the classic framing, by means of the codec of `ya-sb-proto` 0.1, with each other and with
-//! `ya-service-bus`, which speaks the packet framing.
+//! Peers with the classic framing, which use the codec of `ya-sb-proto` 0.1, with each other and with `ya-service-bus`,
+//! which uses the packet framing.
 
 use gsb_interop::classic::ClassicPeer;
 use gsb_interop::messages::{Count, Echo, Echoed, Refusal};
@@ -54,7 +54,7 @@ async fn classic_peers(url: &str, router: &str) {
         assert_eq!(reply.data, text.as_bytes());
     }
 
-    caller.call("/golem/nobody", "lost", *b"question").await;
+    caller.call("/golem/unknown", "lost", *b"question").await;
     let reply = caller.receive_reply("lost").await;
     let expected = CallReplyCode::CallReplyBadRequest as i32;
     assert_eq!((reply.code, reply.reply_type), (expected, FULL));
@@ -139,7 +139,7 @@ async fn a_packet_caller_of_a_classic_service() {
     service.reply(&call.request_id, CallReplyType::Full, "three").await;
     caller.expect(&["part one", "part two", "full three"]).await;
 
-    // Version 0.1 does not know no_reply, so its service answers a push too, to nobody.
+    // Version 0.1 does not know no_reply, so its service replies to a push, too.
     caller.run("push /golem/classic news", &["sent"]).await;
     let push = service.receive_call().await;
     assert_eq!(push.data, b"news");

@@ -1,5 +1,5 @@
-//! What `ya-sb-proto` encodes is what `gsb-proto` decodes, and the other way round, byte for byte:
-//! version 0.1 for the classic framing, version 0.6 for the packet framing.
+//! `ya-sb-proto` and `gsb-proto` decode what the other one encodes, byte for byte: version 0.1 with the classic
+//! framing, and version 0.6 with the packet framing.
 
 use std::fmt::Debug;
 
@@ -11,13 +11,13 @@ use gsb_proto::{Frame, FrameDecoder, Framing, MessageKind};
 
 const TEXT: &str = "/golem/żółw 1\u{0}\u{10ffff}";
 
-/// All byte values, and long enough for lengths of several bytes in every encoding.
+/// All byte values. Its length takes several bytes in every encoding.
 fn payload() -> Vec<u8> {
     (0..70_000u32).map(|i| (i % 256) as u8).collect()
 }
 
-/// One message in both codecs. What theirs decodes to is kept as its `Debug` form: 0.1 has no other
-/// way to compare.
+/// One message in both codecs. Their decoded message is compared by its `Debug` form, because version 0.1 has no other
+/// way.
 struct Pair {
     ours: Frame,
     ours_decoded: String,
@@ -38,7 +38,7 @@ impl Pair {
     }
 }
 
-/// Calls `$both!` with every message both codecs know: all their codes, all fields set, and none.
+/// Calls `$both!` with every message that both codecs know: with all codes, with all fields, and without fields.
 macro_rules! every_message {
     ($both:ident) => {
         $both!(RegisterRequest { service_id: TEXT });
@@ -73,7 +73,7 @@ macro_rules! every_message {
     };
 }
 
-/// The same message, as one of ours and as one of theirs.
+/// The same message in our type and in theirs.
 macro_rules! pair {
     ($module:ident :: $message:ident { $($field:ident: $value:expr),* }) => {{
         #[allow(unused_mut)]
@@ -88,7 +88,7 @@ macro_rules! pair {
     }};
 }
 
-/// `encode` and `decode` by means of their codec, which has the same names in both versions.
+/// `encode` and `decode` with their codec, which has the same names in both versions.
 macro_rules! their_codec {
     ($proto:ident, $bytes:ident, $tokio_util:ident) => {
         use $proto::codec::{GsbMessage, GsbMessageDecoder, GsbMessageEncoder};
@@ -158,7 +158,7 @@ mod packet {
         every_message!(both);
         both!(CallRequest { address: TEXT, request_id: "r-1", data: payload(), no_reply: true });
 
-        // Only Hello has no conversion of its own.
+        // Only Hello has no conversion.
         let name = || "name".to_owned();
         let version = || "1.2.3".to_owned();
         let instance_id = || (1..=16).collect::<Vec<u8>>();
@@ -199,7 +199,7 @@ fn codecs_agree(framing: Framing, pairs: &[Pair], their_decoder: fn(&[&[u8]]) ->
     for Pair { ours, ours_decoded, decode, theirs, theirs_decoded } in pairs {
         let mut encoded = BytesMut::new();
         assert!(ours.encode(framing, &mut encoded), "{ours_decoded}");
-        // Not assert_eq: the payloads would fill the screen.
+        // Not assert_eq, which would print the payloads.
         assert!(encoded == theirs, "{:?} is encoded differently", ours.kind);
 
         assert_eq!(their_decoder(&[&encoded]), [theirs_decoded.as_str()]);
@@ -216,7 +216,7 @@ fn codecs_agree(framing: Framing, pairs: &[Pair], their_decoder: fn(&[&[u8]]) ->
         }
     }
 
-    // All of them behind each other, cut where it happens.
+    // All messages in sequence, cut at arbitrary places.
     let stream: Vec<u8> = pairs.iter().flat_map(|pair| pair.theirs.clone()).collect();
     for size in [1, 7, 4096, stream.len()] {
         let chunks: Vec<&[u8]> = stream.chunks(size).collect();

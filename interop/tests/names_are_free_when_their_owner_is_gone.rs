@@ -1,4 +1,4 @@
-//! What happens to the names and callers of a `ya-service-bus` service that is killed or replaced.
+//! The names and callers of a `ya-service-bus` service that is killed or replaced.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use gsb_interop::router::OurRouter;
 
 const YA_PEER: &str = env!("CARGO_BIN_EXE_ya-peer");
 
-/// A failure that comes by itself takes milliseconds; the earliest timeout of any peer is 3 seconds.
+/// Below the shortest timeout of the peers, which is 3 seconds. A failure from the router takes milliseconds.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 #[tokio::test]
@@ -15,7 +15,7 @@ async fn a_killed_service_fails_its_callers_and_can_start_again() {
     let router = OurRouter::start().await;
     let mut caller = Peer::start(YA_PEER, &["typed"], &router.url).await;
     let mut waiting = Peer::start(YA_PEER, &["typed"], &router.url).await;
-    // Twice: what the first round leaves behind would show in the second.
+    // The second round shows whether the first one left something behind.
     for _ in 0..2 {
         let mut service = Peer::start(YA_PEER, &["typed"], &router.url).await;
         service.run("bind /golem/mortal", &["bound /golem/mortal"]).await;

@@ -1,5 +1,5 @@
-//! Our client and `ya-service-bus` as caller and service of each other, through our router. To the
-//! typed module of `ya-service-bus` our client speaks in bytes: flexbuffers at `{service}/{ID}`.
+//! Our client and `ya-service-bus` call each other through our router. Our client sends bytes to the typed module of
+//! `ya-service-bus`: flexbuffers at `{service}/{ID}`.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 const YA_PEER: &str = env!("CARGO_BIN_EXE_ya-peer");
 
-/// A failure that comes by itself takes milliseconds; the shortest timeout of our client is 60 seconds.
+/// Below the timeout of our client, which is 60 seconds. A failure from the router takes milliseconds.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn call_a_typed_service(url: &str, framing: Framing) {
     let notes = vec!["one".to_owned(), "two".to_owned()];
     assert_eq!(decoded::<Vec<String>>(&reply), Ok(notes));
 
-    let error = call(&caller, "/golem/nobody/Echo", &echo).await.unwrap_err();
+    let error = call(&caller, "/golem/unknown/Echo", &echo).await.unwrap_err();
     assert!(matches!(error, Error::NoSuchService { .. }), "{error}");
 
     service.took_part("service", &format!("gsb-client ({}) on gsb-router", framing.name()));

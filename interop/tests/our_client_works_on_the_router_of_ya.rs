@@ -1,5 +1,5 @@
-//! Our client on `ya-sb-router`, as far as that router goes: exact topics only, no failure for the
-//! callers of a service that has gone, and no reason in its refusals.
+//! Our client on `ya-sb-router`, within the limits of that router: only exact topics, no failure for the callers of a
+//! service that disconnects, and no text in its refusals.
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
@@ -47,8 +47,8 @@ async fn services_and_calls() {
         assert_eq!(note, ("our-client".to_owned(), Bytes::from(text)));
     }
 
-    // It gives no reason, so this is all that can be known.
-    let error = caller.call("/golem/nobody", "text").await.unwrap_err();
+    // The refusal has no text, so the error has none.
+    let error = caller.call("/golem/unknown", "text").await.unwrap_err();
     assert!(matches!(error, Error::BadRequest { .. }), "{error}");
     within("the end of a registration", echo_registration.unregister()).await.unwrap();
     let error = caller.call("/golem/echo", "text").await.unwrap_err();

@@ -1,5 +1,5 @@
-//! The typed interfaces of our client and of `ya-service-bus`, each as service and as caller of the
-//! other: through our router, and through `ya-sb-router`.
+//! The typed interfaces of our client and of `ya-service-bus` call each other, through our router and through
+//! `ya-sb-router`.
 
 use futures::{StreamExt as _, stream};
 use gsb_client::{Answer, Bus};

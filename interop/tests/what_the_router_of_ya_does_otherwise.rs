@@ -1,5 +1,5 @@
-//! Where `ya-sb-router` leaves our contract, and our client must not rely on it. Seen with our own codec;
-//! should a later version behave, these tests will say so.
+//! Where `ya-sb-router` differs from our contract, so that our client must not rely on it. These tests fail if a later
+//! version does not differ any more.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,7 +31,7 @@ impl Raw {
         raw
     }
 
-    /// Connects and reads the router's Hello, which comes without being asked for.
+    /// Connects, and reads the Hello that the router sends unasked.
     async fn connect_silently(router: &YaRouter) -> Raw {
         let path = router.url.strip_prefix("unix:").unwrap();
         let socket = UnixStream::connect(path).await.unwrap();
@@ -49,7 +49,7 @@ impl Raw {
 
     async fn frame(&mut self) -> Frame {
         let frame = within("a frame of ya-sb-router", self.0.next()).await;
-        frame.expect("ya-sb-router stays").unwrap()
+        frame.expect("ya-sb-router keeps the connection").unwrap()
     }
 
     async fn receive<M: Message>(&mut self) -> M {
@@ -132,7 +132,7 @@ async fn callers_of_a_service_that_goes_are_left_waiting() {
         while heir.register("/a").await.code() != RegisterReplyCode::RegisteredOk {}
     })
     .await;
-    // A failure would have to come before the answer to this.
+    // A failure would come before the answer to this request.
     caller.send(Ping {}).await;
     let Ping {} = caller.receive().await;
     router.process.took_part("router", "gsb-proto");
@@ -150,7 +150,7 @@ async fn services_without_a_hello_stay_when_their_connection_goes() {
             caller.call("/a", &number.to_string()).await;
             caller.send(Ping {}).await;
             let frame = caller.frame().await;
-            // Until the connection is gone, the call waits and the Ping is answered first.
+            // Before the connection has ended, the call waits and the answer to the Ping comes first.
             if let Ok(reply) = frame.decode::<CallReply>() {
                 assert_eq!(reply.code(), CallReplyCode::ServiceFailure);
                 break;

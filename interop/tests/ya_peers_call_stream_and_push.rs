@@ -1,5 +1,5 @@
-//! Typed calls, streams and pushes between two processes of `ya-service-bus`, through our router; and,
-//! as the measure of what these peers expect, through the router they come from.
+//! Typed calls, streams and pushes between two processes of `ya-service-bus`, through our router, and through their own
+//! router for comparison.
 
 use gsb_interop::peer::Peer;
 use gsb_interop::router::{OurRouter, YaRouter};
@@ -34,7 +34,7 @@ async fn call_stream_and_push(url: &str, router: &str) {
     caller.run("echo /golem/typed żółw żółw", &["echoed żółw żółw for ya-caller"]).await;
     caller.run("echo /golem/typed refuse", &["refused as asked"]).await;
 
-    // More than any queue on the way holds.
+    // More than all queues on the way hold.
     caller.tell("count /golem/typed 1000").await;
     for number in 0..1000 {
         caller.expect(&[&format!("item {number}")]).await;
@@ -48,9 +48,9 @@ async fn call_stream_and_push(url: &str, router: &str) {
     service.expect(&["noted one", "noted two", "noted three"]).await;
     caller.run("recall /golem/typed", &[r#"recalled ["one", "two", "three"]"#]).await;
 
-    let no_such_service = caller.ask("echo /golem/nobody text").await;
+    let no_such_service = caller.ask("echo /golem/unknown text").await;
     assert!(no_such_service.starts_with("failed Bad request: "), "{no_such_service}");
-    caller.run("note /golem/nobody text", &["pushed"]).await;
+    caller.run("note /golem/unknown text", &["pushed"]).await;
     service.run("unbind /golem/typed", &["unbound /golem/typed"]).await;
     let gone = caller.ask("echo /golem/typed text").await;
     assert!(gone.starts_with("failed Bad request: "), "{gone}");

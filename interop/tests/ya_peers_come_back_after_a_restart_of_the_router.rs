@@ -1,5 +1,4 @@
-//! `ya-service-bus` connects and registers again by itself when the router it used has gone and another
-//! one listens in its place.
+//! `ya-service-bus` reconnects and registers again when its router was replaced by another one at the same address.
 
 use std::time::Duration;
 
@@ -18,10 +17,10 @@ async fn a_service_registers_again_by_itself() {
     let mut listener = Peer::start(YA_PEER, &["connection"], &router.url).await;
 
     let router = router.restart().await;
-    // Its lower module tells of the loss; the upper one connects again after a second.
+    // The `connection` module reports the loss, and the `typed` module reconnects after a second.
     listener.expect(&["disconnected"]).await;
     within("the registration of a service that was there before", async {
-        // Neither side has an event for it.
+        // Neither side reports when that is done.
         while router.status.usage().services < services {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

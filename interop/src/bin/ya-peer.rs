@@ -1,5 +1,5 @@
-//! A peer built on `ya-service-bus`. It finds the router by `GSB_URL`, reads commands from standard
-//! input and writes what happens to standard output, a line each. It ends with its input.
+//! A peer that uses `ya-service-bus`. It connects to the router at `GSB_URL`, reads commands from standard input, and
+//! prints one line for each event. It ends when its input ends.
 //!
 //! `ya-peer typed` uses the `typed` module:
 //!
@@ -13,8 +13,8 @@
 //! | `recall SERVICE` | `recalled ["TEXT", …]` or `failed ERROR` |
 //! | `hang SERVICE` | `failed ERROR` once the call ends |
 //!
-//! `ya-peer connection [INSTANCE]` uses the `connection` module, below `typed`. `INSTANCE` is a text
-//! to use as the instance id.
+//! `ya-peer connection [INSTANCE]` uses the `connection` module, below `typed`. `INSTANCE` is a text to use as the
+//! instance id.
 //!
 //! | command | lines |
 //! |---|---|
@@ -27,9 +27,8 @@
 //! | `stream ADDRESS TEXT` | `part TEXT`…, then `full TEXT` |
 //! | `push ADDRESS TEXT` | `sent` |
 //!
-//! Each of them may write `failed ERROR` instead. A raw call is answered with its text; one whose text
-//! has several words with a part for each, and an empty end. `disconnected` is written when the
-//! connection is lost.
+//! Each of them may print `failed ERROR` instead. The reply to a raw call is its text. If the text has several words,
+//! each word is a partial reply, followed by an empty last one. `disconnected` is printed when the connection is lost.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -58,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn ready() {
-    // The version of the linked crate, told by itself.
+    // The version that the linked crate reports.
     let version =
         ClientInfo::new("").version.map_or_else(String::new, |version| version.to_string());
     println!("ready ya-service-bus {version}");
@@ -132,14 +131,14 @@ async fn run_typed() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Waits until the router has answered all that was sent to it before.
+/// Waits until the router has answered all previous requests.
 ///
-/// `typed` registers in the background and tells nobody when it is done. But a router answers one
-/// connection's requests in order, so the failure of a call that nobody serves comes after them.
+/// `typed` registers in the background and does not report when it is done. A router answers the requests of a
+/// connection in order, so the failure of a call to an unknown service comes after the previous answers.
 async fn settle() {
-    let nobody = typed::service(format!("/nobody/{}", std::process::id()));
-    if let Ok(answer) = nobody.call(Hang {}).await {
-        failed(format!("a call to nobody was answered: {answer:?}"));
+    let unknown = typed::service(format!("/unknown/{}", std::process::id()));
+    if let Ok(answer) = unknown.call(Hang {}).await {
+        failed(format!("a call to an unknown service was answered: {answer:?}"));
     }
 }
 
@@ -225,7 +224,7 @@ fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Writes down what comes, and answers raw calls.
+/// Prints what arrives, and answers raw calls.
 struct Events;
 
 impl CallRequestHandler for Events {

@@ -1,4 +1,4 @@
-//! The router of `ya-sb-router`, on the address in `GSB_URL`, until standard input ends.
+//! `ya-sb-router` at the address in `GSB_URL`. It ends when its standard input ends.
 
 use std::error::Error;
 
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let router = InstanceConfig::new(RouterConfig::from_env());
         actix::spawn(router.bind_url(Some(url)).await?);
 
-        // Its Hello shows that it serves, and which version does.
+        // Its Hello shows that it is ready, and its version.
         let (_sink, mut stream) = ya_sb_router::connect(GsbAddr::default()).await;
         match stream.next().await {
             Some(Ok(GsbMessage::Hello(hello))) => {

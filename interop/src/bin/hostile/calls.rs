@@ -1,39 +1,39 @@
-//! Peers that behave: a service that answers at once, and a caller who calls one after the other.
+//! Well-behaved peers: a service that answers at once, and a caller that makes one call after the other.
 
 use std::io;
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::runtime;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::peer::{Heard, Peer, Say};
-use crate::process::Server;
-use crate::table::{Figures, Value};
+use crate::figures::{Figures, Value, median};
+use crate::message::{Incoming, Outgoing};
+use crate::peer::Peer;
+use crate::server::Server;
 
-/// Between two calls of one caller.
+/// The pause between two calls of a caller.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How long a call that is open when the caller is stopped may still take.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long a stopped caller waits for its open call.
+const GRACE_TIME: Duration = Duration::from_secs(1);
 
-/// What has become of a caller's calls.
+/// The outcome of the calls of a caller.
 #[derive(Debug, Default)]
 pub struct Calls {
     /// Calls that the service answered.
     pub answered: u64,
-    /// Calls that ended otherwise, or by the end of the connection.
+    /// Calls that failed, including those that ended with the connection.
     pub failed: u64,
-    /// How long each call waited for its end, in order of time.
+    /// The time that each call took, in the order of their ends.
     pub waits: Vec<Duration>,
-    /// The call that was still open at the end, and how long it had waited then.
+    /// How long the call that was open at the end had been open.
     pub open: Option<Duration>,
 }
 
-/// A caller on a thread of its own, so that what the case does delays it as little as may be.
+/// A caller on its own thread, so that the case delays it as little as possible.
 #[derive(Debug)]
 pub struct Caller {
     stop: oneshot::Sender<()>,
@@ -41,14 +41,14 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Calls a service that it has itself, by another connection.
+    /// Starts a caller with its own service, which has another connection.
     pub async fn beside(server: &Server) -> io::Result<Caller> {
         let service = Peer::connect(server).await?;
         let echo = echo(service, "/probe").await?;
         Caller::start(server, "/probe", Some(echo)).await
     }
 
-    /// Calls a service of the case.
+    /// Starts a caller of a service of the case.
     pub async fn of(server: &Server, name: &'static str) -> io::Result<Caller> {
         Caller::start(server, name, None).await
     }
@@ -60,7 +60,7 @@ impl Caller {
     ) -> io::Result<Caller> {
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let (address, dialect) = (server.address.clone(), server.dialect);
+        let (address, dialect) = (server.address().clone(), server.dialect);
         thread::Builder::new().spawn(move || {
             let Ok(runtime) = runtime::Builder::new_current_thread().enable_all().build() else {
                 return;
@@ -75,7 +75,7 @@ impl Caller {
         Ok(Caller { stop, ended })
     }
 
-    /// Makes no more calls; what became of those it made.
+    /// Stops calling; returns the outcome of the calls.
     pub async fn stop(self) -> Calls {
         let _ = self.stop.send(());
         self.ended.await.unwrap_or_default()
@@ -83,7 +83,7 @@ impl Caller {
 }
 
 impl Calls {
-    /// Notes how a call ended.
+    /// Records the end of a call.
     pub fn add(&mut self, is_answered: bool, wait: Duration) {
         match is_answered {
             true => self.answered += 1,
@@ -92,24 +92,17 @@ impl Calls {
         self.waits.push(wait);
     }
 
-    /// The median wait of the calls that ended.
-    pub fn median_wait(&self) -> Option<Duration> {
-        let mut waits = self.waits.clone();
-        waits.sort_unstable();
-        waits.get(waits.len() / 2).copied()
-    }
-
-    /// The longest wait, that of the call which was still open included.
+    /// The longest wait, including that of the open call.
     pub fn worst_wait(&self) -> Option<Duration> {
         self.waits.iter().copied().chain(self.open).max()
     }
 
-    /// The usual wait.
+    /// The median wait of the calls that ended.
     pub fn median(&self) -> Value {
-        self.median_wait().map_or(Value::None, Value::Time)
+        median(self.waits.clone())
     }
 
-    /// The longest wait.
+    /// The longest wait, as a figure.
     pub fn worst(&self) -> Value {
         let ended = self.waits.iter().max().copied();
         match self.open {
@@ -118,17 +111,17 @@ impl Calls {
         }
     }
 
-    /// How many calls were made.
+    /// The number of calls.
     pub fn made(&self) -> u64 {
         self.answered + self.failed + u64::from(self.open.is_some())
     }
 
-    /// How many of the calls the service answered.
+    /// How many of the calls were answered.
     pub fn succeeded(&self) -> Value {
         Value::OutOf(self.answered, self.made())
     }
 
-    /// What the calls of bystanders are judged by.
+    /// Adds the figures of the calls.
     pub fn figures(&self, whose: &str, figures: &mut Figures) {
         figures.add(&format!("{whose}: answered"), self.succeeded());
         figures.add(&format!("{whose}: median wait"), self.median());
@@ -141,11 +134,12 @@ pub async fn echo(
     mut service: Peer,
     name: &'static str,
 ) -> io::Result<AbortOnDropHandle<io::Result<()>>> {
-    service.ask(Say::Serve { name }).await?;
+    service.request(Outgoing::Register { name }).await?;
     Ok(AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
-            if let Heard::Call { id, data } = service.reader.hear().await? {
-                service.writer.say(Say::Reply { to: &id, last: true, data }).await?;
+            if let Incoming::Call { reply_to, data } = service.reader.receive().await? {
+                let reply = Outgoing::Reply { to: &reply_to, is_last: true, data: &data };
+                service.writer.send(reply).await?;
             }
         }
     })))
@@ -163,13 +157,13 @@ async fn call_until(
         let (ended, is_stopped) = tokio::select! {
             biased;
             ended = &mut answer => (Some(ended), false),
-            _ = &mut stopped => (timeout(GRACE, &mut answer).await.ok(), true),
+            _ = &mut stopped => (timeout(GRACE_TIME, &mut answer).await.ok(), true),
         };
         let wait = start.elapsed();
         match ended {
             None => calls.open = Some(wait),
             Some(Ok(is_answered)) => calls.add(is_answered, wait),
-            // The connection has ended, and nothing more comes of it.
+            // The connection has ended.
             Some(Err(_)) => {
                 calls.add(false, wait);
                 return calls;
@@ -184,12 +178,11 @@ async fn call_until(
     calls
 }
 
-/// Whether the service answered.
-async fn call(caller: &mut Peer, to: &str, number: u64) -> io::Result<bool> {
-    let number = format!("n{number}");
-    caller.writer.say(Say::Call { to, id: &number, data: Bytes::from_static(b"probe") }).await?;
+/// Makes a call; returns whether the service answered.
+async fn call(caller: &mut Peer, service: &str, number: u64) -> io::Result<bool> {
+    caller.writer.send(Outgoing::Call { service, id: number, data: b"probe" }).await?;
     loop {
-        if let Heard::Reply { id, code, .. } = caller.reader.hear().await?
+        if let Incoming::Reply { id, code, .. } = caller.reader.receive().await?
             && id == number
         {
             return Ok(code == 0);

@@ -1,59 +1,65 @@
-//! Plays hostile and unlucky peers against routers, each in a process of its own, and prints what it cost
-//! the routers and everybody else.
+//! Runs hostile and unlucky peers against routers, each in its own process, and prints what they cost the routers and
+//! other peers.
 //!
-//! The load is bounded in bytes and in time, and stays on this host. Every process that is started is
-//! killed when its case ends, however that is.
+//! The load is bounded in bytes and in time, and stays on this host. Each process is killed when its case ends or
+//! fails.
 
 mod calls;
 mod cases;
-mod gsb;
-mod nats;
+mod dialect;
+mod figures;
+mod flood;
+mod message;
 mod peer;
-mod process;
+mod server;
 mod table;
+mod timeout;
 mod victim;
 
 use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use gsb_load::harness::Progress;
+use gsb_load::raise_descriptor_limit;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
-use cases::{Case, Flood, Settings};
-use process::{Kind, Target};
-use table::{Figures, Outcome, Value};
+use cases::{Case, Settings};
+use figures::{Figures, Outcome, Value, duration};
+use flood::Flood;
+use server::{Kind, Target};
 use victim::Victim;
 
-/// Plays hostile and unlucky peers against three routers and prints what it costs them.
+/// Runs hostile and unlucky peers against three routers, and prints what they cost the routers and other peers.
 #[derive(Debug, Parser)]
 #[command(max_term_width = 100)]
 struct Options {
-    /// Only this case; may be given several times
+    /// Only this case; can be repeated
     #[arg(long, value_name = "CASE")]
     only: Vec<Case>,
 
-    /// Only this router; may be given several times
+    /// Only this router; can be repeated
     #[arg(long, value_name = "ROUTER")]
     router: Vec<Kind>,
 
-    /// Of the case `floods` only this kind; may be given several times
+    /// Only this kind of the case `floods`; can be repeated
     #[arg(long, value_name = "KIND")]
     flood: Vec<Flood>,
 
-    /// How often each kind of flood is played; medians are printed
+    /// How often each kind of flood runs; the figures are medians
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     runs: u32,
 
-    /// GSB over TCP instead of Unix sockets; NATS is always over TCP
+    /// Use TCP instead of Unix sockets for GSB; NATS always uses TCP
     #[arg(long)]
     tcp: bool,
 
-    /// The table in Markdown
+    /// Print the table in Markdown
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
 
-    /// All figures in JSON
+    /// Print the figures in JSON
     #[arg(long)]
     json: bool,
 
@@ -63,7 +69,7 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// A service that a case is going to kill
+    /// A service that a case kills
     #[command(hide = true)]
     Victim(Victim),
 }
@@ -74,7 +80,7 @@ fn main() -> ExitCode {
         match options.role {
             Some(Role::Victim(victim)) => victim.run().await,
             None => tokio::select! {
-                done = play(&options) => done,
+                done = run_cases(&options) => done,
                 stopped = stopped() => stopped,
             },
         }
@@ -90,7 +96,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returning, rather than ending at once, stops the processes.
+/// Waits for SIGTERM or SIGINT. `main` then returns, which kills the servers.
 async fn stopped() -> io::Result<()> {
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -98,27 +104,33 @@ async fn stopped() -> io::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    Err(io::Error::other("stopped by a signal"))
+    Err(io::Error::other("a signal stopped it"))
 }
 
-async fn play(options: &Options) -> io::Result<()> {
-    process::raise_descriptor_limit();
+async fn run_cases(options: &Options) -> io::Result<()> {
+    raise_descriptor_limit();
     let mut targets = Vec::new();
     for kind in chosen(&options.router) {
-        match Target::find(kind, options.tcp).await {
+        match Target::find(kind, options.tcp) {
             Ok(target) => targets.push(target),
-            Err(error) if kind == Kind::Nats => eprintln!("{error}; its column is left out"),
+            Err(error) if kind == Kind::Nats => eprintln!("{error}; it is left out"),
             Err(error) => return Err(error),
         }
     }
     let settings = Settings { floods: chosen(&options.flood), runs: options.runs };
+    let cases = chosen(&options.only);
     let mut outcomes = Vec::new();
-    for case in chosen(&options.only) {
+    let progress = Progress::new((cases.len() * targets.len()) as u64);
+    for case in cases {
         for target in &targets {
-            eprintln!("{} {}: {}", case.number(), case.title(), target.title);
-            outcomes.push(outcome(case, target, &settings).await);
+            let name = format!("{} {}: {}", case.number(), case.title(), target.title);
+            progress.begin(&name);
+            let outcome = outcome(case, target, &settings).await;
+            progress.end(&name, &format!("took {}", duration(outcome.took)));
+            outcomes.push(outcome);
         }
     }
+    drop(progress);
     let text = if options.json {
         table::json(&outcomes).map_err(io::Error::other)?
     } else if options.markdown {
@@ -130,22 +142,22 @@ async fn play(options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// What was asked for; everything if nothing was.
-fn chosen<T: clap::ValueEnum + Clone>(asked: &[T]) -> Vec<T> {
-    match asked {
+/// The values of an option; all values if it is not given.
+fn chosen<T: clap::ValueEnum + Clone>(given: &[T]) -> Vec<T> {
+    match given {
         [] => T::value_variants().to_vec(),
-        some => some.to_vec(),
+        given => given.to_vec(),
     }
 }
 
-/// A router that fails a case costs the case no more than the row that says so.
+/// Runs a case with a server. A failure becomes a figure.
 async fn outcome(case: Case, target: &Target, settings: &Settings) -> Outcome {
     let start = Instant::now();
     let mut figures = Figures::default();
     let limit = case.limit(settings);
     match timeout(limit, case.run(target, settings, &mut figures)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => figures.say("failed", error.to_string()),
+        Ok(Err(error)) => figures.add_text("failed", error.to_string()),
         Err(_) => figures.add("failed: took", Value::MoreThan(limit)),
     }
     Outcome {

@@ -1,235 +1,165 @@
-//! A peer of any of the servers, which does only what it is told: it reads when it is told to read, and
-//! says what it is told to say, whatever the server thinks of that.
+//! A raw peer of a server: it reads and writes only when a case asks for it, and may break the protocol.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use gsb_proto::Address;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::process::Server;
-use crate::{gsb, nats};
+use crate::dialect::{Codec, Dialect, announcement};
+use crate::message::{Incoming, Outgoing};
+use crate::server::Server;
+use crate::timeout::within;
 
-/// How long a peer that behaves waits for an answer that is not what a case is about.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a peer waits for a connection or an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much is read at once: at first little, since a crowd reads little, and more where much comes.
-const CHUNKS: std::ops::RangeInclusive<usize> = 4 << 10..=256 << 10;
+/// The size of a read in bytes. It is small at first, since many peers receive little, and grows with what arrives.
+const READ_SIZE: std::ops::RangeInclusive<usize> = 4 << 10..=256 << 10;
 
-/// What a server speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Dialect {
-    /// The packet framing of GSB.
-    Gsb,
-    /// The text protocol of NATS.
-    Nats,
-}
-
-/// What a peer can say.
-#[derive(Debug, Clone)]
-pub enum Say<'a> {
-    /// Introduces the peer.
-    Hello,
-    /// Asks for a sign of life.
-    Ping,
-    /// Registers a service; in NATS, where names have no owners, subscribes to its name.
-    Serve { name: &'a str },
-    /// Asks for the broadcasts to a topic.
-    Subscribe { topic: &'a str },
-    /// Calls a service.
-    Call { to: &'a str, id: &'a str, data: Bytes },
-    /// Answers the call that was heard with this id.
-    Reply { to: &'a str, last: bool, data: Bytes },
-    /// Sends to all who have subscribed.
-    Broadcast { topic: &'a str, data: Bytes },
-}
-
-/// What a peer can hear.
-#[derive(Debug, Clone)]
-pub enum Heard {
-    /// The server introduces itself.
-    Welcome,
-    /// What was asked is done; the server is alive.
-    Done,
-    /// What was asked is not done.
-    Refused(String),
-    /// A call; its reply goes to this id.
-    Call { id: String, data: Bytes },
-    /// A reply to the call with this id. The code is 0 if the service answers.
-    Reply { id: String, code: i32, data: Bytes },
-    /// A broadcast.
-    Broadcast { data: Bytes },
-    /// What no case is interested in.
-    Nothing,
-}
-
-/// A connection, in its two directions.
+/// A connection, as its two directions.
 #[derive(Debug)]
 pub struct Peer {
     pub reader: Reader,
     pub writer: Writer,
 }
 
-/// Both directions of a socket of either kind.
-pub struct Socket {
+/// A Unix or TCP socket.
+struct Socket {
     read: Box<dyn AsyncRead + Send + Sync + Unpin>,
     write: Box<dyn AsyncWrite + Send + Sync + Unpin>,
 }
 
-/// What comes from the server.
+/// The direction from the server.
 pub struct Reader {
     socket: Box<dyn AsyncRead + Send + Sync + Unpin>,
     buffer: BytesMut,
-    chunk: usize,
-    decoder: Decoder,
+    read_size: usize,
+    codec: Codec,
 }
 
-/// What goes to the server.
+/// The direction to the server.
 pub struct Writer {
     socket: Box<dyn AsyncWrite + Send + Sync + Unpin>,
-    buffer: BytesMut,
-    dialect: Dialect,
-    inbox: String,
-}
-
-#[derive(Debug)]
-enum Decoder {
-    Gsb(gsb::Decoder),
-    Nats,
+    buffer: Vec<u8>,
+    codec: Codec,
 }
 
 impl Peer {
-    /// Connects, introduces itself, and waits until the server has taken note.
+    /// Connects, sends a Hello, and waits until the server has handled it.
     pub async fn connect(server: &Server) -> io::Result<Peer> {
-        Peer::connect_to(&server.address, server.dialect).await
+        Peer::connect_to(server.address(), server.dialect).await
     }
 
-    /// [`Peer::connect`] where the server is known by its address only.
+    /// [`Peer::connect`] with the address and dialect of a server.
     pub async fn connect_to(address: &Address, dialect: Dialect) -> io::Result<Peer> {
         let mut peer = Peer::silent(address, dialect).await?;
-        peer.writer.say(Say::Hello).await?;
-        peer.ask(Say::Ping).await?;
+        peer.writer.send(Outgoing::Hello).await?;
+        peer.request(Outgoing::Ping).await?;
         Ok(peer)
     }
 
-    /// Connects and says nothing.
+    /// Connects, and sends nothing.
     pub async fn silent(address: &Address, dialect: Dialect) -> io::Result<Peer> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let connected = within("a connection", PATIENCE, Socket::connect(address)).await?;
+        let connected = within("a connection", ANSWER_TIMEOUT, Socket::connect(address)).await?;
         let Socket { read, write } = connected?;
-        let decoder = match dialect {
-            Dialect::Gsb => Decoder::Gsb(gsb::Decoder::new()),
-            Dialect::Nats => Decoder::Nats,
-        };
-        let inbox = format!("inbox.{}.{count}", std::process::id());
+        let codec = Codec::new(dialect);
         Ok(Peer {
             reader: Reader {
                 socket: read,
                 buffer: BytesMut::new(),
-                chunk: *CHUNKS.start(),
-                decoder,
+                read_size: *READ_SIZE.start(),
+                codec: codec.clone(),
             },
-            writer: Writer { socket: write, buffer: BytesMut::new(), dialect, inbox },
+            writer: Writer { socket: write, buffer: Vec::new(), codec },
         })
     }
 
-    /// Says what the server answers with yes or no. For a connection on which nothing else is awaited.
-    pub async fn ask(&mut self, say: Say<'_>) -> io::Result<()> {
+    /// Sends a request, and waits until it is done. Other messages that arrive meanwhile are lost.
+    ///
+    /// # Errors
+    /// The request was refused, or the connection failed.
+    pub async fn request(&mut self, request: Outgoing<'_>) -> io::Result<()> {
         let answer = async {
-            self.writer.say(say).await?;
+            self.writer.send(request).await?;
             loop {
-                match self.reader.hear().await? {
-                    Heard::Done => return Ok(()),
-                    Heard::Refused(why) => return Err(io::Error::other(why)),
+                match self.reader.receive().await? {
+                    Incoming::Done => return Ok(()),
+                    Incoming::Refused(text) => return Err(io::Error::other(text)),
                     _ => {}
                 }
             }
         };
-        within("an answer", PATIENCE, answer).await?
+        within("an answer", ANSWER_TIMEOUT, answer).await?
     }
 }
 
 impl Reader {
-    /// The next that comes. Nothing is lost if this is dropped.
-    pub async fn hear(&mut self) -> io::Result<Heard> {
+    /// Waits for the next message. Dropping the future loses nothing.
+    pub async fn receive(&mut self) -> io::Result<Incoming> {
         loop {
-            let heard = match &mut self.decoder {
-                Decoder::Gsb(decoder) => decoder.decode(&mut self.buffer)?,
-                Decoder::Nats => nats::decode(&mut self.buffer)?,
-            };
-            if let Some(heard) = heard {
-                return Ok(heard);
+            if let Some(message) = self.codec.decode(&mut self.buffer)? {
+                return Ok(message);
             }
-            self.buffer.reserve(self.chunk);
+            self.buffer.reserve(self.read_size);
             match self.socket.read_buf(&mut self.buffer).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count if count >= self.chunk => self.chunk = (2 * count).min(*CHUNKS.end()),
+                count if count >= self.read_size => {
+                    self.read_size = (2 * count).min(*READ_SIZE.end());
+                }
                 _ => {}
             }
         }
     }
-}
 
-impl Reader {
-    /// Reads what has come, and forgets it; how many bytes, 0 at the end.
+    /// Reads and drops bytes; returns how many, or 0 at the end of the connection.
     pub async fn discard(&mut self) -> io::Result<usize> {
         self.buffer.clear();
-        self.buffer.reserve(*CHUNKS.end());
+        self.buffer.reserve(*READ_SIZE.end());
         self.socket.read_buf(&mut self.buffer).await
     }
 }
 
 impl Writer {
-    /// Writes these bytes again and again, until the server takes no more.
+    /// Writes these bytes repeatedly, until the connection fails.
     pub async fn repeat(&mut self, bytes: &[u8]) -> io::Result<()> {
         loop {
             self.socket.write_all(bytes).await?;
         }
     }
 
-    /// Says it, waiting for room in the socket. What is dropped meanwhile may have been said in part.
-    pub async fn say(&mut self, say: Say<'_>) -> io::Result<()> {
+    /// Sends a message, and waits until the socket has taken it. If the future is dropped, a part of the message may
+    /// have been sent.
+    pub async fn send(&mut self, message: Outgoing<'_>) -> io::Result<()> {
         self.buffer.clear();
-        match self.dialect {
-            Dialect::Gsb => gsb::encode(say, &mut self.buffer),
-            Dialect::Nats => nats::encode(say, &self.inbox, &mut self.buffer),
-        }
+        self.codec.encode(message, &mut self.buffer);
         self.socket.write_all(&self.buffer).await
     }
 
-    /// The bytes of something to be said.
-    pub fn bytes_of(&self, say: Say<'_>) -> Bytes {
-        let mut bytes = BytesMut::new();
-        match self.dialect {
-            Dialect::Gsb => gsb::encode(say, &mut bytes),
-            Dialect::Nats => nats::encode(say, &self.inbox, &mut bytes),
-        }
-        bytes.freeze()
+    /// The bytes of a message.
+    pub fn bytes_of(&mut self, message: Outgoing<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.codec.encode(message, &mut bytes);
+        bytes
     }
 
-    /// The head of something of `length` bytes, and one byte of it.
+    /// Sends the head of a message of `length` bytes, and one byte of the message.
     pub async fn announce(&mut self, length: u32) -> io::Result<()> {
-        let bytes = match self.dialect {
-            Dialect::Gsb => gsb::announce(length),
-            Dialect::Nats => nats::announce(length),
-        };
-        self.socket.write_all(&bytes).await
+        self.socket.write_all(&announcement(self.codec.dialect(), length)).await
     }
 
-    /// Writes what the socket takes of these bytes; how many it took.
+    /// Writes as many of these bytes as the socket takes; returns how many.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.socket.write(bytes).await
     }
 }
 
 impl Socket {
-    /// Connects. Where a Unix socket's queue is full, the system says so at once instead of waiting.
-    pub async fn connect(address: &Address) -> io::Result<Socket> {
+    /// Connects. If the backlog of a Unix socket is full, it tries again.
+    async fn connect(address: &Address) -> io::Result<Socket> {
         match address {
             Address::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
@@ -260,13 +190,6 @@ impl std::fmt::Debug for Reader {
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer").field("dialect", &self.dialect).finish_non_exhaustive()
+        f.debug_struct("Writer").field("codec", &self.codec).finish_non_exhaustive()
     }
-}
-
-/// What `future` gives, or an error that says what did not come in time.
-pub async fn within<F: Future>(awaited: &str, limit: Duration, future: F) -> io::Result<F::Output> {
-    timeout(limit, future).await.map_err(|_| {
-        io::Error::new(io::ErrorKind::TimedOut, format!("{awaited} did not come within {limit:?}"))
-    })
 }

@@ -1,5 +1,4 @@
-//! A service in a process of its own, which a case kills: what a server does then is seen only where the
-//! system, and not the program, closes the connection.
+//! A service in its own process, which a case kills, so that the system closes the connection and not the program.
 
 use std::io;
 use std::process::Stdio;
@@ -12,16 +11,19 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::peer::{Dialect, Heard, Peer, Say, within};
-use crate::process::Server;
+use crate::dialect::Dialect;
+use crate::message::{Incoming, Outgoing};
+use crate::peer::Peer;
+use crate::server::Server;
+use crate::timeout::within;
 
-/// How long it may take to register.
-const START: Duration = Duration::from_secs(15);
+/// How long the registration may take.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// When no call has come for so long, the rest does not come.
-const SILENCE: Duration = Duration::from_secs(2);
+/// How long a case waits for the next call before it stops counting.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the process does: it registers a name, hears calls, and answers none.
+/// The process: it registers a name, receives calls, and answers none.
 #[derive(Debug, Args)]
 pub struct Victim {
     #[arg(long)]
@@ -34,7 +36,7 @@ pub struct Victim {
     hello: bool,
 }
 
-/// The process as the case sees it. Killed when dropped.
+/// The handle of the process. Dropping this kills it.
 #[derive(Debug)]
 pub struct VictimProcess {
     child: Child,
@@ -42,19 +44,19 @@ pub struct VictimProcess {
 }
 
 impl Victim {
-    /// Says `registered`, and then `heard` for each call. Ends with its standard input, so
-    /// that it does not outlive the case in any event.
+    /// Prints `registered`, and `called` for each call. Ends when its standard input ends, so that it never outlives
+    /// the case.
     pub async fn run(self) -> io::Result<()> {
         let serve = async {
             let mut peer = match self.hello {
                 true => Peer::connect_to(&self.url, self.dialect).await?,
                 false => Peer::silent(&self.url, self.dialect).await?,
             };
-            peer.ask(Say::Serve { name: &self.name }).await?;
+            peer.request(Outgoing::Register { name: &self.name }).await?;
             println!("registered");
             loop {
-                if let Heard::Call { .. } = peer.reader.hear().await? {
-                    println!("heard");
+                if let Incoming::Call { .. } = peer.reader.receive().await? {
+                    println!("called");
                 }
             }
         };
@@ -67,7 +69,7 @@ impl Victim {
 }
 
 impl VictimProcess {
-    /// Starts it, and waits until it is registered. Without `hello` it does not introduce itself.
+    /// Starts the process, and waits until its name is registered. With `hello` it sends a Hello before.
     pub async fn start(server: &Server, name: &str, hello: bool) -> io::Result<VictimProcess> {
         let dialect = match server.dialect {
             Dialect::Gsb => "gsb",
@@ -75,7 +77,7 @@ impl VictimProcess {
         };
         let mut child = Command::new(std::env::current_exe()?)
             .args(["victim", "--dialect", dialect, "--name", name])
-            .args(["--url", &server.address.to_string()])
+            .args(["--url", &server.address().to_string()])
             .args(hello.then_some("--hello"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -83,27 +85,27 @@ impl VictimProcess {
             .spawn()?;
         let output = child.stdout.take().ok_or_else(|| io::Error::other("it has no output"))?;
         let mut victim = VictimProcess { child, output: BufReader::new(output).lines() };
-        match within("a registration", START, victim.output.next_line()).await?? {
+        match within("a registration", START_TIMEOUT, victim.output.next_line()).await?? {
             Some(line) if line == "registered" => Ok(victim),
             _ => Err(io::Error::other("the service cannot register")),
         }
     }
 
-    /// Waits until it has heard so many calls, or no more come; how many it has heard.
-    pub async fn hears(&mut self, calls: u64) -> io::Result<u64> {
-        let mut heard = 0;
-        while heard < calls {
-            match timeout(SILENCE, self.output.next_line()).await {
-                Ok(Ok(Some(_))) => heard += 1,
+    /// Waits until it has received `calls` calls, or no more come; returns how many it has received.
+    pub async fn receives(&mut self, calls: u64) -> io::Result<u64> {
+        let mut received = 0;
+        while received < calls {
+            match timeout(CALL_TIMEOUT, self.output.next_line()).await {
+                Ok(Ok(Some(_))) => received += 1,
                 Ok(Ok(None)) => return Err(io::Error::other("the service has ended by itself")),
                 Ok(Err(error)) => return Err(error),
                 Err(_) => break,
             }
         }
-        Ok(heard)
+        Ok(received)
     }
 
-    /// Kills it (SIGKILL) and waits until it is gone.
+    /// Kills the process (SIGKILL), and waits for its end.
     pub async fn kill(mut self) -> io::Result<()> {
         self.child.kill().await
     }

@@ -3,14 +3,14 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::crowd;
-use crate::peer::{Heard, Peer, Say};
-use crate::process::Target;
-use crate::table::{Figures, Value};
+use super::common::connect_many;
+use crate::figures::{Figures, Value};
+use crate::message::{Incoming, Outgoing};
+use crate::peer::Peer;
+use crate::server::Target;
 use crate::victim::VictimProcess;
 
 const NAME: &str = "/doomed";
@@ -20,18 +20,17 @@ const CALLS: u64 = CALLERS * CALLS_OF_EACH;
 const TIME: Duration = Duration::from_secs(8);
 
 pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
-    let server = target.start().await?;
+    let server = target.start()?;
     let mut service = VictimProcess::start(&server, NAME, true).await?;
-    let mut callers = crowd(&server, CALLERS).await?;
+    let mut callers = connect_many(&server, CALLERS).await?;
     for (number, caller) in callers.iter_mut().enumerate() {
         for call in 0..CALLS_OF_EACH {
-            // Unlike in the case of the same ids, nobody is to be confused.
-            let id = format!("n{number}-{call}");
-            let data = Bytes::from_static(b"call");
-            caller.writer.say(Say::Call { to: NAME, id: &id, data }).await?;
+            // Different from the ids of all other callers, unlike in the case `same_ids`.
+            let id = number as u64 * CALLS_OF_EACH + call;
+            caller.writer.send(Outgoing::Call { service: NAME, id, data: b"call" }).await?;
         }
     }
-    let heard = service.hears(CALLS).await?;
+    let received = service.receives(CALLS).await?;
 
     let start = Instant::now();
     service.kill().await?;
@@ -45,18 +44,18 @@ pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
         ended += ends.0;
         last = last.max(ends.1.unwrap_or(start));
     }
-    figures.add("calls that reached it", Value::OutOf(heard, CALLS));
+    figures.add("calls that reached it", Value::OutOf(received, CALLS));
     figures.add("calls that end", Value::OutOf(ended, CALLS));
     figures.add("the last after", if ended > 0 { Value::Time(last - start) } else { Value::None });
-    server.stop().await
+    Ok(())
 }
 
-/// How many of a caller's calls end, and when the last of them.
+/// How many calls of a caller end, and when the last of them does.
 async fn ends(mut caller: Peer, end: Instant) -> (u64, Option<Instant>) {
     let (mut count, mut last) = (0, None);
     while count < CALLS_OF_EACH {
-        match timeout_at(end, caller.reader.hear()).await {
-            Ok(Ok(Heard::Reply { .. })) => {
+        match timeout_at(end, caller.reader.receive()).await {
+            Ok(Ok(Incoming::Reply { .. })) => {
                 count += 1;
                 last = Some(Instant::now());
             }

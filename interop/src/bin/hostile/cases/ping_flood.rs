@@ -1,28 +1,29 @@
-//! One connection asks for signs of life as fast as it can, and reads none of them.
+//! One connection sends Pings as fast as it can, and never reads the answers.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::fate_of_connection;
+use super::common::fate_of_connection;
 use crate::calls::Caller;
-use crate::peer::{Peer, Say};
-use crate::process::Target;
-use crate::table::{Figures, Value, duration, size};
+use crate::figures::{Figures, Value, duration, size};
+use crate::message::Outgoing;
+use crate::peer::Peer;
+use crate::server::Target;
 
 const TIME: Duration = Duration::from_secs(8);
 const BYTES: u64 = 256 << 20;
-/// So many Pings are written at once.
+/// Pings that are written at once.
 const BATCH: usize = 10_000;
-/// What takes nothing for so long does not take anything any more.
+/// How long a server that still reads takes at most to read more.
 const STANDSTILL: Duration = Duration::from_secs(1);
 
 pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
-    let server = target.start().await?;
+    let server = target.start()?;
     let others = Caller::beside(&server).await?;
     let mut flood = Peer::connect(&server).await?;
-    let pings = flood.writer.bytes_of(Say::Ping).repeat(BATCH);
+    let pings = flood.writer.bytes_of(Outgoing::Ping).repeat(BATCH);
 
     let start = Instant::now();
     let mut sent = 0_usize;
@@ -41,13 +42,13 @@ pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
             break "read to the end";
         }
     };
-    // What has been sent is still being answered.
+    // The server is still answering.
     sleep(Duration::from_secs(1)).await;
-    figures.add("peak memory", Value::Bytes(server.peak()?));
+    figures.add("peak memory", Value::Bytes(server.peak_memory()?));
     let sent = size(u64::try_from(sent).map_err(io::Error::other)?);
     let time = duration(last_taken - start);
-    figures.say("the flood", format!("{end} after {sent}, {time}"));
+    figures.add_text("the flood", format!("{end} after {sent}, {time}"));
     others.stop().await.figures("others' calls", figures);
-    figures.say("who does not read", fate_of_connection(&mut flood, start).await);
-    server.stop().await
+    figures.add_text("the peer that does not read", fate_of_connection(&mut flood, start).await);
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Two callers happen to choose the same request id, at the same service and at the same time.
+//! Two callers use the same request id at the same time, for calls to the same service.
 
 use std::io;
 use std::time::Duration;
@@ -6,58 +6,65 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use crate::peer::{Dialect, Heard, Peer, Say, within};
-use crate::process::Target;
-use crate::table::Figures;
+use crate::dialect::Dialect;
+use crate::figures::Figures;
+use crate::message::{Incoming, Outgoing};
+use crate::peer::Peer;
+use crate::server::Target;
+use crate::timeout::within;
 
-const ID: &str = "same";
-/// For each call to be heard, and then for the replies.
+const ID: u64 = 1;
+/// The time limit for each call to arrive, and for the replies.
 const TIME: Duration = Duration::from_millis(1500);
 
 pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
-    let server = target.start().await?;
+    let server = target.start()?;
     if server.dialect == Dialect::Nats {
-        figures.say("the first caller gets", "not applicable");
-        figures.say("the second caller gets", "not applicable");
-        return server.stop().await;
+        figures.add_text("the first caller gets", "not applicable");
+        figures.add_text("the second caller gets", "not applicable");
+        return Ok(());
     }
     let mut service = Peer::connect(&server).await?;
-    service.ask(Say::Serve { name: "/twins" }).await?;
+    service.request(Outgoing::Register { name: "/twins" }).await?;
     let mut callers = [Peer::connect(&server).await?, Peer::connect(&server).await?];
 
-    let mut heard = Vec::new();
+    let mut calls = Vec::new();
     for (caller, data) in callers.iter_mut().zip(["first", "second"]) {
-        caller.writer.say(Say::Call { to: "/twins", id: ID, data: data.into() }).await?;
-        // One that does not arrive is refused, or lost; its caller will tell.
+        caller
+            .writer
+            .send(Outgoing::Call { service: "/twins", id: ID, data: data.as_bytes() })
+            .await?;
+        // A call that does not arrive was refused or lost, which the replies show.
         if let Ok(call) = within("a call", TIME, next_call(&mut service)).await {
-            heard.push(call?);
+            calls.push(call?);
         }
     }
-    // The second first: whoever keeps one way back per id has now forgotten the other.
-    for (id, data) in heard.into_iter().rev() {
-        service.writer.say(Say::Reply { to: &id, last: true, data }).await?;
+    // The second call is answered first: a server that keeps one caller for each id has forgotten the first caller.
+    for (reply_to, data) in calls.into_iter().rev() {
+        let reply = Outgoing::Reply { to: &reply_to, is_last: true, data: &data };
+        service.writer.send(reply).await?;
     }
     let end = Instant::now() + TIME;
     for (caller, own) in callers.iter_mut().zip(["first", "second"]) {
-        figures.say(&format!("the {own} caller gets"), replies(caller, own, end).await);
+        figures.add_text(&format!("the {own} caller gets"), replies(caller, own, end).await);
     }
-    server.stop().await
+    Ok(())
 }
 
-async fn next_call(service: &mut Peer) -> io::Result<(String, Bytes)> {
+async fn next_call(service: &mut Peer) -> io::Result<(Bytes, Bytes)> {
     loop {
-        if let Heard::Call { id, data } = service.reader.hear().await? {
-            return Ok((id, data));
+        if let Incoming::Call { reply_to, data } = service.reader.receive().await? {
+            return Ok((reply_to, data));
         }
     }
 }
 
-/// Everything that comes for this caller.
+/// All replies to a caller.
 async fn replies(caller: &mut Peer, own: &str, end: Instant) -> String {
     let mut replies = Vec::new();
     loop {
-        match timeout_at(end, caller.reader.hear()).await {
-            Ok(Ok(Heard::Reply { code, data, .. })) => replies.push(match code {
+        match timeout_at(end, caller.reader.receive()).await {
+            Ok(Ok(Incoming::Reply { code, data, .. })) => replies.push(match code {
                 0 if data == own => "its own reply".to_owned(),
                 0 => "the other's reply".to_owned(),
                 code => format!("code {code}"),

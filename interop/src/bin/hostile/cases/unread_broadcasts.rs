@@ -1,32 +1,32 @@
-//! 1 GiB is broadcast to two subscribers, of which one never reads.
+//! 1 GiB is broadcast to two subscribers, one of which never reads.
 
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::fate_of_connection;
-use crate::peer::{Heard, Peer, Reader, Say};
-use crate::process::Target;
-use crate::table::{Figures, Value};
+use super::common::fate_of_connection;
+use crate::figures::{Figures, Value};
+use crate::message::{Incoming, Outgoing};
+use crate::peer::{Peer, Reader};
+use crate::server::Target;
 
 const TOPIC: &str = "/news";
 const MESSAGES: u64 = 16_384;
 const LENGTH: usize = 64 << 10;
-/// Broadcasts that are not acknowledged yet, as a sender with some regard has them.
+/// The most broadcasts of the sender that are not acknowledged yet.
 const WINDOW: u64 = 16;
 const TIME: Duration = Duration::from_secs(20);
-/// What does not come for so long after the last broadcast does not come any more.
+/// How long the healthy subscriber waits for the next broadcast.
 const SILENCE: Duration = Duration::from_secs(2);
 
 pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
-    let server = target.start().await?;
-    let mut deaf = Peer::connect(&server).await?;
-    deaf.ask(Say::Subscribe { topic: TOPIC }).await?;
+    let server = target.start()?;
+    let mut stalled = Peer::connect(&server).await?;
+    stalled.request(Outgoing::Subscribe { topic: TOPIC }).await?;
     let mut healthy = Peer::connect(&server).await?;
-    healthy.ask(Say::Subscribe { topic: TOPIC }).await?;
+    healthy.request(Outgoing::Subscribe { topic: TOPIC }).await?;
     let sender = Peer::connect(&server).await?;
 
     let Peer { reader, writer: _healthy } = healthy;
@@ -37,9 +37,9 @@ pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
     let received = receiving.await?;
 
     figures.add("healthy subscriber got", Value::OutOf(received.count, MESSAGES));
-    figures.say("in order", if received.is_in_order { "yes" } else { "no" });
+    figures.add_text("in order", if received.is_in_order { "yes" } else { "no" });
     if received.is_closed {
-        figures.say("healthy subscriber", "closed");
+        figures.add_text("healthy subscriber", "closed");
     }
     figures.add(
         "sender took",
@@ -49,9 +49,12 @@ pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
             Err(_) => Value::MoreThan(sent_for),
         },
     );
-    figures.add("peak memory", Value::Bytes(server.peak()?));
-    figures.say("who does not read", fate_of_connection(&mut deaf, start).await);
-    server.stop().await
+    figures.add("peak memory", Value::Bytes(server.peak_memory()?));
+    figures.add_text(
+        "the subscriber that does not read",
+        fate_of_connection(&mut stalled, start).await,
+    );
+    Ok(())
 }
 
 #[derive(Debug)]
@@ -66,12 +69,12 @@ async fn broadcast(mut sender: Peer) -> io::Result<()> {
     for number in 0..MESSAGES {
         let mut data = vec![1; LENGTH];
         data[..8].copy_from_slice(&number.to_be_bytes());
-        sender.writer.say(Say::Broadcast { topic: TOPIC, data: Bytes::from(data) }).await?;
+        sender.writer.send(Outgoing::Broadcast { topic: TOPIC, data: &data }).await?;
         open += 1;
         while open >= WINDOW {
-            match sender.reader.hear().await? {
-                Heard::Done => open -= 1,
-                Heard::Refused(why) => return Err(io::Error::other(why)),
+            match sender.reader.receive().await? {
+                Incoming::Done => open -= 1,
+                Incoming::Refused(text) => return Err(io::Error::other(text)),
                 _ => {}
             }
         }
@@ -79,13 +82,13 @@ async fn broadcast(mut sender: Peer) -> io::Result<()> {
     Ok(())
 }
 
-/// Until everything is there, or nothing comes any more.
+/// Receives until all broadcasts have come, or none comes any more.
 async fn receive(mut reader: Reader) -> Received {
     let mut received = Received { count: 0, is_in_order: true, is_closed: false };
     let mut next = 0;
     while received.count < MESSAGES {
-        match timeout(SILENCE, reader.hear()).await {
-            Ok(Ok(Heard::Broadcast { data })) => {
+        match timeout(SILENCE, reader.receive()).await {
+            Ok(Ok(Incoming::Broadcast { data })) => {
                 let number = data.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
                 received.is_in_order &= number >= next;
                 next = number + 1;

@@ -1,17 +1,17 @@
-//! A service registers and never reads. A caller who has sent it calls goes on calling another service.
+//! A service never reads its calls. A caller that has called it goes on calling another service.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::fate_of_connection;
+use super::common::fate_of_connection;
 use crate::calls::{Calls, echo};
-use crate::peer::{Heard, Peer, Say};
-use crate::process::Target;
-use crate::table::{Figures, Value, duration};
+use crate::figures::{Figures, Value, duration};
+use crate::message::{Incoming, Outgoing};
+use crate::peer::Peer;
+use crate::server::Target;
 
 const CALLS: u64 = 64;
 const LENGTH: usize = 64 << 10;
@@ -19,53 +19,55 @@ const TIME: Duration = Duration::from_secs(14);
 const PAUSE: Duration = Duration::from_millis(5);
 
 pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
-    let server = target.start().await?;
-    let mut deaf = Peer::connect(&server).await?;
-    deaf.ask(Say::Serve { name: "/deaf" }).await?;
+    let server = target.start()?;
+    let mut stalled = Peer::connect(&server).await?;
+    stalled.request(Outgoing::Register { name: "/stalled" }).await?;
     let _echo = echo(Peer::connect(&server).await?, "/other").await?;
     let mut caller = Caller { peer: Peer::connect(&server).await?, ends: BTreeMap::new() };
 
     let start = Instant::now();
     let end = start + TIME;
-    let data = Bytes::from(vec![1; LENGTH]);
+    let data = vec![1; LENGTH];
     let mut calls = Calls::default();
-    let all_said = async {
-        for number in 0..CALLS {
-            let id = format!("deaf{number}");
-            caller.peer.writer.say(Say::Call { to: "/deaf", id: &id, data: data.clone() }).await?;
+    let send_all = async {
+        for id in 0..CALLS {
+            let call = Outgoing::Call { service: "/stalled", id, data: &data };
+            caller.peer.writer.send(call).await?;
         }
         Ok::<_, io::Error>(())
     };
-    match timeout_at(end, all_said).await {
-        Ok(said) => {
-            said?;
+    match timeout_at(end, send_all).await {
+        Ok(sent) => {
+            sent?;
             caller.call_until(end, &mut calls).await?;
         }
-        // The server does not read any more from this caller, whose next call waits for that.
+        // The server has stopped reading from this caller.
         Err(_) => calls.open = Some(start.elapsed()),
     }
     calls.figures("calls to another service", figures);
-    figures.say("calls to who does not read", caller.ends(start));
-    figures.add("peak memory", Value::Bytes(server.peak()?));
-    figures.say("who does not read", fate_of_connection(&mut deaf, start).await);
-    server.stop().await
+    figures.add_text("calls to the stalled service", caller.ends(start));
+    figures.add("peak memory", Value::Bytes(server.peak_memory()?));
+    figures
+        .add_text("the service that does not read", fate_of_connection(&mut stalled, start).await);
+    Ok(())
 }
 
-/// What has become of the calls to who does not read: per code, how many, and when the last of them.
+/// A caller of both services.
 struct Caller {
     peer: Peer,
+    /// The ends of the calls to the stalled service: for each code, how many, and the time of the last one.
     ends: BTreeMap<i32, (u64, Instant)>,
 }
 
 impl Caller {
     /// Calls the other service, one call after the other.
     async fn call_until(&mut self, end: Instant, calls: &mut Calls) -> io::Result<()> {
-        for number in 0_u64.. {
+        for id in CALLS.. {
             let asked = Instant::now();
             if asked >= end {
                 break;
             }
-            match timeout_at(end, self.call("/other", &format!("n{number}"))).await {
+            match timeout_at(end, self.call("/other", id)).await {
                 Ok(code) => calls.add(code? == 0, asked.elapsed()),
                 Err(_) => calls.open = Some(asked.elapsed()),
             }
@@ -74,12 +76,11 @@ impl Caller {
         Ok(())
     }
 
-    /// Calls somebody else; the reply's code. What comes for the other calls is noted.
-    async fn call(&mut self, to: &str, id: &str) -> io::Result<i32> {
-        let data = Bytes::from_static(b"call");
-        self.peer.writer.say(Say::Call { to, id, data }).await?;
+    /// Makes a call, and returns the code of its reply. Records the replies to other calls.
+    async fn call(&mut self, service: &str, id: u64) -> io::Result<i32> {
+        self.peer.writer.send(Outgoing::Call { service, id, data: b"call" }).await?;
         loop {
-            let Heard::Reply { id: of, code, .. } = self.peer.reader.hear().await? else {
+            let Incoming::Reply { id: of, code, .. } = self.peer.reader.receive().await? else {
                 continue;
             };
             if of == id {

@@ -1,4 +1,4 @@
-//! A caller asks for a stream of 1 GiB and never reads it, while another one calls the same service.
+//! A caller asks for a stream of 1 GiB and never reads it, while another caller uses the same service.
 
 use std::io;
 use std::sync::Arc;
@@ -10,11 +10,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::fate_of_connection;
+use super::common::fate_of_connection;
 use crate::calls::Caller;
-use crate::peer::{Heard, Peer, Say, Writer};
-use crate::process::Target;
-use crate::table::{Figures, Value};
+use crate::figures::{Figures, Value};
+use crate::message::{Incoming, Outgoing};
+use crate::peer::{Peer, Writer};
+use crate::server::Target;
 
 const NAME: &str = "/streams";
 const PARTS: u64 = 16_384;
@@ -22,42 +23,42 @@ const PART: usize = 64 << 10;
 const TIME: Duration = Duration::from_secs(15);
 
 pub async fn run(target: &Target, figures: &mut Figures) -> io::Result<()> {
-    let server = target.start().await?;
+    let server = target.start()?;
     let mut service = Peer::connect(&server).await?;
-    service.ask(Say::Serve { name: NAME }).await?;
+    service.request(Outgoing::Register { name: NAME }).await?;
     let sent = Arc::new(AtomicU64::new(0));
     let _serving = serve(service, Arc::clone(&sent));
 
-    let mut deaf = Peer::connect(&server).await?;
-    let data = Bytes::from_static(b"stream");
-    deaf.writer.say(Say::Call { to: NAME, id: "stream", data }).await?;
+    let mut stalled = Peer::connect(&server).await?;
+    stalled.writer.send(Outgoing::Call { service: NAME, id: 0, data: b"stream" }).await?;
     let start = Instant::now();
     let others = Caller::of(&server, NAME).await?;
     while start.elapsed() < TIME && sent.load(Ordering::Relaxed) < PARTS {
         sleep(Duration::from_millis(50)).await;
     }
     let took = start.elapsed();
-    // What stands still goes on for the whole time; what is through needs a moment to be felt.
+    // The effect of the last part on the other caller shows a moment later.
     sleep(Duration::from_secs(1)).await;
 
     others.stop().await.figures("the other caller", figures);
-    figures.add("peak memory", Value::Bytes(server.peak()?));
+    figures.add("peak memory", Value::Bytes(server.peak_memory()?));
     let parts = sent.load(Ordering::Relaxed);
     let bytes = u64::try_from(PART).map_err(io::Error::other)? * parts;
     figures.add("taken from the service", Value::Bytes(bytes));
     figures.add("in", Value::Time(took));
-    figures.say("who does not read", fate_of_connection(&mut deaf, start).await);
-    server.stop().await
+    figures
+        .add_text("the caller that does not read", fate_of_connection(&mut stalled, start).await);
+    Ok(())
 }
 
-/// One connection, as most services have: its replies go out one after the other.
+/// A service with one connection, which sends its replies one after the other.
 fn serve(service: Peer, sent: Arc<AtomicU64>) -> [AbortOnDropHandle<io::Result<()>>; 2] {
     let Peer { mut reader, writer } = service;
     let (calls, to_answer) = mpsc::unbounded_channel();
     let reading = tokio::spawn(async move {
         loop {
-            if let Heard::Call { id, data } = reader.hear().await?
-                && calls.send((id, data)).is_err()
+            if let Incoming::Call { reply_to, data } = reader.receive().await?
+                && calls.send((reply_to, data)).is_err()
             {
                 return Ok(());
             }
@@ -69,10 +70,10 @@ fn serve(service: Peer, sent: Arc<AtomicU64>) -> [AbortOnDropHandle<io::Result<(
 /// Answers small calls between the parts of the stream.
 async fn answer(
     mut writer: Writer,
-    mut calls: mpsc::UnboundedReceiver<(String, Bytes)>,
+    mut calls: mpsc::UnboundedReceiver<(Bytes, Bytes)>,
     sent: Arc<AtomicU64>,
 ) -> io::Result<()> {
-    let part = Bytes::from(vec![1; PART]);
+    let part = vec![1; PART];
     let mut stream = None;
     loop {
         let is_streaming = stream.is_some() && sent.load(Ordering::Relaxed) < PARTS;
@@ -85,10 +86,12 @@ async fn answer(
             },
         };
         match (call, &stream) {
-            (Some((id, data)), _) if data == "stream" => stream = Some(id),
-            (Some((id, data)), _) => writer.say(Say::Reply { to: &id, last: true, data }).await?,
-            (None, Some(id)) => {
-                writer.say(Say::Reply { to: id, last: false, data: part.clone() }).await?;
+            (Some((reply_to, data)), _) if data == "stream" => stream = Some(reply_to),
+            (Some((reply_to, data)), _) => {
+                writer.send(Outgoing::Reply { to: &reply_to, is_last: true, data: &data }).await?;
+            }
+            (None, Some(reply_to)) => {
+                writer.send(Outgoing::Reply { to: reply_to, is_last: false, data: &part }).await?;
                 sent.fetch_add(1, Ordering::Relaxed);
             }
             (None, None) => {}
