@@ -81,8 +81,9 @@ impl Timing {
                 }];
                 readings.extend(processor(&outcome));
                 let percentiles = [(Figure::P50, 50.0), (Figure::P99, 99.0), (Figure::P999, 99.9)];
-                readings.extend(percentiles.map(|(figure, percentile)| {
-                    (figure, outcome.latencies.value_at_percentile(percentile) as f64 / 1000.0)
+                readings.extend(percentiles.into_iter().filter_map(|(figure, percentile)| {
+                    let latency = outcome.latency(percentile)?;
+                    Some((figure, latency.as_nanos() as f64 / 1000.0))
                 }));
                 if outcome.errors > 0 {
                     readings.push((Figure::Failed, outcome.errors as f64));

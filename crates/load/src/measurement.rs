@@ -64,6 +64,12 @@ impl Outcome {
         self.count as f64 / self.elapsed.as_secs_f64()
     }
 
+    /// A percentile of the latency; `None` if no latency was measured.
+    pub fn latency(&self, percentile: f64) -> Option<Duration> {
+        let value = || self.latencies.value_at_percentile(percentile);
+        (!self.latencies.is_empty()).then(|| Duration::from_nanos(value()))
+    }
+
     /// Processor time of the bus for each call, stream or delivery, in microseconds. `None` if it was not measured, or
     /// nothing ended.
     pub fn processor_microseconds(&self) -> Option<f64> {
@@ -130,5 +136,25 @@ impl Measurement<'_> {
         phase.set(Phase::OVER);
         let resources = after?.zip(before?).map(|(after, before)| after.since(before));
         Ok(Measured { elapsed, resources })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_measured_call_there_is_no_latency() {
+        let mut outcome = Outcome {
+            elapsed: Duration::from_secs(1),
+            count: 0,
+            latencies: Histogram::new(3).expect("a histogram"),
+            errors: 0,
+            example: None,
+            resources: None,
+        };
+        assert_eq!(outcome.latency(50.0), None);
+        outcome.latencies.saturating_record(1000);
+        assert_eq!(outcome.latency(50.0), Some(Duration::from_micros(1)));
     }
 }

@@ -121,7 +121,7 @@ fn measure(
     report.setting("depth", load.depth);
     report.setting("payload_bytes", load.payload);
     report.throughput(&outcome, &format!("{unit}s"), size);
-    report.latencies(&outcome.latencies);
+    report.latencies(&outcome);
     report.resources(&outcome, pid, unit);
     report.errors(&outcome);
     report.print();

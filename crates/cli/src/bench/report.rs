@@ -1,11 +1,8 @@
 //! The output of a measurement.
 
-use std::time::Duration;
-
 use bytesize::ByteSize;
 use gsb_load::Outcome;
 use gsb_load::idle::IdleConnections;
-use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 /// The figures of one measurement, as text or JSON.
@@ -46,17 +43,16 @@ impl Report {
         self.setting("mebibytes_per_second", rate * size as f64 / f64::from(1 << 20));
     }
 
-    /// Adds the percentiles of latencies in nanoseconds.
-    pub(crate) fn latencies(&mut self, latencies: &Histogram<u64>) {
-        let at =
-            |percentile| (!latencies.is_empty()).then(|| latencies.value_at_percentile(percentile));
-        let shown = PERCENTILES.map(|percentile| match at(percentile).map(Duration::from_nanos) {
-            Some(time) => format!("p{percentile} {time:.1?}"),
+    /// Adds the percentiles of the latency.
+    pub(crate) fn latencies(&mut self, outcome: &Outcome) {
+        let shown = PERCENTILES.map(|percentile| match outcome.latency(percentile) {
+            Some(latency) => format!("p{percentile} {latency:.1?}"),
             None => format!("p{percentile} –"),
         });
         self.lines.push(shown.join(", "));
         let values = PERCENTILES.map(|percentile| {
-            let microseconds = at(percentile).map(|time| time as f64 / 1000.0);
+            let latency = outcome.latency(percentile);
+            let microseconds = latency.map(|latency| latency.as_nanos() as f64 / 1000.0);
             (format!("p{percentile}"), json!(microseconds))
         });
         self.setting("microseconds", Map::from_iter(values));
