@@ -1,24 +1,23 @@
-//! What an error says about its request: whether a service may have handled it, and whether it may be made
-//! again.
+//! Whether a service may have handled a request that ended with an error, and whether the request may be repeated.
 
 use crate::error::{Error, LostReason};
 
 /// Whether a service has handled a request that ended with an error; see [`Error::was_delivered`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Delivered {
-    /// A service has got the request and has answered it.
+    /// A service has received the request and has answered it.
     Yes,
     /// No service has handled the request, and none will.
     No,
-    /// Nobody can tell.
+    /// It is not known.
     Unknown,
 }
 
 impl Error {
     /// Whether a service has handled the request that ended with this error.
     ///
-    /// A service that refuses a request as [busy](Error::Busy) has not handled it. Errors that are not about
-    /// a request, such as [`Error::Missed`], are [`Delivered::Unknown`].
+    /// A service that refuses a request as [busy](Error::Busy) has not handled it. Errors without a request, such as
+    /// [`Error::Missed`], are [`Delivered::Unknown`].
     pub fn was_delivered(&self) -> Delivered {
         match self {
             Error::Address(_)
@@ -33,11 +32,11 @@ impl Error {
             | Error::TooManyUnanswered { .. }
             | Error::NotSent(_)
             | Error::ShutDown => Delivered::No,
-            // Replies have come.
+            // A reply has arrived.
             Error::Decoding { .. } | Error::IsStream { .. } | Error::Overflow { .. } => {
                 Delivered::Yes
             }
-            // The router may have said it in the place of the service.
+            // The reply may be the router's.
             Error::BadRequest { .. }
             | Error::ServiceFailure { .. }
             | Error::UnknownCode { .. }
@@ -48,11 +47,10 @@ impl Error {
         }
     }
 
-    /// Whether the same request may be made again: no service has handled it, and it may succeed in a moment.
-    /// This holds whatever the request does, for example for a payment.
+    /// Whether the same request may be repeated: no service has handled it, and it may succeed later. It is safe for
+    /// any request, for example a payment.
     ///
-    /// A request that does no harm when it is handled twice may also be made again after [`Error::Timeout`]
-    /// and [`Error::ConnectionLost`].
+    /// An idempotent request may also be repeated after [`Error::Timeout`] and [`Error::ConnectionLost`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -71,7 +69,7 @@ impl Error {
     /// }
     /// ```
     ///
-    /// To wait for a service that is not there yet, use
+    /// To wait for a service that is not registered yet, use
     /// [`Endpoint::wait_for_service`](crate::Endpoint::wait_for_service).
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -80,7 +78,7 @@ impl Error {
             | Error::NoSuchService { .. }
             | Error::Busy { .. }
             | Error::TooManyUnanswered { .. } => true,
-            // There will never be a connection again.
+            // The bus has ended.
             Error::NotSent(LostReason::RuntimeEnded | LostReason::Closed) => false,
             Error::NotSent(_) => true,
             Error::Address(_)
@@ -105,4 +103,4 @@ impl Error {
 
 #[cfg(test)]
 #[path = "delivery_tests.rs"]
-mod tests;
+pub(crate) mod tests;

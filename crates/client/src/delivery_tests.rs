@@ -7,7 +7,7 @@ use super::*;
 use crate::encoding::EncodingError;
 
 /// How many variants there are.
-const VARIANTS: usize = 22;
+pub(crate) const VARIANTS: usize = 22;
 
 /// A number for each variant. A new one does not compile until it is entered here; then it lacks a row.
 fn variant(error: &Error) -> usize {

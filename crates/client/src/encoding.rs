@@ -1,45 +1,49 @@
-//! How typed messages become bytes.
+//! The encodings of typed messages.
 
+pub(crate) mod encoded;
+pub(crate) mod error;
 mod flex;
 #[cfg(feature = "json")]
 mod json;
+pub(crate) mod offload;
 
 use std::any::Any;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::panics::discard;
+use crate::encoding::encoded::Encoded;
+pub use crate::encoding::error::EncodingError;
 
-/// What an [`Encoding`] hands its deserializer to.
+/// The function to which [`Encoding::decode`] passes its deserializer.
 pub type Read<'a> =
     dyn FnMut(&mut dyn erased_serde::Deserializer<'_>) -> Result<(), erased_serde::Error> + 'a;
 
-/// Writes and reads values of any type. Both ends of a call must use the same one; the bus does not
-/// say which it is.
+/// Encodes and decodes values of any type. Both ends of a call must use the same encoding, which is not part of the
+/// message.
 ///
-/// The data that [`decode`](Encoding::decode) gets comes from other programs: its time, its memory and the
-/// stack that it takes should be bounded by the length of the data. A panic in an encoding, or in the
-/// `Serialize` or `Deserialize` of a message, becomes an [`EncodingError`].
+/// The data for [`decode`](Encoding::decode) comes from other programs. Bound the time, the memory and the stack that
+/// decoding takes by the length of the data. A panic in an encoding, or in the `Serialize` or `Deserialize` of a
+/// message, becomes an [`EncodingError`].
 ///
-/// Which values can be carried, [`FlexBuffers`] and [`Json`] say. A type whose `Deserialize` reads another
-/// value than its `Serialize` has written, changes with any encoding: `#[serde(untagged)]` takes the first
-/// variant that fits, and `#[serde(skip)]` leaves things out. The body of an event is encoded without being
-/// read again, so that the rules for serde's attributes are found by the subscriber.
+/// [`FlexBuffers`] and [`Json`] list the values that they support. Some attributes of serde change a value with any
+/// encoding: `#[serde(untagged)]` reads the first variant that fits, and `#[serde(skip)]` leaves fields out. A message
+/// that its own type could not read is an error at its sender. For the body of an event this is not checked, and the
+/// error is the subscriber's.
 ///
 /// Messages and answers of more than 256 KiB are encoded and decoded on a thread for blocking work
-/// ([`tokio::task::spawn_blocking`]), so that they do not hold up other tasks. What has to begin in the
-/// order in which it came is decoded where it came: pushes, calls of [serial](crate::Bus::serial) services,
-/// and calls that are answered with a stream. Events, and what an encoding of a user encodes, stay where
-/// they are as well.
+/// ([`tokio::task::spawn_blocking`]), so that they do not delay other tasks. Some are decoded in the task that received
+/// them, because they have to be handled in order: pushes, calls of [serial](crate::Bus::serial) services, and calls
+/// that are answered with a stream. Events are encoded and decoded in place, too, and so is all that a custom encoding
+/// encodes.
 ///
 /// ```
 /// use gsb_client::erased_serde;
 /// use gsb_client::{Encoding, EncodingError, Read};
 ///
-/// /// JSON, if it were not here already (feature `json`).
+/// /// JSON, as an example. The feature `json` has an encoding of this name.
 /// #[derive(Debug)]
 /// struct Json;
 ///
@@ -63,82 +67,21 @@ pub trait Encoding: fmt::Debug + Any + Send + Sync {
     /// Encodes a value.
     ///
     /// # Errors
-    /// The encoding has no form for it.
+    /// The encoding does not support the value.
     fn encode(&self, value: &dyn erased_serde::Serialize) -> Result<Vec<u8>, EncodingError>;
 
-    /// Calls `read` once with a deserializer of `data`, and passes its error on.
+    /// Calls `read` once with a deserializer of `data`, and returns its error.
     ///
     /// # Errors
     /// The data is malformed, or `read` failed.
     fn decode(&self, data: &[u8], read: &mut Read<'_>) -> Result<(), EncodingError>;
 }
 
-/// Why a value could not be encoded or decoded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct EncodingError(String);
-
-/// The longest text of an [`EncodingError`], in bytes. It may quote the data of a peer.
-const MAX_PROBLEM: usize = 500;
-
-impl EncodingError {
-    /// An error that says so. What is longer than 500 bytes is cut.
-    pub fn new(problem: impl fmt::Display) -> Self {
-        let mut text = Problem(String::new());
-        // It fails where it is cut.
-        let _ = write!(text, "{problem}");
-        EncodingError(text.0)
-    }
-
-    /// The code of a user has panicked.
-    fn panicked(payload: Box<dyn Any + Send>) -> Self {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
-        let error = match text {
-            Some(text) => EncodingError::new(format_args!("it has panicked: {text}")),
-            None => EncodingError::new("it has panicked"),
-        };
-        discard(payload);
-        error
-    }
-}
-
-/// Text that is cut, and has no control characters.
-struct Problem(String);
-
-impl fmt::Write for Problem {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
-            if self.0.len() >= MAX_PROBLEM {
-                self.0.push('…');
-                return Err(fmt::Error);
-            }
-            match c.is_control() {
-                true => self.0.extend(c.escape_debug()),
-                false => self.0.push(c),
-            }
-        }
-        Ok(())
-    }
-}
-
-impl serde::de::Error for EncodingError {
-    fn custom<T: fmt::Display>(problem: T) -> Self {
-        EncodingError::new(problem)
-    }
-}
-
-impl serde::ser::Error for EncodingError {
-    fn custom<T: fmt::Display>(problem: T) -> Self {
-        EncodingError::new(problem)
-    }
-}
-
-/// FlexBuffers: compact, self-describing, and what programs of `ya-service-bus` speak by default.
+/// FlexBuffers: compact, self-describing, and the default of `ya-service-bus`.
 ///
-/// A value that cannot be carried exactly is [`Error::Encoding`](crate::Error::Encoding) at its sender.
+/// A value that is not supported is [`Error::Encoding`](crate::Error::Encoding) at its sender.
 ///
-/// | value | is carried |
+/// | value | supported |
 /// |---|---|
 /// | booleans, integers of up to 64 bits, floats, strings, options, lists, structs, enums | yes; programs of `ya-service-bus` read it |
 /// | `char` up to U+00FF | yes; programs of `ya-service-bus` read it |
@@ -150,9 +93,9 @@ impl serde::ser::Error for EncodingError {
 /// | more than 128 lists, maps, structs and variants inside each other | no |
 /// | a `char`, `i128`, `u128` or a key that is no string within `#[serde(untagged)]`, `tag`, `flatten` | only where serde itself can read it |
 ///
-/// A `Vec<u8>` is a list of integers: for each of them it takes 1, 2 or 4 bytes, depending on the length of
-/// the list. As bytes (`#[serde(with = "serde_bytes")]`, or `serde_bytes::ByteBuf`) it takes 1, and is
-/// copied at once. Both ends must do the same.
+/// A `Vec<u8>` is a list of integers, each of which takes 1, 2 or 4 bytes, depending on the length of the list. As bytes
+/// (`#[serde(with = "serde_bytes")]`, or `serde_bytes::ByteBuf`) each takes 1, and all are copied at once. Both ends must
+/// use the same form.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FlexBuffers;
 
@@ -174,11 +117,11 @@ impl Encoding for FlexBuffers {
     }
 }
 
-/// JSON (feature `json`): for people, and for programs of `ya-service-bus` that were built so.
+/// JSON (feature `json`): readable, and used by programs of `ya-service-bus` that are built for it.
 ///
-/// A value that cannot be carried exactly is [`Error::Encoding`](crate::Error::Encoding) at its sender.
+/// A value that is not supported is [`Error::Encoding`](crate::Error::Encoding) at its sender.
 ///
-/// | value | is carried |
+/// | value | supported |
 /// |---|---|
 /// | booleans, integers of up to 128 bits, finite floats, `char`, strings, options, lists, structs, enums | yes |
 /// | a float that is not finite | no |
@@ -214,25 +157,17 @@ impl Encoding for Json {
     }
 }
 
-/// Runs code of a user: a panic in it is an error, and not the end of the task.
+/// Runs code of users, and turns its panic into an error.
 fn guarded<T>(work: impl FnOnce() -> Result<T, EncodingError>) -> Result<T, EncodingError> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|payload| Err(EncodingError::panicked(payload)))
-}
-
-/// A value that was encoded.
-struct Encoded {
-    data: Vec<u8>,
-    /// It has forms that are read where their type is known, and may not be read by types that look at
-    /// the data first, as `#[serde(untagged)]`, `tag` and `flatten` do.
-    is_rare: bool,
 }
 
 fn all(encoded: Option<Encoded>) -> Result<Vec<u8>, EncodingError> {
     encoded.map(|encoded| encoded.data).ok_or_else(|| EncodingError::new("it is too large"))
 }
 
-/// Encodes a value of a known type.
+/// Encodes a value.
 pub(crate) fn encode<T: Serialize>(
     encoding: &dyn Encoding,
     value: &T,
@@ -240,8 +175,8 @@ pub(crate) fn encode<T: Serialize>(
     guarded(|| all(encode_up_to(encoding, value, usize::MAX)?))
 }
 
-/// Encodes a value that must arrive: what cannot be read again is an error here, and not where it is
-/// received.
+/// Encodes a value for a receiver of the same type. If the value could not be decoded again, that is an error here and
+/// not at the receiver.
 pub(crate) fn encode_message<T: Serialize + DeserializeOwned>(
     encoding: &dyn Encoding,
     value: &T,
@@ -250,7 +185,7 @@ pub(crate) fn encode_message<T: Serialize + DeserializeOwned>(
     data.ok_or_else(|| EncodingError::new("it is too large"))
 }
 
-/// [`encode_message`], unless the data would become longer than `limit`.
+/// [`encode_message`], or `None` if the data would be longer than `limit`, in bytes.
 pub(crate) fn encode_message_up_to<T: Serialize + DeserializeOwned>(
     encoding: &dyn Encoding,
     value: &T,
@@ -261,19 +196,19 @@ pub(crate) fn encode_message_up_to<T: Serialize + DeserializeOwned>(
             return Ok(None);
         };
         if is_rare && let Err(error) = decode::<T>(encoding, &data) {
-            return Err(EncodingError::new(format_args!("it would not be read again: {error}")));
+            return Err(EncodingError::new(format_args!("it could not be decoded again: {error}")));
         }
         Ok(Some(data))
     })
 }
 
-/// Encodes a value, unless it would become longer than `limit`. An encoding of a user has no limit.
+/// Encodes a value, or returns `None` if the data would be longer than `limit`, in bytes. A custom encoding has no limit.
 fn encode_up_to<T: Serialize>(
     encoding: &dyn Encoding,
     value: &T,
     limit: usize,
 ) -> Result<Option<Encoded>, EncodingError> {
-    // What is known needs no detour.
+    // A known encoding needs no dynamic dispatch.
     let known: &dyn Any = encoding;
     if known.is::<FlexBuffers>() {
         return flex::to_vec(value, limit);
@@ -286,13 +221,13 @@ fn encode_up_to<T: Serialize>(
     Ok(Some(Encoded { data, is_rare: false }))
 }
 
-/// Decodes a value of a known type.
+/// Decodes a value.
 pub(crate) fn decode<T: DeserializeOwned>(
     encoding: &dyn Encoding,
     data: &[u8],
 ) -> Result<T, EncodingError> {
     guarded(|| {
-        // What is known needs no detour.
+        // A known encoding needs no dynamic dispatch.
         let known: &dyn Any = encoding;
         if known.is::<FlexBuffers>() {
             return FlexBuffers::read(data);
@@ -306,7 +241,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
             value = Some(erased_serde::deserialize(deserializer)?);
             Ok(())
         })?;
-        value.ok_or_else(|| EncodingError::new("the encoding has read nothing"))
+        value.ok_or_else(|| EncodingError::new("the encoding did not read a value"))
     })
 }
 

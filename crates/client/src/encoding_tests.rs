@@ -244,14 +244,14 @@ impl<'de> Deserialize<'de> for Panics {
 #[test]
 fn a_panic_is_an_error() {
     let said = |error: EncodingError| error.to_string();
-    assert_eq!(said(encode(&Panics, &1).unwrap_err()), "it has panicked: encode 1");
-    assert_eq!(said(decode::<u8>(&Panics, b"1").unwrap_err()), "it has panicked");
-    assert_eq!(said(decode::<u8>(&Panics, b"").unwrap_err()), "the encoding has read nothing");
+    assert_eq!(said(encode(&Panics, &1).unwrap_err()), "it panicked: encode 1");
+    assert_eq!(said(decode::<u8>(&Panics, b"1").unwrap_err()), "it panicked");
+    assert_eq!(said(decode::<u8>(&Panics, b"").unwrap_err()), "the encoding did not read a value");
     for encoding in [&FlexBuffers as &dyn Encoding, &Json] {
         let data = encode(encoding, &1).unwrap();
-        assert_eq!(said(encode(encoding, &Panics).unwrap_err()), "it has panicked: serialize");
+        assert_eq!(said(encode(encoding, &Panics).unwrap_err()), "it panicked: serialize");
         let error = decode::<Panics>(encoding, &data).unwrap_err();
-        assert_eq!(said(error), "it has panicked: deserialize");
+        assert_eq!(said(error), "it panicked: deserialize");
     }
 }
 

@@ -1,28 +1,226 @@
+//! The texts of all errors, on their own and composed.
+
+use std::collections::BTreeSet;
+
+use gsb_proto::{MessageKind, ServiceId};
+
 use super::*;
+use crate::engine::refusal::{Refusal, too_many_bytes, too_many_calls};
+use crate::failure::Failure;
 
-fn question_mark(text: Option<&str>) -> Result<i32, Failure> {
-    let text = text.ok_or("there is no text")?;
-    let number: i32 = text.parse()?;
-    if number < 0 {
-        Err(format!("{number} is negative"))?;
+/// How many reasons there are.
+const REASONS: usize = 14;
+
+/// A number for each reason. A new one does not compile until it is added here, and then its row is missing.
+fn number(reason: &LostReason) -> usize {
+    match reason {
+        LostReason::NotYet => 0,
+        LostReason::Unreachable { .. } => 1,
+        LostReason::NoAnswer(_) => 2,
+        LostReason::NotConnected(_) => 3,
+        LostReason::NothingTaken(_) => 4,
+        LostReason::Unanswered => 5,
+        LostReason::HungUp => 6,
+        LostReason::Io(_) => 7,
+        LostReason::Violation(_) => 8,
+        LostReason::UnexpectedReply(_) => 9,
+        LostReason::Stopping => 10,
+        LostReason::Silent(_) => 11,
+        LostReason::RuntimeEnded => 12,
+        LostReason::Closed => 13,
     }
-    Ok(number)
+}
+
+fn address() -> Address {
+    "tcp://127.0.0.1:7464".parse().unwrap()
+}
+
+fn unreachable(reason: &LostReason) -> LostReason {
+    LostReason::Unreachable { address: address(), problem: reason.to_string() }
+}
+
+/// Each reason and its text, which stands after a colon.
+fn reasons() -> Vec<(LostReason, String)> {
+    let time = Duration::from_millis(1500);
+    let refused = "Connection refused (os error 111); is a router running there?";
+    let violation = Violation::WrongDirection(MessageKind::RegisterRequest);
+    let rows = [
+        (LostReason::NotYet, "the bus is not connected yet"),
+        (LostReason::NoAnswer(time), "no answer within 1.5 s"),
+        (LostReason::NotConnected(refused.to_owned()), refused),
+        (
+            LostReason::NothingTaken(time),
+            "the outbox is full, and the router has read nothing for 1.5 s",
+        ),
+        (LostReason::Unanswered, "the router does not answer requests"),
+        (LostReason::HungUp, "the router closed the connection"),
+        (LostReason::from(io::Error::other("broken pipe")), "the socket failed: broken pipe"),
+        (LostReason::UnexpectedReply("Pong"), "the router sent an unexpected Pong"),
+        (LostReason::Stopping, "the router is shutting down"),
+        (LostReason::Silent(time), "the router was silent for 1.5 s"),
+        (LostReason::RuntimeEnded, "the tokio runtime of the bus has ended"),
+        (LostReason::Closed, "this program has closed the bus"),
+        (
+            unreachable(&LostReason::NoAnswer(time)),
+            "cannot connect to tcp://127.0.0.1:7464: no answer within 1.5 s",
+        ),
+        (
+            unreachable(&LostReason::HungUp),
+            "cannot connect to tcp://127.0.0.1:7464: the router closed the connection",
+        ),
+    ];
+    let mut rows = rows.map(|(reason, text)| (reason, text.to_owned())).to_vec();
+    let text = format!("the router broke the protocol: {violation}");
+    rows.push((LostReason::Violation(violation), text));
+    rows
+}
+
+/// Each error and its text, and those that are composed of several.
+fn errors() -> Vec<(Error, String)> {
+    let after = Duration::from_secs(10);
+    let a = || "/a".to_owned();
+    let message = || "the reason".to_owned();
+    let no_address = "unix:".parse::<Address>().unwrap_err();
+    let no_name = ServiceId::new("").unwrap_err();
+    let (address_text, name_text) = (no_address.to_string(), no_name.to_string());
+    let refused = |refusal: Refusal| {
+        let reply = refusal.reply(String::new());
+        String::from_utf8(reply.data.to_vec()).unwrap()
+    };
+    let rows = [
+        (Error::Address(no_address), address_text.as_str()),
+        (Error::Name(no_name), &name_text),
+        (
+            Error::Connect { address: address(), problem: LostReason::HungUp.to_string() },
+            "cannot connect to tcp://127.0.0.1:7464: the router closed the connection",
+        ),
+        (
+            Error::NameRefused { name: a(), message: message() },
+            "the router refuses the name \"/a\": the reason",
+        ),
+        (
+            Error::AlreadyRegistered { service_id: a(), message: String::new() },
+            "the service id \"/a\" is already registered",
+        ),
+        (Error::AlreadyRegistered { service_id: a(), message: message() }, "the reason"),
+        (
+            Error::NoSuchService { address: a(), message: message() },
+            "there is no service at \"/a\"",
+        ),
+        (
+            Error::BadRequest { target: a(), message: message() },
+            "the request to \"/a\" was refused: the reason",
+        ),
+        (
+            Error::BadRequest { target: a(), message: refused(Refusal::OnlyPushes) },
+            "the request to \"/a\" was refused: the service takes pushes only; use `push`",
+        ),
+        (
+            Error::Busy { address: a(), message: too_many_calls(8) },
+            "the service at \"/a\" is busy: it is handling 8 calls, its limit (max_running); try again later",
+        ),
+        (
+            Error::Busy { address: a(), message: too_many_bytes(64) },
+            "the service at \"/a\" is busy: the calls that its process is handling hold 64 bytes, the limit \
+             (max_running_bytes); try again later",
+        ),
+        (
+            Failure::panicked().into_error("/a"),
+            "the service at \"/a\" failed: its handler panicked",
+        ),
+        (
+            Error::ServiceFailure { address: a(), message: refused(Refusal::NoReply) },
+            "the service at \"/a\" failed: its handler has ended without a reply",
+        ),
+        (
+            Failure::from(Error::NoSuchService { address: "/b".into(), message: message() })
+                .into_error("/a"),
+            "the service at \"/a\" failed: there is no service at \"/b\"",
+        ),
+        (
+            Error::UnknownCode { address: a(), code: 9, message: message() },
+            "the service at \"/a\" answered with the unknown code 9: the reason",
+        ),
+        (Error::Timeout { target: a(), after }, "no reply for \"/a\" within 10 s"),
+        (
+            Error::Encoding { what: "divide".into(), error: EncodingError::new("it is too large") },
+            "cannot encode \"divide\": it is too large",
+        ),
+        (
+            Error::Decoding { from: a(), error: EncodingError::new("unknown field `x`") },
+            "cannot decode the data from \"/a\": unknown field `x`",
+        ),
+        (
+            Error::IsStream { address: a() },
+            "the service at \"/a\" answers with a stream; call it with `stream`",
+        ),
+        (
+            Error::Overflow { limit: 64, missed: 1 },
+            "the consumer is too slow: 1 message did not fit into its buffer of 64 bytes (buffer_limit)",
+        ),
+        (
+            Error::Overflow { limit: 64, missed: 2 },
+            "the consumer is too slow: 2 messages did not fit into its buffer of 64 bytes (buffer_limit)",
+        ),
+        (
+            Error::Missed { count: 3 },
+            "this process reads too slowly: the router has dropped 3 events for its subscriptions \
+             (--queue-limit of the router)",
+        ),
+        (
+            Error::TooLarge { length: 65, limit: 64 },
+            "the message has 65 bytes, which is over the limit of 64 bytes",
+        ),
+        (
+            Error::TooManyUnanswered { address: a(), calls: 1024 },
+            "the service at \"/a\" has not answered 1024 earlier calls, which this router cannot cancel; is the \
+             service alive?",
+        ),
+        (Error::NotSent(LostReason::NotYet), "not sent: the bus is not connected yet"),
+        (Error::NotSent(LostReason::Stopping), "not sent: the router is shutting down"),
+        (
+            Error::NotSent(unreachable(&LostReason::NoAnswer(after))),
+            "not sent: cannot connect to tcp://127.0.0.1:7464: no answer within 10 s",
+        ),
+        (
+            Error::ConnectionLost(LostReason::HungUp),
+            "the connection to the router was lost: the router closed the connection",
+        ),
+        (Error::ShutDown, "this program has shut the bus down"),
+        (
+            Error::Unfinished { running: 0, after },
+            "the shutdown did not finish within 10 s: the router has not read, or not confirmed, all that was sent",
+        ),
+        (
+            Error::Unfinished { running: 1, after },
+            "the shutdown did not finish within 10 s: 1 call was still running",
+        ),
+        (
+            Error::Unfinished { running: 2, after },
+            "the shutdown did not finish within 10 s: 2 calls were still running",
+        ),
+    ];
+    let mut rows = rows.map(|(error, text)| (error, text.to_owned())).to_vec();
+    for (reason, text) in reasons() {
+        rows.push((Error::NotSent(reason.clone()), format!("not sent: {text}")));
+        let text = format!("the connection to the router was lost: {text}");
+        rows.push((Error::ConnectionLost(reason), text));
+    }
+    rows
 }
 
 #[test]
-fn text_and_errors_become_a_failure() {
-    let message = |text| question_mark(text).map_err(|failure| failure.message().to_owned());
-    assert_eq!(message(Some("7")), Ok(7));
-    assert_eq!(message(None), Err("there is no text".into()));
-    assert_eq!(message(Some("-1")), Err("-1 is negative".into()));
-    assert_eq!(message(Some("x")), Err("invalid digit found in string".into()));
-    let failures: [Failure; 3] = ["x".into(), String::from("x").into(), Failure::new("x")];
-    assert!(failures.iter().all(|failure| *failure == failures[0] && !failure.is_bad_request()));
+fn every_error_has_a_text_that_reads_well() {
+    for (error, text) in errors() {
+        assert_eq!(error.to_string(), text);
+    }
 }
 
 #[test]
-fn a_failure_shows_whose_fault_it_is() {
-    let shown = format!("{:?}", Failure::bad_request("x"));
-    assert_eq!(shown, r#"Failure { message: "x", is_bad_request: true }"#);
-    assert_ne!(Failure::bad_request("x"), Failure::new("x"));
+fn every_error_and_every_reason_has_a_row() {
+    let kinds: BTreeSet<_> = reasons().iter().map(|(reason, _)| number(reason)).collect();
+    assert_eq!(kinds.len(), REASONS, "{kinds:?}");
+    let shown = |(error, _): &(Error, String)| std::mem::discriminant(error);
+    let errors: std::collections::HashSet<_> = errors().iter().map(shown).collect();
+    assert_eq!(errors.len(), crate::delivery::tests::VARIANTS);
 }

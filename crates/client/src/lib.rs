@@ -1,8 +1,8 @@
-//! A service bus: programs register services under names, call each other by these names, stream replies and
-//! announce events.
+//! A client of the Golem Service Bus: programs register services under names, call each other by these names, stream
+//! replies and announce events.
 //!
-//! A [`Bus`] is a handle that any number of tasks share by cloning it. A call looks for its service in this
-//! process first, and then at the router that the bus is connected to, if it is connected to one.
+//! A [`Bus`] is a handle that tasks share by cloning it. A call goes to a service in this process if there is one, and
+//! otherwise to the router, if the bus is connected to one.
 //!
 //! # A service and a caller
 //!
@@ -23,18 +23,18 @@
 //! # }
 //! ```
 //!
-//! A name is a list of segments with `/` between them; `/echo` and `echo` are different names. The examples
-//! write services with a leading `/`, and topics without. A service also gets the calls to all addresses below
-//! its name, such as `/echo/loud`. The longest registered name wins.
+//! A name is a list of segments with `/` between them; `/echo` and `echo` are different names. By convention names of
+//! services have a leading `/`, and topics do not. A service also receives the calls to all addresses below its name,
+//! such as `/echo/loud`. The service with the longest matching name receives a call.
 //!
-//! [`Bus::register`] returns a [`Registration`], which keeps the service registered. Dropping it, as
-//! `let _ = …` does at once, unregisters the service. [`Registration::detach`] leaves the service registered for
+//! [`Bus::register`] returns a [`Registration`], which keeps the service registered. Dropping it unregisters the
+//! service, so give it a name: `let _ = …` drops it at once. [`Registration::detach`] keeps the service registered for
 //! as long as the bus lives.
 //!
 //! # Over a router
 //!
-//! [`Bus::connect_default`] connects to the router of this user, [`Bus::connect`] to a router at an address.
-//! Callers in other processes then find the service, too. This example needs a router; start one with
+//! [`Bus::connect_default`] connects to the router of this user, [`Bus::connect`] to a router at an address. Then
+//! callers in other processes find the service, too. This example needs a router; start one with
 //! `cargo run --bin router --features bin` in the repository of this crate.
 //!
 //! ```no_run
@@ -53,13 +53,12 @@
 //! # }
 //! ```
 //!
-//! [`Bus::in_process`] is the same bus without its router, for services, calls and events that must not leave
-//! the process.
+//! [`Bus::in_process`] is a handle for services, calls and events that must not leave the process.
 //!
 //! # Typed messages
 //!
-//! A [`Message`] is a type with an id. It names what a service answers, and the service's own error. A message
-//! to `/math` with the id `divide` goes to the address `/math/divide`, so that one name may serve many messages.
+//! A [`Message`] is a type with an id, the type of its answer and the type of the service's own error. A message with
+//! the id `divide` to the service `/math` goes to the address `/math/divide`, so that one service may have many messages.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -82,13 +81,13 @@
 //! # }
 //! ```
 //!
-//! Over a router messages are encoded, by default in FlexBuffers; programs of `ya-service-bus` that know the
-//! message call and serve it, too. Within a process messages and answers are handed over as they are.
+//! Over a router messages are encoded, by default in FlexBuffers, as with `ya-service-bus`: its programs can call and
+//! serve the same messages. Within a process messages and answers are passed without encoding.
 //!
 //! # State
 //!
-//! [`Bus::bind_with`] gives each call a clone of a state, for example an `Arc`. [`Bus::serve`] registers a
-//! service of several messages that share a state, as a whole.
+//! [`Bus::bind_with`] registers a handler with a state, for example an `Arc`: each call gets a clone of it.
+//! [`Bus::serve`] registers a service of several messages that share a state.
 //!
 //! # Streams
 //!
@@ -111,14 +110,13 @@
 //! # }
 //! ```
 //!
-//! `None` is the end of a complete stream. A stream that is cut ends with an error before it. Over a router
-//! unread replies wait in a buffer of bounded size, and a reader that is too slow for it gets
-//! [`Error::Overflow`].
+//! A complete stream ends with `None`. A stream that is cut ends with an error. Over a router unread replies are
+//! buffered up to a limit, and a reader that is too slow gets [`Error::Overflow`].
 //!
 //! # Pushes
 //!
-//! A push is a call that wants no reply. [`Bus::push`] returns when the push is queued, and [`Bus::flush`] when
-//! the router has taken all that was sent: await it before the program exits.
+//! A push is a call without a reply. [`Bus::push`] returns when the push is queued. [`Bus::flush`] returns when the
+//! router has taken all that was sent: await it before the program exits.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")]
@@ -146,7 +144,7 @@
 //! while let Some(event) = events.next().await {
 //!     match event {
 //!         Ok(event) => println!("{}: {:?}", event.topic, event.data),
-//!         // Events are missing here: the router was away, or this process is too slow. More will come.
+//!         // Events are missing here: the connection was lost, or this process is too slow. The stream goes on.
 //!         Err(gap) => eprintln!("{gap}"),
 //!     }
 //! #   break;
@@ -157,10 +155,10 @@
 //!
 //! # A service that outlives its router
 //!
-//! A lost connection is made again after growing random pauses (see [`Reconnect`]), and all names and
-//! subscriptions are restored. [`BusBuilder::connect_lazy`] needs no router to begin with. [`Bus::watch`] shows
-//! the connection and the names that the router refuses; the example `clock_service` of the repository prints
-//! them.
+//! A lost connection is made again after growing random pauses (see [`Reconnect`]). Then all services and subscriptions
+//! are restored. [`BusBuilder::connect_lazy`] works without a router, and connects when there is one. [`Bus::watch`]
+//! shows the state of the connection and the names that the router refuses; the example `clock_service` of the
+//! repository prints them.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")]
@@ -171,10 +169,10 @@
 //! let bus = Bus::builder().name("clock").connect_lazy(Address::from_environment()?)?;
 //! let _clock = bus.register("/clock", |_: Call| async { Ok("12:00") }).await?;
 //!
-//! // Until the router has answered for all names. A program that only serves awaits `bus.closed()`.
+//! // Waits until the router has answered for all names. A program that only serves awaits `bus.closed()`.
 //! bus.settled().await?;
 //!
-//! // Gives the names back, and waits for the calls that are being handled.
+//! // Unregisters the services, and waits for the running calls.
 //! bus.shutdown(Duration::from_secs(5)).await?;
 //! # Ok(())
 //! # }
@@ -182,8 +180,8 @@
 //!
 //! # Handlers that call
 //!
-//! The bus keeps its handlers. A handler that makes calls holds a [`WeakBus`]: with a [`Bus`], or something made
-//! from it, each would keep the other, and neither would end.
+//! The bus keeps its handlers. A handler that makes calls should hold a [`WeakBus`]: with a [`Bus`], or a handle made
+//! from it, the handler and the bus would keep each other alive.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -208,44 +206,44 @@
 //!
 //! Every call ends exactly once:
 //!
-//! - with a reply, or with the refusal of the service: [`Error::ServiceFailure`], [`Error::BadRequest`];
-//! - without having been handled: [`Error::NoSuchService`], [`Error::Busy`], [`Error::NotSent`] if there is
-//!   no connection, [`Error::ShutDown`];
-//! - with [`Error::ConnectionLost`] as soon as the connection is gone; it may have been handled or not;
-//! - with [`Error::Timeout`].
+//! - with a reply, or a failure of the service: [`Error::ServiceFailure`], [`Error::BadRequest`];
+//! - unhandled: [`Error::NoSuchService`], [`Error::Busy`], [`Error::NotSent`] if there is no connection,
+//!   [`Error::ShutDown`];
+//! - with [`Error::ConnectionLost`] as soon as the connection is lost: the service may have handled it or not;
+//! - with [`Error::Timeout`]: the service may still be handling it.
 //!
-//! [`Error::is_retryable`] says whether the same request may be made again, and [`Error::was_delivered`] whether
-//! a service may have handled it. A handler that panics answers its caller with [`Error::ServiceFailure`].
+//! [`Error::is_retryable`] says whether the same request may be repeated, and [`Error::was_delivered`] whether a service
+//! may have handled it. The caller of a handler that panics gets [`Error::ServiceFailure`].
 //!
-//! After a restart of the router a caller may be back before its service. A call may wait for both:
+//! After a restart of the router a caller may reconnect before the service does. A call can wait for both:
 //!
 //! ```
 //! # use gsb_client::{Bus, Bytes, Error};
 //! use std::time::Duration;
 //!
 //! # async fn example(bus: Bus) -> Result<Bytes, Error> {
-//! let patience = Duration::from_secs(5);
-//! let clock = bus.endpoint("/clock").wait_for_router(patience).wait_for_service(patience);
+//! let timeout = Duration::from_secs(5);
+//! let clock = bus.endpoint("/clock").wait_for_router(timeout).wait_for_service(timeout);
 //! clock.call("").await
 //! # }
 //! ```
 //!
 //! # Tests
 //!
-//! [`Bus::local`] needs no router and no port, and suits the unit tests of most services. It differs from a bus
-//! with a router in this:
+//! [`Bus::local`] needs no router and no port, and suits the unit tests of most services. It differs from a bus with a
+//! router:
 //!
 //! | | within the process | over a router |
 //! |---|---|---|
-//! | typed messages | are handed over as they are | are encoded: [`Error::Encoding`] and [`Error::Decoding`] may happen, and messages over the frame limit are [`Error::TooLarge`] |
-//! | a handler | runs as a part of the caller's future, and is dropped with it, for example by a timeout | runs as a task of its own, and goes on when its caller is gone |
-//! | a stream | is made as it is read | is made ahead, into a bounded buffer: [`Error::Overflow`] may happen |
+//! | typed messages | are passed without encoding | are encoded: [`Error::Encoding`] and [`Error::Decoding`] are possible, and a message over the frame limit is [`Error::TooLarge`] |
+//! | a handler | runs as a part of the caller's future, and is dropped with it, for example by a timeout | runs in a task of its own, and goes on when its caller has gone |
+//! | a stream | makes each reply when the reader asks for it | makes replies ahead, into a bounded buffer: [`Error::Overflow`] is possible |
 //! | a push | fails with [`Error::NoSuchService`] or [`Error::Busy`] | returns `Ok` as soon as it is queued |
-//! | the connection | cannot be lost | [`Error::NotSent`], [`Error::ConnectionLost`] and [`Error::Missed`] may happen |
-//! | names | are free unless this bus has taken them | may be taken by another program |
+//! | the connection | cannot be lost | [`Error::NotSent`], [`Error::ConnectionLost`] and [`Error::Missed`] are possible |
+//! | names | are free unless this bus has registered them | may be registered by another program |
 //!
-//! A test that is about any of these starts a router in its own process, on a free port. It needs
-//! `gsb-router` among its `[dev-dependencies]`:
+//! A test of such a difference starts a router in its own process, on a free port. It needs `gsb-router` in its
+//! `[dev-dependencies]`:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -265,69 +263,48 @@
 //! - `derive` (on by default): `#[derive(Message)]`;
 //! - `json`: the encoding `Json`;
 //! - `tower`: a typed service as a `tower::Service`;
-//! - `memory`: a network inside the process, for tests that simulate one.
+//! - `memory`: a simulated network within the process, for tests.
 //!
-//! The documentation shows the items of all features with `cargo doc --all-features`.
+//! `cargo doc --all-features` shows the items of all features.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod announcements;
-mod builder;
-mod bus;
-mod calls;
-mod changes;
-mod connection;
-mod control;
+mod api;
+mod call;
 mod delivery;
 mod encoding;
-mod endpoint;
+mod engine;
 mod error;
-mod in_process;
-mod incoming;
-mod intake;
-mod limits;
-mod nesting;
-mod offload;
-mod outgoing;
+mod event;
+mod failure;
+mod message;
+mod options;
 mod panics;
-mod queue;
 mod reconnect;
-mod registration;
-mod responder;
-mod serial;
-mod service_wait;
-mod services;
-mod session;
-mod shared;
-mod start_queue;
-mod state;
 mod status;
-mod subscriptions;
 mod timeouts;
-#[cfg(feature = "tower")]
-mod tower;
-mod typed;
-mod typed_service;
-mod typed_topic;
-mod unanswered;
-mod watch;
-mod with_state;
 
-pub use builder::{
-    BusBuilder, DEFAULT_BUFFER_LIMIT, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT,
-    DEFAULT_MAX_RUNNING, DEFAULT_MAX_RUNNING_BYTES, DEFAULT_PING_TIMEOUT, DEFAULT_REQUEST_TIMEOUT,
-};
-pub use bus::{Bus, WeakBus};
-/// A payload: bytes that are shared and not copied.
+pub use api::builder::BusBuilder;
+pub use api::bus::{Bus, WeakBus};
+pub use api::endpoint::{Endpoint, ReplyStream};
+pub use api::registration::{Registering, Registration};
+pub use api::service::{AnswerStream, Service};
+pub use api::service_builder::ServiceBuilder;
+pub use api::status_watch::StatusWatch;
+pub use api::subscription::Subscription;
+pub use api::topic::{Event, TypedSubscription, TypedTopic};
+/// A payload: a buffer that is shared when it is cloned, not copied.
 pub use bytes::Bytes;
+pub use call::Call;
 pub use delivery::Delivered;
 #[cfg(feature = "json")]
 pub use encoding::Json;
 pub use encoding::{Encoding, EncodingError, FlexBuffers, Read};
-pub use endpoint::{Endpoint, ReplyStream};
-/// What an [`Encoding`] is written with.
+/// The traits with which an [`Encoding`] is written.
 pub use erased_serde;
-pub use error::{Error, Failure, LostReason};
+pub use error::{Error, LostReason};
+pub use event::Broadcast;
+pub use failure::Failure;
 /// Derives [`Message`] (feature `derive`, which is on by default).
 ///
 /// ```
@@ -338,7 +315,7 @@ pub use error::{Error, Failure, LostReason};
 /// #[message(id = "divide", item = f64, error = String)]
 /// struct Divide(f64, f64);
 ///
-/// /// The item is `()` and the error `String` where nothing else is said.
+/// /// By default the item is `()` and the error `String`.
 /// #[derive(Serialize, Deserialize, Message)]
 /// #[message(id = "forget")]
 /// struct Forget;
@@ -357,13 +334,10 @@ pub use error::{Error, Failure, LostReason};
 #[cfg(feature = "derive")]
 pub use gsb_derive::Message;
 pub use gsb_proto::{Address, AddressError, Framing, NameError, Violation};
+pub use message::{Answer, Message};
+pub use options::{
+    DEFAULT_BUFFER_LIMIT, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_RUNNING,
+    DEFAULT_MAX_RUNNING_BYTES, DEFAULT_PING_TIMEOUT, DEFAULT_REQUEST_TIMEOUT,
+};
 pub use reconnect::Reconnect;
-pub use registration::{Registering, Registration};
-pub use services::Call;
 pub use status::{Announcement, Connection, NameKind, Refusals, Refused, RouterInfo, Status};
-pub use subscriptions::{Broadcast, Subscription};
-pub use typed::{Answer, Message};
-pub use typed_service::{AnswerStream, Service};
-pub use typed_topic::{Event, TypedSubscription, TypedTopic};
-pub use watch::StatusWatch;
-pub use with_state::ServiceBuilder;

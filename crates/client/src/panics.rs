@@ -1,4 +1,4 @@
-//! Panics in code that users wrote: handlers, destructors and wakers.
+//! Panics in code of users: handlers, destructors and wakers.
 
 use std::any::Any;
 use std::fmt;
@@ -8,16 +8,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
-/// Runs code that users wrote. A panic ends there and is logged as one of `what`.
+/// Runs code of users. Catches a panic and logs it, with `what` as its origin.
 pub(crate) fn contain(what: impl fmt::Display, run: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
         discard(payload);
-        log::error!("{what} has panicked");
+        log::error!("{what} panicked");
     }
 }
 
-/// Drops the payload of a panic. Its destructor may panic as well: only the payload of that second panic
-/// is leaked.
+/// Drops the payload of a panic. If its destructor panics as well, the payload of that second panic is leaked.
 pub(crate) fn discard(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
@@ -50,7 +49,7 @@ pub(crate) async fn contain_waker<F: Future>(future: F) -> F::Output {
 mod tests {
     use super::*;
 
-    /// Panics when it is dropped, with another of the kind.
+    /// Panics when it is dropped, with another bomb as the payload.
     struct Bomb(u32, Arc<()>);
 
     impl Drop for Bomb {

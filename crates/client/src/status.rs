@@ -1,4 +1,4 @@
-//! How a bus stands with its router, for users to watch.
+//! The status of a bus: its connection, and the names that the router knows or refuses.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,16 +9,16 @@ use bytes::Bytes;
 
 use crate::error::{Error, LostReason};
 
-/// How a bus stands with its router; see [`Bus::watch`](crate::Bus::watch).
+/// The status of a bus. See [`Bus::status`](crate::Bus::status) and [`Bus::watch`](crate::Bus::watch).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Status {
     /// The connection.
     pub connection: Connection,
-    /// Whether the router has answered for every service and topic of this bus. `false` while it is not
-    /// connected, or when it is and not all is restored yet.
+    /// Whether the router has answered for every service and topic of this bus. `false` without a connection, and after
+    /// a reconnect until all names are restored.
     pub is_settled: bool,
-    /// The names that the router has refused since it is connected, and is asked for again.
+    /// The names that the router refuses. The bus keeps asking for them.
     pub refused: Refusals,
     pub(crate) is_serving: bool,
 }
@@ -29,39 +29,39 @@ pub struct Status {
 pub enum Connection {
     /// The bus has no router.
     InProcess,
-    /// It is being made.
+    /// The bus is connecting.
     Connecting {
-        /// How many attempts in a row have failed before.
+        /// How many attempts in a row have failed before this one.
         failures: u32,
     },
-    /// It is there.
+    /// The bus is connected.
     Connected(RouterInfo),
-    /// It was lost, or could not be made yet, and is tried again.
+    /// The connection was lost, or could not be made. The bus tries again.
     Lost {
         /// Why.
         reason: LostReason,
-        /// The pause before the next attempt. It is cut short when somebody waits for the router.
+        /// The pause before the next attempt. It is shorter if a caller waits for the router.
         retry_in: Duration,
     },
-    /// It is gone for good.
+    /// The bus has ended.
     Closed(LostReason),
 }
 
-/// What a router says of itself in its Hello; nothing in the classic framing, which knows no Hello.
+/// What a router states in its Hello. Empty in the classic framing, which has no Hello.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouterInfo {
-    /// The program's name.
+    /// The name of the program.
     pub name: String,
-    /// The program's version.
+    /// The version of the program.
     pub version: String,
-    /// Tells this run of the router from all others.
+    /// The id of this run of the router. It changes with a restart.
     pub instance_id: Bytes,
-    /// Whether it leaves a client's own broadcasts out when asked to.
-    pub(crate) heeds_no_echo: bool,
-    /// The level of the extensions that both sides speak.
+    /// Whether the router supports not sending a client its own broadcasts.
+    pub(crate) supports_no_echo: bool,
+    /// The level of the protocol extensions that both sides support.
     pub(crate) level: u32,
-    /// The largest frame that it accepts, in bytes, if it says so.
+    /// The largest frame that the router accepts, in bytes, if it states it.
     pub(crate) max_frame: Option<usize>,
 }
 
@@ -71,33 +71,33 @@ impl fmt::Debug for RouterInfo {
     }
 }
 
-/// What a name stands for.
+/// The kind of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NameKind {
     /// A service.
     Service,
-    /// A topic that is subscribed to.
+    /// A topic or pattern of a subscription.
     Topic,
 }
 
-/// A name that the router refuses, and is asked for again after a while.
+/// A name that the router refuses. The bus asks for it again after a pause.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Refused {
-    /// What it is.
+    /// The kind of the name.
     pub kind: NameKind,
     /// The service id or topic.
     pub name: String,
-    /// What the router says.
+    /// The refusal of the router.
     pub error: Error,
-    /// How often it was refused in a row.
+    /// How many times in a row the router has refused it.
     pub refusals: u32,
-    /// The pause before it is asked for again, counted from the last refusal.
+    /// The pause between the last refusal and the next attempt.
     pub retry_in: Duration,
 }
 
-/// The names that the router refuses, in order. A copy shares its memory with the original until that changes, so that a
-/// status costs the same however many names are refused.
+/// The names that the router refuses, in order. A clone shares its memory with the original until the original changes,
+/// so that the cost of a status does not depend on the number of refused names.
 #[derive(Clone, Default)]
 pub struct Refusals {
     names: Arc<BTreeMap<(NameKind, String), Arc<Refused>>>,
@@ -109,12 +109,12 @@ impl Refusals {
         self.names.len()
     }
 
-    /// Whether none is refused.
+    /// Whether no name is refused.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// The names: services first, then topics, each in the order of their text.
+    /// The names: services first, then topics, each in alphabetical order.
     pub fn iter(&self) -> impl Iterator<Item = &Refused> {
         self.names.values().map(|refused| &**refused)
     }
@@ -124,7 +124,7 @@ impl Refusals {
         Arc::make_mut(&mut self.names).insert(key, refused);
     }
 
-    /// Whether it was there.
+    /// Removes a name. `false` if it is not refused.
     pub(crate) fn remove(&mut self, key: &(NameKind, String)) -> bool {
         self.names.contains_key(key) && Arc::make_mut(&mut self.names).remove(key).is_some()
     }
@@ -140,30 +140,30 @@ impl fmt::Debug for Refusals {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Announcement {
-    /// The name stays within this process.
+    /// The name is known in this process only.
     InProcess,
-    /// The router will be asked as soon as there is a connection, or has not answered yet.
+    /// There is no connection, or the router has not answered yet.
     Pending,
-    /// The router has confirmed it.
+    /// The router has confirmed the name.
     Confirmed,
-    /// The router has refused it, and is asked again after a while.
+    /// The router has refused the name. The bus keeps asking for it.
     Refused(Error),
-    /// The name was given back, or the bus has ended.
+    /// The name was unregistered, or the bus has ended.
     Ended,
 }
 
 impl Status {
-    /// Whether calls reach every service of this bus: the bus is connected, and the router has confirmed every name that
-    /// is registered with it. Always true of a bus without a router, until it ends; services that are registered
-    /// [in process](crate::Bus::in_process) and subscriptions do not count.
+    /// Whether calls from other processes reach every service of this bus: the bus is connected, and the router has
+    /// confirmed every service. Services that are registered [in process](crate::Bus::in_process) and subscriptions do
+    /// not count. A bus without a router is serving until it ends.
     ///
-    /// [`is_settled`](Status::is_settled) is true with an answer of any kind. A bus whose names the router refuses,
-    /// because another program holds them, is settled and not serving.
+    /// [`is_settled`](Status::is_settled) is also true if the router has refused a name. A standby, whose name another
+    /// program holds, is settled and not serving.
     pub fn is_serving(&self) -> bool {
         self.is_serving
     }
 
-    /// Whether there will be no other.
+    /// Whether this is the last status of the bus.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.connection, Connection::Closed(_))
     }

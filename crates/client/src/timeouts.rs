@@ -1,4 +1,4 @@
-//! How long a caller waits.
+//! Timeouts of calls, requests and streams.
 
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -8,14 +8,17 @@ use tokio::time::Sleep;
 
 use crate::error::Error;
 
-/// Waits for `future`, which is about `target`, but no longer than `timeout`.
-pub(crate) async fn in_time<T>(
+/// The longest time that is waited: 100 years. It can be added to any instant.
+pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Waits for `future`, no longer than `timeout`. `target` names what was called, for the error.
+pub(crate) async fn with_timeout<T>(
     timeout: Option<Duration>,
     target: &str,
     future: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let mut future = pin!(future);
-    // What is there at once needs no timer.
+    // A result that is there at once needs no timer.
     if let Poll::Ready(result) = futures::poll!(&mut future) {
         return result;
     }
@@ -27,26 +30,26 @@ pub(crate) async fn in_time<T>(
         .unwrap_or_else(|_| Err(Error::Timeout { target: target.to_owned(), after }))
 }
 
-/// Ends a stream whose next item does not come in time.
+/// The timeout for each item of a stream.
 #[derive(Debug)]
-pub(crate) struct Patience {
-    /// Whose item it is.
+pub(crate) struct ItemTimeout {
+    /// The address of the call, for the error.
     target: String,
     timeout: Option<Duration>,
-    /// Runs while the next item is waited for.
+    /// Runs while the consumer waits for an item.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patience {
+impl ItemTimeout {
     pub(crate) fn new(target: impl ToString, timeout: Option<Duration>) -> Self {
-        Patience { target: target.to_string(), timeout, timer: None }
+        ItemTimeout { target: target.to_string(), timeout, timer: None }
     }
 
     pub(crate) fn target(&self) -> &str {
         &self.target
     }
 
-    /// Passes on what came, or says that it did not come in time.
+    /// Passes `polled` on, or ends with [`Error::Timeout`] if the item has not come in time.
     pub(crate) fn poll<T>(
         &mut self,
         polled: Poll<Option<Result<T, Error>>>,

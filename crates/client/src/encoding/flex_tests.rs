@@ -150,12 +150,12 @@ fn what_has_no_form_is_refused() {
         A(u8),
     }
     let said = |value: &dyn erased_serde::Serialize| encode(value).unwrap_err().to_string();
-    assert_eq!(said(&Twice { a: 1, b: 2 }), "the key \"same\" is there twice");
-    assert_eq!(said(&Nul { a: 1 }), "the name \"a\\0b\" holds a NUL");
-    assert_eq!(said(&Variant::A(1)), "the name \"a\\0b\" holds a NUL");
+    assert_eq!(said(&Twice { a: 1, b: 2 }), "the key \"same\" occurs twice");
+    assert_eq!(said(&Nul { a: 1 }), "the name \"a\\0b\" contains a NUL");
+    assert_eq!(said(&Variant::A(1)), "the name \"a\\0b\" contains a NUL");
     let deep =
         (0..128).fold(Value::Empty, |value, _| Value::Tuple(Box::new((value, Value::Empty))));
-    assert_eq!(said(&deep), "more than 128 values are inside each other");
+    assert_eq!(said(&deep), "values are nested more than 128 levels deep");
 }
 
 /// Long keys are shared only as far as a decoder reads them.

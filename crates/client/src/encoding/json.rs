@@ -12,7 +12,8 @@ use serde::ser::{
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::{Encoded, EncodingError};
+use crate::encoding::encoded::Encoded;
+use crate::encoding::error::EncodingError;
 
 /// How many arrays and objects `serde_json` reads inside each other.
 const MAX_DEPTH: usize = 127;
@@ -33,7 +34,7 @@ pub(super) fn to_vec<T: Serialize + ?Sized>(
     }
     result.map_err(EncodingError::new)?;
     if state.has_failed.get() {
-        return Err(EncodingError::new("its Serialize goes on after an error"));
+        return Err(EncodingError::new("its Serialize continues after an error"));
     }
     Ok(Some(Encoded { data: output.data, is_rare: state.is_rare.get() }))
 }
@@ -75,7 +76,7 @@ impl State {
         match depth <= MAX_DEPTH {
             true => Ok(()),
             false => {
-                Err(E::custom(format_args!("more than {MAX_DEPTH} values are inside each other")))
+                Err(E::custom(format_args!("values are nested more than {MAX_DEPTH} levels deep")))
             }
         }
     }
@@ -131,7 +132,7 @@ impl<'a, S: Serializer> Checked<'a, S> {
     fn null(self, write: impl FnOnce(S) -> Result<S::Ok, S::Error>) -> Result<S::Ok, S::Error> {
         match self.is_in_some {
             false => write(self.inner),
-            true => Err(S::Error::custom("JSON has no form for Some of what it writes as null")),
+            true => Err(S::Error::custom("JSON cannot represent Some of what it writes as null")),
         }
     }
 }
@@ -190,7 +191,7 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
         self.state.is_rare.set(self.state.is_rare.get() || self.is_key);
         match value.is_finite() {
             true => self.inner.serialize_f32(value),
-            false => Err(S::Error::custom(format_args!("JSON has no form for {value}"))),
+            false => Err(S::Error::custom(format_args!("JSON cannot represent {value}"))),
         }
     }
 
@@ -198,7 +199,7 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
         self.state.is_rare.set(self.state.is_rare.get() || self.is_key);
         match value.is_finite() {
             true => self.inner.serialize_f64(value),
-            false => Err(S::Error::custom(format_args!("JSON has no form for {value}"))),
+            false => Err(S::Error::custom(format_args!("JSON cannot represent {value}"))),
         }
     }
 
@@ -387,7 +388,7 @@ impl<C: SerializeMap> SerializeMap for Compound<'_, C> {
             let text = serde_json::to_string(key).map_err(C::Error::custom)?;
             let text = text.trim_matches('"').to_owned();
             if let Some(twice) = keys.replace(text) {
-                return Err(C::Error::custom(format_args!("the key \"{twice}\" is there twice")));
+                return Err(C::Error::custom(format_args!("the key \"{twice}\" occurs twice")));
             }
         }
         Ok(())

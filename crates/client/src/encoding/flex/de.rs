@@ -5,9 +5,9 @@ use serde::de::{
     VariantAccess, Visitor,
 };
 
-use super::reader::{Elements, Place, Reader, malformed};
-use super::{MAX_DEPTH, Type};
-use crate::encoding::EncodingError;
+use crate::encoding::error::EncodingError;
+use crate::encoding::flex::format::{MAX_DEPTH, Type};
+use crate::encoding::flex::reader::{Elements, Place, Reader, malformed};
 
 type Result<T> = std::result::Result<T, EncodingError>;
 
@@ -38,7 +38,7 @@ impl<'r, 'de> Node<'r, 'de> {
         let what = match place {
             Place { kind: Type::Null, .. } => What::SomeNull(0),
             Place { kind: Type::Float, width: 1, at, .. } => match reader.unsigned(at, 1)? {
-                0 => return Err(malformed("a null is in nothing")),
+                0 => return Err(malformed("a null is outside of a value")),
                 times => What::SomeNull(times),
             },
             place => What::Stored(place),
@@ -53,7 +53,7 @@ impl<'r, 'de> Node<'r, 'de> {
     /// The same value, inside an optional value or a newtype.
     fn wrapped(self) -> Result<Self> {
         if self.wraps >= MAX_DEPTH {
-            return Err(malformed("too many values are inside each other"));
+            return Err(malformed("values are nested too deeply"));
         }
         Ok(Node { wraps: self.wraps + 1, ..self })
     }
@@ -107,7 +107,7 @@ impl<'de> Deserializer<'de> for Node<'_, 'de> {
             Type::Map => visitor.visit_map(self.map(place)?),
             _ => match reader.vector(place)? {
                 Some(elements) => visitor.visit_seq(self.sequence(elements)),
-                None => Err(malformed("a type is unknown")),
+                None => Err(malformed("a type is not known")),
             },
         }
     }
@@ -192,7 +192,7 @@ impl<'de> Deserializer<'de> for Node<'_, 'de> {
 
 /// An integer that 64 bits do not hold.
 fn integer<T: std::str::FromStr>(text: &str) -> Result<T> {
-    text.parse().map_err(|_| malformed("a string is no integer"))
+    text.parse().map_err(|_| malformed("a string is not an integer"))
 }
 
 struct Sequence<'r, 'de> {
@@ -299,7 +299,7 @@ struct Payload<'r, 'de>(Option<Node<'r, 'de>>);
 
 impl<'r, 'de> Payload<'r, 'de> {
     fn some(self) -> Result<Node<'r, 'de>> {
-        self.0.ok_or_else(|| EncodingError::custom("a variant comes without its value"))
+        self.0.ok_or_else(|| EncodingError::custom("the variant has no value"))
     }
 }
 
@@ -309,7 +309,7 @@ impl<'de> VariantAccess<'de> for Payload<'_, 'de> {
     fn unit_variant(self) -> Result<()> {
         match self.0 {
             None => Ok(()),
-            Some(_) => Err(EncodingError::custom("a variant comes with a value that it has not")),
+            Some(_) => Err(EncodingError::custom("the variant has an unexpected value")),
         }
     }
 
@@ -321,7 +321,7 @@ impl<'de> VariantAccess<'de> for Payload<'_, 'de> {
         let node = self.some()?;
         match node.vector()? {
             Some(elements) => visitor.visit_seq(node.sequence(elements)),
-            None => Err(malformed("what a variant holds is no vector")),
+            None => Err(malformed("the value of a variant is not a vector")),
         }
     }
 
@@ -335,7 +335,7 @@ impl<'de> VariantAccess<'de> for Payload<'_, 'de> {
             What::Stored(place @ Place { kind: Type::Map, .. }) => {
                 visitor.visit_map(node.map(place)?)
             }
-            _ => Err(malformed("what a variant holds is no map")),
+            _ => Err(malformed("the value of a variant is not a map")),
         }
     }
 }

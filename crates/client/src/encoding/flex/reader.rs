@@ -3,8 +3,8 @@
 
 use std::cell::Cell;
 
-use super::{MAX_DEPTH, TEXT_ALLOWANCE, TEXT_FACTOR, Type, Width};
-use crate::encoding::EncodingError;
+use crate::encoding::error::EncodingError;
+use crate::encoding::flex::format::{MAX_DEPTH, TEXT_ALLOWANCE, TEXT_FACTOR, Type, Width};
 
 type Result<T> = std::result::Result<T, EncodingError>;
 
@@ -53,7 +53,7 @@ pub(super) fn malformed(problem: &str) -> EncodingError {
 }
 
 fn outside() -> EncodingError {
-    malformed("a value lies outside of it")
+    malformed("a value is outside of it")
 }
 
 impl<'de> Reader<'de> {
@@ -69,14 +69,14 @@ impl<'de> Reader<'de> {
         };
         let width = Width::from(*width);
         if !matches!(width, 1 | 2 | 4 | 8) {
-            return Err(malformed("the width of the root is none"));
+            return Err(malformed("the width of the root is invalid"));
         }
         let at = before.len().checked_sub(width).ok_or_else(outside)?;
         self.place(*packed, at, width, 0)
     }
 
     fn place(&self, packed: u8, at: usize, parent_width: Width, depth: usize) -> Result<Place> {
-        let (kind, width) = Type::unpack(packed).ok_or_else(|| malformed("a type is unknown"))?;
+        let (kind, width) = Type::unpack(packed).ok_or_else(|| malformed("a type is not known"))?;
         self.place_of(kind, width, at, parent_width, depth)
     }
 
@@ -152,7 +152,7 @@ impl<'de> Reader<'de> {
 
     fn charge(left: &Cell<usize>, amount: usize) -> Result<()> {
         let rest = left.get().checked_sub(amount);
-        left.set(rest.ok_or_else(|| malformed("too much of it is referred to again and again"))?);
+        left.set(rest.ok_or_else(|| malformed("too much of it is referred to more than once"))?);
         Ok(())
     }
 
@@ -203,7 +203,7 @@ impl<'de> Reader<'de> {
     fn elements(&self, place: Place, one: Option<Type>, length: usize) -> Result<Elements> {
         let Place { width, at, depth, .. } = place;
         if depth >= MAX_DEPTH {
-            return Err(malformed("too many values are inside each other"));
+            return Err(malformed("values are nested too deeply"));
         }
         let size = length.checked_mul(width).ok_or_else(outside)?;
         self.bytes(at, size)?;
@@ -226,7 +226,7 @@ impl<'de> Reader<'de> {
         let keys_at = self.referred(prefix, width)?;
         let keys_width = self.length(prefix + width, width)?;
         if !matches!(keys_width, 1 | 2 | 4 | 8) {
-            return Err(malformed("the width of keys is none"));
+            return Err(malformed("the width of keys is invalid"));
         }
         if self.length_before(keys_at, keys_width)? != length {
             return Err(malformed("a map has more keys than values, or fewer"));

@@ -5,9 +5,10 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::writer::{Value, Writer};
-use super::{MAX_DEPTH, Type};
-use crate::encoding::{Encoded, EncodingError};
+use crate::encoding::encoded::Encoded;
+use crate::encoding::error::EncodingError;
+use crate::encoding::flex::format::{MAX_DEPTH, Type};
+use crate::encoding::flex::writer::{Value, Writer};
 
 type Result<T> = std::result::Result<T, EncodingError>;
 
@@ -31,7 +32,7 @@ pub(in crate::encoding) fn to_vec<T: Serialize + ?Sized>(
     }
     result?;
     if state.has_failed {
-        return Err(EncodingError::new("its Serialize goes on after an error"));
+        return Err(EncodingError::new("its Serialize continues after an error"));
     }
     let is_rare = state.is_rare;
     Ok(Some(Encoded { data: state.writer.finish()?, is_rare }))
@@ -112,7 +113,7 @@ impl State {
     /// The key of a field or a variant.
     fn key(&mut self, name: &'static str) -> Result<()> {
         if name.contains('\0') {
-            return Err(EncodingError::new(format_args!("the name {name:?} holds a NUL")));
+            return Err(EncodingError::new(format_args!("the name {name:?} contains a NUL")));
         }
         self.writer.push_key(name);
         self.check()
@@ -133,7 +134,7 @@ impl State {
 }
 
 fn too_deep() -> EncodingError {
-    EncodingError::new(format_args!("more than {MAX_DEPTH} values are inside each other"))
+    EncodingError::new(format_args!("values are nested more than {MAX_DEPTH} levels deep"))
 }
 
 impl<'s> Serializer for &'s mut State {

@@ -4,8 +4,8 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use hashbrown::HashTable;
 
-use super::{TEXT_ALLOWANCE, TEXT_FACTOR, Type, Width};
-use crate::encoding::EncodingError;
+use crate::encoding::error::EncodingError;
+use crate::encoding::flex::format::{TEXT_ALLOWANCE, TEXT_FACTOR, Type, Width};
 
 type Result<T> = std::result::Result<T, EncodingError>;
 
@@ -275,7 +275,7 @@ impl Writer {
     /// Makes one map of the values from `first` on, which are keys and values in turn.
     ///
     /// # Errors
-    /// A key is there twice.
+    /// A key occurs twice.
     pub(super) fn end_map(&mut self, first: usize) -> Result<()> {
         let mut values = self.values.split_off(first);
         let key = |value: &Value| match *value {
@@ -287,7 +287,7 @@ impl Writer {
         let twice = pairs.windows(2).find(|pair| key(&pair[0][0]) == key(&pair[1][0]));
         if let Some([[twice, _], _]) = twice {
             let name = String::from_utf8_lossy(key(twice));
-            return Err(EncodingError::new(format_args!("the key {name:?} is there twice")));
+            return Err(EncodingError::new(format_args!("the key {name:?} occurs twice")));
         }
         let keys = self.store_vector(&values, 2, 0, None);
         let map = self.store_vector(&values, 2, 1, Some(keys));

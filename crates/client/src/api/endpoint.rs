@@ -1,0 +1,434 @@
+//! Calling services: an address with its options, and the stream of replies.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use gsb_proto::messages::CallRequest;
+use tokio::sync::oneshot;
+
+use crate::api::bus::Bus;
+use crate::call::Call;
+use crate::engine::Engine;
+use crate::engine::in_process::{self, Replies};
+use crate::engine::pending_calls::ReplyTo;
+use crate::engine::queue::{Queue, WhenFull};
+use crate::engine::service_entry::ServiceEntry;
+use crate::engine::service_wait::{ServiceWait, WaitTarget};
+use crate::error::{Error, LostReason};
+use crate::failure::Failure;
+use crate::timeouts::{ItemTimeout, with_timeout};
+
+impl Bus {
+    /// An address to call, with options such as a timeout.
+    pub fn endpoint(&self, address: impl Into<String>) -> Endpoint {
+        Endpoint::new(self.clone(), address.into())
+    }
+
+    /// Calls a service and waits for its reply; see [`Endpoint::call`].
+    ///
+    /// # Errors
+    /// Those of [`Endpoint::call`].
+    pub async fn call(&self, address: &str, data: impl Into<Bytes>) -> Result<Bytes, Error> {
+        self.endpoint(address).call(data).await
+    }
+
+    /// Calls a service and returns its replies as they arrive; see [`Endpoint::stream`].
+    ///
+    /// # Errors
+    /// Those of [`Endpoint::stream`].
+    pub async fn stream(
+        &self,
+        address: &str,
+        data: impl Into<Bytes>,
+    ) -> Result<ReplyStream, Error> {
+        self.endpoint(address).stream(data).await
+    }
+
+    /// Calls a service without a reply; see [`Endpoint::push`].
+    ///
+    /// # Errors
+    /// Those of [`Endpoint::push`].
+    pub async fn push(&self, address: &str, data: impl Into<Bytes>) -> Result<(), Error> {
+        self.endpoint(address).push(data).await
+    }
+}
+
+/// An address to call, with the options of its calls. Made by [`Bus::endpoint`].
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    bus: Bus,
+    address: String,
+    /// The name of the caller, if it is not the name of the bus.
+    caller: Option<String>,
+    timeout: Option<Duration>,
+    wait_for_router: Duration,
+    wait_for_service: Duration,
+}
+
+impl Endpoint {
+    pub(crate) fn new(bus: Bus, address: String) -> Self {
+        let options = bus.engine().options();
+        let (timeout, wait_for_router) = (options.call_timeout, options.wait_for_router);
+        let wait_for_service = Duration::ZERO;
+        Endpoint { bus, address, caller: None, timeout, wait_for_router, wait_for_service }
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    pub(crate) fn caller_name(&self) -> &str {
+        self.caller.as_deref().unwrap_or(&self.bus.engine().options().name)
+    }
+
+    /// The same options for another address.
+    pub(crate) fn at(&self, address: String) -> Endpoint {
+        Endpoint { address, ..self.clone() }
+    }
+
+    /// The address.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The name of the caller, which the service can read. Default: the [name](crate::BusBuilder::name) of the bus.
+    #[must_use]
+    pub fn caller(mut self, caller: impl Into<String>) -> Self {
+        self.caller = Some(caller.into());
+        self
+    }
+
+    /// How long to wait for the reply, or for each reply of a stream, including the time that sending takes. `None`
+    /// waits without a limit. Default: [`BusBuilder::call_timeout`](crate::BusBuilder::call_timeout).
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// How long to wait for a connection to the router if there is none, within the timeout. Default:
+    /// [`BusBuilder::wait_for_router`](crate::BusBuilder::wait_for_router).
+    #[must_use]
+    pub fn wait_for_router(mut self, timeout: Duration) -> Self {
+        self.wait_for_router = timeout;
+        self
+    }
+
+    /// How long to wait for a service if there is none, within the timeout. After this time the call fails with
+    /// [`Error::NoSuchService`]. Default: zero.
+    ///
+    /// A call is tried again only as long as no service has received it, so that it is handled once. A service that is
+    /// registered in this process receives it at once. A router is asked again after random pauses, which grow from
+    /// some milliseconds up to a second. The data is not copied.
+    ///
+    /// With this option [`Endpoint::stream`] returns when the first reply is there. [`Endpoint::push`] waits for
+    /// services of this process only, because a router does not report what became of a push.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), gsb_client::Error> {
+    /// use gsb_client::{Bus, Call};
+    ///
+    /// let bus = Bus::local();
+    /// let clock = bus.endpoint("/clock").wait_for_service(Duration::from_secs(5));
+    /// let (time, service) = tokio::join!(
+    ///     clock.call(""),
+    ///     bus.register("/clock", |_: Call| async { Ok("12:00") }),
+    /// );
+    /// assert_eq!(time?, "12:00");
+    /// # drop(service);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// A call that has to wait, outside of a tokio runtime.
+    #[must_use]
+    pub fn wait_for_service(mut self, timeout: Duration) -> Self {
+        self.wait_for_service = timeout;
+        self
+    }
+
+    /// Calls the service and waits for its reply. Dropping the future cancels the call: a handler of this process is
+    /// dropped with it. A router is told, but a service of another process is not, and its handler goes on.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchService`], [`Error::BadRequest`], [`Error::Busy`], [`Error::ServiceFailure`],
+    /// [`Error::UnknownCode`], [`Error::Timeout`], [`Error::IsStream`], [`Error::TooLarge`],
+    /// [`Error::TooManyUnanswered`], [`Error::NotSent`], [`Error::ShutDown`], [`Error::ConnectionLost`].
+    pub async fn call(&self, data: impl Into<Bytes>) -> Result<Bytes, Error> {
+        let data = data.into();
+        match self.find() {
+            Ok(Some(service)) => {
+                let call = self.in_process(data, false);
+                in_process::call(service, &self.address, self.timeout, call).await
+            }
+            Err(error) if !self.waits_for_service() => Err(error),
+            // Boxed, so that calls within the process stay small.
+            found => Box::pin(self.call_elsewhere(found, data)).await,
+        }
+    }
+
+    /// Calls a service that is not in this process, or not yet. `found` is the result of the first search.
+    async fn call_elsewhere(
+        &self,
+        mut found: Result<Option<Arc<ServiceEntry>>, Error>,
+        data: Bytes,
+    ) -> Result<Bytes, Error> {
+        let answered = async {
+            if !self.waits_for_service() && self.wait_for_router.is_zero() {
+                return self.call_router(data).await;
+            }
+            let mut wait = self.service_wait();
+            loop {
+                let result = match found {
+                    Ok(Some(service)) => {
+                        let call = self.in_process(data, false);
+                        return in_process::call(service, &self.address, self.timeout, call).await;
+                    }
+                    Ok(None) => self.call_router(data.clone()).await,
+                    Err(error) => Err(error),
+                };
+                match result {
+                    Err(error) if wait.again(&error).await => found = self.find(),
+                    result => return result,
+                }
+            }
+        };
+        with_timeout(self.timeout, &self.address, answered).await
+    }
+
+    /// Sends a call to the router, and waits for the reply.
+    async fn call_router(&self, data: Bytes) -> Result<Bytes, Error> {
+        let (sender, reply) = oneshot::channel();
+        let _open = self.open_in_time(data, ReplyTo::Once(sender)).await?;
+        match reply.await {
+            Ok(result) => result,
+            // The sender was dropped without a reply, so the connection has ended.
+            Err(_) => Err(Error::ConnectionLost(LostReason::Closed)),
+        }
+    }
+
+    /// Calls the service and returns its replies as they arrive. A service that answers once gives a stream of one
+    /// reply. Dropping the stream cancels the call, as dropping the future of [`Endpoint::call`] does.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::TooManyUnanswered`], [`Error::Timeout`], [`Error::NotSent`],
+    /// [`Error::ShutDown`]. All other errors of [`Endpoint::call`] are returned here, or as the last item of the stream.
+    pub async fn stream(&self, data: impl Into<Bytes>) -> Result<ReplyStream, Error> {
+        let data = data.into();
+        if self.waits_for_service() {
+            return Box::pin(self.stream_when_served(data)).await;
+        }
+        match self.find()? {
+            Some(service) => self.stream_here(service, data),
+            None => self.stream_router(data).await,
+        }
+    }
+
+    /// The replies of a service that may not be registered yet.
+    async fn stream_when_served(&self, data: Bytes) -> Result<ReplyStream, Error> {
+        let mut wait = self.service_wait();
+        loop {
+            let mut replies = match wait.found().await? {
+                Some(service) => return self.stream_here(service, data),
+                None => self.stream_router(data.clone()).await?,
+            };
+            match replies.next().await.transpose() {
+                Err(error) if wait.again(&error).await => {}
+                first => {
+                    replies.first = first?;
+                    return Ok(replies);
+                }
+            }
+        }
+    }
+
+    /// The replies of a service of this process.
+    fn stream_here(&self, service: Arc<ServiceEntry>, data: Bytes) -> Result<ReplyStream, Error> {
+        let call = self.in_process(data, false);
+        let replies = in_process::stream(service, &self.address, call)?;
+        Ok(self.replies(Source::InProcess(replies)))
+    }
+
+    /// Sends a call to the router, for a stream of replies.
+    async fn stream_router(&self, data: Bytes) -> Result<ReplyStream, Error> {
+        let limit = self.bus.engine().options().buffer_limit;
+        let queue = Arc::new(Queue::new(limit, WhenFull::End));
+        let open = self.open_in_time(data, ReplyTo::Stream(queue.clone())).await?;
+        Ok(self.replies(Source::Router { queue, _open: open, _bus: self.bus.clone() }))
+    }
+
+    fn replies(&self, source: Source) -> ReplyStream {
+        let timeout = ItemTimeout::new(&self.address, self.timeout);
+        ReplyStream { first: None, source: Some(source), timeout }
+    }
+
+    /// Calls the service without a reply. Returns when the push is queued, for the router or for a handler of this
+    /// process. A router does not report whether there was a service. Before the program ends, call [`Bus::flush`].
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::NotSent`], [`Error::ShutDown`]; within the process
+    /// [`Error::NoSuchService`] and [`Error::Busy`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn push(&self, data: impl Into<Bytes>) -> Result<(), Error> {
+        let found = match self.find() {
+            Err(_) if self.waits_for_service() => {
+                Box::pin(async { self.service_wait().found().await }).await
+            }
+            found => found,
+        };
+        match found? {
+            Some(service) => {
+                tokio::task::coop::consume_budget().await;
+                let call = self.in_process(data.into(), true);
+                in_process::push(self.bus.engine().start_queue(), service, &self.address, call)
+            }
+            None => {
+                let engine = self.bus.engine();
+                let pushed = engine.push(self.request(data.into()), self.wait_for_router);
+                with_timeout(self.timeout, &self.address, pushed)
+                    .await
+                    .map_err(|error| self.not_sent(error))
+            }
+        }
+    }
+
+    /// The service of this process that is called; `None` if the call is for the router.
+    fn find(&self) -> Result<Option<Arc<ServiceEntry>>, Error> {
+        self.bus.find(&self.address)
+    }
+
+    /// [`open`](Endpoint::open) within the timeout.
+    async fn open_in_time(&self, data: Bytes, reply_to: ReplyTo) -> Result<CallGuard, Error> {
+        let open = self.open(data, reply_to);
+        with_timeout(self.timeout, &self.address, open).await.map_err(|error| self.not_sent(error))
+    }
+
+    /// The error of a request that was not sent in time, and thus has reached no service.
+    fn not_sent(&self, error: Error) -> Error {
+        match error {
+            Error::Timeout { after, .. } => self.bus.engine().not_sent(after),
+            error => error,
+        }
+    }
+
+    /// Sends a call to the router.
+    async fn open(&self, data: Bytes, reply_to: ReplyTo) -> Result<CallGuard, Error> {
+        let engine = self.bus.engine();
+        let number = engine.open_call(self.request(data), reply_to, self.wait_for_router).await?;
+        Ok(CallGuard { engine: engine.clone(), number })
+    }
+
+    pub(crate) fn waits_for_service(&self) -> bool {
+        !self.wait_for_service.is_zero()
+    }
+
+    /// A wait for the service of this endpoint.
+    pub(crate) fn service_wait(&self) -> ServiceWait<'_> {
+        let timeout = self.timeout.unwrap_or(Duration::MAX);
+        ServiceWait::new(WaitTarget {
+            engine: self.bus.engine(),
+            scope: self.bus.scope(),
+            address: &self.address,
+            service_timeout: self.wait_for_service.min(timeout),
+            router_timeout: self.wait_for_router.min(timeout),
+        })
+    }
+
+    /// How long to wait for a reply.
+    pub(crate) fn reply_timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    fn in_process(&self, data: Bytes, no_reply: bool) -> Call {
+        Call {
+            caller: self.caller_name().to_owned(),
+            address: self.address.clone(),
+            data,
+            no_reply,
+        }
+    }
+
+    /// A call to the router, without its id.
+    fn request(&self, data: Bytes) -> CallRequest {
+        CallRequest {
+            caller: self.caller_name().to_owned(),
+            address: self.address.clone(),
+            data,
+            ..CallRequest::default()
+        }
+    }
+}
+
+/// Cancels a call when it is dropped, unless the call has ended.
+#[derive(Debug)]
+struct CallGuard {
+    engine: Arc<Engine>,
+    number: u64,
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        self.engine.cancel_call_in_destructor(self.number);
+    }
+}
+
+/// The replies of a call, in order.
+///
+/// A complete stream ends with `None` after the last reply of the service. A stream that is cut ends with an error as
+/// its last item: the failure of the service, [`Error::Timeout`] if the next reply does not arrive in time,
+/// [`Error::ConnectionLost`], or [`Error::Overflow`] if the reader was so slow that the buffer was full.
+#[derive(Debug)]
+pub struct ReplyStream {
+    /// The first reply, if [`Endpoint::stream`] has waited for it.
+    first: Option<Bytes>,
+    /// `None` after the end, so that the handler is free even if the reader keeps the stream.
+    source: Option<Source>,
+    timeout: ItemTimeout,
+}
+
+/// The source of the replies.
+#[derive(Debug)]
+enum Source {
+    Router {
+        queue: Arc<Queue<Bytes>>,
+        _open: CallGuard,
+        /// Keeps the bus alive while the stream is in use.
+        _bus: Bus,
+    },
+    InProcess(Replies<Result<Bytes, Failure>>),
+}
+
+impl Stream for ReplyStream {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        let polled = match &mut this.source {
+            None => return Poll::Ready(None),
+            Some(Source::Router { queue, .. }) => queue.poll_next(cx),
+            Some(Source::InProcess(replies)) => {
+                let target = this.timeout.target();
+                replies.poll_next_unpin(cx).map(|next| {
+                    next.map(|reply| reply?.map_err(|failure| failure.into_error(target)))
+                })
+            }
+        };
+        let next = ready!(this.timeout.poll(polled, cx));
+        if !matches!(next, Some(Ok(_))) {
+            this.source = None;
+        }
+        Poll::Ready(next)
+    }
+}

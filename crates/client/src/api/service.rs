@@ -1,0 +1,325 @@
+//! Calling services with typed messages.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use tokio::task::JoinHandle;
+
+use crate::api::bind::{ReplyHandler, StreamHandler, address};
+use crate::api::bus::Bus;
+use crate::api::endpoint::{Endpoint, ReplyStream};
+use crate::encoding::offload::{decode_elsewhere, decode_owned, encode_owned};
+use crate::encoding::{Encoding, EncodingError, decode};
+use crate::engine::in_process::{self, HandlerFuture, Replies, Target};
+use crate::engine::service_entry::ServiceEntry;
+use crate::error::Error;
+use crate::message::{Answer, Message};
+use crate::timeouts::{ItemTimeout, with_timeout};
+
+/// A service to send typed messages to. Made by [`Bus::service`].
+#[derive(Debug, Clone)]
+pub struct Service {
+    endpoint: Endpoint,
+}
+
+impl Bus {
+    /// A service to send typed messages to.
+    pub fn service(&self, service_id: impl Into<String>) -> Service {
+        Service { endpoint: self.endpoint(service_id) }
+    }
+}
+
+impl Service {
+    /// The name of the service.
+    pub fn service_id(&self) -> &str {
+        self.endpoint.address()
+    }
+
+    /// The name of the caller, which the service can read. Default: the [name](crate::BusBuilder::name) of the bus.
+    #[must_use]
+    pub fn caller(self, caller: impl Into<String>) -> Self {
+        Service { endpoint: self.endpoint.caller(caller) }
+    }
+
+    /// How long to wait for the reply, or for each reply of a stream. `None` waits without a limit; see
+    /// [`Endpoint::timeout`].
+    #[must_use]
+    pub fn timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        Service { endpoint: self.endpoint.timeout(timeout) }
+    }
+
+    /// How long to wait for a connection to the router if there is none, within the timeout; see
+    /// [`Endpoint::wait_for_router`].
+    #[must_use]
+    pub fn wait_for_router(self, timeout: Duration) -> Self {
+        Service { endpoint: self.endpoint.wait_for_router(timeout) }
+    }
+
+    /// How long to wait for a service if there is none, within the timeout; see
+    /// [`Endpoint::wait_for_service`]. A message is encoded once, however often it is sent.
+    #[must_use]
+    pub fn wait_for_service(self, timeout: Duration) -> Self {
+        Service { endpoint: self.endpoint.wait_for_service(timeout) }
+    }
+
+    /// Sends a message and waits for the answer. Within the process neither is encoded.
+    ///
+    /// # Errors
+    /// Those of [`Endpoint::call`], [`Error::Encoding`], [`Error::Decoding`]. The inner result is the answer of the
+    /// service, including its own error.
+    pub async fn call<M: Message>(&self, message: M) -> Result<Answer<M>, Error> {
+        let found = self.find::<M>();
+        if let Ok(Some(service)) = &found
+            && let Some(Typed::Reply(handler)) = typed::<M>(service)
+        {
+            return self.handle(service, handler, message)?.await;
+        }
+        // Boxed, so that calls within the process stay small.
+        match found {
+            Err(_) if self.endpoint.waits_for_service() => {
+                Box::pin(self.call_when_served(message)).await
+            }
+            found => {
+                found?;
+                Box::pin(self.call_encoded(message)).await
+            }
+        }
+    }
+
+    /// Starts a handler of this process with a message.
+    fn handle<M: Message>(
+        &self,
+        service: &Arc<ServiceEntry>,
+        handler: &ReplyHandler<M>,
+        message: M,
+    ) -> Result<HandlerFuture<'_, Answer<M>>, Error> {
+        let target = Target::message::<M>(self.service_id());
+        let running = in_process::enter(service.clone(), target)?;
+        let caller = self.endpoint.caller_name();
+        let answer = in_process::begin(&running, target, || handler(caller, message))?;
+        Ok(HandlerFuture::new(running, target, self.endpoint.reply_timeout(), answer))
+    }
+
+    /// A call that waits for a service. The message is encoded only if the service is not in this process.
+    async fn call_when_served<M: Message>(&self, message: M) -> Result<Answer<M>, Error> {
+        let address = address::<M>(self.service_id());
+        let answered = async {
+            let found = self.wait::<M>().await?;
+            if let Some(service) = &found
+                && let Some(Typed::Reply(handler)) = typed::<M>(service)
+            {
+                return self.handle(service, handler, message)?.await;
+            }
+            self.call_encoded(message).await
+        };
+        with_timeout(self.endpoint.reply_timeout(), &address, answered).await
+    }
+
+    /// A call with an encoded message: to another process, or to a service of bytes.
+    async fn call_encoded<M: Message>(&self, message: M) -> Result<Answer<M>, Error> {
+        let data = self.encoded(message).await?;
+        let reply = self.endpoint.at(address::<M>(self.service_id())).call(data).await?;
+        let answer = decode_owned(self.encoding(), reply).await;
+        answer.map_err(|error| self.not_decoded::<M>(error))
+    }
+
+    /// [`Service::call`] with the caller name `caller`.
+    ///
+    /// # Errors
+    /// Those of [`Service::call`].
+    pub async fn call_as<M: Message>(
+        &self,
+        caller: impl Into<String>,
+        message: M,
+    ) -> Result<Answer<M>, Error> {
+        self.clone().caller(caller).call(message).await
+    }
+
+    /// Sends a message and returns the items of the answer as they arrive. Within the process nothing is encoded.
+    ///
+    /// # Errors
+    /// Those of [`Endpoint::stream`], and [`Error::Encoding`].
+    pub async fn stream<M: Message>(&self, message: M) -> Result<AnswerStream<M>, Error> {
+        let target = Target::message::<M>(self.service_id());
+        let service = match self.find::<M>() {
+            Err(_) if self.endpoint.waits_for_service() => Box::pin(self.wait::<M>()).await?,
+            found => found?,
+        };
+        if let Some(service) = &service
+            && let Some(typed) = typed::<M>(service)
+        {
+            let caller = self.endpoint.caller_name();
+            let running = in_process::enter(service.clone(), target)?;
+            let answers = in_process::begin(&running, target, || match typed {
+                Typed::Reply(handler) => stream::once(handler(caller, message)).boxed(),
+                Typed::Stream(handler) => handler(caller, message),
+            })?;
+            let answers = Replies::new(running, target, answers);
+            let timeout = ItemTimeout::new(target, self.endpoint.reply_timeout());
+            return Ok(AnswerStream { source: Some(Source::InProcess(answers, timeout)) });
+        }
+        let data = self.encoded(message).await?;
+        let replies = self.endpoint.at(address::<M>(self.service_id())).stream(data).await?;
+        Ok(AnswerStream {
+            source: Some(Source::Encoded(Items { replies, service: self.clone(), decoding: None })),
+        })
+    }
+
+    /// Sends a message without an answer.
+    ///
+    /// # Errors
+    /// Those of [`Endpoint::push`], and [`Error::Encoding`].
+    pub async fn push<M: Message>(&self, message: M) -> Result<(), Error> {
+        let target = Target::message::<M>(self.service_id());
+        let service = match self.find::<M>() {
+            Err(_) if self.endpoint.waits_for_service() => Box::pin(self.wait::<M>()).await?,
+            found => found?,
+        };
+        if let Some(service) = &service
+            && let Some(typed) = typed::<M>(service)
+        {
+            tokio::task::coop::consume_budget().await;
+            let running = in_process::enter(service.clone(), target)?;
+            let caller = self.endpoint.caller_name().to_owned();
+            let queue = self.endpoint.bus().engine().start_queue();
+            match typed {
+                Typed::Reply(handler) => {
+                    let handler = handler.clone();
+                    let begin = move || handler(&caller, message).map(drop).boxed();
+                    in_process::start_push(queue, running, begin);
+                }
+                Typed::Stream(handler) => {
+                    let handler = handler.clone();
+                    let begin = move || handler(&caller, message).map(drop).collect().boxed();
+                    in_process::start_push(queue, running, begin);
+                }
+            }
+            return Ok(());
+        }
+        let data = self.encoded(message).await?;
+        self.endpoint.at(address::<M>(self.service_id())).push(data).await
+    }
+
+    /// The service of this process that serves the message. `None` if the call goes to the router.
+    fn find<M: Message>(&self) -> Result<Option<Arc<ServiceEntry>>, Error> {
+        thread_local! {
+            /// The address to look up. Kept so that a call does not allocate.
+            static ADDRESS: RefCell<String> = const { RefCell::new(String::new()) };
+        }
+        ADDRESS.with_borrow_mut(|address| {
+            address.clear();
+            address.push_str(self.service_id());
+            address.push('/');
+            address.push_str(M::ID);
+            self.endpoint.bus().find(address)
+        })
+    }
+
+    /// Waits until [`find`](Service::find) finds a service.
+    async fn wait<M: Message>(&self) -> Result<Option<Arc<ServiceEntry>>, Error> {
+        let endpoint = self.endpoint.at(address::<M>(self.service_id()));
+        endpoint.service_wait().found().await
+    }
+
+    fn encoding(&self) -> &Arc<dyn Encoding> {
+        &self.endpoint.bus().engine().options().encoding
+    }
+
+    async fn encoded<M: Message>(&self, message: M) -> Result<Vec<u8>, Error> {
+        encode_owned(self.encoding(), message)
+            .await
+            .map_err(|error| Error::Encoding { what: M::ID.to_owned(), error })
+    }
+
+    fn not_decoded<M: Message>(&self, error: EncodingError) -> Error {
+        Error::Decoding { from: address::<M>(self.service_id()), error }
+    }
+}
+
+/// The typed handler of a message.
+enum Typed<'a, M: Message> {
+    Reply(&'a ReplyHandler<M>),
+    Stream(&'a StreamHandler<M>),
+}
+
+fn typed<M: Message>(service: &ServiceEntry) -> Option<Typed<'_, M>> {
+    let reply = service.typed().map(Typed::Reply);
+    reply.or_else(|| service.typed().map(Typed::Stream))
+}
+
+/// The items that answer a message, in order. It ends as a [`ReplyStream`] does. An item that cannot be decoded is
+/// [`Error::Decoding`], after which the stream goes on.
+#[must_use = "a stream does nothing unless it is read"]
+pub struct AnswerStream<M: Message> {
+    /// `None` after the end, so that the handler is free even if the reader keeps the stream.
+    source: Option<Source<M>>,
+}
+
+/// The source of the answers.
+enum Source<M: Message> {
+    Encoded(Items<M>),
+    InProcess(Replies<Answer<M>>, ItemTimeout),
+}
+
+/// Answers that arrive encoded.
+struct Items<M: Message> {
+    replies: ReplyStream,
+    service: Service,
+    /// Set while a large item is decoded on another thread.
+    decoding: Option<JoinHandle<Result<Answer<M>, EncodingError>>>,
+}
+
+impl<M: Message> Items<M> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Answer<M>, Error>>> {
+        if self.decoding.is_none() {
+            let reply = match ready!(self.replies.poll_next_unpin(cx)) {
+                Some(Ok(reply)) => reply,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            };
+            self.decoding = decode_elsewhere(self.service.encoding(), &reply);
+            if self.decoding.is_none() {
+                let answer = decode(&**self.service.encoding(), &reply);
+                return Poll::Ready(Some(answer.map_err(|e| self.service.not_decoded::<M>(e))));
+            }
+        }
+        let Some(decoding) = &mut self.decoding else {
+            return Poll::Pending;
+        };
+        let answer = ready!(decoding.poll_unpin(cx));
+        self.decoding = None;
+        let answer = answer.unwrap_or_else(|error| Err(EncodingError::new(error)));
+        Poll::Ready(Some(answer.map_err(|error| self.service.not_decoded::<M>(error))))
+    }
+}
+
+impl<M: Message> fmt::Debug for AnswerStream<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AnswerStream").field(&M::ID).finish()
+    }
+}
+
+impl<M: Message> Stream for AnswerStream<M> {
+    type Item = Result<Answer<M>, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let source = &mut self.get_mut().source;
+        let next = match source {
+            None => return Poll::Ready(None),
+            Some(Source::Encoded(items)) => return items.poll_next(cx),
+            Some(Source::InProcess(answers, timeout)) => {
+                let polled = answers.poll_next_unpin(cx);
+                ready!(timeout.poll(polled, cx))
+            }
+        };
+        if !matches!(next, Some(Ok(_))) {
+            *source = None;
+        }
+        Poll::Ready(next)
+    }
+}

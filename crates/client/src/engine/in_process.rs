@@ -1,0 +1,335 @@
+//! Calls within the process. A handler runs as a part of its caller's future: nothing is copied, queued or passed to
+//! another task, and dropping the call drops the handler.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::channel::mpsc;
+use futures::future::{BoxFuture, Either};
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _};
+use tokio::runtime::Handle;
+use tokio::task::coop;
+use tokio::time::Sleep;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::call::Call;
+use crate::engine::nesting::{BusId, MAX_DEPTH, Nested, depth};
+use crate::engine::refusal::too_many_calls;
+use crate::engine::service_entry::{Handler, RunningCall, ServiceEntry, only_pushes};
+use crate::engine::start_queue::StartQueue;
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::message::Message;
+use crate::panics::discard;
+
+/// Whether a handler should run in a task of its own: handlers are nested deeply, and there is a runtime.
+fn is_deep() -> bool {
+    depth() >= MAX_DEPTH && Handle::try_current().is_ok()
+}
+
+/// The target of a call. Its address is formatted only when it is needed, for an error.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    address: &'a str,
+    /// The last segment of the address, if `address` does not include it.
+    message: Option<&'static str>,
+}
+
+impl<'a> Target<'a> {
+    /// A message to a service.
+    pub(crate) fn message<M: Message>(service_id: &'a str) -> Self {
+        Target { address: service_id, message: Some(M::ID) }
+    }
+}
+
+impl<'a> From<&'a str> for Target<'a> {
+    fn from(address: &'a str) -> Self {
+        Target { address, message: None }
+    }
+}
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.address)?;
+        match self.message {
+            None => Ok(()),
+            Some(message) => write!(f, "/{message}"),
+        }
+    }
+}
+
+/// The handler has panicked. The values that it was working on are dropped with it, so that no code sees them half
+/// changed.
+struct Panicked;
+
+impl Panicked {
+    fn with(payload: Box<dyn Any + Send>) -> Self {
+        discard(payload);
+        Panicked
+    }
+
+    /// The error of a call to `target`.
+    fn into_error(self, service: &ServiceEntry, target: impl ToString) -> Error {
+        log::error!("the handler of the service {} panicked", service.id);
+        Failure::panicked().into_error(&target.to_string())
+    }
+}
+
+/// Begins a call to `target`.
+pub(crate) fn enter(service: Arc<ServiceEntry>, target: Target<'_>) -> Result<RunningCall, Error> {
+    service.enter().map_err(|service| Error::Busy {
+        address: target.to_string(),
+        message: too_many_calls(service.limit()),
+    })
+}
+
+/// Runs a handler function for a call to `target`, and catches its panic.
+pub(crate) fn begin<T>(
+    running: &RunningCall,
+    target: Target<'_>,
+    handler: impl FnOnce() -> T,
+) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(handler))
+        .map_err(|payload| Panicked::with(payload).into_error(running.service(), target))
+}
+
+/// The future of a handler, with the timeout of its call. It is the only layer between a caller and a handler, and is
+/// written by hand so that it stays small.
+pub(crate) struct HandlerFuture<'a, T> {
+    handler: BoxFuture<'static, T>,
+    running: RunningCall,
+    target: Target<'a>,
+    timeout: Option<Duration>,
+    /// Set when the handler has to wait.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<'a, T: Send + 'static> HandlerFuture<'a, T> {
+    pub(crate) fn new(
+        running: RunningCall,
+        target: Target<'a>,
+        timeout: Option<Duration>,
+        handler: BoxFuture<'static, T>,
+    ) -> Self {
+        let handler = if is_deep() { in_own_task(handler).boxed() } else { handler };
+        HandlerFuture { handler, running, target, timeout, timer: None }
+    }
+}
+
+/// Runs a future in a task of its own, which ends with this future.
+async fn in_own_task<T: Send + 'static>(future: BoxFuture<'static, T>) -> T {
+    match AbortOnDropHandle::new(tokio::spawn(future)).await {
+        Ok(result) => result,
+        // Passes a panic on. A runtime that shuts down is treated as a panic, too: there is no result.
+        Err(error) => resume_unwind(error.try_into_panic().unwrap_or_else(|error| Box::new(error))),
+    }
+}
+
+impl<T> Future for HandlerFuture<'_, T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // A task that calls without a pause must not starve the others.
+        let budget = ready!(coop::poll_proceed(cx));
+        let this = self.get_mut();
+        let polled = {
+            let _nested = Nested::enter(this.running.bus());
+            catch_unwind(AssertUnwindSafe(|| this.handler.poll_unpin(cx)))
+        };
+        match polled {
+            Ok(Poll::Ready(result)) => {
+                budget.made_progress();
+                return Poll::Ready(Ok(result));
+            }
+            Ok(Poll::Pending) => {}
+            Err(payload) => {
+                let error = Panicked::with(payload).into_error(this.running.service(), this.target);
+                return Poll::Ready(Err(error));
+            }
+        }
+        let Some(after) = this.timeout else {
+            return Poll::Pending;
+        };
+        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(Error::Timeout { target: this.target.to_string(), after }))
+    }
+}
+
+/// Calls a service of bytes and waits for its reply.
+pub(crate) async fn call(
+    service: Arc<ServiceEntry>,
+    address: &str,
+    timeout: Option<Duration>,
+    call: Call,
+) -> Result<Bytes, Error> {
+    let target = Target::from(address);
+    let running = enter(service, target)?;
+    let reply = match &running.service().handler {
+        Handler::Reply(handler) => {
+            let handled = begin(&running, target, || handler(call))?;
+            HandlerFuture::new(running, target, timeout, handled).await?
+        }
+        Handler::Push(_) => Err(only_pushes()),
+        Handler::Stream(handler) => {
+            let mut replies = begin(&running, target, || handler(call))?;
+            let first = async move { replies.next().await }.boxed();
+            match HandlerFuture::new(running, target, timeout, first).await? {
+                Some(Ok(_)) => return Err(Error::IsStream { address: address.to_owned() }),
+                Some(Err(failure)) => Err(failure),
+                None => Ok(Bytes::new()),
+            }
+        }
+    };
+    reply.map_err(|failure| failure.into_error(address))
+}
+
+/// Calls a service of bytes for a stream of replies.
+pub(crate) fn stream(
+    service: Arc<ServiceEntry>,
+    address: &str,
+    call: Call,
+) -> Result<Replies<Result<Bytes, Failure>>, Error> {
+    let target = Target::from(address);
+    let running = enter(service, target)?;
+    match begin(&running, target, || running.service().handler.replies(call))? {
+        Ok(replies) => Ok(Replies::new(running, target, replies)),
+        Err(failure) => Err(failure.into_error(address)),
+    }
+}
+
+/// Starts the handler of a push, after those of earlier pushes.
+pub(crate) fn push(
+    queue: &Arc<StartQueue>,
+    service: Arc<ServiceEntry>,
+    address: &str,
+    call: Call,
+) -> Result<(), Error> {
+    let running = enter(service, Target::from(address))?;
+    let service = running.service().clone();
+    start_push(queue, running, move || service.handler.push(call));
+    Ok(())
+}
+
+/// Runs the future that `begin` returns in a task, which starts after those of earlier pushes.
+pub(crate) fn start_push(
+    queue: &Arc<StartQueue>,
+    running: RunningCall,
+    begin: impl FnOnce() -> BoxFuture<'static, ()> + Send + 'static,
+) {
+    let bus = running.bus();
+    // The handler of a serial service queues for its turn now, before later calls do.
+    let begun = match running.service().is_serial() {
+        true => Either::Left(begin()),
+        false => Either::Right(begin),
+    };
+    let task = async move {
+        let handled = async move {
+            match begun {
+                Either::Left(handled) => handled.await,
+                Either::Right(begin) => begin().await,
+            }
+        };
+        if let Err(payload) = AssertUnwindSafe(handled).catch_unwind().await {
+            discard(payload);
+            log::error!("the handler of the service {} panicked", running.service().id);
+        }
+    };
+    queue.push(Nested::future(bus, task).boxed());
+}
+
+/// The replies of a streaming handler. Each is made when the reader asks for it.
+pub(crate) struct Replies<T> {
+    items: BoxStream<'static, Result<T, Panicked>>,
+    running: Option<RunningCall>,
+    address: String,
+    /// Makes the items if handlers are nested deeply. Ends with this stream.
+    _task: Option<AbortOnDropHandle<()>>,
+}
+
+impl<T> fmt::Debug for Replies<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replies").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Replies<T> {
+    pub(crate) fn new(
+        running: RunningCall,
+        target: Target<'_>,
+        items: impl Stream<Item = T> + Send + 'static,
+    ) -> Self {
+        let items = AssertUnwindSafe(items).catch_unwind().boxed();
+        let guarded = Guarded { items: Some(items), bus: running.bus() };
+        let (items, task) = match is_deep() {
+            false => (guarded.boxed(), None),
+            true => {
+                let (mut sender, receiver) = mpsc::channel(0);
+                let forward = async move {
+                    let mut items = guarded.map(Ok);
+                    // An error means that the reader is gone.
+                    let _ = sender.send_all(&mut items).await;
+                };
+                (receiver.boxed(), Some(AbortOnDropHandle::new(tokio::spawn(forward))))
+            }
+        };
+        Replies { items, running: Some(running), address: target.to_string(), _task: task }
+    }
+}
+
+/// A stream of a handler that ends with its first panic, and counts as a nested handler while it is polled.
+struct Guarded<T> {
+    items: Option<BoxStream<'static, Result<T, Box<dyn Any + Send>>>>,
+    bus: BusId,
+}
+
+impl<T> Stream for Guarded<T> {
+    type Item = Result<T, Panicked>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let bus = self.bus;
+        let Some(items) = &mut self.items else {
+            return Poll::Ready(None);
+        };
+        let item = {
+            let _nested = Nested::enter(bus);
+            ready!(items.poll_next_unpin(cx))
+        };
+        if !matches!(item, Some(Ok(_))) {
+            self.items = None;
+        }
+        Poll::Ready(item.map(|item| item.map_err(Panicked::with)))
+    }
+}
+
+impl<T> Stream for Replies<T> {
+    type Item = Result<T, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let budget = ready!(coop::poll_proceed(cx));
+        let item = ready!(self.items.poll_next_unpin(cx));
+        budget.made_progress();
+        let result = match item {
+            Some(Ok(item)) => return Poll::Ready(Some(Ok(item))),
+            // After the last item the call no longer counts as running, even if the reader keeps the stream.
+            None => None,
+            Some(Err(panicked)) => {
+                let running = self.running.as_ref();
+                running.map(|running| Err(panicked.into_error(running.service(), &self.address)))
+            }
+        };
+        self.running = None;
+        Poll::Ready(result)
+    }
+}
+
+#[cfg(test)]
+#[path = "in_process_tests.rs"]
+mod tests;

@@ -1,0 +1,166 @@
+//! Frames from the router: one function for each kind.
+
+use std::sync::Arc;
+
+use gsb_proto::messages::{BroadcastRequest, CallReply, CallRequest, CancelCall, Message, Pong};
+use gsb_proto::{Frame, MessageKind, Topic, Violation};
+use tokio::time::Instant;
+
+use crate::engine::Engine;
+use crate::engine::announcements::Answered;
+use crate::engine::intake::CallIntake;
+use crate::engine::pending_calls::is_partial;
+use crate::engine::queue::detach;
+use crate::engine::request::OnReply;
+use crate::engine::responder;
+use crate::engine::scope::Scope;
+use crate::engine::service_entry::ServiceEntry;
+use crate::engine::state::Phase;
+use crate::engine::subscriptions::Origin;
+use crate::error::LostReason;
+use crate::event::Broadcast;
+use crate::status::{NameKind, Refused};
+
+impl Engine {
+    /// Handles a frame.
+    pub(crate) fn receive(
+        self: &Arc<Self>,
+        intake: &Arc<CallIntake>,
+        frame: &Frame,
+    ) -> Result<(), LostReason> {
+        match frame.kind {
+            MessageKind::CallReply => self.take_reply(&frame.decode()?),
+            MessageKind::CallRequest => {
+                let request: CallRequest = frame.decode()?;
+                let is_public = |service: &Arc<ServiceEntry>| service.scope == Scope::Everywhere;
+                let service =
+                    self.state.lock().services.lookup_where(&request.address, is_public).cloned();
+                responder::serve(self, intake, service, request);
+            }
+            MessageKind::BroadcastRequest => self.take_event(frame.decode()?),
+            MessageKind::RegisterReply
+            | MessageKind::UnregisterReply
+            | MessageKind::SubscribeReply
+            | MessageKind::UnsubscribeReply
+            | MessageKind::BroadcastReply => self.take_answer(frame)?,
+            MessageKind::Ping => {
+                // Answers for a router that does not read must not fill the outbox.
+                if intake.link().queued() <= self.options().outbox_limit {
+                    self.send_urgent(intake.link(), &Pong {}.to_frame());
+                }
+            }
+            MessageKind::Pong => self.take_pong(frame)?,
+            MessageKind::Hello => {}
+            // The handler runs to its end (CA-11).
+            MessageKind::CancelCall => drop(frame.decode::<CancelCall>()?),
+            MessageKind::RegisterRequest
+            | MessageKind::UnregisterRequest
+            | MessageKind::SubscribeRequest
+            | MessageKind::UnsubscribeRequest => {
+                return Err(Violation::WrongDirection(frame.kind).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn take_reply(&self, reply: &CallReply) {
+        let pending = self.call_number(&reply.request_id).and_then(|number| {
+            let mut state = self.state.lock();
+            let Phase::Up(session) = &mut state.phase else {
+                return None;
+            };
+            let pending = session.calls.reply(number, reply);
+            if pending.is_none() && !is_partial(reply) {
+                session.unanswered.answered(number);
+            }
+            Some((number, pending?))
+        });
+        match pending {
+            Some((number, pending)) => {
+                if !pending.deliver(reply) && is_partial(reply) {
+                    self.cancel_call(number);
+                }
+            }
+            None => {
+                let id = &reply.request_id;
+                log::debug!("dropped a reply to the call {id:?}, which has ended or was cancelled");
+            }
+        }
+    }
+
+    fn take_event(&self, event: BroadcastRequest) {
+        if event.missed > 0 {
+            if let Some(left_out) = self.missed_log.allow() {
+                log::warn!(
+                    "the router has dropped {} events to this process, which reads too slowly{left_out}",
+                    event.missed
+                );
+            }
+            self.change(|state, deferred| state.missed(event.missed, deferred));
+        }
+        // A router of another project may forward an event without a valid topic, which no subscription can match.
+        let Ok(topic) = Topic::new(&event.topic) else {
+            log::debug!("dropped an event, because its topic {:?} is malformed", event.topic);
+            return;
+        };
+        let event = Broadcast::from(BroadcastRequest { data: detach(event.data), ..event });
+        self.change(|state, deferred| state.deliver(&event, &topic, Origin::Router, deferred));
+    }
+
+    /// A Pong that no request waits for is ignored (rule CO-11).
+    fn take_pong(&self, frame: &Frame) -> Result<(), LostReason> {
+        let is_awaited = match &self.state.lock().phase {
+            Phase::Up(session) => session.requests.waits_for(MessageKind::Pong),
+            _ => false,
+        };
+        if is_awaited { self.take_answer(frame) } else { Ok(()) }
+    }
+
+    fn take_answer(&self, frame: &Frame) -> Result<(), LostReason> {
+        let answered = self.change(|state, deferred| {
+            let Phase::Up(session) = &mut state.phase else {
+                return Ok(Answered::default());
+            };
+            let (request, outcome) = session.requests.reply(frame)?;
+            // Many answers may arrive at once.
+            deferred.notify_later = true;
+            let asked = match request.on_reply {
+                OnReply::Notify(sender) => {
+                    deferred.outcomes.push((sender, outcome));
+                    deferred.status_changed |= frame.kind == MessageKind::UnregisterReply;
+                    return Ok(Answered::default());
+                }
+                OnReply::Announced(asked) => asked,
+            };
+            let delay = |refusals| self.options().retry_delay(refusals);
+            let mut answered =
+                state.announcements.answered(&asked, &outcome, Instant::now(), delay);
+            let senders = answered.waiting.drain(..);
+            deferred.outcomes.extend(senders.map(|sender| (sender, outcome.clone())));
+            deferred.status_changed = true;
+            Ok::<_, LostReason>(answered)
+        })?;
+        if answered.is_retried {
+            self.retry.notify_one();
+        }
+        if let Some(refused) = answered.refused {
+            self.log_refusal(&refused);
+        }
+        Ok(())
+    }
+
+    /// Logs that the router refuses a name after the program was told that it is registered.
+    fn log_refusal(&self, refused: &Refused) {
+        let Some(left_out) = self.refusal_log.allow() else {
+            return;
+        };
+        let kind = match refused.kind {
+            NameKind::Service => "service",
+            NameKind::Topic => "topic",
+        };
+        let Refused { name, error, .. } = refused;
+        log::warn!(
+            "the router refuses the {kind} {name:?} ({error}); the bus keeps asking{left_out}"
+        );
+    }
+}

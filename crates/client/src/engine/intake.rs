@@ -1,0 +1,170 @@
+//! The limit on the calls of one connection, and the refusals of calls beyond it.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gsb_net::Link;
+use gsb_proto::Framing;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use crate::engine::refusal::Refusal;
+use crate::options::Options;
+
+/// What a call holds besides its data and texts, for its task, in bytes.
+const CALL_OVERHEAD: usize = 512;
+
+/// How many refusals may be queued before the connection is paused. A refusal with a long request id counts as
+/// several.
+const MAX_REFUSALS: usize = 65_536;
+
+/// A refusal counts as another one for each so many bytes of its request id. Request ids of this client are shorter.
+const ID_UNIT: usize = 64;
+
+/// Admits the calls of one connection, within a limit on the bytes that they hold, and refuses those beyond it.
+///
+/// While calls are refused the connection is still read, because it also carries the replies to calls of this process.
+/// It is paused only if the router does not take the refusals.
+#[derive(Debug)]
+pub(crate) struct CallIntake {
+    link: Arc<Link>,
+    framing: Framing,
+    outbox_limit: usize,
+    limit: usize,
+    /// The bytes of running calls, and of replies that wait for room in the outbox.
+    held: AtomicUsize,
+    refusals: Mutex<Refusals>,
+    /// How many refusals are queued, by [`cost`].
+    waiting: AtomicUsize,
+    /// The number of queued refusals has fallen to half the limit.
+    fewer: Notify,
+}
+
+/// The refusals that are queued: the request id of each call, and the reason.
+#[derive(Debug, Default)]
+struct Refusals {
+    waiting: VecDeque<(String, Refusal)>,
+    /// The sum of their [costs](cost).
+    cost: usize,
+    /// A task sends the refusals.
+    has_writer: bool,
+}
+
+/// How many refusals a refusal counts as.
+fn cost(request_id: &str) -> usize {
+    1 + request_id.len() / ID_UNIT
+}
+
+impl CallIntake {
+    pub(crate) fn new(link: Arc<Link>, options: &Options) -> Self {
+        CallIntake {
+            link,
+            framing: options.framing,
+            outbox_limit: options.outbox_limit,
+            limit: options.max_running_bytes,
+            held: AtomicUsize::new(0),
+            refusals: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            fewer: Notify::new(),
+        }
+    }
+
+    /// The connection.
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Admits a call with `length` bytes of data and texts, if the limit allows it or no other call is running.
+    /// Returns the bytes to [release](CallIntake::release) when the call ends.
+    pub(crate) fn admit(&self, length: usize) -> Result<usize, Refusal> {
+        let bytes = length.saturating_add(CALL_OVERHEAD);
+        let held = self.held.load(Ordering::Relaxed);
+        if held > 0 && held.saturating_add(bytes) > self.limit {
+            return Err(Refusal::TooManyBytes { limit: self.limit });
+        }
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// The reply of a call takes the place of the call. Returns the bytes to release instead of `admitted`.
+    pub(crate) fn exchange(&self, admitted: usize, length: usize) -> usize {
+        let bytes = length.saturating_add(CALL_OVERHEAD);
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        self.release(admitted);
+        bytes
+    }
+
+    /// An admitted call has ended.
+    pub(crate) fn release(&self, admitted: usize) {
+        self.held.fetch_sub(admitted, Ordering::Relaxed);
+    }
+
+    /// Refuses a call, as soon as there is room in the outbox.
+    pub(crate) fn refuse(self: &Arc<Self>, request_id: String, refusal: Refusal) {
+        if self.queue_refusal(request_id, refusal) {
+            self.link.flush();
+        }
+    }
+
+    /// Queues the refusal of a call. `true` if the link has to be flushed.
+    pub(crate) fn queue_refusal(self: &Arc<Self>, request_id: String, refusal: Refusal) -> bool {
+        let mut refusals = self.refusals.lock();
+        if !refusals.has_writer && self.link.queued() <= self.outbox_limit {
+            drop(refusals);
+            let frame = refusal.reply(request_id).into_frame();
+            return self.link.push_urgent(self.framing, &frame);
+        }
+        // Without a runtime the connection has ended, or is about to.
+        let Ok(runtime) = Handle::try_current() else {
+            return false;
+        };
+        refusals.cost += cost(&request_id);
+        refusals.waiting.push_back((request_id, refusal));
+        self.waiting.store(refusals.cost, Ordering::Relaxed);
+        let has_writer = mem::replace(&mut refusals.has_writer, true);
+        drop(refusals);
+        if !has_writer {
+            runtime.spawn(self.clone().send_refusals());
+        }
+        false
+    }
+
+    /// Sends the queued refusals, and ends when there are none.
+    async fn send_refusals(self: Arc<Self>) {
+        while let Some((request_id, refusal)) = self.next_refusal() {
+            let frame = refusal.reply(request_id).into_frame();
+            self.link.send(self.framing, &frame).await;
+        }
+    }
+
+    fn next_refusal(&self) -> Option<(String, Refusal)> {
+        let mut refusals = self.refusals.lock();
+        let next = refusals.waiting.pop_front();
+        let before = refusals.cost;
+        match &next {
+            Some((request_id, _)) => refusals.cost -= cost(request_id),
+            None => *refusals = Refusals::default(),
+        }
+        let now = refusals.cost;
+        self.waiting.store(now, Ordering::Relaxed);
+        if before >= MAX_REFUSALS / 2 && now <= MAX_REFUSALS / 2 {
+            self.fewer.notify_one();
+        }
+        next
+    }
+
+    /// Whether so many refusals are queued that the connection has to be paused.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= MAX_REFUSALS
+    }
+
+    /// Waits until at most half as many refusals are queued.
+    pub(crate) async fn has_room(&self) {
+        while self.waiting.load(Ordering::Relaxed) > MAX_REFUSALS / 2 {
+            self.fewer.notified().await;
+        }
+    }
+}

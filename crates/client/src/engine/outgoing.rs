@@ -1,0 +1,232 @@
+//! Sending to the router: calls and their cancellation, pushes, broadcasts, pings.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use gsb_net::Link;
+use gsb_proto::messages::{BroadcastRequest, CallRequest};
+use gsb_proto::{Frame, Topic};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::engine::Engine;
+use crate::engine::deferred::Deferred;
+use crate::engine::limits::{check_size, check_text};
+use crate::engine::pending_calls::ReplyTo;
+use crate::engine::request::{OnReply, Outcome, Request};
+use crate::engine::scope::Scope;
+use crate::engine::state::{Phase, State};
+use crate::engine::subscriptions::Origin;
+use crate::error::Error;
+use crate::event::Broadcast;
+use crate::timeouts::{FOREVER, with_timeout};
+
+/// A call that a frame opens.
+struct Opening {
+    number: u64,
+    address: String,
+    reply_to: ReplyTo,
+}
+
+impl Engine {
+    /// The request id of a call, which no other call has.
+    fn request_id(&self, number: u64) -> String {
+        format!("{}-{number:x}", self.id_prefix)
+    }
+
+    /// The number of the call with this [request id](Engine::request_id).
+    pub(crate) fn call_number(&self, request_id: &str) -> Option<u64> {
+        let number = request_id.strip_prefix(&self.id_prefix)?.strip_prefix('-')?;
+        u64::from_str_radix(number, 16).ok()
+    }
+
+    fn next_call(&self) -> u64 {
+        self.last_call.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn call_frame(&self, number: u64, request: CallRequest) -> Result<Frame, Error> {
+        let request = CallRequest { request_id: self.request_id(number), ..request };
+        check_text([&request.caller, &request.address, &request.request_id])?;
+        Ok(request.into_frame())
+    }
+
+    /// Sends a call to the router, whose replies go to `reply_to`. Returns the number of the call.
+    pub(crate) async fn open_call(
+        &self,
+        request: CallRequest,
+        reply_to: ReplyTo,
+        wait_for_router: Duration,
+    ) -> Result<u64, Error> {
+        let number = self.next_call();
+        let opening = Opening { number, address: request.address.clone(), reply_to };
+        let frame = self.call_frame(number, request)?;
+        self.send(&frame, wait_for_router, Some(opening), |_, _| ()).await?;
+        Ok(number)
+    }
+
+    /// Sends a push to the router.
+    pub(crate) async fn push(
+        &self,
+        request: CallRequest,
+        wait_for_router: Duration,
+    ) -> Result<(), Error> {
+        let request = CallRequest { no_reply: true, ..request };
+        let frame = self.call_frame(self.next_call(), request)?;
+        let sent = |state: &mut State, _: &mut Deferred| {
+            state.with_session(|session| session.has_unflushed = true);
+        };
+        self.send(&frame, wait_for_router, None, sent).await
+    }
+
+    /// Announces an event here and to the router, and waits until the router has taken it. Both happen under one
+    /// lock, so that all subscribers see the events of a publisher in the same order.
+    pub(crate) async fn broadcast(
+        &self,
+        topic: &Topic,
+        event: &Broadcast,
+        scope: Scope,
+    ) -> Outcome {
+        if scope == Scope::InProcess || !self.has_router {
+            tokio::task::coop::consume_budget().await;
+            return self.change(|state, deferred| {
+                state.check()?;
+                state.deliver(event, topic, Origin::Here, deferred);
+                Ok(())
+            });
+        }
+        let Broadcast { topic: name, caller, data } = event.clone();
+        check_text([&caller, &name])?;
+        let frame = BroadcastRequest { caller, data, topic: name, missed: 0 }.into_frame();
+        let sent = |state: &mut State, deferred: &mut Deferred| {
+            let (sender, answer) = oneshot::channel();
+            let mut origin = Origin::Here;
+            state.with_session(|session| {
+                let (target, on_reply) = (topic.to_string(), OnReply::Notify(sender));
+                session.requests.record(Request { kind: frame.kind, target, on_reply });
+                if session.echoes {
+                    origin = Origin::HereAndRouter;
+                }
+            });
+            state.deliver(event, topic, origin, deferred);
+            answer
+        };
+        let wait_for_router = self.options.wait_for_router;
+        let timeout = self.options.request_timeout.max(wait_for_router);
+        let answer = self.send(&frame, wait_for_router, None, sent);
+        let answer = with_timeout(Some(timeout), "", answer).await;
+        let answer = answer.map_err(|error| match error {
+            Error::Timeout { after, .. } => self.not_sent(after),
+            error => error,
+        })?;
+        self.answer(answer, topic.as_str()).await
+    }
+
+    /// Sends a frame to the router when there is room for it. Records the call that it opens, and lets `sent` record
+    /// what else follows, before an answer can arrive.
+    async fn send<R>(
+        &self,
+        frame: &Frame,
+        wait_for_router: Duration,
+        mut opening: Option<Opening>,
+        mut sent: impl FnMut(&mut State, &mut Deferred) -> R,
+    ) -> Result<R, Error> {
+        check_size(frame, self.options.max_frame)?;
+        // A task that sends without a pause must not starve the others.
+        tokio::task::coop::consume_budget().await;
+        let deadline =
+            (!wait_for_router.is_zero()).then(|| Instant::now() + wait_for_router.min(FOREVER));
+        loop {
+            let link = self.link(deadline).await?;
+            let attempt = || {
+                self.change(|state, deferred| {
+                    // The connection may have been lost, and made again, while there was no room.
+                    if !state.is_connected_over(&link) || state.is_closing {
+                        return Ok(None);
+                    }
+                    if let Phase::Up(session) = &mut state.phase {
+                        let checked = session.check_size(frame).and_then(|()| match &opening {
+                            Some(call) => session.unanswered.check(&call.address),
+                            None => session.requests.check(frame.kind),
+                        });
+                        if let Err(error) = checked {
+                            return Ok(Some(Err(error)));
+                        }
+                        if link.push(session.framing, frame)? {
+                            deferred.flush = Some(link.clone());
+                        }
+                        if let Some(Opening { number, address, reply_to }) = opening.take() {
+                            session.calls.open(number, address, reply_to);
+                        }
+                    }
+                    Ok(Some(Ok(sent(state, deferred))))
+                })
+            };
+            if let Some(result) = link.when_room(attempt).await {
+                return result;
+            }
+        }
+    }
+
+    /// The caller no longer waits for a call. A call that has not ended is cancelled at the router.
+    pub(crate) fn cancel_call(&self, number: u64) {
+        if let Some(link) = self.queue_cancellation(number) {
+            link.flush();
+        }
+    }
+
+    /// [`cancel_call`](Engine::cancel_call) for destructors.
+    pub(crate) fn cancel_call_in_destructor(&self, number: u64) {
+        if self.queue_cancellation(number).is_some() {
+            self.flush_soon();
+        }
+    }
+
+    /// Queues the cancellation of a call that has not ended. Returns the link if it has to be flushed.
+    fn queue_cancellation(&self, number: u64) -> Option<std::sync::Arc<Link>> {
+        let mut state = self.state.lock();
+        let Phase::Up(session) = &mut state.phase else {
+            return None;
+        };
+        let call = session.calls.cancel(number)?;
+        let limit = self.options.outbox_limit;
+        let flush = session.cancel(number, self.request_id(number), &call, limit);
+        drop(state);
+        // Its waker is code of users.
+        drop(call);
+        flush
+    }
+
+    /// Whether the router accepts the frame.
+    pub(crate) fn check_size(&self, frame: &Frame) -> Result<(), Error> {
+        check_size(frame, self.max_frame.load(Ordering::Relaxed))
+    }
+
+    /// Sends a Ping. Its answer shows that the router is alive.
+    pub(crate) fn ping(&self) {
+        self.change(|state, deferred| drop(state.ping(deferred)));
+    }
+
+    /// Waits until the router has handled all that was sent before.
+    pub(crate) async fn flush(&self) -> Outcome {
+        if !self.has_router {
+            return self.state.lock().check();
+        }
+        let answer = self.change(State::flush)?;
+        self.answer(answer, "the router").await
+    }
+
+    /// Sends a small frame at once.
+    pub(crate) fn send_urgent(&self, link: &Link, frame: &Frame) {
+        if link.push_urgent(self.options.framing, frame) {
+            link.flush();
+        }
+    }
+
+    /// Writes what destructors have queued, for as long as it is polled.
+    pub(crate) async fn keep_flushing(&self, link: &Link) {
+        loop {
+            self.flush_wanted.notified().await;
+            link.flush();
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Calls that wait for their replies.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gsb_proto::messages::{CallReply, CallReplyCode, CallReplyReason, CallReplyType};
+use tokio::sync::oneshot;
+
+use crate::engine::queue::{Queue, detach};
+use crate::error::{Error, LostReason};
+use crate::panics::contain;
+
+/// Where the replies of a call go.
+#[derive(Debug)]
+pub(crate) enum ReplyTo {
+    /// To a caller that waits for one reply.
+    Once(oneshot::Sender<Result<Bytes, Error>>),
+    /// To the buffer of a stream.
+    Stream(Arc<Queue<Bytes>>),
+    /// Nowhere: the call is about to be cancelled.
+    Nothing,
+}
+
+/// A call that waits for its replies.
+#[derive(Debug)]
+pub(crate) struct PendingCall {
+    address: String,
+    reply_to: ReplyTo,
+}
+
+/// The open calls of one connection, by number.
+#[derive(Debug, Default)]
+pub(crate) struct PendingCalls {
+    open: HashMap<u64, PendingCall>,
+}
+
+impl PendingCalls {
+    pub(crate) fn open(&mut self, number: u64, address: String, reply_to: ReplyTo) {
+        self.open.insert(number, PendingCall { address, reply_to });
+    }
+
+    /// Removes a call that its caller has cancelled. `None` if it has ended.
+    pub(crate) fn cancel(&mut self, number: u64) -> Option<PendingCall> {
+        self.open.remove(&number)
+    }
+
+    /// The call that a reply is for, to be [delivered](PendingCall::deliver) when no lock is held. Removes the call
+    /// if the reply is its last. `None` if there is no such call.
+    pub(crate) fn reply(&mut self, number: u64, reply: &CallReply) -> Option<PendingCall> {
+        if !is_partial(reply) {
+            return self.open.remove(&number);
+        }
+        let call = self.open.get_mut(&number)?;
+        let reply_to = match &call.reply_to {
+            ReplyTo::Stream(queue) => ReplyTo::Stream(queue.clone()),
+            // The caller expects one reply. It gets an error with the first of several.
+            _ => std::mem::replace(&mut call.reply_to, ReplyTo::Nothing),
+        };
+        Some(PendingCall { address: call.address.clone(), reply_to })
+    }
+
+    /// All calls, oldest first. The connection is lost.
+    pub(crate) fn into_pending(self) -> impl Iterator<Item = PendingCall> {
+        let mut open: Vec<_> = self.open.into_iter().collect();
+        open.sort_unstable_by_key(|(number, _)| *number);
+        open.into_iter().map(|(_, pending)| pending)
+    }
+}
+
+impl PendingCall {
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Delivers a reply. `false` if the caller wants no further one.
+    pub(crate) fn deliver(self, reply: &CallReply) -> bool {
+        let result = payload(&self.address, reply);
+        match self.reply_to {
+            ReplyTo::Once(sender) => {
+                let result = match result {
+                    Ok(_) if is_partial(reply) => Err(Error::IsStream { address: self.address }),
+                    result => result,
+                };
+                answer(sender, result);
+                false
+            }
+            ReplyTo::Nothing => false,
+            ReplyTo::Stream(queue) => {
+                let is_last = is_last(reply);
+                let wanted = match result {
+                    Err(error) => {
+                        queue.end(Some(error));
+                        false
+                    }
+                    // The last reply has a payload, or marks only the end.
+                    Ok(data) if is_last && data.is_empty() => false,
+                    Ok(data) => {
+                        let length = data.len();
+                        queue.push(data, length)
+                    }
+                };
+                if is_last {
+                    queue.end(None);
+                }
+                wanted && !is_last
+            }
+        }
+    }
+
+    /// Ends the call, because the connection is lost.
+    pub(crate) fn lost(self, reason: &LostReason) {
+        let error = Error::ConnectionLost(reason.clone());
+        match self.reply_to {
+            ReplyTo::Once(sender) => answer(sender, Err(error)),
+            ReplyTo::Stream(queue) => queue.end(Some(error)),
+            ReplyTo::Nothing => {}
+        }
+    }
+}
+
+/// Delivers the only reply. The caller may be gone, and its waker may panic.
+fn answer(sender: oneshot::Sender<Result<Bytes, Error>>, result: Result<Bytes, Error>) {
+    contain("a waker", || drop(sender.send(result)));
+}
+
+pub(crate) fn is_partial(reply: &CallReply) -> bool {
+    reply.reply_type == CallReplyType::Partial as i32
+}
+
+/// Whether a reply is the last one of its call: it says so, or it is a refusal.
+fn is_last(reply: &CallReply) -> bool {
+    !is_partial(reply) || reply.code != CallReplyCode::CallReplyOk as i32
+}
+
+/// The payload of a reply, or the error that it stands for.
+fn payload(address: &str, reply: &CallReply) -> Result<Bytes, Error> {
+    if reply.code == CallReplyCode::CallReplyOk as i32 {
+        return Ok(detach(reply.data.clone()));
+    }
+    let is_stopping = reply.reason() == CallReplyReason::ReasonRouterStops;
+    let address = address.to_owned();
+    let message = String::from_utf8_lossy(&reply.data).into_owned();
+    Err(match CallReplyCode::try_from(reply.code) {
+        Ok(CallReplyCode::CallReplyBadRequest)
+            if reply.reason() == CallReplyReason::ReasonNoSuchService =>
+        {
+            Error::NoSuchService { address, message }
+        }
+        Ok(CallReplyCode::CallReplyBadRequest) if is_stopping => {
+            Error::NotSent(LostReason::Stopping)
+        }
+        Ok(_) if is_stopping => Error::ConnectionLost(LostReason::Stopping),
+        Ok(_) if reply.reason() == CallReplyReason::ReasonBusy => Error::Busy { address, message },
+        Ok(CallReplyCode::CallReplyBadRequest) => Error::BadRequest { target: address, message },
+        Ok(_) => Error::ServiceFailure { address, message },
+        Err(_) => Error::UnknownCode { address, code: reply.code, message },
+    })
+}

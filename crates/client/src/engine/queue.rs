@@ -1,0 +1,343 @@
+//! The buffer of a stream or subscription: bounded in bytes, filled without waiting.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::error::{Error, LostReason};
+use crate::panics::contain;
+
+/// The cost of an item besides its bytes, in bytes.
+const OVERHEAD: usize = 64;
+
+/// Payloads up to this length, in bytes, are copied, so that they do not keep the whole buffer that they were read into.
+const COPIED: usize = 64 << 10;
+
+/// What happens when the queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// The queue ends, with an error.
+    End,
+    /// The newest items are dropped. The consumer gets their number, in their place.
+    Drop,
+}
+
+/// An entry of a queue.
+#[derive(Debug)]
+enum Entry<T> {
+    /// An item and its cost.
+    Item(T, usize),
+    /// Items are missing here.
+    Gap(Gap),
+}
+
+/// What a consumer has missed at one point of its queue. It becomes at most one error of each kind.
+#[derive(Debug, Default)]
+struct Gap {
+    /// Items that did not fit into the queue.
+    overflow: u64,
+    /// Why the connection to the router was lost, the last time.
+    lost: Option<LostReason>,
+    /// Events that the router has dropped.
+    dropped_by_router: u64,
+}
+
+/// A queue between the task that reads a connection and one consumer.
+pub(crate) struct Queue<T> {
+    state: Mutex<State<T>>,
+    limit: usize,
+    when_full: WhenFull,
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+struct State<T> {
+    /// There are never two gaps in a row, so that gaps take no more memory than items.
+    entries: VecDeque<Entry<T>>,
+    /// The cost of all items.
+    bytes: usize,
+    /// No further item comes. The consumer gets `error` after the last item.
+    ended: bool,
+    error: Option<Error>,
+    waker: Option<Waker>,
+}
+
+impl<T> Queue<T> {
+    /// A queue that holds up to `limit` bytes, or one item.
+    pub(crate) fn new(limit: usize, when_full: WhenFull) -> Self {
+        Queue {
+            state: Mutex::new(State {
+                entries: VecDeque::new(),
+                bytes: 0,
+                ended: false,
+                error: None,
+                waker: None,
+            }),
+            limit,
+            when_full,
+        }
+    }
+
+    /// Adds an item of `length` bytes. `false` if the queue has ended.
+    pub(crate) fn push(&self, item: T, length: usize) -> bool {
+        let (wanted, waker) = self.push_quietly(item, length);
+        wake(waker);
+        wanted
+    }
+
+    /// [`push`](Queue::push) for callers that hold a lock: returns also the waker, to be woken after the lock is
+    /// released.
+    pub(crate) fn push_quietly(&self, item: T, length: usize) -> (bool, Option<Waker>) {
+        let mut state = self.state.lock();
+        if state.ended {
+            return (false, None);
+        }
+        let cost = length + OVERHEAD;
+        let fits = state.bytes == 0 || state.bytes + cost <= self.limit;
+        // After an overflow items are dropped until the consumer has read its error, so that it stands in its place.
+        let overflows = matches!(state.entries.back(), Some(Entry::Gap(gap)) if gap.overflow > 0);
+        if fits && !overflows {
+            state.bytes += cost;
+            state.entries.push_back(Entry::Item(item, cost));
+        } else if self.when_full == WhenFull::Drop {
+            state.note(|gap| gap.overflow = gap.overflow.saturating_add(1));
+        } else {
+            state.ended = true;
+            state.error = Some(Error::Overflow { limit: self.limit, missed: 1 });
+        }
+        (!state.ended, state.waker.take())
+    }
+
+    /// Adds a gap: the router has dropped `count` events. Returns the waker to wake.
+    pub(crate) fn missed(&self, count: u64) -> Option<Waker> {
+        self.interrupt(|gap| gap.dropped_by_router = gap.dropped_by_router.saturating_add(count))
+    }
+
+    /// Adds a gap: the connection was lost, and will be made again. Returns the waker to wake.
+    pub(crate) fn lost(&self, reason: LostReason) -> Option<Waker> {
+        self.interrupt(|gap| gap.lost = Some(reason))
+    }
+
+    fn interrupt(&self, note: impl FnOnce(&mut Gap)) -> Option<Waker> {
+        let mut state = self.state.lock();
+        if state.ended {
+            return None;
+        }
+        state.note(note);
+        state.waker.take()
+    }
+
+    /// Ends the queue. The consumer gets `error` after the last item.
+    pub(crate) fn end(&self, error: Option<Error>) {
+        let mut state = self.state.lock();
+        if !state.ended {
+            state.ended = true;
+            state.error = error;
+        }
+        let waker = state.waker.take();
+        drop(state);
+        wake(waker);
+    }
+
+    /// The next item. `None` after the end.
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        // Wakers are code of users: the replaced one is dropped after the lock is released.
+        let _replaced;
+        let mut state = self.state.lock();
+        match state.entries.pop_front() {
+            Some(Entry::Item(item, cost)) => {
+                state.bytes -= cost;
+                return Poll::Ready(Some(Ok(item)));
+            }
+            Some(Entry::Gap(mut gap)) => {
+                let error = gap.take(self.limit);
+                if !gap.is_empty() {
+                    state.entries.push_front(Entry::Gap(gap));
+                }
+                return Poll::Ready(Some(Err(error)));
+            }
+            None => {}
+        }
+        if state.ended {
+            return Poll::Ready(state.error.take().map(Err));
+        }
+        _replaced = match &state.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => None,
+            _ => state.waker.replace(cx.waker().clone()),
+        };
+        Poll::Pending
+    }
+}
+
+impl<T> State<T> {
+    /// Changes the gap after the last item.
+    fn note(&mut self, note: impl FnOnce(&mut Gap)) {
+        if let Some(Entry::Gap(gap)) = self.entries.back_mut() {
+            return note(gap);
+        }
+        let mut gap = Gap::default();
+        note(&mut gap);
+        self.entries.push_back(Entry::Gap(gap));
+    }
+}
+
+impl Gap {
+    fn is_empty(&self) -> bool {
+        self.overflow == 0 && self.lost.is_none() && self.dropped_by_router == 0
+    }
+
+    /// Removes an error from a gap that is not empty. `limit` is that of the queue.
+    fn take(&mut self, limit: usize) -> Error {
+        if self.overflow > 0 {
+            return Error::Overflow { limit, missed: std::mem::take(&mut self.overflow) };
+        }
+        if let Some(reason) = self.lost.take() {
+            return Error::ConnectionLost(reason);
+        }
+        Error::Missed { count: std::mem::take(&mut self.dropped_by_router) }
+    }
+}
+
+/// Wakers are code of users, and may panic: not to be called under a lock.
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        contain("a waker", || waker.wake());
+    }
+}
+
+/// A copy of a small payload, which does not keep the buffer that it was read into. A large payload is not copied.
+pub(crate) fn detach(data: Bytes) -> Bytes {
+    if data.len() <= COPIED { Bytes::copy_from_slice(&data) } else { data }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Context;
+
+    use super::*;
+
+    fn next(queue: &Queue<u32>) -> Poll<Option<Result<u32, Error>>> {
+        queue.poll_next(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_full_stream_ends_with_an_error_after_the_items_that_fitted() {
+        let queue = Queue::new(200, WhenFull::End);
+        assert!(queue.push(1, 30));
+        assert!(queue.push(2, 30));
+        assert!(!queue.push(3, 30));
+        assert!(!queue.push(4, 30));
+        assert!(matches!(next(&queue), Poll::Ready(Some(Ok(1)))));
+        assert!(matches!(next(&queue), Poll::Ready(Some(Ok(2)))));
+        let Poll::Ready(Some(Err(Error::Overflow { limit: 200, .. }))) = next(&queue) else {
+            panic!("no error");
+        };
+        assert!(matches!(next(&queue), Poll::Ready(None)));
+    }
+
+    #[test]
+    fn a_full_subscription_reports_a_gap_in_its_place() {
+        let queue = Queue::new(200, WhenFull::Drop);
+        for item in 1..=5 {
+            assert!(queue.push(item, 30));
+        }
+        assert!(matches!(next(&queue), Poll::Ready(Some(Ok(1)))));
+        assert!(queue.push(6, 0), "there is room again, but the gap comes first");
+        assert!(matches!(next(&queue), Poll::Ready(Some(Ok(2)))));
+        let Poll::Ready(Some(Err(Error::Overflow { missed: 4, .. }))) = next(&queue) else {
+            panic!("no gap");
+        };
+        assert!(queue.push(7, 30));
+        assert!(matches!(next(&queue), Poll::Ready(Some(Ok(7)))));
+        assert!(next(&queue).is_pending());
+    }
+
+    /// All items and errors, as text.
+    fn all(queue: &Queue<u32>) -> Vec<String> {
+        let next = || match next(queue) {
+            Poll::Ready(Some(Ok(item))) => Some(item.to_string()),
+            Poll::Ready(Some(Err(Error::Overflow { missed, .. }))) => {
+                Some(format!("overflow {missed}"))
+            }
+            Poll::Ready(Some(Err(Error::Missed { count }))) => Some(format!("missed {count}")),
+            Poll::Ready(Some(Err(Error::ConnectionLost(reason)))) => {
+                Some(format!("lost: {reason}"))
+            }
+            Poll::Ready(Some(Err(error))) => Some(error.to_string()),
+            Poll::Ready(None) | Poll::Pending => None,
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn a_full_subscription_reports_each_kind_of_gap_and_its_count() {
+        let queue = Queue::new(200, WhenFull::Drop);
+        for item in 1..=4 {
+            queue.push(item, 30);
+        }
+        for _ in 0..7 {
+            queue.missed(1_000_000 / 8);
+        }
+        queue.lost(LostReason::HungUp);
+        queue.push(5, 30);
+        queue.missed(1_000_000 / 8);
+        queue.lost(LostReason::Stopping);
+        assert_eq!(
+            all(&queue),
+            ["1", "2", "overflow 3", "lost: the router stops", "missed 1000000"]
+        );
+        queue.missed(u64::MAX);
+        queue.missed(u64::MAX);
+        assert_eq!(all(&queue), [format!("missed {}", u64::MAX)]);
+    }
+
+    #[test]
+    fn a_gap_is_reported_before_later_items() {
+        let queue = Queue::new(200, WhenFull::Drop);
+        queue.push(1, 200);
+        queue.push(2, 200);
+        queue.lost(LostReason::HungUp);
+        assert!(matches!(next(&queue), Poll::Ready(Some(Ok(1)))));
+        assert!(matches!(next(&queue), Poll::Ready(Some(Err(Error::Overflow { missed: 1, .. })))));
+        assert!(queue.push(3, 300), "one item always fits");
+        assert_eq!(all(&queue), ["lost: the router closed it", "3"]);
+    }
+
+    #[test]
+    fn gaps_take_no_more_memory_than_items() {
+        let queue = Queue::new(1000, WhenFull::Drop);
+        for _ in 0..1000 {
+            queue.lost(LostReason::HungUp);
+            queue.missed(1);
+            queue.push(1, 0);
+        }
+        assert!(queue.state.lock().entries.len() <= 2 * 1000 / OVERHEAD + 1);
+        let told = all(&queue);
+        let sum = |kind: &str| -> u64 {
+            let counts =
+                told.iter().filter_map(|error| error.strip_prefix(kind)?.parse::<u64>().ok());
+            counts.sum()
+        };
+        assert_eq!(sum("missed "), 1000);
+        assert_eq!(sum("overflow ") + sum(""), 1000);
+    }
+
+    #[test]
+    fn one_item_always_fits_and_the_end_comes_last() {
+        let queue = Queue::new(10, WhenFull::End);
+        assert!(queue.push(1, 1000));
+        queue.end(Some(Error::Overflow { limit: 0, missed: 9 }));
+        queue.end(None);
+        assert!(!queue.push(2, 0));
+        assert!(matches!(next(&queue), Poll::Ready(Some(Ok(1)))));
+        assert!(matches!(next(&queue), Poll::Ready(Some(Err(Error::Overflow { missed: 9, .. })))));
+        assert!(matches!(next(&queue), Poll::Ready(None)));
+    }
+}

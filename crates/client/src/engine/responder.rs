@@ -1,0 +1,181 @@
+//! Calls from the router: runs the handler of each, and sends its replies.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _};
+use gsb_proto::messages::{CallReply, CallReplyType, CallRequest};
+
+use crate::call::Call;
+use crate::engine::Engine;
+use crate::engine::intake::CallIntake;
+use crate::engine::nesting::Nested;
+use crate::engine::queue::detach;
+use crate::engine::refusal::{Refusal, failure_reply, too_many_bytes, too_many_calls};
+use crate::engine::service_entry::{Handler, RunningCall, ServiceEntry};
+use crate::failure::Failure;
+use crate::panics::discard;
+
+/// Handles a call. `service` is the service at its address, if there is one.
+pub(crate) fn serve(
+    engine: &Arc<Engine>,
+    intake: &Arc<CallIntake>,
+    service: Option<Arc<ServiceEntry>>,
+    request: CallRequest,
+) {
+    let CallRequest { caller, address, request_id, data, no_reply } = request;
+    let refuse = |request_id, refusal| {
+        if !no_reply {
+            intake.refuse(request_id, refusal);
+        }
+    };
+    let Some(service) = service else {
+        return refuse(request_id, Refusal::NoSuchService);
+    };
+    if !no_reply && matches!(service.handler, Handler::Push(_)) {
+        return refuse(request_id, Refusal::OnlyPushes);
+    }
+    let running = match service.enter() {
+        Ok(running) => running,
+        Err(service) => {
+            let limit = service.limit();
+            if no_reply {
+                service.drop_push(&too_many_calls(limit));
+            }
+            return refuse(request_id, Refusal::TooManyCalls { limit });
+        }
+    };
+    // The texts count, because their length is the choice of the peer.
+    let length = data.len() + caller.len() + address.len() + request_id.len();
+    let admitted = match intake.admit(length) {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            if no_reply {
+                running.service().drop_push(&too_many_bytes(engine.options().max_running_bytes));
+            }
+            return refuse(request_id, refusal);
+        }
+    };
+    // A handler that keeps the data must not keep the whole buffer that it was read into.
+    let call = Call { caller, address, data: detach(data), no_reply };
+    let responder = Responder {
+        engine: engine.clone(),
+        intake: intake.clone(),
+        admitted,
+        request_id,
+        finished: no_reply,
+    };
+    let in_order = no_reply || running.service().is_serial();
+    let handled = Nested::future(running.bus(), handle(running, call, responder));
+    if in_order {
+        engine.start_queue().push(handled.boxed());
+    } else {
+        tokio::spawn(handled);
+    }
+}
+
+async fn handle(running: RunningCall, call: Call, mut responder: Responder) {
+    // The caller of a handler that panics gets an answer. The values that the handler was working on are dropped, so
+    // that no code sees them half changed.
+    let handled = run(&running.service().handler, call, &mut responder);
+    if let Err(payload) = AssertUnwindSafe(handled).catch_unwind().await {
+        discard(payload);
+        log::error!("the handler of the service {} panicked", running.service().id);
+        responder.finish(Err(Failure::panicked())).await;
+    }
+}
+
+async fn run(handler: &Handler, call: Call, responder: &mut Responder) {
+    match handler {
+        Handler::Push(handler) => {
+            handler(call).await;
+            responder.finished = true;
+        }
+        Handler::Reply(handler) => {
+            let result = handler(call).await;
+            responder.finish(result).await;
+        }
+        Handler::Stream(handler) => {
+            let mut replies = handler(call);
+            while let Some(reply) = replies.next().await {
+                match reply {
+                    Ok(data) => responder.part(data).await,
+                    Err(failure) => responder.finish(Err(failure)).await,
+                }
+                // The stream has failed, or the connection is lost.
+                if responder.finished {
+                    return;
+                }
+            }
+            responder.finish(Ok(Bytes::new())).await;
+        }
+    }
+}
+
+impl Drop for Responder {
+    /// The caller of a handler that ends without a reply gets an answer.
+    fn drop(&mut self) {
+        self.intake.release(self.admitted);
+        if !self.finished {
+            let request_id = std::mem::take(&mut self.request_id);
+            if self.intake.queue_refusal(request_id, Refusal::NoReply) {
+                self.engine.flush_soon();
+            }
+        }
+    }
+}
+
+/// Sends the replies to one call, over the connection that the call came over: on another connection the same request
+/// id belongs to another call.
+struct Responder {
+    engine: Arc<Engine>,
+    intake: Arc<CallIntake>,
+    /// The bytes to release at the intake.
+    admitted: usize,
+    request_id: String,
+    /// The last reply was sent, or none is wanted. Further replies are dropped, because the router may have given the
+    /// request id to another call.
+    finished: bool,
+}
+
+impl Responder {
+    /// One reply of several.
+    async fn part(&mut self, data: Bytes) {
+        let reply = CallReply { reply_type: CallReplyType::Partial.into(), data, ..self.reply() };
+        self.send(reply).await;
+    }
+
+    /// The last reply.
+    async fn finish(&mut self, result: Result<Bytes, Failure>) {
+        let reply = match result {
+            Ok(data) => CallReply { data, ..self.reply() },
+            Err(failure) => failure_reply(self.request_id.clone(), failure),
+        };
+        self.send(reply).await;
+        self.finished = true;
+    }
+
+    fn reply(&self) -> CallReply {
+        CallReply { request_id: self.request_id.clone(), ..CallReply::default() }
+    }
+
+    async fn send(&mut self, reply: CallReply) {
+        if self.finished {
+            return;
+        }
+        let options = self.engine.options();
+        let mut frame = reply.into_frame();
+        if let Err(error) = self.engine.check_size(&frame) {
+            // The caller gets an answer, and the router does not close the connection over the reply.
+            let failure = Failure::new(format!("the reply is too large to be sent: {error}"));
+            frame = failure_reply(self.request_id.clone(), failure).into_frame();
+            self.finished = true;
+        }
+        // Until there is room for the reply, it counts in place of the call.
+        self.admitted = self.intake.exchange(self.admitted, frame.body.len());
+        if !self.intake.link().send(options.framing, &frame).await {
+            self.finished = true;
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Counts the calls that are running, so that a shutdown can wait for their end.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::engine::nesting::{self, BusId};
+use crate::panics::contain_waker;
+
+/// The calls that the services of a bus are handling.
+#[derive(Debug, Default)]
+pub(crate) struct RunningCalls {
+    running: AtomicUsize,
+    /// The handlers that wait for the end of all others, and are not waited for.
+    waiting: AtomicUsize,
+    /// A task waits for the end of all calls. All operations are sequentially consistent, so that either the task that
+    /// ends a call sees this, or the waiting task sees the end.
+    is_awaited: AtomicBool,
+    ended: Notify,
+}
+
+/// Handlers that wait for the end of all others, until this is dropped.
+struct WaitingHandlers<'a> {
+    running_calls: &'a RunningCalls,
+    handlers: usize,
+}
+
+impl Drop for WaitingHandlers<'_> {
+    fn drop(&mut self) {
+        self.running_calls.waiting.fetch_sub(self.handlers, Ordering::SeqCst);
+    }
+}
+
+impl RunningCalls {
+    /// A call begins.
+    pub(crate) fn begin(&self) {
+        self.running.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A call has ended.
+    pub(crate) fn end(&self) {
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        if self.is_awaited.load(Ordering::SeqCst) {
+            self.ended.notify_waiters();
+        }
+    }
+
+    /// Identifies the bus.
+    pub(crate) fn bus(&self) -> BusId {
+        BusId(std::ptr::from_ref(self).addr())
+    }
+
+    /// How many calls are running, without the handlers that wait for the others.
+    pub(crate) fn count(&self) -> usize {
+        let waiting = self.waiting.load(Ordering::SeqCst);
+        self.running.load(Ordering::SeqCst).saturating_sub(waiting)
+    }
+
+    /// Notes the handlers that the caller is a part of: they wait for the end of all others, and must not be waited
+    /// for.
+    fn exempt_own_handlers(&self) -> WaitingHandlers<'_> {
+        let handlers = nesting::handlers_of(self.bus());
+        self.waiting.fetch_add(handlers, Ordering::SeqCst);
+        self.ended.notify_waiters();
+        WaitingHandlers { running_calls: self, handlers }
+    }
+
+    /// Waits until no call is running, except for the handlers that wait themselves.
+    pub(crate) async fn wait(&self) {
+        self.is_awaited.store(true, Ordering::SeqCst);
+        let _exempt = self.exempt_own_handlers();
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            ended.as_mut().enable();
+            if self.count() == 0 {
+                return;
+            }
+            contain_waker(ended).await;
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! A registered service: its handler, and the limit on its concurrent calls.
+
+use std::any::Any;
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use gsb_net::LogLimit;
+use gsb_proto::ServiceId;
+
+use crate::call::Call;
+use crate::engine::nesting::BusId;
+use crate::engine::running_calls::RunningCalls;
+use crate::engine::scope::Scope;
+use crate::failure::Failure;
+use crate::panics::contain;
+
+/// A handler that answers a call once.
+pub(crate) type ReplyFn =
+    Box<dyn Fn(Call) -> BoxFuture<'static, Result<Bytes, Failure>> + Send + Sync>;
+
+/// A handler that answers a call with a stream.
+pub(crate) type StreamFn =
+    Box<dyn Fn(Call) -> BoxStream<'static, Result<Bytes, Failure>> + Send + Sync>;
+
+/// A handler that answers nothing.
+pub(crate) type PushFn = Box<dyn Fn(Call) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// The handler of a service, which runs for each call.
+pub(crate) enum Handler {
+    Reply(ReplyFn),
+    Stream(StreamFn),
+    Push(PushFn),
+}
+
+impl Handler {
+    /// Handles a push. A reply of the handler is dropped.
+    pub(crate) fn push(&self, call: Call) -> BoxFuture<'static, ()> {
+        match self {
+            Handler::Push(handler) => handler(call),
+            Handler::Reply(handler) => handler(call).map(drop).boxed(),
+            Handler::Stream(handler) => {
+                let mut replies = handler(call);
+                async move { while let Some(Ok(_)) = replies.next().await {} }.boxed()
+            }
+        }
+    }
+
+    /// The replies to a call, as a stream. A handler that answers once gives one reply, or none if its reply is empty,
+    /// as it would over a router.
+    pub(crate) fn replies(
+        &self,
+        call: Call,
+    ) -> Result<impl Stream<Item = Result<Bytes, Failure>> + Send + use<>, Failure> {
+        match self {
+            Handler::Push(_) => Err(only_pushes()),
+            Handler::Stream(handler) => Ok(handler(call)),
+            Handler::Reply(handler) => {
+                let is_something = |reply: &Result<Bytes, Failure>| {
+                    std::future::ready(!matches!(reply, Ok(data) if data.is_empty()))
+                };
+                Ok(stream::once(handler(call)).filter(is_something).boxed())
+            }
+        }
+    }
+}
+
+/// The refusal of a call by a service that only takes pushes.
+pub(crate) fn only_pushes() -> Failure {
+    Failure::bad_request("the service takes pushes only; use `push`")
+}
+
+/// A service that is registered, or on the way.
+pub(crate) struct ServiceEntry {
+    pub(crate) id: ServiceId,
+    pub(crate) handler: Handler,
+    /// The handler of messages of one type, which takes them without encoding. Only the typed API knows its type.
+    typed: Option<Box<dyn Any + Send + Sync>>,
+    pub(crate) scope: Scope,
+    /// Whether it handles one call after the other, so that its calls have to begin in order.
+    is_serial: bool,
+    /// How many calls are running.
+    running: AtomicUsize,
+    limit: usize,
+    running_calls: Arc<RunningCalls>,
+    /// Pushes that were dropped because too many calls were running.
+    dropped_pushes: AtomicU64,
+    drop_log: LogLimit,
+}
+
+impl fmt::Debug for ServiceEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceEntry").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl ServiceEntry {
+    /// `limit` is how many calls may run, or wait for their turn, at the same time.
+    pub(crate) fn new(
+        id: ServiceId,
+        handler: Handler,
+        typed: Option<Box<dyn Any + Send + Sync>>,
+        scope: Scope,
+        is_serial: bool,
+        limit: usize,
+        running_calls: Arc<RunningCalls>,
+    ) -> Self {
+        ServiceEntry {
+            id,
+            handler,
+            typed,
+            scope,
+            is_serial,
+            running: AtomicUsize::new(0),
+            limit,
+            running_calls,
+            dropped_pushes: AtomicU64::new(0),
+            drop_log: LogLimit::default(),
+        }
+    }
+
+    /// Whether its calls have to begin in order.
+    pub(crate) fn is_serial(&self) -> bool {
+        self.is_serial
+    }
+
+    /// How many calls may run at the same time.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The typed handler, if it is a `T`.
+    pub(crate) fn typed<T: 'static>(&self) -> Option<&T> {
+        self.typed.as_ref()?.downcast_ref()
+    }
+
+    /// Begins a call, which ends when the returned value is dropped. Returns the service if too many calls are
+    /// running.
+    pub(crate) fn enter(self: Arc<Self>) -> Result<RunningCall, Arc<Self>> {
+        let enter = |running| (running < self.limit).then_some(running + 1);
+        if self.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_err() {
+            return Err(self);
+        }
+        self.running_calls.begin();
+        Ok(RunningCall { service: self })
+    }
+
+    /// How many pushes were [dropped](ServiceEntry::drop_push).
+    pub(crate) fn dropped_pushes(&self) -> u64 {
+        self.dropped_pushes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a push from another process that is dropped. Its sender does not learn of it.
+    pub(crate) fn drop_push(&self, why: &str) {
+        let dropped = self.dropped_pushes.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(left_out) = self.drop_log.allow() {
+            let id = &self.id;
+            log::warn!("dropped a push to {id} ({dropped} so far): {why}{left_out}");
+        }
+    }
+}
+
+impl Drop for ServiceEntry {
+    /// The destructors of handlers are code of users, and may run in the task of the connection.
+    fn drop(&mut self) {
+        let nothing = Handler::Push(Box::new(|_| Box::pin(async {})));
+        let (handler, typed) = (mem::replace(&mut self.handler, nothing), self.typed.take());
+        contain("the destructor of a handler", || drop(handler));
+        contain("the destructor of a handler", || drop(typed));
+    }
+}
+
+/// A call whose handler runs.
+#[derive(Debug)]
+pub(crate) struct RunningCall {
+    service: Arc<ServiceEntry>,
+}
+
+impl RunningCall {
+    pub(crate) fn service(&self) -> &Arc<ServiceEntry> {
+        &self.service
+    }
+
+    /// The bus that the service is registered with.
+    pub(crate) fn bus(&self) -> BusId {
+        self.service.running_calls.bus()
+    }
+}
+
+impl Drop for RunningCall {
+    fn drop(&mut self) {
+        self.service.running.fetch_sub(1, Ordering::Relaxed);
+        self.service.running_calls.end();
+    }
+}

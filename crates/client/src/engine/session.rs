@@ -1,0 +1,85 @@
+//! The state of one connection to the router. It ends with the connection.
+
+use std::sync::Arc;
+
+use gsb_net::Link;
+use gsb_proto::messages::{CancelCall, Message};
+use gsb_proto::{Frame, Framing};
+
+use crate::engine::limits::check_size;
+use crate::engine::pending_calls::{PendingCall, PendingCalls};
+use crate::engine::pending_requests::PendingRequests;
+use crate::engine::unanswered::Unanswered;
+use crate::error::Error;
+use crate::status::RouterInfo;
+
+/// How many bytes of cancellations may be queued beyond the limit of the outbox, in bytes. It is enough to cancel all
+/// calls that a router has open.
+const CANCELLATIONS: usize = 4 << 20;
+
+/// A connection, with the calls and requests that wait for a reply over it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) link: Arc<Link>,
+    pub(crate) framing: Framing,
+    pub(crate) calls: PendingCalls,
+    pub(crate) requests: PendingRequests,
+    /// Calls whose callers have gone, and which were not cancelled.
+    pub(crate) unanswered: Unanswered,
+    /// Pushes were sent since the last flush.
+    pub(crate) has_unflushed: bool,
+    /// Whether the router sends this bus its own broadcasts.
+    pub(crate) echoes: bool,
+    /// Whether the router knows CancelCall.
+    cancels: bool,
+    /// Largest message that the router accepts, in bytes.
+    max_frame: usize,
+}
+
+impl Session {
+    pub(crate) fn new(
+        link: Arc<Link>,
+        framing: Framing,
+        router: &RouterInfo,
+        max_frame: usize,
+    ) -> Self {
+        Session {
+            link,
+            framing,
+            calls: PendingCalls::default(),
+            requests: PendingRequests::default(),
+            unanswered: Unanswered::default(),
+            has_unflushed: false,
+            echoes: !router.supports_no_echo,
+            cancels: router.level >= 1,
+            max_frame,
+        }
+    }
+
+    /// Whether the router accepts the frame.
+    pub(crate) fn check_size(&self, frame: &Frame) -> Result<(), Error> {
+        check_size(frame, self.max_frame)
+    }
+
+    /// Cancels a call whose caller has gone. Returns the link if it has to be flushed. A router that does not know
+    /// CancelCall, or does not read, keeps the call open, and [`Unanswered`] counts it.
+    pub(crate) fn cancel(
+        &mut self,
+        number: u64,
+        request_id: String,
+        call: &PendingCall,
+        outbox_limit: usize,
+    ) -> Option<Arc<Link>> {
+        let most = outbox_limit.saturating_add(CANCELLATIONS);
+        if !self.cancels || self.link.queued() > most {
+            self.unanswered.add(number, call.address());
+            return None;
+        }
+        let frame = CancelCall { request_id }.to_frame();
+        self.link.push_urgent(self.framing, &frame).then(|| self.link.clone())
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

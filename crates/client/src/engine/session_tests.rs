@@ -1,0 +1,54 @@
+use std::sync::Arc;
+
+use gsb_net::Stream;
+use gsb_proto::MessageKind;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::engine::pending_calls::ReplyTo;
+
+const LIMIT: usize = 1000;
+
+/// A session with a router of this level. The router reads nothing while the returned socket is kept.
+fn session(level: u32) -> (Session, UnixStream) {
+    let (near, far) = UnixStream::pair().unwrap();
+    let link = Arc::new(Link::new(Stream::Unix(near), LIMIT));
+    let router = RouterInfo { level, ..RouterInfo::default() };
+    (Session::new(link, Framing::Packet, &router, usize::MAX), far)
+}
+
+/// Opens a call and cancels it. Returns whether a cancellation was queued.
+fn cancel(session: &mut Session, number: u64) -> bool {
+    let (waiting, _) = oneshot::channel();
+    session.calls.open(number, "/dead".to_owned(), ReplyTo::Once(waiting));
+    let call = session.calls.cancel(number).unwrap();
+    let before = session.link.queued();
+    // The link is not flushed, so that what was queued stays.
+    drop(session.cancel(number, format!("id-{number}"), &call, LIMIT));
+    session.link.queued() > before
+}
+
+#[tokio::test]
+async fn cancellations_for_a_router_that_does_not_read_are_bounded() {
+    let (mut session, _router) = session(1);
+    for number in 0..100 {
+        assert!(cancel(&mut session, number));
+    }
+    let filler = Frame::new(MessageKind::Ping, vec![0; LIMIT + CANCELLATIONS]);
+    session.link.push_urgent(Framing::Packet, &filler);
+    for number in 100..100 + 1024 {
+        session.unanswered.check("/dead").unwrap();
+        assert!(!cancel(&mut session, number));
+    }
+    // The router keeps those open.
+    session.unanswered.check("/dead").unwrap_err();
+    session.unanswered.check("/other").unwrap();
+}
+
+#[tokio::test]
+async fn a_router_of_level_0_is_sent_no_cancellation() {
+    let (mut session, _router) = session(0);
+    assert!(!cancel(&mut session, 1));
+    assert_eq!(session.link.queued(), 0);
+}
