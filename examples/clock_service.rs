@@ -1,7 +1,7 @@
-//! A service for the long run: starts before the router if need be, outlives it, and ends in order.
+//! A long-running service: it can start before the router, survives its restarts, and shuts down gracefully.
 //!
-//! Start it twice to see a standby: the router refuses the name of the second one, which asks again with growing pauses
-//! of up to 30 seconds. When the first one stops, the second takes over.
+//! Start it twice to see a standby: the router refuses the name of the second one, which keeps asking after growing
+//! pauses of up to 30 seconds. When the first one stops, the second takes over.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ async fn main() -> Result<(), Error> {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         Ok(since.as_secs().to_string())
     };
-    // Ok says that callers of this process find it. Whether others do, the status says.
+    // From now on callers in this process find the service. The status shows whether those in other processes do.
     let _clock = bus.register("/clock", clock).await?;
     tokio::spawn(report(bus.watch()));
 
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Error> {
     }
 }
 
-/// Prints how the service stands whenever that changes.
+/// Prints each change of the status.
 async fn report(mut watch: StatusWatch) {
     let mut printed = String::new();
     while let Some(status) = watch.changed().await {

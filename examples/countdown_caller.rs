@@ -1,4 +1,4 @@
-//! A caller of a streaming service: prints each reply as it comes.
+//! A caller of a streaming service: prints each reply as it arrives.
 
 use futures::StreamExt as _;
 use gsb_client::{Bus, Error};

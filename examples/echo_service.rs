@@ -1,4 +1,4 @@
-//! A service: answers each call to `/echo` with what it was sent.
+//! A service: answers each call to `/echo` with the data of the call.
 
 use gsb_client::{Bus, Call, Error};
 

@@ -11,7 +11,7 @@ async fn main() -> Result<(), Error> {
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => println!("{}: {}", event.topic, String::from_utf8_lossy(&event.data)),
-            // A gap, because this was too slow, or the router was away.
+            // A gap: this process was too slow, or the connection was lost.
             Err(error) => eprintln!("{error}"),
         }
     }

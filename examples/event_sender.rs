@@ -1,4 +1,4 @@
-//! A sender: announces one event to whoever listens.
+//! A publisher: announces one event.
 
 use gsb_client::{Bus, Error};
 

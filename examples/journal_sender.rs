@@ -1,4 +1,4 @@
-//! A sender of pushes: calls that want no reply.
+//! A sender of pushes, which are calls without a reply.
 
 use gsb_client::{Bus, Error};
 

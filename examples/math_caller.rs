@@ -1,4 +1,4 @@
-//! A caller that waits for its service, and tries again when that is safe.
+//! A caller that waits for its service, and repeats a call when that is safe.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ enum MathError {
     DivisionByZero,
 }
 
-/// Makes the call again while no service has handled it, for example because the service is busy.
+/// Repeats the call as long as no service has handled it, for example because the service is busy.
 async fn divide(math: &Service, dividend: f64, divisor: f64) -> Result<Answer<Divide>, Error> {
     let mut pause = Duration::from_millis(100);
     for _ in 0..5 {
@@ -31,9 +31,9 @@ async fn divide(math: &Service, dividend: f64, divisor: f64) -> Result<Answer<Di
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let bus = Bus::connect_default().await?;
-    // A service that is not there yet, or a router that restarts, needs no loop.
-    let patience = Duration::from_secs(30);
-    let math = bus.service("/math").wait_for_router(patience).wait_for_service(patience);
+    // Waiting for a service that is not registered yet, or for a router that restarts, needs no loop.
+    let timeout = Duration::from_secs(30);
+    let math = bus.service("/math").wait_for_router(timeout).wait_for_service(timeout);
     println!("1 / 2: {:?}", divide(&math, 1.0, 2.0).await?);
     println!("1 / 0: {:?}", divide(&math, 1.0, 0.0).await?);
     Ok(())

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gsb_client::{Bus, Error, Message, Registering};
 use serde::{Deserialize, Serialize};
 
-// In a real project the messages and errors are in a crate that callers use, too.
+// In a real project the messages and errors are in a crate that the callers use, too.
 
 #[derive(Serialize, Deserialize, Message)]
 #[message(id = "divide", item = f64, error = MathError)]
@@ -21,7 +21,7 @@ enum MathError {
     DivisionByZero,
 }
 
-/// The state: how many divisions were asked for.
+/// The state: the number of divisions.
 #[derive(Default)]
 struct Math {
     divisions: AtomicU64,
@@ -65,7 +65,7 @@ mod tests {
         Ok(())
     }
 
-    // `Bus::local()` hands messages over as they are. Over a router they are encoded, as in production.
+    // `Bus::local()` passes messages without encoding. Over a router they are encoded, as in production.
     #[tokio::test]
     async fn its_messages_can_be_encoded() -> Result<(), Box<dyn std::error::Error>> {
         let router = gsb_router::Router::in_process().await?;

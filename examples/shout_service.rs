@@ -1,12 +1,11 @@
-//! A service whose handler calls another service: answers with what `/echo` answers, in capitals.
+//! A service whose handler calls another service: answers with the reply of `/echo` in capital letters.
 
 use gsb_client::{Bus, Call, Error, Failure, WeakBus};
 
-/// The bus keeps this handler. A `Bus` in here would keep the bus, so that neither would ever end; a `WeakBus`
-/// does not.
+/// The handler holds a `WeakBus`. The bus keeps its handlers, so with a `Bus` they would keep each other alive.
 async fn shout(bus: WeakBus, call: Call) -> Result<String, Failure> {
     let bus = bus.upgrade().ok_or("the bus has ended")?;
-    // Errors become a `Failure` with `?`; the caller sees the text.
+    // `?` turns an error into a `Failure`, and the caller gets its text.
     let reply = bus.call("/echo", call.data).await?;
     Ok(std::str::from_utf8(&reply)?.to_uppercase())
 }

@@ -1,4 +1,4 @@
-//! What very many names cost a client: work in proportion to their number, and few lines in the log.
+//! The cost of many names: work in proportion to their number, and few lines in the log.
 
 #![allow(clippy::unwrap_used)]
 
@@ -94,7 +94,8 @@ fn refused_names_cost_what_their_number_is() {
     // One bus has refused 500 names, the other 4,000, each of them several times.
     let log = LOG.0.lock().unwrap();
     assert_eq!(log.len(), 20, "{log:?}");
-    let first = "the router refuses the service \"/service/0\": /service/0 is taken; it is asked again until it agrees";
+    let first =
+        "the router refuses the service \"/service/0\" (/service/0 is taken); the bus keeps asking";
     assert_eq!(log[0], first);
 }
 

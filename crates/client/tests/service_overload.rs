@@ -1,4 +1,4 @@
-//! A service that gets more calls than it handles keeps its connection, its memory and its own calls.
+//! A service with more calls than it can handle keeps its connection, its memory and its own calls.
 
 #![allow(clippy::unwrap_used)]
 
@@ -56,7 +56,10 @@ async fn calls_and_pushes_beyond_the_bytes_are_refused() {
     let Err(Error::Busy { message, .. }) = caller.call("/echo", "").await else {
         unreachable!("not busy");
     };
-    assert_eq!(message, "the calls that are being handled hold 4194304 bytes; try again later");
+    assert_eq!(
+        message,
+        "the calls that its process is handling hold 4194304 bytes, the limit (max_running_bytes); try again later"
+    );
     gate.notify_one();
     assert_eq!(within("the reply", first).await.unwrap().unwrap(), large);
 

@@ -1,10 +1,12 @@
 //! How a router stops.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gsb_core::LONGEST_TIMEOUT;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::shared::Shared;
 
@@ -14,23 +16,34 @@ pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Stops a [`Router`](crate::Router). May be used on any thread.
 #[derive(Debug, Clone)]
 pub struct ShutdownHandle {
-    stop: watch::Sender<bool>,
+    stop: Arc<Stop>,
+}
+
+/// Not a watch channel, which wakes its receivers in a random order: a simulated run must be repeatable.
+#[derive(Debug, Default)]
+struct Stop {
+    is_requested: AtomicBool,
+    requested: Notify,
 }
 
 impl ShutdownHandle {
     pub(crate) fn new() -> Self {
-        ShutdownHandle { stop: watch::Sender::new(false) }
+        ShutdownHandle { stop: Arc::default() }
     }
 
     /// Asks the router to stop. Has no effect on a router that has stopped.
     pub fn shutdown(&self) {
-        self.stop.send_replace(true);
+        self.stop.is_requested.store(true, Ordering::SeqCst);
+        self.stop.requested.notify_waiters();
     }
 
     /// Completes when the router was asked to stop.
     pub(crate) async fn requested(&self) {
-        // It fails only without a sender, and `self` is one.
-        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+        let mut requested = pin!(self.stop.requested.notified());
+        requested.as_mut().enable();
+        if !self.stop.is_requested.load(Ordering::SeqCst) {
+            requested.await;
+        }
     }
 }
 

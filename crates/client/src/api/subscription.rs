@@ -129,7 +129,7 @@ impl Subscription {
                 let handled = AssertUnwindSafe(async { handler(event).await }).catch_unwind();
                 if let Err(payload) = handled.await {
                     discard(payload);
-                    log::error!("the handler of the topic {} has panicked", detached.topic);
+                    log::error!("the handler of the topic {} panicked", detached.topic);
                 }
             }
         });

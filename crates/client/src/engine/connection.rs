@@ -208,6 +208,7 @@ async fn serve(engine: &Arc<Engine>, opened: Opened) -> LostReason {
                 tokio::select! {
                     biased;
                     () = link.drained() => {}
+                    () = engine.keep_flushing(&link) => {}
                     _ = read(engine, &intake, &mut inbox) => return,
                 }
                 // A connection that is closed before the router has closed its side drops what the router has not

@@ -1,21 +1,25 @@
 //! Destructors do no I/O. The connection's task writes what they have queued.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures::poll;
 use gsb_net::Stream;
 use gsb_proto::messages::{CallRequest, Message as _};
-use tokio::net::UnixStream;
 
 use super::*;
 use crate::engine::intake::CallIntake;
 use crate::{Bus, Call};
 
 /// A bus that is connected over a socket, without a task that serves the connection.
-fn connected() -> (Bus, Arc<Link>, UnixStream) {
+async fn connected() -> (Bus, Arc<Link>, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    far.set_nonblocking(true).unwrap();
+    let near = tokio::net::UnixStream::from_std(near).unwrap();
+    near.writable().await.unwrap();
     let link = Arc::new(Link::new(Stream::Unix(near), 1 << 20));
     let engine = Arc::new(Engine::new(Options::default(), true));
     let router = RouterInfo { level: 1, ..RouterInfo::default() };
@@ -24,11 +28,11 @@ fn connected() -> (Bus, Arc<Link>, UnixStream) {
 }
 
 /// How many bytes have arrived at the router since the last call.
-fn received(router: &UnixStream) -> usize {
+fn received(mut router: &UnixStream) -> usize {
     let mut buffer = [0; 4096];
     let mut count = 0;
     loop {
-        match router.try_read(&mut buffer) {
+        match router.read(&mut buffer) {
             Ok(length) => count += length,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return count,
             Err(error) => panic!("{error}"),
@@ -47,8 +51,7 @@ fn is_left_to_the_task(bus: &Bus, link: &Arc<Link>, router: &UnixStream) -> bool
 
 #[tokio::test]
 async fn what_a_dropped_handle_undoes_is_written_by_the_task() {
-    let (bus, link, router) = connected();
-    router.writable().await.unwrap();
+    let (bus, link, router) = connected().await;
 
     let mut registering = Box::pin(bus.register("/a", |_: Call| async { Ok("") }));
     assert!(poll!(&mut registering).is_pending());
@@ -71,7 +74,7 @@ async fn what_a_dropped_handle_undoes_is_written_by_the_task() {
 
 #[tokio::test]
 async fn a_dropped_shutdown_leaves_closing_to_the_task() {
-    let (bus, link, _router) = connected();
+    let (bus, link, _router) = connected().await;
     let mut shutdown = Box::pin(bus.shutdown(Duration::from_secs(5)));
     assert!(poll!(&mut shutdown).is_pending());
     drop(shutdown);
@@ -81,7 +84,7 @@ async fn a_dropped_shutdown_leaves_closing_to_the_task() {
 
 #[tokio::test]
 async fn the_answer_of_a_dropped_handler_is_written_by_the_task() {
-    let (bus, link, router) = connected();
+    let (bus, link, router) = connected().await;
     let mut registering =
         Box::pin(bus.register("/a", |_: Call| std::future::pending::<Result<&str, _>>()));
     assert!(poll!(&mut registering).is_pending());

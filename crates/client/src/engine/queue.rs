@@ -291,7 +291,7 @@ mod tests {
         queue.lost(LostReason::Stopping);
         assert_eq!(
             all(&queue),
-            ["1", "2", "overflow 3", "lost: the router stops", "missed 1000000"]
+            ["1", "2", "overflow 3", "lost: the router is shutting down", "missed 1000000"]
         );
         queue.missed(u64::MAX);
         queue.missed(u64::MAX);
@@ -307,7 +307,7 @@ mod tests {
         assert!(matches!(next(&queue), Poll::Ready(Some(Ok(1)))));
         assert!(matches!(next(&queue), Poll::Ready(Some(Err(Error::Overflow { missed: 1, .. })))));
         assert!(queue.push(3, 300), "one item always fits");
-        assert_eq!(all(&queue), ["lost: the router closed it", "3"]);
+        assert_eq!(all(&queue), ["lost: the router closed the connection", "3"]);
     }
 
     #[test]

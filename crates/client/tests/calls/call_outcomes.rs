@@ -1,6 +1,4 @@
-//! Every call ends, once, with an outcome that can be told from the others.
-
-#![allow(clippy::unwrap_used)]
+//! Every call ends exactly once, with an outcome that differs from all others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,7 +156,7 @@ async fn calls_run_concurrently_up_to_a_limit() {
     router.stop().await;
 }
 
-// A calls B calls A: nobody waits for himself.
+// A calls B, which calls A: no task waits for itself.
 #[tokio::test]
 async fn services_may_call_each_other_in_a_circle() {
     let router = TestRouter::start().await;
@@ -250,7 +248,7 @@ async fn nobody_at_the_address_is_an_error_that_says_so() {
     assert!(matches!(error, Error::Connect { .. }));
     assert!(error.to_string().contains("/no/such/socket"));
     assert!(matches!(Bus::connect("ftp://x").await, Err(Error::Address(_))));
-    // Somebody who listens but is no router.
+    // A server that is not a router.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("tcp://{}", listener.local_addr().unwrap());
     let builder = Bus::builder().connect_timeout(Duration::from_millis(50));
@@ -274,7 +272,7 @@ async fn what_is_too_large_is_refused_here() {
     }
     match caller.call("/large", limit.to_string()).await.unwrap_err() {
         Error::ServiceFailure { message, .. } => {
-            assert!(message.contains("does not fit"), "{message}")
+            assert!(message.contains("is too large to be sent"), "{message}")
         }
         other => panic!("{other}"),
     }
@@ -292,7 +290,7 @@ async fn what_is_too_large_is_refused_here() {
     router.stop().await;
 }
 
-// Dropping a call forgets it; the reply that comes later disturbs nobody.
+// A dropped call is cancelled, and its late reply is ignored.
 #[tokio::test]
 async fn a_dropped_call_is_forgotten() {
     let router = TestRouter::start().await;

@@ -1,6 +1,4 @@
-//! A call that its caller has given up is cancelled at the router, and counts no more. Rules CA-11, CO-18.
-
-#![allow(clippy::unwrap_used)]
+//! A call whose caller has gone is cancelled at the router, and counts no longer. Rules CA-11, CO-18.
 
 use std::time::Duration;
 
@@ -123,7 +121,7 @@ async fn a_stream_that_overflows_is_cancelled() {
     router.stop().await;
 }
 
-// A late reply ends what the router remembers, and reaches nobody.
+// A late reply removes the call at the router, and is dropped.
 #[tokio::test]
 async fn a_late_reply_does_no_harm() {
     let (router, mut dead, _healthy, caller) = beside_a_dead_service(3).await;
@@ -182,7 +180,7 @@ async fn next_call(peer: &mut Peer) -> CallRequest {
     frame.decode().unwrap()
 }
 
-// Towards a router that cannot cancel, one service's share is not everybody's.
+// At a router that cannot cancel, the limit of one service does not affect other services.
 #[tokio::test]
 async fn a_router_of_level_0_is_spared() {
     let fake = FakeRouter::start().await;

@@ -1,8 +1,5 @@
-//! Wherever the other side ends, each request has one outcome, at once: that it was not sent where that
-//! is sure, that the connection is lost where nobody knows, and the service's failure where a router is
-//! there to tell.
-
-#![allow(clippy::panic, clippy::unwrap_used)]
+//! Wherever the other side ends, each request ends once, at once: not sent if that is certain, connection lost if it
+//! is not known, and a failure of the service if a router reports it.
 
 use std::time::Duration;
 
@@ -124,7 +121,7 @@ async fn before_it_is_sent() {
     }
 }
 
-// The router may have read all of it, whatever it says: nobody knows.
+// The router may have read all of it, so it is not known whether the service has handled it.
 #[tokio::test]
 async fn while_it_is_sent() {
     let router = FakeRouter::start().await;
@@ -223,7 +220,7 @@ async fn when_many_wait() {
     }
 }
 
-// Whoever waits for room to send has sent nothing.
+// A caller that waits for room in the outbox has sent nothing.
 #[tokio::test]
 async fn while_it_waits_for_room() {
     let router = FakeRouter::start().await;

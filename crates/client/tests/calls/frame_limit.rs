@@ -1,6 +1,4 @@
-//! A message that is larger than the router accepts fails by itself, and disturbs nothing else. Rule CO-19.
-
-#![allow(clippy::unwrap_used, clippy::panic)]
+//! A message that is larger than the router accepts fails alone, and disturbs nothing else. Rule CO-19.
 
 use std::sync::Arc;
 

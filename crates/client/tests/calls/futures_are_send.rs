@@ -1,4 +1,4 @@
-//! All that is awaited may move between threads, and so may all handles. It compiles, or it does not.
+//! All futures and handles can be sent between threads. This is checked at compile time.
 
 use gsb_client::{Bus, Call, Error, Message};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,5 @@
-//! What this process serves is called within this process: without the router, without encoding and
-//! without copying, and with the outcomes that a call over the router would have.
-
-#![allow(clippy::panic, clippy::unwrap_used)]
+//! A service of this process is called within the process: without the router, without encoding and without copying,
+//! and with the same outcomes as over a router.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -118,7 +116,7 @@ async fn the_longest_name_of_this_process_wins_over_any_elsewhere() {
     {
         assert_eq!(here.call(address, "").await.unwrap(), expected, "{address}");
     }
-    // Whoever serves nothing there is served by the router, which knows all.
+    // A bus without a service of the name calls the one that the router knows.
     assert_eq!(there.call("/a/b/c/d", "").await.unwrap(), "there");
     assert_eq!(there.call("/a/b", "").await.unwrap(), "here, below");
     router.stop().await;
@@ -221,7 +219,7 @@ async fn what_is_in_process_is_invisible_to_others() {
     router.stop().await;
 }
 
-// Two buses in one process, or one and its own services: nobody waits for himself.
+// Two buses in one process, or one bus and its own services: no task waits for itself.
 #[tokio::test]
 async fn services_of_one_process_may_call_each_other_in_a_circle() {
     let router = TestRouter::start().await;
@@ -547,7 +545,7 @@ fn no_runtime_is_needed_to_undo_it() {
     });
 }
 
-// Whoever always has something to call keeps nobody else from running.
+// A task that calls without a pause does not starve the others.
 #[tokio::test]
 async fn calls_give_way() {
     let bus = Bus::local();

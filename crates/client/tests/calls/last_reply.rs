@@ -1,7 +1,5 @@
-//! A service sends one last reply for each call, whatever its handler does. What it sent after that
-//! could end a call of somebody else who was given the same request id.
-
-#![allow(clippy::panic, clippy::unwrap_used)]
+//! A service sends one last reply for each call, whatever its handler does. A later reply could end a call of another
+//! caller with the same request id.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -1,7 +1,4 @@
-//! What nobody in this process serves is for the router to find, unless the handle says that nothing is
-//! to leave the process.
-
-#![allow(clippy::panic, clippy::unwrap_used)]
+//! A call without a service in this process goes to the router, unless its handle is limited to the process.
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -50,7 +47,7 @@ async fn of_calls_streams_and_pushes() {
     assert_eq!(items, ["one", "two"]);
     here.push("/push", "line").await.unwrap();
     assert_eq!(within("the push", pushed.recv()).await.unwrap(), "line");
-    // Nobody anywhere.
+    // There is no service at all.
     assert!(matches!(here.call("/nowhere", "").await, Err(Error::NoSuchService { .. })));
     here.push("/nowhere", "").await.unwrap();
     let mut items = here.stream("/nowhere", "").await.unwrap();
@@ -73,7 +70,7 @@ async fn as_soon_as_the_service_here_is_gone() {
         } else {
             drop(below);
         }
-        // In order on one connection: also if nobody has waited for the router.
+        // In order on one connection, also if no caller has waited for the router.
         assert_eq!(here.call("/a/b/c", "").await.unwrap(), "there");
         assert_eq!(other.call("/a/b/c", "").await.unwrap(), "there");
     }

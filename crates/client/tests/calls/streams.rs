@@ -1,6 +1,4 @@
-//! A stream gives every reply in order, and what ends it early is an error.
-
-#![allow(clippy::unwrap_used)]
+//! A stream delivers every reply in order. If it ends early, it ends with an error.
 
 use std::time::Duration;
 
@@ -169,7 +167,7 @@ async fn a_dropped_stream_is_forgotten() {
     router.stop().await;
 }
 
-// The place of a handler is free when its stream has ended, whoever keeps the stream.
+// A stream that has ended no longer counts as a running call, even if its reader keeps it.
 #[tokio::test]
 async fn an_ended_stream_holds_nothing() {
     let bus = Bus::local();

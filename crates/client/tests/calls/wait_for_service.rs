@@ -1,6 +1,4 @@
-//! Calls that wait for a service, and are made again only while no service has seen them.
-
-#![allow(clippy::panic, clippy::unwrap_used)]
+//! Calls that wait for a service, and are tried again only as long as no service has received them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +47,7 @@ impl Serialize for Secret {
     }
 }
 
-fn is_nobody<T>(result: &Result<T, Error>) -> bool {
+fn is_missing<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::NoSuchService { .. }))
 }
 
@@ -63,7 +61,7 @@ async fn refuse(peer: &mut Peer, request: &CallRequest, reason: CallReplyReason)
     .await;
 }
 
-// Time stands still, and goes on only when everybody waits for it: a registration is not found by chance.
+// The clock is paused, and moves on only when all tasks wait for it, so a registration is not found by chance.
 #[tokio::test(start_paused = true)]
 async fn a_registration_here_is_found_at_once() {
     let bus = Bus::local();
@@ -133,8 +131,8 @@ async fn the_wait_ends_with_the_timeout_at_the_latest() {
             service.push(Secret(1)),
         );
         let (call, stream, push, answer, answers, sent) = results;
-        assert!(is_nobody(&call) && is_nobody(&stream) && is_nobody(&push));
-        assert!(is_nobody(&answer) && is_nobody(&answers) && is_nobody(&sent));
+        assert!(is_missing(&call) && is_missing(&stream) && is_missing(&push));
+        assert!(is_missing(&answer) && is_missing(&answers) && is_missing(&sent));
         let waited = start.elapsed();
         assert!(waited >= expected && waited < expected + second / 2, "{waited:?}, {expected:?}");
     }
@@ -235,9 +233,9 @@ async fn a_service_of_another_process_is_found() {
     let router = TestRouter::start().await;
     let (here, there) =
         (Bus::connect(&router.unix).await.unwrap(), Bus::connect(&router.tcp).await.unwrap());
-    let nobody = here.endpoint("/x").wait_for_service(Duration::from_millis(100));
-    assert!(is_nobody(&nobody.call("").await));
-    assert!(is_nobody(&nobody.stream("").await));
+    let missing = here.endpoint("/x").wait_for_service(Duration::from_millis(100));
+    assert!(is_missing(&missing.call("").await));
+    assert!(is_missing(&missing.stream("").await));
 
     let register = async |bus: &Bus| {
         // So that the first attempts come too early.
@@ -287,8 +285,8 @@ async fn a_router_is_asked_again_with_pauses_that_grow() {
     let running = tokio::spawn(router.run());
     let bus = Bus::builder().network(network).connect("tcp://127.0.0.1:1").await.unwrap();
     let start = Instant::now();
-    let nobody = bus.endpoint("/x").wait_for_service(PATIENCE);
-    assert!(is_nobody(&nobody.call("").await));
+    let missing = bus.endpoint("/x").wait_for_service(PATIENCE);
+    assert!(is_missing(&missing.call("").await));
     assert!(start.elapsed() >= PATIENCE);
     let attempts: u64 = status.counters().refusals.values().sum();
     assert!((20..100).contains(&attempts), "{attempts} attempts within {PATIENCE:?}");

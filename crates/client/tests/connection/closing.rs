@@ -1,8 +1,5 @@
-//! What was sent before a bus is closed, shut down or dropped arrives, also over TCP, and also while
-//! something comes in that nobody reads any more: a TCP socket that is closed then takes back what the
-//! other side has not read.
-
-#![allow(clippy::unwrap_used)]
+//! Data that was sent before a bus is closed, shut down or dropped arrives, also over TCP, and also while unread data
+//! comes in: a TCP socket that is closed with unread data drops what the other side has not read.
 
 use std::time::Duration;
 
@@ -31,7 +28,7 @@ async fn however_it_ends() {
         async {}
     };
     let _log = service.register_push("/log", handler).await.unwrap();
-    // Somebody who never stops talking.
+    // A publisher that sends without a pause.
     let talker = Bus::connect(&router.unix).await.unwrap();
     let talking = tokio::spawn(async move {
         loop {

@@ -1,6 +1,4 @@
-//! However a connection ends, both sides know at once, and nothing stays behind.
-
-#![allow(clippy::unwrap_used)]
+//! However a connection ends, both sides notice at once, and nothing is left behind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,6 +1,4 @@
-//! Pushes leave the process before it ends.
-
-#![allow(clippy::unwrap_used)]
+//! Pushes are sent before the process ends.
 
 use std::sync::mpsc as blocking;
 use std::thread;
@@ -24,7 +22,7 @@ async fn flush_waits_until_the_router_has_handled_all_before() {
     let connecting = Bus::builder().reconnect(None).connect(&router.address);
     let (bus, mut peer) = tokio::join!(connecting, router.accept());
     let bus = bus.unwrap();
-    // One that nobody waits for is nothing.
+    // A flush that is not awaited does nothing.
     peer.send(Pong {}).await;
     peer.expect_nothing().await;
     bus.push("/s", "first").await.unwrap();

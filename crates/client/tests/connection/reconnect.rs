@@ -1,7 +1,5 @@
-//! A router that comes back gets everything back: services are called and events are received as
-//! before, and whoever was waiting when it went is told so at once.
-
-#![allow(clippy::panic, clippy::unwrap_used)]
+//! After a restart of the router services are called and events are received as before. Requests that waited when the
+//! router ended fail at once.
 
 use std::time::Duration;
 
@@ -108,7 +106,7 @@ async fn what_is_sent_without_a_connection_fails_at_once_or_waits() {
     let endpoint = bus.endpoint("/echo").wait_for_router(Duration::from_millis(30));
     let error = within("the end of its patience", endpoint.call("")).await.unwrap_err();
     assert!(matches!(error, Error::NotSent(_)), "{error}");
-    // It counts towards the timeout, and it is still known that nobody has got it.
+    // The wait counts towards the timeout, and the error still says that no service has received the call.
     let endpoint = bus
         .endpoint("/echo")
         .wait_for_router(Duration::from_secs(3600))

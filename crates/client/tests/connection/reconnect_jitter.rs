@@ -1,7 +1,5 @@
-//! Clients that lose the same router neither come back all at once nor give it no rest, and are all back
-//! soon after it is. Under a simulated clock, so that it is the same each time.
-
-#![allow(clippy::unwrap_used)]
+//! Clients that lose the same router reconnect soon after it is back, spread over time, and with pauses between their
+//! attempts. The clock is simulated, so that each run is the same.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -60,7 +58,7 @@ fn most_at_once(times: impl Iterator<Item = Duration>) -> usize {
 
 async fn storm(seed: u64) -> Vec<Vec<Duration>> {
     fastrand::seed(seed);
-    // Never at once, so that whoever watches sees each attempt.
+    // Never at once, so that the watcher sees each attempt.
     let delay = Duration::from_millis(1)..=Duration::from_millis(5);
     let network = Network::new(seed, Conditions { delay, ..Conditions::default() });
     let (router, _) = start_router(&network);

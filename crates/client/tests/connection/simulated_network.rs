@@ -1,7 +1,5 @@
-//! Router and clients run over a network inside the process, on one thread and under a clock that is
-//! paused: what a seed has brought once, it brings again.
-
-#![allow(clippy::unwrap_used)]
+//! Router and clients run over a network within the process, on one thread and with a paused clock: a run with the same
+//! seed is the same.
 
 use std::time::Duration;
 

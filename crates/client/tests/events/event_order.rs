@@ -1,7 +1,5 @@
-//! What one publisher announces comes to all its subscribers in the same order, to each of them once:
-//! to those in its own process, too, whether or not the router sends it its own events.
-
-#![allow(clippy::unwrap_used)]
+//! All subscribers of a publisher receive its events once and in the same order, including those in its own process, and
+//! whether or not the router echoes its events.
 
 use futures::future::join_all;
 use futures::{FutureExt as _, StreamExt as _};
@@ -85,7 +83,7 @@ async fn of_one_publisher() {
     router.stop().await;
 }
 
-// They race, so nobody knows the order; but there is only one.
+// The publishers race, so the order is not known, but it is the same for all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_tasks_on_two_threads() {
     let router = TestRouter::start().await;

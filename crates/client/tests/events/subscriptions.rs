@@ -1,7 +1,5 @@
 //! Subscriptions and broadcasts.
 
-#![allow(clippy::panic, clippy::unwrap_used)]
-
 use futures::{FutureExt as _, StreamExt as _};
 use gsb_client::{Bus, Call, Connection, Error, Framing, LostReason, Subscription};
 use gsb_proto::messages::{BroadcastRequest, SubscribeReply, SubscribeRequest};

@@ -1,17 +1,15 @@
-//! A client whose router is hostile: garbage, huge frames that trickle in, unknown ids, replies without an end, no
-//! answers, answers to nothing, floods, and death at any point, in the middle of a frame too.
+//! A client whose router is hostile: garbage, huge frames that trickle in, unknown ids, endless replies, no answers, answers
+//! without a request, floods, and a death at any point, also in the middle of a frame.
 //!
-//! Whatever comes, every call, stream, push, broadcast, registration and subscription ends, and so does the shutdown.
-//! Memory stays within what the client's limits allow, and all of it is given back.
+//! Every call, stream, push, broadcast, registration, subscription and shutdown ends. Memory stays within the limits of the
+//! client, and all of it is released.
 //!
-//! Time is simulated, and a seed decides all that happens. `GSB_HOSTILE_SECONDS` says for how long the test makes runs
-//! (2 by default), `GSB_HOSTILE_SEED` the seed of the first; each further run has the next seed.
+//! Time is simulated, and a seed decides all that happens. `GSB_HOSTILE_SECONDS` is how long the test makes runs (2 by
+//! default), `GSB_HOSTILE_SEED` the seed of the first run; each further run has the next seed.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
-#[path = "hostile_router/router.rs"]
 mod router;
-#[path = "hostile_router/user.rs"]
 mod user;
 
 use std::hash::{BuildHasher as _, RandomState};

@@ -1,7 +1,5 @@
-//! A shutdown loses no call that a handler has begun with: its caller has the reply. All others are
-//! refused in a way that tells callers that they may call somebody else.
-
-#![allow(clippy::panic, clippy::unwrap_used)]
+//! A shutdown loses no call that a handler has begun: its caller gets the reply. All other calls are refused with an error
+//! that lets callers try elsewhere.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,6 +1,4 @@
-//! Handlers that share a state, and services of several messages that are registered as a whole.
-
-#![allow(clippy::panic, clippy::unwrap_used)]
+//! Handlers with a state, and services of several messages that are registered as a whole.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,7 +1,5 @@
-//! A name that somebody else has taken meanwhile is asked for again and again, with growing pauses, and
-//! disturbs none of the others.
-
-#![allow(clippy::panic, clippy::unwrap_used)]
+//! The bus keeps asking for a name that another program has registered, with growing pauses, and without disturbing its
+//! other names.
 
 use std::time::Duration;
 
@@ -120,7 +118,7 @@ fn what_is_refused_can_be_given_up() {
         let (bus, rival, [_a, b, _c], taken) = conflict(&network).await;
         b.unregister().await.unwrap();
         assert!(bus.status().refused.is_empty());
-        // Neither asked for again nor taken from whoever has it.
+        // It is not asked for again, and not taken from its holder.
         tokio::time::sleep(Duration::from_secs(120)).await;
         assert_eq!(bus.call("/b", "").await.unwrap(), "rival");
         taken.unregister().await.unwrap();
@@ -140,7 +138,7 @@ async fn a_fresh_name_that_is_taken_is_an_error_and_leaves_nothing() {
     assert!(matches!(&error, Error::AlreadyRegistered { service_id, .. } if service_id == "/a"));
     let status = bus.status();
     assert!(status.is_settled && status.refused.is_empty());
-    assert_eq!(bus.call("/a", "").await.unwrap(), "rival", "nobody serves it here");
+    assert_eq!(bus.call("/a", "").await.unwrap(), "rival", "this process does not serve it");
     taken.unregister().await.unwrap();
     assert!(matches!(bus.call("/a", "").await, Err(Error::NoSuchService { .. })));
     let registration = bus.register("/a", echo).await.unwrap();

@@ -1,7 +1,4 @@
-//! What users wrote may panic: handlers, destructors and wakers. Nothing leaks, and the bus goes on, or
-//! comes to its end.
-
-#![allow(clippy::panic, clippy::unwrap_used)]
+//! Code of users may panic: handlers, destructors and wakers. Nothing leaks, and the bus goes on, or ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

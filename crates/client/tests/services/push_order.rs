@@ -1,7 +1,4 @@
-//! Handlers of pushes begin in the order in which the pushes came, and what is not handled for want of
-//! room is counted.
-
-#![allow(clippy::unwrap_used)]
+//! Handlers of pushes begin in the order in which the pushes arrive, and pushes beyond the limits are counted.
 
 use std::sync::Arc;
 

@@ -1,7 +1,5 @@
 //! A handler that shuts its bus down does not wait for itself.
 
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,7 +1,5 @@
-//! Undoing and redoing the same thing reaches the router in the order in which it was done here,
-//! whichever tasks do it, and even if nobody waits for it to be confirmed.
-
-#![allow(clippy::unwrap_used)]
+//! Registering and unregistering the same name reaches the router in the order of the calls, whichever tasks make them, and
+//! even if no task waits for the answer.
 
 use futures::poll;
 use gsb_client::{Bus, Call, Error};

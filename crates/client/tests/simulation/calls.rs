@@ -1,336 +1,17 @@
-//! Services and calls. What a handler does with a call was decided when the call was made up: it looks
-//! the order up by the number in the payload. So no payload is there twice, and everybody knows what
-//! must come of it.
+//! The callers of a run: they perform the calls, and check their outcomes.
 
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, Stream, StreamExt as _, stream};
-use gsb_client::{Bus, Call, Endpoint, Error, Failure, LostReason, Registration, WeakBus};
+use futures::{FutureExt as _, StreamExt as _};
+use gsb_client::{Bus, Endpoint, Error, LostReason};
 
-use crate::world::{Kind, Millis, SLACK, ServiceFacts, World, kind_of, millis, pause, serves};
+use crate::order::{End, LONG_REPLIES, Mode, Order, Outcome, is_unsent, item, reply};
+use crate::world::{Kind, Millis, SLACK, World, kind_of, millis, pause};
 
 /// How long anything that has no timeout of its own may take: it waits for handlers and for room.
 const LONGEST: Duration = Duration::from_secs(300);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Call,
-    Stream,
-    Push,
-}
-
-/// How a handler ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    Good,
-    Fail,
-    Refuse,
-    Panic,
-}
-
-/// A call, with all that is to be done about it and what came of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Order {
-    pub(crate) address: String,
-    pub(crate) mode: Mode,
-    pub(crate) in_process: bool,
-    /// How much there is in the payload besides the number.
-    pub(crate) padding: usize,
-    pub(crate) timeout: Option<Millis>,
-    pub(crate) wait_for_router: Millis,
-
-    /// How long the handler thinks, and how long between items.
-    pub(crate) delay: Millis,
-    /// How many items a stream has.
-    pub(crate) items: usize,
-    pub(crate) end: End,
-    /// Another order that the handler carries out first.
-    pub(crate) nested: Option<usize>,
-
-    /// How long the caller pauses after each item.
-    pub(crate) pause: Millis,
-    /// How many items the caller wants; it drops the stream then.
-    pub(crate) wanted: usize,
-
-    /// The client that calls, and when.
-    pub(crate) caller: usize,
-    pub(crate) started: Millis,
-    /// The services that got it, which is one at most.
-    pub(crate) seen: Vec<usize>,
-    pub(crate) outcome: Option<Outcome>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum Outcome {
-    Good,
-    Failed(Error),
-    Dropped,
-}
-
-impl Order {
-    pub(crate) fn new(mode: Mode, address: &str) -> Self {
-        Order {
-            address: address.to_owned(),
-            mode,
-            in_process: false,
-            padding: 0,
-            timeout: Some(10_000),
-            wait_for_router: 0,
-            delay: 0,
-            items: 2,
-            end: End::Good,
-            nested: None,
-            pause: 0,
-            wanted: usize::MAX,
-            caller: usize::MAX,
-            started: 0,
-            seen: Vec::new(),
-            outcome: None,
-        }
-    }
-
-    fn payload(&self, id: usize) -> String {
-        format!("{id}:{}", "x".repeat(self.padding))
-    }
-}
-
-/// A service that is registered, or about to be. Dropping it takes it back.
-pub(crate) struct Served {
-    registration: Registration,
-    guard: ServiceGuard,
-}
-
-struct ServiceGuard {
-    world: Arc<World>,
-    service: usize,
-}
-
-impl Drop for ServiceGuard {
-    fn drop(&mut self) {
-        let now = self.world.now();
-        self.world.facts().services[self.service].gone.get_or_insert(now);
-    }
-}
-
-impl Served {
-    pub(crate) async fn register(
-        world: &Arc<World>,
-        owner: usize,
-        bus: &Bus,
-        name: &str,
-        kind: Kind,
-        in_process: bool,
-    ) -> Result<Served, Error> {
-        let service = {
-            let mut facts = world.facts();
-            let name = name.to_owned();
-            facts.services.push(ServiceFacts { owner, name, kind, in_process, gone: None });
-            facts.services.len() - 1
-        };
-        let guard = ServiceGuard { world: world.clone(), service };
-        let weak = bus.downgrade();
-        let bus = if in_process { bus.in_process() } else { bus.clone() };
-        let handler = Arc::new(Handler { kept: Witness::new(world), service, bus: weak });
-        let registered = match kind {
-            Kind::Reply => bus.register(name, move |call| handler.begin(&call).answer()).await,
-            Kind::Stream => {
-                bus.register_stream(name, move |call| handler.begin(&call).answers()).await
-            }
-            Kind::Push => bus.register_push(name, move |call| handler.begin(&call).take()).await,
-        };
-        let said = match &registered {
-            Ok(registration) => format!("{:?}", registration.announcement()),
-            Err(error) => {
-                world.reach(format_args!("register: {}", kind_of(error)));
-                error.to_string()
-            }
-        };
-        world.log(format_args!("client {owner}: service {service} {kind:?} at {name}: {said}"));
-        Ok(Served { registration: registered?, guard })
-    }
-
-    pub(crate) fn service(&self) -> usize {
-        self.guard.service
-    }
-
-    pub(crate) fn registration(&self) -> &Registration {
-        &self.registration
-    }
-
-    /// Leaves the service to the bus, which nobody calls any more.
-    pub(crate) fn detach(self) {
-        self.registration.detach();
-    }
-
-    pub(crate) async fn unregister(self) -> Result<(), Error> {
-        // It is gone from here on, whether the router has said so or not.
-        drop(self.guard);
-        self.registration.unregister().await
-    }
-}
-
-/// Tells when nobody keeps it any more.
-struct Witness {
-    world: Arc<World>,
-}
-
-impl Witness {
-    fn new(world: &Arc<World>) -> Self {
-        world.facts().witnesses += 1;
-        Witness { world: world.clone() }
-    }
-}
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        self.world.facts().witnesses -= 1;
-    }
-}
-
-struct Handler {
-    kept: Witness,
-    service: usize,
-    bus: WeakBus,
-}
-
-impl Drop for Handler {
-    /// A handler may be dropped wherever a bus lets go of it, and may use the bus then.
-    fn drop(&mut self) {
-        if let Some(bus) = self.bus.upgrade() {
-            drop(bus.in_process().subscribe("left").now_or_never());
-        }
-    }
-}
-
-/// A call that is being handled.
-struct Handling {
-    kept: Witness,
-    service: usize,
-    owner: usize,
-    bus: WeakBus,
-    order: Order,
-    payload: String,
-}
-
-impl Handler {
-    /// A call has come.
-    fn begin(&self, call: &Call) -> Handling {
-        let world = &self.kept.world;
-        let payload = String::from_utf8_lossy(&call.data).into_owned();
-        let number = payload.split(':').next().and_then(|number| number.parse::<usize>().ok());
-        let mut facts = world.facts();
-        let service = facts.services[self.service].clone();
-        let order = number.and_then(|number| facts.orders.get_mut(number)).map(|order| {
-            order.seen.push(self.service);
-            order.clone()
-        });
-        drop(facts);
-        let id = number.unwrap_or(usize::MAX);
-        world.log(format_args!("call {id}: service {} has it", self.service));
-        let order = order.unwrap_or_else(|| {
-            world.problem(format_args!("nobody has sent what service {} got", self.service));
-            Order::new(Mode::Call, "")
-        });
-        let problem = |line: &str| world.problem(format_args!("call {id}: {line}"));
-        if payload != order.payload(id) || call.address != order.address {
-            problem("it did not arrive as it was sent");
-        }
-        if order.seen.len() > 1 {
-            problem("it was handled twice");
-        }
-        if call.wants_reply() == (order.mode == Mode::Push) {
-            problem("whether a reply is wanted was not passed on");
-        }
-        if !serves(&service.name, &order.address) {
-            problem("it came to a service of another name");
-        }
-        if (service.in_process || order.in_process) && service.owner != order.caller {
-            problem("it has left its process");
-        }
-        if service.gone.is_some_and(|gone| order.started > gone) {
-            problem("it came to a service that was unregistered before");
-        }
-        Handling {
-            kept: Witness::new(world),
-            service: self.service,
-            owner: service.owner,
-            bus: self.bus.clone(),
-            order,
-            payload,
-        }
-    }
-}
-
-impl Handling {
-    async fn think(&self) {
-        pause(self.order.delay).await;
-        if let Some(nested) = self.order.nested
-            && let Some(bus) = self.bus.upgrade()
-        {
-            perform(self.kept.world.clone(), self.owner, bus, nested).await;
-        }
-    }
-
-    fn end(&self) -> Result<(), Failure> {
-        match self.order.end {
-            End::Good => Ok(()),
-            End::Fail => Err(Failure::new(format!("failed {}", self.payload))),
-            End::Refuse => Err(Failure::bad_request(format!("refused {}", self.payload))),
-            // As a panic, but without a word on the standard error.
-            End::Panic => resume_unwind(Box::new("a handler that panics")),
-        }
-    }
-
-    async fn answer(self) -> Result<Bytes, Failure> {
-        self.think().await;
-        self.end()?;
-        Ok(reply(self.service, &self.payload).into())
-    }
-
-    fn answers(self) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
-        stream::unfold((self, 0), |(handling, made)| async move {
-            handling.think_of(made).await;
-            if made < handling.order.items {
-                let item = item(handling.service, &handling.payload, made);
-                return Some((Ok(item.into()), (handling, made + 1)));
-            }
-            let failure = handling.end().err().filter(|_| made == handling.order.items)?;
-            Some((Err(failure), (handling, made + 1)))
-        })
-    }
-
-    async fn think_of(&self, made: usize) {
-        match made {
-            0 => self.think().await,
-            _ => pause(self.order.delay).await,
-        }
-    }
-
-    async fn take(self) {
-        self.think().await;
-        let _ = self.end();
-    }
-}
-
-/// How much padding in a payload asks for replies that are larger than what some routers accept.
-pub(crate) const LONG_REPLIES: usize = 10;
-
-fn reply(service: usize, payload: &str) -> String {
-    format!("{service} answers {payload}{}", more(payload))
-}
-
-fn item(service: usize, payload: &str, made: usize) -> String {
-    format!("{service} answers {payload} for the time {made}{}", more(payload))
-}
-
-fn more(payload: &str) -> String {
-    let padding = payload.bytes().rev().take_while(|&byte| byte == b'x').count();
-    if padding == LONG_REPLIES { "y".repeat(3000) } else { String::new() }
-}
 
 /// Notes that a call was dropped if nothing else came of it.
 struct Ending {
@@ -430,13 +111,13 @@ impl Caller {
         result
     }
 
-    /// Who got it: there must be somebody.
+    /// The service that received the call. There must be one.
     fn seen(&self) -> Option<(usize, Kind)> {
         let facts = self.world.facts();
         let service = facts.orders[self.id].seen.first().copied();
         let seen = service.map(|service| (service, facts.services[service].kind));
         drop(facts);
-        self.expect(seen.is_some(), "something came of it, but nobody has got it");
+        self.expect(seen.is_some(), "it has an outcome, but no service has received it");
         seen
     }
 
@@ -536,10 +217,12 @@ impl Caller {
                 self.seen();
             }
             Error::ServiceFailure { message, .. } if message.contains("panicked") => {
-                self.expect(self.order.end == End::Panic, "nobody has panicked");
+                self.expect(self.order.end == End::Panic, "no handler panicked");
                 self.seen();
             }
-            Error::ServiceFailure { message, .. } if message.contains("does not fit") => {
+            Error::ServiceFailure { message, .. }
+                if message.contains("is too large to be sent") =>
+            {
                 self.expect(self.order.padding == LONG_REPLIES, "it would have fit");
                 self.seen();
                 self.world.reach("a reply does not fit");
@@ -554,7 +237,7 @@ impl Caller {
                 self.seen();
             }
             Error::BadRequest { message, .. } => {
-                self.expect(message.contains("only takes pushes"), "an unexpected refusal");
+                self.expect(message.contains("takes pushes only"), "an unexpected refusal");
             }
             Error::IsStream { .. } => {
                 let is_right = matches!(self.seen(), Some((_, Kind::Stream)));
@@ -572,18 +255,6 @@ impl Caller {
     }
 }
 
-/// Whether an error says that nobody has got the request.
-pub(crate) fn is_unsent(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::NotSent(_)
-            | Error::ShutDown
-            | Error::NoSuchService { .. }
-            | Error::Busy { .. }
-            | Error::TooLarge { .. }
-    )
-}
-
 /// Whether an error comes of the loss of a connection: the caller's, or the service's.
 fn is_disturbance(error: &Error) -> bool {
     match error {
@@ -593,7 +264,7 @@ fn is_disturbance(error: &Error) -> bool {
         Error::ServiceFailure { message, .. } => {
             !message.starts_with("failed")
                 && !message.contains("panicked")
-                && !message.contains("does not fit")
+                && !message.contains("is too large to be sent")
         }
         _ => false,
     }

@@ -9,9 +9,11 @@ use gsb_router::Usage;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::calls::{self, Mode, Order, Outcome, Served};
+use crate::calls;
 use crate::events;
+use crate::order::{Mode, Order, Outcome};
 use crate::script::{ADDRESSES, Client, Simulation, TOPICS, choose};
+use crate::services::Served;
 use crate::world::{Kind, Millis, pause, serves};
 
 /// How long anything may take that must come to its end.
@@ -73,7 +75,7 @@ impl Simulation {
                 self.world.problem(format_args!("client {}: {status:?}", client.id));
             }
         }
-        // Whoever holds a name that its owner has left gets it when it asks the next time.
+        // A standby gets a name that its owner has given up when it asks the next time.
         pause(RETRIED).await;
         for _ in 0..100 {
             let all = self.clients.iter().filter_map(|client| client.live_bus());
@@ -116,7 +118,7 @@ impl Simulation {
             }
         }
         for name in wanted {
-            self.world.expect(holders.contains_key(&name), || format!("nobody holds {name}"));
+            self.world.expect(holders.contains_key(&name), || format!("{name} has no holder"));
         }
         holders
     }
@@ -219,7 +221,7 @@ impl Simulation {
         });
     }
 
-    /// Lets everybody leave, one way or another, and looks at what is left.
+    /// Ends all clients, one way or another, and checks what is left.
     async fn end(&mut self) {
         self.world.log("all leave");
         for client in std::mem::take(&mut self.clients) {

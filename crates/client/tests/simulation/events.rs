@@ -1,5 +1,5 @@
 //! Publishers and subscribers. The events of a publisher are numbered and announced one after the other,
-//! so everybody knows which of them a subscriber must have, and in which order.
+//! so that it is known which of them a subscriber must receive, and in which order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::world::{Facts, Millis, World, kind_of, pause};
 
 /// How long an event may be on its way to a subscriber after the router has taken it: behind large
-/// replies over a narrow connection, and to somebody slow.
+/// replies over a narrow connection, and to a slow consumer.
 const JOURNEY: Millis = 20_000;
 
 /// How often a subscription is looked at that the router does not know yet.
@@ -30,7 +30,7 @@ pub(crate) struct EventFacts {
     may_go_astray: bool,
     started: Millis,
     ended: Millis,
-    /// `None` if nobody waited for it.
+    /// `None` if the publisher did not wait for it.
     outcome: Option<Result<(), Error>>,
 }
 
@@ -216,7 +216,7 @@ fn number(world: &World, subscription: usize, event: &Broadcast) -> usize {
         let facts = world.facts();
         facts.events.get(id).is_some_and(|facts| facts.topic == event.topic)
     };
-    world.expect(is_right, || format!("subscription {subscription}: nobody announced {event:?}"));
+    world.expect(is_right, || format!("subscription {subscription}: {event:?} was not announced"));
     id
 }
 
@@ -290,7 +290,7 @@ impl<'a> Checker<'a> {
         }
         for (id, event) in self.events.iter().enumerate() {
             if self.must_have(event) && !self.has(id) && !self.is_excused(id, event) {
-                self.problems.push(format!("event {id} is missing, and nobody said so"));
+                self.problems.push(format!("event {id} is missing without a gap"));
             }
         }
     }
@@ -379,7 +379,7 @@ pub(crate) async fn probe(world: &Arc<World>, client: usize, bus: &Bus, topics: 
         let _ = orders.send(Publish { topic, in_process: false, patience: None });
         drop(orders);
         publish(world.clone(), client, false, bus.clone(), received).await;
-        // Nobody's buffer is too small for one at a time.
+        // Each buffer has room for one event.
         pause(1000).await;
     }
     for (id, topic) in (first..).zip(topics) {

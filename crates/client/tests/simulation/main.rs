@@ -1,20 +1,17 @@
-//! Random runs of a router and several clients over a network inside the process: services and callers
-//! come and go, connections are cut, routers are killed. What is promised must hold all the same.
+//! Random runs of a router and several clients over a network within the process: services and callers come and go,
+//! connections are cut, routers are killed. All guarantees must hold.
 //!
-//! All that happens is decided by a seed, time is simulated. `GSB_SIM_RUNS` sets the number of runs,
-//! `GSB_SIM_SEED` the seed of the first; each further one has the next seed.
+//! A seed decides all that happens, and time is simulated. `GSB_SIM_RUNS` is the number of runs, `GSB_SIM_SEED` the seed of
+//! the first run; each further run has the next seed.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "simulation/calls.rs"]
 mod calls;
-#[path = "simulation/checks.rs"]
 mod checks;
-#[path = "simulation/events.rs"]
 mod events;
-#[path = "simulation/script.rs"]
+mod order;
 mod script;
-#[path = "simulation/world.rs"]
+mod services;
 mod world;
 
 use std::collections::BTreeSet;
@@ -175,8 +172,12 @@ fn a_run_repeats_itself() {
     println!("GSB_SIM_SEED={first}");
     for seed in (0..20).map(|at| first.wrapping_add(at)) {
         let (once, again) = (run(seed), run(seed));
-        let different = once.trace.iter().zip(&again.trace).find(|(one, other)| one != other);
-        assert_eq!(different, None, "seed {seed}");
+        let mut lines = once.trace.iter().zip(&again.trace);
+        if let Some(line) = lines.position(|(one, other)| one != other) {
+            let around = |trace: &[String]| trace[line.saturating_sub(20)..=line].join("\n");
+            let (once, again) = (around(&once.trace), around(&again.trace));
+            panic!("the seed {seed} brings\n{once}\nand then\n{again}");
+        }
         assert_eq!(once.trace.len(), again.trace.len(), "seed {seed}");
     }
 }

@@ -14,8 +14,10 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::calls::{self, End, Mode, Order, Served};
+use crate::calls;
 use crate::events::{self, Publish, Stop};
+use crate::order::{End, Mode, Order};
+use crate::services::Served;
 use crate::world::{Kind, Millis, SLACK, World, kind_of, pause};
 
 pub(crate) const NAMES: &[&str] = &["/a", "/a/b", "/a/b/c", "/c", "/d"];
@@ -62,7 +64,7 @@ pub(crate) struct Simulation {
 pub(crate) struct Task {
     pub(crate) what: String,
     pub(crate) handle: JoinHandle<()>,
-    /// Whether it may be dropped half way. Whoever serves a client may not.
+    /// Whether it may be dropped before its end. The task of a client may not.
     may_be_dropped: bool,
 }
 
@@ -87,7 +89,7 @@ pub(crate) struct Kept {
     /// `None` if the client has left.
     pub(crate) bus: Option<Bus>,
     pub(crate) services: Vec<Served>,
-    /// Whoever listens ends with it.
+    /// Ends the subscribers, too.
     pub(crate) subscriptions: Vec<oneshot::Sender<Stop>>,
     publisher: Option<mpsc::UnboundedSender<Publish>>,
 }
@@ -217,7 +219,7 @@ impl Simulation {
     }
 
     /// Where connections are lost, events are too, and so a router may be one that drops some: with queues
-    /// that are so short that somebody is always waiting for room.
+    /// that are so short that a sender is always waiting for room.
     fn router_config(&mut self) -> RouterConfig {
         let mut config = RouterConfig::default();
         config.max_frame = self.max_frame.unwrap_or(config.max_frame);
@@ -457,7 +459,7 @@ impl Simulation {
         order.in_process = rng.u8(0..8) == 0;
         order.padding = choose(rng, &[0, 0, 10, 100, 3000]);
         order.timeout = match rng.u8(0..10) {
-            // Only such a call shows that nobody ends it.
+            // Only such a call shows that it is not ended too early.
             0..3 => None,
             3..5 => Some(rng.u64(0..100)),
             5..7 => Some(rng.u64(0..2000)),

@@ -9,8 +9,8 @@ use gsb_client::Error;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use crate::calls::Order;
 use crate::events::{EventFacts, SubscriptionFacts};
+use crate::order::Order;
 
 /// How much later than promised something may be, in ms: timers are that coarse.
 pub(crate) const SLACK: u64 = 5;
@@ -38,7 +38,7 @@ pub(crate) struct Facts {
     pub(crate) orders: Vec<Order>,
     pub(crate) events: Vec<EventFacts>,
     pub(crate) subscriptions: Vec<SubscriptionFacts>,
-    /// Handlers that somebody keeps, and calls that they are at.
+    /// Handlers that are still alive, and their running calls.
     pub(crate) witnesses: usize,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct ServiceFacts {
     pub(crate) name: String,
     pub(crate) kind: Kind,
     pub(crate) in_process: bool,
-    /// When it was taken back; whoever calls later must not get there.
+    /// When it was unregistered. A later call must not reach it.
     pub(crate) gone: Option<Millis>,
 }
 

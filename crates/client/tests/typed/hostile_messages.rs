@@ -1,7 +1,5 @@
-//! Bytes that are no message, wherever typed messages are read: the process and the connection are
-//! unharmed, and who reads them is told.
-
-#![allow(clippy::unwrap_used, clippy::panic)]
+//! Data that is not a valid message, wherever typed messages are decoded: the process and the connection are unharmed,
+//! and the receiver gets an error.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -248,13 +246,13 @@ async fn messages_that_panic() {
         let service = other.service("/s");
         let error = service.call(Panics::Serialized).await.unwrap_err();
         assert!(matches!(error, Error::Encoding { .. }), "{error}");
-        assert!(error.to_string().contains("it has panicked: cannot be written"), "{error}");
+        assert!(error.to_string().contains("it panicked: cannot be written"), "{error}");
         is_bad(service.call(Panics::Deserialized).await);
         // An answer that cannot be written fails its call.
         let readable = encoded(&other, &false).await;
         let error = other.call("/s/panics", readable).await.unwrap_err();
         assert!(matches!(error, Error::ServiceFailure { .. }), "{error}");
-        assert!(error.to_string().contains("it has panicked: cannot be written"), "{error}");
+        assert!(error.to_string().contains("it panicked: cannot be written"), "{error}");
         let mut events = bus.topic::<Panics>("p").subscribe().await.unwrap();
         let error = other.topic("p").broadcast(&Panics::Serialized).await.unwrap_err();
         assert!(matches!(error, Error::Encoding { .. }), "{error}");

@@ -1,7 +1,5 @@
-//! Large messages are encoded and decoded beside the threads that run tasks, small ones where they are. Bytes take
-//! little more than themselves.
-
-#![allow(clippy::unwrap_used)]
+//! Large messages are encoded and decoded on threads for blocking work, small ones in place. Bytes take little more
+//! memory than their length.
 
 use std::sync::Mutex;
 use std::thread::{self, ThreadId};

@@ -1,7 +1,5 @@
 //! A typed service with layers of tower around it.
 
-#![allow(clippy::unwrap_used)]
-
 use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,7 +1,5 @@
 //! Typed messages, streams and events.
 
-#![allow(clippy::unwrap_used)]
-
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use gsb_client::{Bus, Error, FlexBuffers, Json, Message};
 use gsb_testkit::{TestRouter, within};

@@ -1,0 +1,14 @@
+//! Calls: within the process and over a router, and how they end.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod call_outcomes;
+mod cancellation;
+mod either_side_dies;
+mod frame_limit;
+mod futures_are_send;
+mod in_process_calls;
+mod last_reply;
+mod router_fallback;
+mod streams;
+mod wait_for_service;

@@ -1,0 +1,6 @@
+//! Events: subscriptions and broadcasts.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod event_order;
+mod subscriptions;

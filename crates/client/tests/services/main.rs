@@ -1,0 +1,11 @@
+//! Services: registration, handlers, pushes and shutdown.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod graceful_shutdown;
+mod handlers_with_state;
+mod name_conflicts;
+mod panics;
+mod push_order;
+mod shutdown_from_a_handler;
+mod undo_order;
