@@ -47,9 +47,8 @@ impl Bus {
     /// sent reaches no subscriber, not even in this process; see
     /// [`BusBuilder::wait_for_router`](crate::BusBuilder::wait_for_router) and [`Bus::in_process`].
     ///
-    /// A publisher does not receive its event twice. Only with a router that does not support leaving out the
-    /// publisher, the router delivers the event to the subscribers in this process: those of `ya-service-bus`, and all
-    /// routers in the classic framing.
+    /// Subscribers in this process receive the event once: from this bus, or from the router if it cannot leave out the
+    /// publisher. Routers of `ya-service-bus` cannot, and no router can in the classic framing.
     ///
     /// # Errors
     /// [`Error::Name`], [`Error::TooLarge`], [`Error::Timeout`], [`Error::NotSent`], [`Error::ShutDown`],
