@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::hint::black_box;
+use std::task::Waker;
 use std::time::Instant;
 
 use bytes::BytesMut;
 use divan::{AllocProfiler, Bencher};
-use gsb_core::{Broker, BrokerConfig, CloseReason, ConnId, Cost, Effects, Identity, Trouble};
+use gsb_core::{Broker, BrokerConfig, CloseReason, ConnId, Cost, Effects, Identity, Report};
 use gsb_net::Batch;
 use gsb_proto::messages::{CallReply, CallRequest, Message, RegisterRequest, SubscribeRequest};
 use gsb_proto::{Frame, FrameDecoder, Framing, Outgoing, PrefixMap, ServiceId, Topic, TopicMap};
@@ -85,7 +86,7 @@ impl Effects for Done {
 
     fn close(&mut self, _connection: ConnId, _reason: CloseReason) {}
 
-    fn report(&mut self, _connection: ConnId, _trouble: Trouble) {}
+    fn report(&mut self, _connection: ConnId, _report: Report) {}
 }
 
 /// Small frames for one peer, as many as a typical write contains.
@@ -114,7 +115,8 @@ struct Pair {
 fn pair() -> Pair {
     let mut broker = Broker::new(BrokerConfig::default());
     let now = Instant::now();
-    let [service, caller] = [0; 2].map(|_| broker.connect(Identity::Unknown, now));
+    let [service, caller] =
+        [0; 2].map(|_| broker.connect(Identity::Unknown, Waker::noop().clone(), now));
     for connection in [service, caller] {
         broker.framing_known(connection, Framing::Packet, &mut Done);
     }
@@ -138,7 +140,8 @@ fn route_a_call_and_its_reply(bencher: Bencher<'_, '_>) {
 fn route_a_broadcast(bencher: Bencher<'_, '_>, subscribers: usize) {
     let mut pair = pair();
     for _ in 0..subscribers {
-        let subscriber = pair.broker.connect(Identity::Unknown, Instant::now());
+        let subscriber =
+            pair.broker.connect(Identity::Unknown, Waker::noop().clone(), Instant::now());
         let subscribe = SubscribeRequest { topic: "node/*/status".into() };
         pair.broker.receive(subscriber, subscribe.to_frame().whole(), pair.now, &mut Done).unwrap();
     }

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::task::Waker;
 use std::time::Instant;
 
 use divan::Bencher;
@@ -62,7 +63,7 @@ impl World {
 }
 
 fn connect(broker: &mut Broker) -> ConnId {
-    let connection = broker.connect(Identity::Unknown, Instant::now());
+    let connection = broker.connect(Identity::Unknown, Waker::noop().clone(), Instant::now());
     broker.framing_known(connection, Framing::Packet, &mut Vec::new());
     connection
 }

@@ -5,8 +5,8 @@
 //! its reply. A call reaches the owner of the longest name, unchanged but for the request id, or is refused;
 //! it ends exactly once, with one FULL (rules CA-7, SV-3, SV-5). A broadcast reaches everybody whose
 //! subscription meets its topic, once (rule TO-4), unless too many wait for it. What is queued never goes
-//! beyond the limit (rule LI-2); whoever has to wait is told when there is room, and nobody waits for nothing.
-//! When everybody has gone, nothing is held, and nothing charged to anybody.
+//! beyond the limit (rule LI-2); a connection that has to wait is woken when its frame is admitted, no connection waits
+//! for nothing, and none for a peer that has stalled (LI-3). When all have gone, nothing is held.
 
 #![no_main]
 
@@ -14,13 +14,13 @@
 mod ops;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gsb_fuzz::frames::packed;
 use gsb_fuzz::names::{belongs, is_service_id, is_topic, topics_meet, weight};
 use gsb_fuzz::queues::{Payer, Purpose, Queues, cost};
-use gsb_fuzz::router::{Did, Peer, Room, Router, STALL, Usage, Waiting, is_free};
+use gsb_fuzz::router::{Did, Peer, Router, Usage};
 use gsb_proto::messages::{
     BroadcastRequest, CallReply, CallReplyReason, CallRequest, CancelCall, Message, Packet, Pong,
     RegisterReply, RegisterRequest, SubscribeReply, SubscribeRequest, UnregisterReply,
@@ -49,12 +49,11 @@ struct Call {
 
 /// A connection that is not received from before its frame was.
 struct Held {
-    waiting: Waiting,
+    frame: Frame,
     /// Where there is no room.
     payer: Payer,
     /// The call that it is a reply to.
     call: Option<usize>,
-    since: Instant,
 }
 
 /// The router, and what its traffic tells about it.
@@ -78,8 +77,6 @@ struct World {
     given: BTreeMap<(Peer, String), usize>,
     queues: Queues,
     held: BTreeMap<Peer, Held>,
-    /// Of all to whom something is charged, gone or not.
-    rooms: Vec<(Peer, Room)>,
     /// How many events were dropped since the last one that was not.
     missed: BTreeMap<Peer, u64>,
     is_stopping: bool,
@@ -104,7 +101,6 @@ impl World {
             given: BTreeMap::new(),
             queues: Queues::default(),
             held: BTreeMap::new(),
-            rooms: Vec::new(),
             missed: BTreeMap::new(),
             is_stopping: false,
             is_unswept: false,
@@ -199,12 +195,7 @@ impl World {
             Act::Deafen => self.queues.deafen(peer),
             Act::Take(bytes) => self.queues.take(peer, 4 * usize::from(bytes)),
             Act::TakeAll => self.queues.take_all(peer),
-            Act::TakeBack(count) => {
-                // Between taking calls back and saying so, the router may do other things.
-                self.not_taken();
-                self.queues.take_back(peer, count.into());
-            }
-            Act::GiveUp => self.give_up(peer),
+            Act::Look => self.look(peer),
         }
     }
 
@@ -222,10 +213,8 @@ impl World {
                     MessageKind::BroadcastRequest => (*to, Purpose::Broadcasts),
                     _ => (*to, Purpose::Answers),
                 };
-                let charge = charge.expect("somebody pays");
-                // It is about to be noted.
-                let call = charge.call().map(|_| self.calls.len());
-                self.queues.send(*to, payer, frame, call, charge);
+                let charge = charge.expect("a connection pays");
+                self.queues.send(*to, payer, frame, charge);
             }
             done.push(did);
         }
@@ -234,11 +223,9 @@ impl World {
 
     fn connect(&mut self, identity: u8) -> Peer {
         let peer = self.router.connect(identity);
-        let room = self.router.room(peer).expect("it has just connected");
         assert!(!self.is_live(peer) && !self.gone.contains(&peer), "an id of another connection");
         assert!(self.live.iter().all(|other| other.slot() != peer.slot()));
         self.live.push(peer);
-        self.rooms.push((peer, room));
         assert!(self.router.done().is_empty());
         peer
     }
@@ -262,7 +249,7 @@ impl World {
         assert!(!self.is_live(peer));
     }
 
-    /// Time passes, and whoever has waited until now tries again.
+    /// Time passes.
     fn wait(&mut self, time: Duration) {
         self.router.wait(time);
         let done = self.done(None, false);
@@ -270,17 +257,11 @@ impl World {
             assert!(!self.is_closed(*held, &done), "closed for a silence that is not its own");
         }
         self.follow(done);
-        let now = self.router.now();
-        let is_over = |held: &Held| held.waiting.until.is_some_and(|until| until <= now);
-        let over = self.held.iter().filter(|(_, held)| is_over(held));
-        for peer in Vec::from_iter(over.map(|(peer, _)| *peer)) {
-            self.try_again(peer);
-        }
     }
 
     fn try_again(&mut self, peer: Peer) {
         if let Some(held) = self.held.get(&peer) {
-            let frame = held.waiting.frame.clone();
+            let frame = held.frame.clone();
             self.receive(peer, frame);
         }
     }
@@ -302,29 +283,23 @@ impl World {
         assert!(self.open.is_empty(), "a call goes on");
     }
 
-    /// Rule LI-4: calls that were taken back end.
-    fn not_taken(&mut self) {
-        for queued in self.queues.taken_back() {
-            self.router.not_taken(queued.to, queued.charge.call(), false);
-            let done = self.done(None, false);
-            self.follow(done);
-            assert!(!queued.call.is_some_and(|call| self.is_open(call)), "it goes on");
+    /// Rules LI-3, LI-4: the router looks at a peer, which stalls or is closed if it takes too little.
+    fn look(&mut self, peer: Peer) {
+        let own = self.queues.queued.iter().filter(|queued| queued.to == peer);
+        let callers = own.filter_map(|queued| queued.charge.paused_caller()).collect();
+        let progress = self.queues.progress(peer);
+        let has_stalled = self.router.look(peer, progress, &callers);
+        let payer = self.router.payer(peer).filter(|_| has_stalled);
+        if let Some(payer) = payer {
+            let own = self.queues.queued.iter_mut().filter(|queued| queued.to == peer);
+            let calls = own.filter_map(|queued| queued.charge.move_to(&payer));
+            for call in calls.collect::<Vec<_>>() {
+                self.router.end_stalled_call(peer, call);
+            }
         }
-    }
-
-    /// Rules LI-4, CO-8: so does one of which the service has a part, and may yet take the rest. It pays for
-    /// that itself.
-    fn give_up(&mut self, service: Peer) {
-        let Some((call, key)) = self.queues.begin_call(service) else {
-            return;
-        };
-        self.router.not_taken(service, key, true);
+        self.queues.look(peer, has_stalled);
         let done = self.done(None, false);
         self.follow(done);
-        assert!(!call.is_some_and(|call| self.is_open(call)), "it goes on");
-        if let Some(room) = self.router.room(service) {
-            self.queues.pass_begun(service, &room);
-        }
     }
 
     fn receive_many(&mut self, from: Peer, what: Many) {
@@ -356,25 +331,18 @@ impl World {
     fn receive(&mut self, from: Peer, frame: Frame) {
         // What has to wait comes before all that came later, which is forgotten here.
         let held = self.held.remove(&from);
-        let frame = held.as_ref().map_or(frame, |held| held.waiting.frame.clone());
-        let before = held.map(|held| (held.payer, held.call, held.since));
-        self.receive_next(from, frame, before);
-        let payer = |(payer, ..): (Payer, Option<usize>, Instant)| payer;
-        if self.held.get(&from).map(|held| held.payer) != before.map(payer) {
-            let waits_first = self.held.get(&from).map(|held| held.payer);
-            self.queues.stop_waiting(from);
-            if let Some(payer) = waits_first.filter(|payer| payer.1 == Purpose::Replies) {
-                self.queues.wait(payer, from, self.others_wait(payer, from));
-            }
-        }
+        let frame = held.as_ref().map_or(frame, |held| held.frame.clone());
+        self.receive_next(from, frame, held.map(|held| (held.payer, held.call)));
+        let payer = self.held.get(&from).map(|held| held.payer);
+        self.queues.wait(from, payer);
     }
 
-    /// `before` is where it had to wait before, with what call, and since when.
+    /// `before` is where it had to wait before, and with what call.
     fn receive_next(
         &mut self,
         from: Peer,
         frame: Frame,
-        before: Option<(Payer, Option<usize>, Instant)>,
+        before: Option<(Payer, Option<usize>)>,
     ) {
         let before = before.filter(|(payer, ..)| payer.1 == Purpose::Replies);
         let (kind, body) = (frame.kind, frame.body.clone().into_bytes());
@@ -390,32 +358,36 @@ impl World {
         };
         // If that has ended, it is to nobody, though another call may have its id now.
         let answered = answered.filter(|&call| before.is_none_or(|it| it.1 == Some(call)));
-        let lacking = self.lacking(from, kind, body.len(), answered);
+        let lacking = self.lacking(from, kind, body.len(), answered, false);
         let copies = match &message {
             Some(packet::Packet::BroadcastRequest(event)) => self.copies(event, &body),
             _ => BTreeMap::new(),
         };
         let waiting = self.router.receive(from, frame);
-        let done = self.done(Some(from), answered.is_some() && lacking.is_none());
+        let is_stalled = answered.is_some_and(|call| self.queues.is_stalled(self.calls[call].caller));
+        let done = self.done(Some(from), answered.is_some() && !is_stalled);
         self.check_ignored(from, &done);
         if !self.is_live(from) {
             assert!(waiting.is_none(), "it has nothing to wait for");
             return;
         }
         match (waiting, lacking) {
-            (None, None) => {}
-            (Some(waiting), Some(payer)) => {
+            (None, None) => {
+                let caller = answered.map(|call| self.calls[call].caller);
+                if let (Some(call), Some(caller)) = (answered, caller)
+                    && self.queues.is_stalled(caller)
+                {
+                    return self.stalled(call, done);
+                }
+            }
+            (Some(frame), Some(payer)) => {
                 assert!(done.is_empty(), "{done:?} while it waits");
-                let frame = waiting.frame.clone();
-                assert_eq!((frame.kind, frame.body.into_bytes()), (kind, body));
-                let since = before.map_or(self.router.now(), |(.., since)| since);
-                return self.hold(from, Held { waiting, payer, call: answered, since });
+                let left = frame.body.clone().into_bytes();
+                assert_eq!((frame.kind, left), (kind, body));
+                self.held.insert(from, Held { frame, payer, call: answered });
+                return;
             }
-            (None, Some(payer)) => {
-                assert_eq!(payer.1, Purpose::Replies, "there was no room");
-                let call = answered.expect("replies belong to calls");
-                return self.stalled(call, payer, done);
-            }
+            (None, Some(_)) => panic!("there was no room"),
             (Some(_), None) => panic!("it waits for nothing"),
         }
         let Some(message) = message else {
@@ -493,13 +465,13 @@ impl World {
 
     /// The first budget in which there is no room for a frame. The answers that may be due come first.
     fn lacking(
-        &mut self,
+        &self,
         from: Peer,
         kind: MessageKind,
         length: usize,
         answered: Option<usize>,
+        has_waited: bool,
     ) -> Option<Payer> {
-        let now = self.router.now();
         let caller = answered.map(|call| self.calls[call].caller);
         let budgets = [
             Some(((from, Purpose::Answers), 0)),
@@ -508,39 +480,12 @@ impl World {
         ];
         let mut budgets = budgets.into_iter().flatten();
         budgets
-            .find(|(payer, bytes)| {
-                let others_wait = self.others_wait(*payer, from);
-                !self.queues.lets_in(*payer, *bytes, (from, others_wait), now)
-            })
+            .find(|(payer, bytes)| !self.queues.admits(*payer, *bytes, from, has_waited))
             .map(|(payer, _)| payer)
     }
 
-    fn is_turn(&self, payer: Payer, peer: Peer) -> bool {
-        self.queues.is_turn(payer, peer, self.others_wait(payer, peer))
-    }
-
-    fn others_wait(&self, payer: Payer, sender: Peer) -> bool {
-        self.held.iter().any(|(peer, held)| *peer != sender && held.payer == payer)
-    }
-
-    fn hold(&mut self, from: Peer, held: Held) {
-        let now = self.router.now();
-        // Rule LI-5: of those that need much room.
-        let latest = held.since + 2 * STALL;
-        let is_soon = |until| now < until && until <= latest.min(now + STALL);
-        match held.payer.1 {
-            Purpose::Replies => {
-                assert!(held.waiting.until.is_some_and(is_soon));
-                self.queues.wait(held.payer, from, self.others_wait(held.payer, from));
-            }
-            _ => assert_eq!(held.waiting.until, None),
-        }
-        self.held.insert(from, held);
-    }
-
-    /// Rule LI-5: the call of somebody who does not read ends.
-    fn stalled(&mut self, call: usize, payer: Payer, done: Vec<Did>) {
-        self.queues.stall(payer, self.router.now());
+    /// Rule LI-3: the call of a caller that does not read ends.
+    fn stalled(&mut self, call: usize, done: Vec<Did>) {
         match &done[..] {
             [Did::Send(_, frame)] => {
                 let reply: CallReply = frame.decode().expect("a reply");
@@ -584,14 +529,16 @@ impl World {
             && own.count() < self.router.limit()
             && !self.open.contains_key(&(from, call.request_id.clone()));
         let is_allowed = !self.is_stopping && (call.no_reply || is_good);
-        match (owner.filter(|_| is_allowed), done) {
+        let is_stalled = owner.is_some_and(|owner| self.queues.is_stalled(owner));
+        match (owner.filter(|_| is_allowed && !is_stalled), done) {
             (None, []) => assert!(call.no_reply, "no answer"),
             (None, [Did::Send(to, frame)]) => {
                 let reply: CallReply = frame.decode().expect("a refusal");
                 assert!(*to == from && !call.no_reply);
+                let code = if is_stalled && is_allowed { 500 } else { 400 };
                 assert_eq!(
                     (reply.request_id, reply.code, reply.reply_type),
-                    (call.request_id, 400, 0)
+                    (call.request_id, code, 0)
                 );
                 assert!(!reply.data.is_empty(), "a refusal without a sentence");
             }
@@ -654,7 +601,8 @@ impl World {
                 0 if !is_said => body.clone(),
                 _ => [&body[..], &missed(count)[..]].concat().into(),
             };
-            let has_room = self.queues.has_room((*peer, Purpose::Broadcasts), cost(copy.len()));
+            let has_room = !self.queues.is_stalled(*peer)
+                && self.queues.has_room((*peer, Purpose::Broadcasts), cost(copy.len()));
             (*peer, has_room.then_some(copy))
         };
         self.live.iter().map(copy).collect()
@@ -724,7 +672,8 @@ impl World {
                     self.open.retain(|(caller, _), _| *caller != peer);
                     self.no_echo.retain(|other| *other != peer);
                     self.held.remove(&peer);
-                    self.queues.stop_waiting(peer);
+                    self.queues.wait(peer, None);
+                    self.queues.take_all(peer);
                     self.is_unswept = self.router.limit() > MANY;
                 }
             }
@@ -749,37 +698,26 @@ impl World {
             assert_eq!(usage.open_calls, self.open.len());
             assert!(usage.abandoned_calls <= self.live.len() * self.router.limit());
         }
-        // It is not asked about others, who would be told of room for having been asked.
-        let (live, queues) = (&self.live, &self.queues);
-        self.rooms.retain(|(peer, room)| {
-            let is_live = live.contains(peer);
-            let is_charged = queues.is_charged(*peer);
-            assert!(is_live || is_free(room) != is_charged, "what {peer} pays for");
-            is_live || is_charged
-        });
-        let payers: Vec<_> = self.held.iter().map(|(peer, held)| (*peer, held.payer)).collect();
-        for (peer, payer) in payers {
-            let is_next = self.queues.used(payer) == 0 && self.is_turn(payer, peer);
-            let held = self.held.get_mut(&peer).expect("it is held");
-            assert!(!is_next || held.waiting.is_woken(), "it waits for ever");
+        // A connection that was woken tries again; no other may go on.
+        while let Some(peer) = self.held.keys().copied().find(|peer| self.router.is_woken(*peer)) {
+            self.try_again(peer);
+        }
+        for (peer, Held { frame, payer, call }) in &self.held {
+            let body = frame.body.len();
+            let call = call.filter(|call| self.is_open(*call));
+            let lacking = self.lacking(*peer, frame.kind, body, call, true);
+            assert!(lacking.is_some(), "it waits for {payer:?} for ever");
         }
     }
 
     /// Everybody reads, says what had to wait, and leaves.
     fn end(mut self) {
-        self.not_taken();
-        for peer in self.live.iter().chain(&self.gone) {
-            self.queues.take_all(*peer);
+        for peer in self.live.clone() {
+            self.queues.take_all(peer);
+            self.look(peer);
         }
         self.check();
-        while !self.held.is_empty() {
-            let is_next = |(peer, held): &(&Peer, &Held)| self.is_turn(held.payer, **peer);
-            let next = self.held.iter().find(is_next).map(|(peer, _)| *peer);
-            let peer = next.expect("it is somebody's turn");
-            self.try_again(peer);
-            assert!(!self.held.contains_key(&peer), "there is room");
-            self.check();
-        }
+        assert!(self.held.is_empty(), "some wait for ever");
         while let Some(peer) = self.live.first() {
             self.hang_up(*peer);
             self.check();
@@ -788,7 +726,7 @@ impl World {
             self.sweep(300);
         }
         self.check();
-        assert!(self.rooms.is_empty() && self.open.is_empty());
+        assert!(self.open.is_empty());
         assert_eq!(self.router.holds(), Usage::default());
     }
 }

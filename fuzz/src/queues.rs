@@ -1,11 +1,9 @@
-//! What is queued at whose cost (rules LI-2 to LI-6), in a list that is searched from end to end.
+//! What is queued, and who pays for it (rules LI-2, LI-3 and LI-6), in a list that is searched from end to end.
 
-use std::collections::BTreeMap;
-use std::time::Instant;
-
+use gsb_core::Progress;
 use gsb_proto::Frame;
 
-use crate::router::{CallKey, Charge, Peer, QUEUE, Room, STALL};
+use crate::router::{Charge, Peer, QUEUE};
 
 /// What a frame counts for beside its own bytes.
 const FRAME_COST: usize = 64;
@@ -13,56 +11,48 @@ const FRAME_COST: usize = 64;
 /// What bytes are queued for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// What the router says itself.
+    /// The router's own answers.
     Answers,
-    /// What a connection asks services for.
+    /// Calls of the payer.
     Calls,
-    /// What it gets from them.
+    /// Replies to the payer's calls.
     Replies,
     /// Events.
     Broadcasts,
-    /// What is left of a call that it had begun to take.
-    Remainder,
+    /// Calls in the outbox of the payer, which has stalled.
+    Stalled,
 }
 
-/// Whose budget, and which of them.
+/// A connection, and what it pays for.
 pub type Payer = (Peer, Purpose);
 
 /// A frame that its receiver has not taken.
 #[derive(Debug)]
 pub struct Queued {
-    /// Who is to take it.
+    /// Its receiver.
     pub to: Peer,
     /// Who pays for it.
     pub payer: Payer,
-    /// The call that it is, by its number in an account of them.
-    pub call: Option<usize>,
     /// The router's own account of it.
     pub charge: Charge,
     left: usize,
-    is_begun: bool,
 }
 
-/// A budget that somebody waits for.
-#[derive(Debug)]
-struct Full {
-    payer: Payer,
-    since: Instant,
-    is_stalled: bool,
-    /// Who has waited first for room for a reply.
-    first: Option<Peer>,
-}
-
-/// All queues. Whoever is not deaf takes at once what it is sent.
+/// All queues. A peer that is not deaf takes at once what it is sent.
 #[derive(Debug, Default)]
 pub struct Queues {
-    queued: Vec<Queued>,
-    /// Calls that were taken back, in time or not: the router does not know of it yet.
-    taken_back: Vec<Queued>,
+    /// What is queued, in the order in which it came.
+    pub queued: Vec<Queued>,
     deaf: Vec<Peer>,
-    full: Vec<Full>,
-    /// Who had room last for a reply, by who pays for it.
-    last: BTreeMap<Peer, Peer>,
+    /// Those that wait, first come, first served, and in which account there is no room.
+    waiting: Vec<(Peer, Payer)>,
+    /// How many bytes each peer has ever taken.
+    taken: Vec<(Peer, u64)>,
+    /// Those that have stalled.
+    stalled: Vec<Peer>,
+    /// How far each slow peer had got when it last had read all that was queued before, and whether it has since it
+    /// stalled. There is never as much queued as it must read.
+    recent: Vec<(Peer, Progress, bool)>,
 }
 
 /// What a frame with a body of so many bytes counts for.
@@ -73,13 +63,8 @@ pub fn cost(body: usize) -> usize {
 impl Queues {
     /// How many bytes are queued.
     pub fn used(&self, payer: Payer) -> usize {
-        let queued = self.queued.iter().chain(&self.taken_back);
-        queued.filter(|queued| queued.payer == payer).map(|queued| queued.left).sum()
-    }
-
-    /// Whether anything is charged to a connection.
-    pub fn is_charged(&self, peer: Peer) -> bool {
-        self.queued.iter().chain(&self.taken_back).any(|queued| queued.payer.0 == peer)
+        let queued = self.queued.iter().filter(|queued| queued.payer == payer);
+        queued.map(|queued| queued.left).sum()
     }
 
     /// Rule LI-2: whether there is room for so many bytes. One frame may be larger than the limit.
@@ -88,77 +73,82 @@ impl Queues {
         used == 0 || used + bytes <= QUEUE
     }
 
-    /// Rule LI-2 for what can wait: once something had to, nothing is let in before it, and it not before half
-    /// is free.
-    pub fn lets_in(
-        &mut self,
-        payer: Payer,
-        bytes: usize,
-        (sender, others_wait): (Peer, bool),
-        now: Instant,
-    ) -> bool {
-        let full = self.full.iter().position(|full| full.payer == payer);
-        let is_low = self.used(payer) <= QUEUE / 2;
-        let is_turn = self.is_turn(payer, sender, others_wait);
-        match full {
-            Some(full) if self.has_room(payer, bytes) && is_low && is_turn => {
-                self.full.remove(full);
-            }
-            None if self.has_room(payer, bytes) => {}
-            Some(_) => return false,
-            None => {
-                self.full.push(Full { payer, since: now, is_stalled: false, first: None });
-                return false;
-            }
-        }
-        if payer.1 == Purpose::Replies {
-            self.last.insert(payer.0, sender);
-        }
-        true
-    }
-
-    /// Whether nobody else has waited first, nor waits while this one had room last.
-    pub fn is_turn(&self, payer: Payer, sender: Peer, others_wait: bool) -> bool {
+    /// Rules LI-2, LI-3, LI-6: whether a frame of `sender` need not wait, or must go on if it `has_waited`.
+    pub fn admits(&self, payer: Payer, bytes: usize, sender: Peer, has_waited: bool) -> bool {
         let is_reply = payer.1 == Purpose::Replies;
-        let had_it = is_reply && others_wait && self.last.get(&payer.0) == Some(&sender);
-        let full = self.full.iter().find(|full| full.payer == payer);
-        full.is_none_or(|full| full.first.map_or(!had_it, |first| first == sender))
+        if is_reply && self.is_stalled(payer.0) {
+            return true;
+        }
+        let is_first = !is_reply || self.first(payer).is_none_or(|first| first == sender);
+        let is_low = self.used(payer) <= QUEUE / 2 || !has_waited;
+        is_first && is_low && self.has_room(payer, bytes)
     }
 
-    /// Somebody waits to reply.
-    pub fn wait(&mut self, payer: Payer, sender: Peer, others_wait: bool) {
-        let is_turn = self.is_turn(payer, sender, others_wait);
-        let full = self.full.iter_mut().find(|full| full.payer == payer).expect("it is full");
-        full.first = full.first.or(is_turn.then_some(sender));
+    /// The connection that has waited longest.
+    fn first(&self, payer: Payer) -> Option<Peer> {
+        self.waiting.iter().find(|(_, other)| *other == payer).map(|(peer, _)| *peer)
     }
 
-    /// Somebody does not wait any more.
-    pub fn stop_waiting(&mut self, sender: Peer) {
-        for full in self.full.iter_mut().filter(|full| full.first == Some(sender)) {
-            full.first = None;
+    /// A peer waits for room, or does not any more.
+    pub fn wait(&mut self, peer: Peer, payer: Option<Payer>) {
+        let before = self.waiting.iter().position(|(other, _)| *other == peer);
+        if before.map(|at| self.waiting[at].1) != payer {
+            before.map(|at| self.waiting.remove(at));
+            self.waiting.extend(payer.map(|payer| (peer, payer)));
         }
     }
 
-    /// Rule LI-5: somebody does not wait for this one any more.
-    pub fn stall(&mut self, payer: Payer, now: Instant) {
-        let full = self.full.iter_mut().find(|full| full.payer == payer).expect("it is full");
-        assert!(full.is_stalled || now >= full.since + STALL / 16, "it was not waited for");
-        full.is_stalled = true;
+    /// Whether no connection waits for a peer.
+    pub fn is_stalled(&self, peer: Peer) -> bool {
+        self.stalled.contains(&peer)
+    }
+
+    /// How far a peer has got.
+    pub fn progress(&self, peer: Peer) -> Progress {
+        let own = self.queued.iter().filter(|queued| queued.to == peer);
+        let taken = self.taken.iter().find(|(other, _)| *other == peer);
+        Progress {
+            queued: own.map(|queued| queued.left).sum(),
+            written: taken.map_or(0, |(_, taken)| *taken),
+        }
+    }
+
+    /// Rule LI-3: the router has looked at a peer, and it `has_stalled`, or may have read enough.
+    pub fn look(&mut self, peer: Peer, has_stalled: bool) {
+        let now = self.progress(peer);
+        if now.queued == 0 {
+            assert!(!has_stalled, "it has read all");
+            self.recent.retain(|(other, ..)| *other != peer);
+            self.stalled.retain(|other| *other != peer);
+            return;
+        }
+        let at = self.recent.iter().position(|(other, ..)| *other == peer);
+        let at = at.unwrap_or_else(|| {
+            self.recent.push((peer, now, false));
+            self.recent.len() - 1
+        });
+        let (_, then, has_read) = &mut self.recent[at];
+        if now.written - then.written >= then.queued.min(64 << 10) as u64 {
+            (*then, *has_read) = (now, true);
+        }
+        if has_stalled {
+            assert!(!self.stalled.contains(&peer), "it stalls again");
+            *has_read = false;
+            self.stalled.push(peer);
+            let own = self.queued.iter_mut().filter(|queued| queued.to == peer);
+            for queued in own.filter(|queued| queued.payer.1 == Purpose::Calls) {
+                queued.payer = (peer, Purpose::Stalled);
+            }
+        } else if *has_read && now.queued <= QUEUE / 2 {
+            self.stalled.retain(|other| *other != peer);
+        }
     }
 
     /// Queues a frame, unless its receiver takes it at once.
-    pub fn send(
-        &mut self,
-        to: Peer,
-        payer: Payer,
-        frame: &Frame,
-        call: Option<usize>,
-        charge: Charge,
-    ) {
-        assert_eq!(charge.is_call(), payer.1 == Purpose::Calls);
+    pub fn send(&mut self, to: Peer, payer: Payer, frame: &Frame, charge: Charge) {
         if self.deaf.contains(&to) {
             let left = cost(frame.body.len());
-            self.queued.push(Queued { to, payer, call, charge, left, is_begun: false });
+            self.queued.push(Queued { to, payer, charge, left });
         }
     }
 
@@ -169,62 +159,27 @@ impl Queues {
 
     /// A peer takes so many bytes.
     pub fn take(&mut self, peer: Peer, mut bytes: usize) {
+        let before = bytes;
         self.queued.retain_mut(|queued| {
             if queued.to != peer || bytes == 0 {
                 return true;
             }
             let taken = bytes.min(queued.left);
             queued.charge.written(taken);
-            (queued.left, queued.is_begun) = (queued.left - taken, true);
+            queued.left -= taken;
             bytes -= taken;
             queued.left > 0
         });
+        let taken = (before - bytes) as u64;
+        match self.taken.iter_mut().find(|(other, _)| *other == peer) {
+            Some((_, all)) => *all += taken,
+            None => self.taken.push((peer, taken)),
+        }
     }
 
     /// A peer takes all, and from now on at once; or it is gone, and its queue with it.
     pub fn take_all(&mut self, peer: Peer) {
         self.deaf.retain(|other| *other != peer);
-        self.queued.retain(|queued| queued.to != peer);
-    }
-
-    /// Takes back so many of the calls that wait for a service, but not what it has some of.
-    pub fn take_back(&mut self, service: Peer, mut count: usize) {
-        let taken_back = self.queued.extract_if(.., |queued| {
-            let is_taken = queued.to == service
-                && queued.payer.1 == Purpose::Calls
-                && !queued.is_begun
-                && count > 0;
-            count -= usize::from(is_taken);
-            is_taken
-        });
-        self.taken_back.extend(taken_back);
-    }
-
-    /// All that was taken back.
-    pub fn taken_back(&mut self) -> Vec<Queued> {
-        std::mem::take(&mut self.taken_back)
-    }
-
-    /// A service takes some of the call that waits first, if it is one. Returns its number and its name.
-    pub fn begin_call(&mut self, service: Peer) -> Option<(Option<usize>, Option<CallKey>)> {
-        let first = self.queued.iter().position(|queued| queued.to == service)?;
-        let is_begun = self.queued[first].is_begun;
-        if self.queued[first].payer.1 != Purpose::Calls {
-            return None;
-        }
-        if !is_begun {
-            self.take(service, 1);
-        }
-        let Queued { call, charge, .. } = &self.queued[first];
-        Some((*call, charge.call()))
-    }
-
-    /// The service itself pays for what it has begun to take.
-    pub fn pass_begun(&mut self, service: Peer, room: &Room) {
-        let begun = self.queued.iter_mut().find(|queued| queued.to == service);
-        let begun = begun.expect("it has begun to take something");
-        begun.charge.pass_to(room);
-        assert_eq!(begun.charge.left(), begun.left);
-        (begun.payer, begun.call) = ((service, Purpose::Remainder), None);
+        self.take(peer, usize::MAX);
     }
 }

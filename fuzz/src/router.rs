@@ -1,13 +1,16 @@
 //! A router without sockets. All that the targets ask of gsb-core goes through it.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use futures::FutureExt as _;
-use gsb_core::{Broker, BrokerConfig, CloseReason, ConnId, Effect, Identity, Limits, Wait};
-pub use gsb_core::{CallKey, Charge, Room, Usage};
+use gsb_core::{
+    Broker, BrokerConfig, CallKey, CloseReason, ConnId, Effect, Identity, Limits, Payer, Progress,
+};
+pub use gsb_core::{Charge, Usage};
 use gsb_proto::messages::{Hello, Message};
 use gsb_proto::{Frame, FrameDecoder, Framing};
 
@@ -23,7 +26,7 @@ pub const QUEUE: usize = 300;
 /// The silence after which a Ping is due.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long anybody waits for a peer that does not read.
+/// How long a connection waits for a peer that does not read.
 pub const STALL: Duration = Duration::from_secs(5);
 
 /// What the router did.
@@ -35,29 +38,13 @@ pub enum Did {
     Close(Peer, bool),
 }
 
-/// A frame that has to wait for room.
-pub struct Waiting {
-    /// The frame.
-    pub frame: Frame,
-    /// When to try again in any case.
-    pub until: Option<Instant>,
-    room: Pin<Box<dyn Future<Output = ()>>>,
-    is_woken: bool,
-}
+/// Whether a connection that is paused was woken.
+#[derive(Debug, Default)]
+struct Woken(AtomicBool);
 
-impl Waiting {
-    fn new(frame: Frame, Wait { room, until, .. }: Wait) -> Self {
-        let room = Box::pin(async move { room.notified().await });
-        let mut waiting = Waiting { frame, until, room, is_woken: false };
-        // From now on it hears of room.
-        assert!(!waiting.is_woken(), "there is room already");
-        waiting
-    }
-
-    /// Whether it was told that there may be room.
-    pub fn is_woken(&mut self) -> bool {
-        self.is_woken = self.is_woken || self.room.as_mut().now_or_never().is_some();
-        self.is_woken
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 
@@ -68,6 +55,7 @@ pub struct Router {
     limit: usize,
     now: Instant,
     effects: Vec<Effect>,
+    wakers: BTreeMap<Peer, Arc<Woken>>,
 }
 
 impl Router {
@@ -83,8 +71,10 @@ impl Router {
             },
             stall_timeout: STALL,
             hello: Hello::default(),
+            ..BrokerConfig::default()
         };
-        Router { broker: Broker::new(config), limit, now: Instant::now(), effects: Vec::new() }
+        let (effects, wakers) = Default::default();
+        Router { broker: Broker::new(config), limit, now: Instant::now(), effects, wakers }
     }
 
     /// What a connection may hold.
@@ -100,7 +90,11 @@ impl Router {
     /// A peer connects.
     pub fn connect(&mut self, identity: u8) -> Peer {
         let identity = &IDENTITIES[usize::from(identity) % IDENTITIES.len()];
-        self.broker.connect(identity.clone(), self.now)
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let peer = self.broker.connect(identity.clone(), waker, self.now);
+        self.wakers.insert(peer, woken);
+        peer
     }
 
     /// Bytes come.
@@ -113,20 +107,30 @@ impl Router {
         self.broker.framing_known(peer, framing, &mut self.effects);
     }
 
-    /// A frame comes, and may have to wait.
-    pub fn receive(&mut self, peer: Peer, mut frame: Frame) -> Option<Waiting> {
-        let wait = self.broker.receive(peer, frame.whole(), self.now, &mut self.effects).err()?;
-        Some(Waiting::new(frame, wait))
+    /// A frame comes; returned if it has to wait.
+    pub fn receive(&mut self, peer: Peer, mut frame: Frame) -> Option<Frame> {
+        let result = self.broker.receive(peer, frame.whole(), self.now, &mut self.effects);
+        result.is_err().then_some(frame)
     }
 
-    /// A service has not taken a call in time.
-    pub fn not_taken(&mut self, service: Peer, call: Option<CallKey>, is_begun: bool) {
-        self.broker.not_taken(service, call, is_begun, &mut self.effects);
+    /// Whether a paused connection was woken since this was asked last.
+    pub fn is_woken(&self, peer: Peer) -> bool {
+        self.wakers[&peer].0.swap(false, Ordering::SeqCst)
     }
 
-    /// Where it shows what a connection pays for; `None` if it is gone.
-    pub fn room(&self, peer: Peer) -> Option<Room> {
-        self.broker.room(peer)
+    /// Looks at a peer that does not read; whether it has just stalled.
+    pub fn look(&mut self, peer: Peer, progress: Progress, callers: &BTreeSet<Peer>) -> bool {
+        self.broker.look_at_slow_peer(peer, progress, callers, self.now, &mut self.effects)
+    }
+
+    /// A call is in the outbox of a service that has stalled.
+    pub fn end_stalled_call(&mut self, service: Peer, call: CallKey) {
+        self.broker.end_stalled_call(service, call, &mut self.effects);
+    }
+
+    /// The account of a connection; `None` if it is gone.
+    pub fn payer(&self, peer: Peer) -> Option<Payer> {
+        self.broker.payer(peer)
     }
 
     /// A peer goes.
@@ -176,8 +180,8 @@ impl Router {
                 let is_violation = matches!(reason, CloseReason::Violation(_));
                 Some((Did::Close(connection, is_violation), None))
             }
-            Effect::Report { trouble, .. } => {
-                assert!(!trouble.to_string().is_empty());
+            Effect::Report { report, .. } => {
+                assert!(!report.to_string().is_empty());
                 None
             }
         };
@@ -188,15 +192,10 @@ impl Router {
     pub fn holds(&self) -> Usage {
         let usage = self.broker.usage();
         assert_eq!(usage.deadlines, usage.connections);
-        assert_eq!(usage.budgets, usage.connections);
+        assert_eq!(usage.accounts, usage.connections);
         assert!(usage.instances <= usage.connections);
         usage
     }
-}
-
-/// Whether nothing is charged to a connection that is gone.
-pub fn is_free(room: &Room) -> bool {
-    room.emptied().now_or_never().is_some()
 }
 
 fn check_form(frame: &Frame) {

@@ -1,5 +1,7 @@
 //! The broker itself: which rule applies to which event.
 
+use std::collections::BTreeSet;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use gsb_proto::head::{BroadcastHead, CallHead, ReplyHead};
@@ -12,20 +14,19 @@ use gsb_proto::{
     Body, Frame, FrameRef, Framing, LEVEL, MessageKind, Outgoing, Quoted, Slice, Topic, Violation,
 };
 
-use crate::budgets::{Admission, Budgets, Purpose, Room, Sender};
 use crate::call_ids::HashedId;
 use crate::calls::{CallKey, Calls, Forsaken, RequestId};
 use crate::config::{BrokerConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
 use crate::connections::{ConnId, Connections, Identity};
 use crate::counters::{Counters, Usage};
 use crate::effect::{CloseReason, Effects};
+use crate::flow::{Flow, Paused, Payer, Progress, Purpose, SlowLimits, Verdict};
 use crate::instances::{Instances, MAX_INSTANCE_ID};
 use crate::liveness::{Due, Liveness};
 use crate::refusal::Refusal;
+use crate::report::{Dropped, Kind};
 use crate::services::Services;
 use crate::subscriptions::Subscriptions;
-use crate::trouble::Dropped;
-use crate::waiting::{ForCaller, Waiting};
 
 /// So much is done at once for a connection that ends; the rest while others have their turns. Little, since
 /// very many may end at the same time.
@@ -47,31 +48,26 @@ pub struct Broker {
     services: Services,
     calls: Calls,
     subscriptions: Subscriptions,
-    budgets: Budgets,
+    flow: Flow,
     liveness: Liveness,
     counters: Counters,
-    stall_timeout: Duration,
+    slow_limits: SlowLimits,
+    frame_timeout: Duration,
     /// New calls are refused.
     is_stopping: bool,
     /// Reused by each broadcast.
     subscribers: Vec<ConnId>,
 }
 
-/// A frame has to wait, because of what is already queued on somebody's account: it is to be received again.
-#[derive(Debug)]
-pub struct Wait {
-    /// Where there may be room for it at some time.
-    pub room: Room,
-    /// Whether it waits for its sender itself, which does not read.
-    pub is_own_fault: bool,
-    /// When to receive it again in any case; `None` if only room helps.
-    pub until: Option<Instant>,
-}
+/// A frame has to wait until the account that pays for it has room, and with it all that the peer sends behind it. The
+/// waker of the connection is woken when the frame is to be received again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backpressure;
 
 /// Why a frame was not handled.
 enum Unhandled {
     Violation(Violation),
-    Wait(Wait, Waiting),
+    Paused(Paused),
 }
 
 impl From<Violation> for Unhandled {
@@ -84,7 +80,11 @@ impl Broker {
     /// A broker that nobody is connected to.
     pub fn new(config: BrokerConfig) -> Self {
         let limits = config.limits;
-        let stall_timeout = config.stall_timeout.min(LONGEST_TIMEOUT);
+        let slow_limits = SlowLimits {
+            stall_timeout: config.stall_timeout.min(LONGEST_TIMEOUT),
+            write_timeout: config.write_timeout.min(LONGEST_TIMEOUT),
+            queue_limit: limits.queued_bytes,
+        };
         Broker {
             limits,
             hello: config.hello.to_frame(),
@@ -93,26 +93,28 @@ impl Broker {
             services: Services::new(limits.services),
             calls: Calls::new(limits.open_calls),
             subscriptions: Subscriptions::new(limits.subscriptions),
-            budgets: Budgets::new(limits.queued_bytes, stall_timeout),
-            liveness: Liveness::new(config.ping_timeout),
+            flow: Flow::new(slow_limits, config.memory_limit),
+            liveness: Liveness::new(config.ping_timeout, config.frame_timeout),
             counters: Counters::default(),
-            stall_timeout,
+            slow_limits,
+            frame_timeout: config.frame_timeout,
             is_stopping: false,
             subscribers: Vec::new(),
         }
     }
 
-    /// A peer has connected.
-    pub fn connect(&mut self, identity: Identity, now: Instant) -> ConnId {
+    /// A peer has connected. `waker` is woken, possibly under a lock, when a frame that [had to wait](Backpressure) is to
+    /// be received again; it must not use the broker.
+    pub fn connect(&mut self, identity: Identity, waker: Waker, now: Instant) -> ConnId {
         let connection = self.connections.add(identity);
-        self.budgets.add(connection);
+        self.flow.add(connection, waker, now);
         self.liveness.add(connection, now);
         connection
     }
 
-    /// Where to wait until nothing is queued at the cost of a connection; `None` if it is gone.
-    pub fn room(&self, connection: ConnId) -> Option<Room> {
-        self.budgets.room(connection)
+    /// The account of a connection; `None` if it is gone.
+    pub fn payer(&self, connection: ConnId) -> Option<Payer> {
+        self.flow.payer(connection)
     }
 
     /// Bytes have come from a peer, whole frames or not.
@@ -140,92 +142,83 @@ impl Broker {
     /// A frame has come from a peer.
     ///
     /// # Errors
-    /// The frame has to wait, and with it all that the peer has sent behind it: nothing more of the peer is
-    /// to be received before this frame was.
+    /// The frame has to wait: receive nothing of the peer before this frame was received again.
     pub fn receive(
         &mut self,
         from: ConnId,
         frame: FrameRef<'_>,
         now: Instant,
         effects: &mut dyn Effects,
-    ) -> Result<(), Wait> {
+    ) -> Result<(), Backpressure> {
         let Some(connection) = self.connections.get_mut(from) else {
             return Ok(());
         };
         connection.has_begun |= frame.kind != MessageKind::Hello;
-        let handled = match connection.waiting.as_deref().copied() {
-            None => {
-                let handled = self.handle(from, frame, None, now, effects);
-                if let Err(Unhandled::Wait(_, waiting)) = &handled {
-                    *self.counters.pauses.entry(waiting.reason()).or_default() += 1;
-                }
-                handled
-            }
-            Some(waited) => self.handle_again(from, frame, waited, now, effects),
+        let before = self.flow.resume(from);
+        if before.is_some() {
+            // A connection that was not read is not to blame for its silence.
+            self.liveness.heard(from, now);
+        }
+        let handled = self.handle(from, frame, before, effects);
+        let after = match &handled {
+            Err(Unhandled::Paused(after)) => Some(*after),
+            _ => None,
         };
-        match handled {
-            Ok(()) => Ok(()),
-            Err(Unhandled::Violation(violation)) => {
+        if let Some(before) = before.filter(|before| after != Some(*before)) {
+            self.flow.leave(from, before);
+        }
+        match (handled, after) {
+            (_, Some(after)) => {
+                if before.is_none() {
+                    *self.counters.pauses.entry(after.purpose.name()).or_default() += 1;
+                }
+                self.flow.pause(from, after, frame.body.bytes.len());
+                Err(Backpressure)
+            }
+            (Err(Unhandled::Violation(violation)), None) => {
                 self.close(from, violation.into(), effects);
                 Ok(())
             }
-            Err(Unhandled::Wait(wait, waiting)) => {
-                if let Some(connection) = self.connections.get_mut(from) {
-                    connection.waiting = Some(Box::new(waiting));
-                }
-                Err(wait)
-            }
+            (_, None) => Ok(()),
         }
     }
 
-    /// Handles a frame that has had to wait.
-    fn handle_again(
+    /// Looks at a peer whose socket is full, or was when it was looked at last; due 16 times in a stall timeout.
+    /// `callers` are the [paused callers](crate::Charge::paused_caller) of calls in its outbox. Closes a dead peer.
+    ///
+    /// Returns whether the peer has just stalled. Then [move](crate::Charge::move_to) the charges of its outbox to it,
+    /// and [end](Broker::end_stalled_call) the calls in there.
+    pub fn look_at_slow_peer(
         &mut self,
-        from: ConnId,
-        frame: FrameRef<'_>,
-        waited: Waiting,
+        peer: ConnId,
+        progress: Progress,
+        callers: &BTreeSet<ConnId>,
         now: Instant,
         effects: &mut dyn Effects,
-    ) -> Result<(), Unhandled> {
-        if let Some(connection) = self.connections.get_mut(from) {
-            connection.waiting = None;
+    ) -> bool {
+        let verdict = self.flow.look(peer, progress, callers, now);
+        if verdict == Verdict::Dead {
+            self.close(peer, CloseReason::NotReading(self.slow_limits.write_timeout), effects);
         }
-        // It was not its silence.
-        self.liveness.heard(from, now);
-        let waited_for = waited.for_caller();
-        let handled = self.handle(from, frame, waited_for, now, effects);
-        let still_waits = matches!(&handled, Err(Unhandled::Wait(_, Waiting::Caller(_))));
-        if let Some(ForCaller { caller, .. }) = waited_for
-            && !still_waits
-        {
-            self.budgets.stop_waiting(caller, from);
-        }
-        handled
+        verdict == Verdict::Stalled
     }
 
-    /// A call was not taken by its service within the stall timeout. Its frame was taken back or, if
-    /// `is_begun`, cannot be, since some of it was written. `None` is a call whose end nobody waits for.
-    pub fn not_taken(
-        &mut self,
-        service: ConnId,
-        call: Option<CallKey>,
-        is_begun: bool,
-        effects: &mut dyn Effects,
-    ) {
-        let timeout = self.stall_timeout;
-        let Some(key) = call else {
-            if !is_begun {
-                self.dropped(service, Dropped::PushNotTaken { timeout }, effects);
-            }
-            return;
-        };
-        // What the service was sent a part of, it may still answer.
-        let (waiting, refusal) = match is_begun {
-            true => (self.calls.give_up(key), Refusal::ServiceSlow { timeout }),
-            false => (self.calls.take_back(key), Refusal::ServiceStalled { timeout }),
-        };
-        if let Some(waiting) = waiting {
-            self.end_call(waiting, service, refusal, effects);
+    /// A call is in the outbox of a service that has stalled. It may still reach the service.
+    pub fn end_stalled_call(&mut self, service: ConnId, call: CallKey, effects: &mut dyn Effects) {
+        if let Some(call) = self.calls.give_up(call) {
+            let refusal = Refusal::ServiceStalled { timeout: self.slow_limits.stall_timeout };
+            self.end_call(call, service, refusal, effects);
+        }
+    }
+
+    /// All whole frames that have come from a peer were received, and so many bytes are left of one that is not whole. If
+    /// all connections together have too many bytes, the one with the most in such a frame is closed.
+    pub fn unfinished(&mut self, connection: ConnId, bytes: usize, effects: &mut dyn Effects) {
+        self.liveness.set_within_frame(connection, bytes > 0);
+        if self.flow.set_unfinished(connection, bytes)
+            && let Some((largest, bytes)) = self.flow.largest_unfinished()
+        {
+            self.close(largest, CloseReason::MemoryShort(bytes), effects);
         }
     }
 
@@ -247,20 +240,15 @@ impl Broker {
     /// answered, its own calls are forgotten. Does nothing if the connection has ended before. If there is
     /// very much to do, the rest is left to [`sweep`](Broker::sweep), which is to be called until nothing is left.
     pub fn close(&mut self, connection: ConnId, reason: CloseReason, effects: &mut dyn Effects) {
-        let waiting = self.connections.get(connection);
-        let waiting = waiting.and_then(|connection| connection.waiting.as_deref().copied());
         if !self.connections.remove(connection) {
             return;
-        }
-        if let Some(ForCaller { caller, .. }) = waiting.and_then(|waiting| waiting.for_caller()) {
-            self.budgets.stop_waiting(caller, connection);
         }
         *self.counters.closes.entry(reason.reason()).or_default() += 1;
         self.instances.remove_connection(connection);
         self.services.remove_connection(connection);
         self.subscriptions.remove_connection(connection);
         self.liveness.remove_connection(connection);
-        self.budgets.remove_connection(connection);
+        self.flow.remove(connection);
         self.calls.remove_connection(connection, &reason);
         effects.close(connection, reason);
         self.sweep(AT_ONCE, effects);
@@ -296,10 +284,14 @@ impl Broker {
             // A connection whose framing is unknown has no form for a Ping.
             let may_ping = |id| connections.get(id).is_some_and(|c| c.framing.is_some());
             // Nothing is heard of one that nothing is read from.
-            let is_excused = |id| connections.get(id).is_some_and(|c| c.waiting.is_some());
+            let is_excused = |id| self.flow.is_paused(id);
             match self.liveness.next_due(now, may_ping, is_excused) {
                 None => return,
                 Some(Due::Ping(to)) => self.answer(to, Ping {}.to_frame(), effects),
+                Some(Due::CloseWithinFrame(connection)) => {
+                    let reason = CloseReason::UnfinishedFrame(self.frame_timeout);
+                    self.close(connection, reason, effects);
+                }
                 Some(Due::Close(connection, silence)) => {
                     self.close(connection, CloseReason::Silent(silence), effects);
                 }
@@ -321,7 +313,7 @@ impl Broker {
             open_calls: self.calls.len(),
             abandoned_calls: self.calls.abandoned(),
             instances: self.instances.len(),
-            budgets: self.budgets.len(),
+            accounts: self.flow.len(),
             deadlines: self.liveness.len(),
         }
     }
@@ -330,17 +322,11 @@ impl Broker {
         &mut self,
         from: ConnId,
         frame: FrameRef<'_>,
-        waited: Option<ForCaller>,
-        now: Instant,
+        paused: Option<Paused>,
         effects: &mut dyn Effects,
     ) -> Result<(), Unhandled> {
-        // Whatever comes may have to be answered.
-        if let Admission::Wait(room, _) | Admission::Stalled(room) =
-            self.budgets.admit_answer(from, now)
-        {
-            let wait = Wait { room, is_own_fault: true, until: None };
-            return Err(Unhandled::Wait(wait, Waiting::Answers));
-        }
+        // Any frame may have to be answered.
+        self.admit(from, from, Purpose::Answers, 0, None)?;
         match frame.kind {
             MessageKind::Hello => self.hello(from, &frame.decode()?, effects)?,
             MessageKind::RegisterRequest => {
@@ -378,18 +364,13 @@ impl Broker {
                 self.answer(from, UnsubscribeReply { code: code.into() }.to_frame(), effects);
             }
             MessageKind::CallRequest => {
-                if let Admission::Wait(room, _) | Admission::Stalled(room) =
-                    self.budgets.admit(from, Purpose::Calls, frame.body.bytes.len(), now)
-                {
-                    let wait = Wait { room, is_own_fault: false, until: None };
-                    return Err(Unhandled::Wait(wait, Waiting::Calls));
-                }
+                self.admit(from, from, Purpose::Calls, frame.body.bytes.len(), None)?;
                 let head = CallHead::read(frame.body.bytes)?;
                 self.call(from, frame.body, &head, effects);
             }
             MessageKind::CallReply => {
                 let head = ReplyHead::read(frame.body.bytes)?;
-                self.reply(from, frame.body, &head, waited, now, effects)?;
+                self.reply(from, frame.body, &head, paused, effects)?;
             }
             MessageKind::BroadcastRequest => {
                 let head = BroadcastHead::read(frame.body.bytes)?;
@@ -467,13 +448,15 @@ impl Broker {
         let service = self.services.find(head.address, |id| self.connections.get(id).is_some());
         let (to, key, new_id) = if head.no_reply {
             let service = match service {
-                Some(_) if self.is_stopping => Err(Dropped::Stopping),
-                Some(service) => Ok(service),
-                None => Err(Dropped::NoService),
-            };
-            let service = match service {
-                Ok(service) => service,
-                Err(dropped) => return self.dropped(from, dropped, effects),
+                Some(_) if self.is_stopping => {
+                    return self.dropped(from, Dropped::Stopping, effects);
+                }
+                Some(service) if self.flow.is_stalled(service) => {
+                    let timeout = self.slow_limits.stall_timeout;
+                    return self.dropped(service, Dropped::ServiceStalled { timeout }, effects);
+                }
+                Some(service) => service,
+                None => return self.dropped(from, Dropped::NoService, effects),
             };
             self.counters.pushes += 1;
             let id = self.calls.hash(request_id);
@@ -483,8 +466,12 @@ impl Broker {
             let service = match self.may_call(from, head.address, id, service) {
                 Ok(service) => service,
                 Err(refusal) => {
+                    let culprit = match (&refusal, service) {
+                        (Refusal::ServiceStalled { .. }, Some(service)) => service,
+                        _ => from,
+                    };
                     let write = |refusal: &Refusal| refusal.call_reply(request_id);
-                    let reply = self.refused(from, refusal, write, effects);
+                    let reply = self.refused(culprit, refusal, write, effects);
                     return self.answer(from, reply, effects);
                 }
             };
@@ -509,8 +496,6 @@ impl Broker {
         let key = self.calls.made(from, self.calls.hash(request_id));
         if let Some(call) = key.and_then(|key| self.calls.give_up(key)) {
             self.end_call(call, from, Refusal::Cancelled, effects);
-            // A service may wait for room for a reply to this call.
-            self.budgets.wake(from);
         }
     }
 
@@ -536,7 +521,13 @@ impl Broker {
         if self.calls.made_by(from) >= limit {
             return Err(Refusal::TooManyCalls { limit });
         }
-        service.ok_or_else(|| Refusal::NoSuchService { address: Quoted::new(address) })
+        match service {
+            None => Err(Refusal::NoSuchService { address: Quoted::new(address) }),
+            Some(service) if self.flow.is_stalled(service) => {
+                Err(Refusal::ServiceStalled { timeout: self.slow_limits.stall_timeout })
+            }
+            Some(service) => Ok(service),
+        }
     }
 
     fn reply(
@@ -544,22 +535,16 @@ impl Broker {
         from: ConnId,
         message: Slice<'_>,
         head: &ReplyHead<'_>,
-        waited: Option<ForCaller>,
-        now: Instant,
+        paused: Option<Paused>,
         effects: &mut dyn Effects,
     ) -> Result<(), Unhandled> {
         let key = self.calls.served(from, head.request_id.text);
-        let key = key.filter(|&key| waited.is_none_or(|waited| waited.call == key));
+        let waited = paused.and_then(|paused| paused.reply_to);
+        let key = key.filter(|&key| waited.is_none_or(|waited| waited == key));
         if let Some(key) = key {
-            self.admit_reply(from, key, message, waited, now, effects)?;
+            self.admit_reply(from, key, message.bytes.len(), effects)?;
         }
         let Some(forward) = key.and_then(|key| self.calls.reply(key, head.is_last)) else {
-            if let Some(ForCaller { since, .. }) = waited
-                && let Some(service) = self.connections.get_mut(from)
-            {
-                let time = now.saturating_duration_since(since);
-                service.in_vain.add(time, self.stall_timeout, now);
-            }
             self.dropped(from, Dropped::StrayReply, effects);
             return Ok(());
         };
@@ -583,51 +568,43 @@ impl Broker {
         Ok(())
     }
 
-    /// Makes a reply wait if there is no room for it, or ends its call if it has for too long.
+    /// Makes a frame wait that does not fit into an account.
+    #[inline]
+    fn admit(
+        &self,
+        from: ConnId,
+        payer: ConnId,
+        purpose: Purpose,
+        body: usize,
+        reply_to: Option<CallKey>,
+    ) -> Result<(), Unhandled> {
+        match self.flow.admits(payer, purpose, body, from) {
+            true => Ok(()),
+            false => Err(Unhandled::Paused(Paused { payer, purpose, reply_to })),
+        }
+    }
+
+    /// Makes a reply wait that does not fit, or ends its call if the caller has stalled.
     fn admit_reply(
         &mut self,
         from: ConnId,
         key: CallKey,
-        message: Slice<'_>,
-        waited: Option<ForCaller>,
-        now: Instant,
+        body: usize,
         effects: &mut dyn Effects,
     ) -> Result<(), Unhandled> {
-        let (Some(caller), Some(service)) = (self.calls.caller(key), self.connections.get(from))
-        else {
+        let Some(caller) = self.calls.caller(key) else {
             return Ok(());
         };
         if self.connections.get(caller).is_none() {
             // Not come to yet since its caller has gone.
             self.calls.give_up(key);
-            return Ok(());
-        }
-        if self.budgets.admit_reply_at_once(caller, message.bytes.len(), from) {
-            return Ok(());
-        }
-        let patience = match waited {
-            Some(waited) => waited.patience,
-            None => service.in_vain.patience(self.stall_timeout, now),
-        };
-        let until = waited.map(|waited| waited.until);
-        let sender = Sender { id: from, patience, until };
-        match self.budgets.admit_reply(caller, message.bytes.len(), sender, now) {
-            Admission::Yes => {}
-            Admission::Wait(room, until) => {
-                let wait = Wait { room, is_own_fault: false, until: Some(until) };
-                let waiting = waited.unwrap_or_else(|| {
-                    let longest = self.budgets.longest_wait(message.bytes.len());
-                    ForCaller { caller, call: key, since: now, patience, until: now + longest }
-                });
-                return Err(Unhandled::Wait(wait, Waiting::Caller(waiting)));
+        } else if self.flow.is_stalled(caller) {
+            if let Some(call) = self.calls.give_up(key) {
+                let refusal = Refusal::CallerStalled { timeout: self.slow_limits.stall_timeout };
+                self.end_call(call, caller, refusal, effects);
             }
-            Admission::Stalled(_) => {
-                if let Some(waiting) = self.calls.give_up(key) {
-                    let limit = self.limits.queued_bytes;
-                    let refusal = Refusal::CallerStalled { limit, timeout: patience };
-                    self.end_call(waiting, caller, refusal, effects);
-                }
-            }
+        } else {
+            return self.admit(from, caller, Purpose::Replies, body, Some(key));
         }
         Ok(())
     }
@@ -671,7 +648,9 @@ impl Broker {
             };
             let pieces = body.as_ref().map_or([message, Slice::EMPTY, Slice::EMPTY], Body::slices);
             let copy = Outgoing { kind, slices: &pieces };
-            if self.budgets.has_room_for_broadcast(to, copy.body_len()) {
+            if !self.flow.is_stalled(to)
+                && self.flow.admits(to, Purpose::Broadcasts, copy.body_len(), from)
+            {
                 subscriber.missed = 0;
                 self.counters.deliveries += 1;
                 self.send(to, copy, (to, Purpose::Broadcasts), None, effects);
@@ -702,7 +681,7 @@ impl Broker {
             // A caller that has gone, of whose calls one was not come to yet.
             return;
         }
-        let cost = self.budgets.cost(payer, purpose, frame.body_len(), call);
+        let cost = self.flow.cost(payer, purpose, frame.body_len(), call);
         effects.send(to, frame, cost);
     }
 
@@ -717,6 +696,8 @@ impl Broker {
         let write = |refusal: &Refusal| refusal.call_reply(&request_id);
         let reply = self.refused(culprit, refusal, write, effects);
         self.answer(caller, reply, effects);
+        // A service may wait with a reply to it.
+        self.flow.wake_waiting(caller);
     }
 
     /// Counts and reports a refusal on its way to becoming a reply.
@@ -729,7 +710,7 @@ impl Broker {
     ) -> Frame {
         self.count(&refusal);
         let reply = write(&refusal);
-        effects.report(culprit, refusal.into());
+        effects.report(culprit, Kind::Refused(refusal).into());
         reply
     }
 
@@ -739,6 +720,6 @@ impl Broker {
 
     fn dropped(&mut self, culprit: ConnId, dropped: Dropped, effects: &mut dyn Effects) {
         *self.counters.drops.entry(dropped.reason()).or_default() += 1;
-        effects.report(culprit, dropped.into());
+        effects.report(culprit, Kind::Dropped(dropped).into());
     }
 }

@@ -229,14 +229,6 @@ impl Calls {
         forward
     }
 
-    /// Ends a call of which its service knows nothing. Returns who waits for its end, and under which id.
-    pub(crate) fn take_back(&mut self, key: CallKey) -> Option<(ConnId, RequestId)> {
-        let call = self.get(key)?;
-        let waiting = call.caller.map(|caller| (caller, call.caller_id.clone()));
-        self.end(key.slot as usize);
-        waiting
-    }
-
     /// Ends a call for its caller alone: what its service replies from now on is dropped. Returns who waits
     /// for its end, and under which id.
     pub(crate) fn give_up(&mut self, key: CallKey) -> Option<(ConnId, RequestId)> {

@@ -18,12 +18,18 @@ pub struct BrokerConfig {
     pub ping_timeout: Option<Duration>,
     /// What one connection may hold.
     pub limits: Limits,
-    /// How long a service may take nothing before the calls that wait for it end, and how long services
-    /// wait for a caller that takes no replies. 5 seconds by default.
+    /// Within this time a peer takes 64 KiB of what is queued for it, or an eighth of the queue limit while another
+    /// connection is not read because of it; otherwise it stalls. 5 seconds by default.
     pub stall_timeout: Duration,
+    /// Within this time a peer takes 64 KiB of what is queued for it; otherwise it is closed. 10 seconds by default.
+    pub write_timeout: Duration,
+    /// A connection on which a frame has begun, and no further byte of it has come for this time, is closed. 30 seconds
+    /// by default.
+    pub frame_timeout: Duration,
+    /// How many queued bytes and bytes of unfinished frames all connections may have together. No limit by default.
+    pub memory_limit: usize,
     /// The router's own introduction on connections of the packet framing. Empty by default. The broker
-    /// heeds [`no_echo`](Hello::no_echo) and speaks [`LEVEL`](gsb_proto::LEVEL); it is for the owner to say so
-    /// here.
+    /// supports [`no_echo`](Hello::no_echo) and [`LEVEL`](gsb_proto::LEVEL); its owner says so here.
     pub hello: Hello,
 }
 
@@ -33,6 +39,9 @@ impl Default for BrokerConfig {
             ping_timeout: Some(Duration::from_secs(60)),
             limits: Limits::default(),
             stall_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            frame_timeout: Duration::from_secs(30),
+            memory_limit: usize::MAX,
             hello: Hello::default(),
         }
     }
@@ -48,10 +57,9 @@ pub struct Limits {
     pub subscriptions: usize,
     /// Calls that wait for their last reply; 65,536 by default.
     pub open_calls: usize,
-    /// Bytes that wait to be written on its account; 16 MiB by default. The limit holds for each of four
-    /// purposes: what the router answers it, the calls it makes, the replies to them, and the broadcasts it
-    /// is sent. A frame counts for 64 bytes beside its own, and one that is larger than the limit is let in
-    /// when nothing else is queued.
+    /// Queued bytes that it pays for; 16 MiB by default. The limit holds for each of four purposes: the router's
+    /// answers to it, its calls, the replies to them, and the broadcasts to it. A frame counts for 64 bytes beside
+    /// its own, and one that is larger than the limit is queued when no other is.
     pub queued_bytes: usize,
 }
 

@@ -6,8 +6,6 @@ use std::net::IpAddr;
 use gsb_proto::Framing;
 use slab::Slab;
 
-use crate::waiting::{InVain, Waiting};
-
 /// Names a connection of a [`Broker`](crate::Broker), now and in no other life of the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
@@ -67,13 +65,10 @@ pub(crate) struct Connection {
     pub(crate) has_begun: bool,
     /// The level of the extensions that it may use (rule CO-18).
     pub(crate) level: u32,
-    /// What a frame of it has to wait for, if one has; nothing is read from it then.
-    pub(crate) waiting: Option<Box<Waiting>>,
     /// Whether it does not want its own broadcasts.
     pub(crate) no_echo: bool,
     /// How many broadcasts to it were dropped since the last one that was not.
     pub(crate) missed: u64,
-    pub(crate) in_vain: InVain,
 }
 
 /// The live connections.
@@ -95,10 +90,8 @@ impl Connections {
             hello_seen: false,
             has_begun: false,
             level: 0,
-            waiting: None,
             no_echo: false,
             missed: 0,
-            in_vain: InVain::default(),
         });
         id
     }
@@ -139,6 +132,10 @@ impl<T> Default for PerConnection<T> {
 impl<T: Default> PerConnection<T> {
     pub(crate) fn get(&self, connection: ConnId) -> Option<&T> {
         self.slots.get(connection.slot())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter()
     }
 
     /// The entry of a live connection; made on first use.

@@ -17,7 +17,8 @@ pub struct Counters {
     pub deliveries: u64,
     /// Messages that were dropped without an answer to their sender, by reason.
     pub drops: BTreeMap<&'static str, u64>,
-    /// Frames that had to wait, and all that came behind them, by the budget that was used up.
+    /// How often a connection was paused, by what had reached the queue limit: its answers, its calls, or the replies
+    /// for a caller.
     pub pauses: BTreeMap<&'static str, u64>,
     /// Requests refused, by reason.
     pub refusals: BTreeMap<&'static str, u64>,
@@ -40,8 +41,8 @@ pub struct Usage {
     pub abandoned_calls: usize,
     /// Instance ids of live connections.
     pub instances: usize,
-    /// Connections that can be charged with something.
-    pub budgets: usize,
+    /// Accounts of live connections for what is queued.
+    pub accounts: usize,
     /// Armed deadlines.
     pub deadlines: usize,
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use gsb_proto::{Frame, Outgoing, Violation};
 
-use crate::budgets::{Charge, Cost};
 use crate::connections::ConnId;
-use crate::trouble::Trouble;
+use crate::flow::{Charge, Cost};
+use crate::report::Report;
 
 /// Carries out what a [`Broker`](crate::Broker) wants done, in the order in which it is told.
 pub trait Effects {
@@ -17,7 +17,7 @@ pub trait Effects {
     fn close(&mut self, connection: ConnId, reason: CloseReason);
 
     /// Tell the operator: see [`Effect::Report`].
-    fn report(&mut self, connection: ConnId, trouble: Trouble);
+    fn report(&mut self, connection: ConnId, report: Report);
 }
 
 /// Keeps them for later.
@@ -30,8 +30,8 @@ impl Effects for Vec<Effect> {
         self.push(Effect::Close { connection, reason });
     }
 
-    fn report(&mut self, connection: ConnId, trouble: Trouble) {
-        self.push(Effect::Report { connection, trouble });
+    fn report(&mut self, connection: ConnId, report: Report) {
+        self.push(Effect::Report { connection, report });
     }
 }
 
@@ -60,7 +60,7 @@ pub enum Effect {
         /// Whose fault it is.
         connection: ConnId,
         /// What happened.
-        trouble: Trouble,
+        report: Report,
     },
 }
 
@@ -86,9 +86,14 @@ pub enum CloseReason {
     /// It used the instance id of a connection of another peer.
     #[error("claimed the instance id of another peer's connection")]
     ForeignInstanceId,
-    /// For so long it took nothing of what was to be written to it.
-    #[error("does not read: it took nothing for {} (--write-timeout)", seconds(*.0))]
+    /// For so long it took hardly anything of what was queued for it.
+    #[error("does not read: it took less than 64 KiB within {} (--write-timeout)", seconds(*.0))]
     NotReading(Duration),
+    /// It had so many bytes of an unfinished frame, more than any other, when memory was short.
+    #[error(
+        "has sent {0} bytes of an unfinished message, the most of all, while the router was short of memory (--memory-limit)"
+    )]
+    MemoryShort(usize),
     /// For so long a frame that had begun did not go on.
     #[error("began a frame and sent no more of it for {} (--frame-timeout)", seconds(*.0))]
     UnfinishedFrame(Duration),
@@ -121,6 +126,7 @@ impl CloseReason {
             CloseReason::Replaced => "replaced",
             CloseReason::ForeignInstanceId => "foreign instance id",
             CloseReason::NotReading(_) => "not reading",
+            CloseReason::MemoryShort(_) => "memory limit",
             CloseReason::UnfinishedFrame(_) => "unfinished frame",
             CloseReason::Shutdown => "shutdown",
         }

@@ -5,31 +5,30 @@
 //! socket, reads no clock and starts no task, so each rule of `docs/protocol.md` is tested in
 //! microseconds.
 //!
-//! One registry per noun holds the state: services, calls, subscriptions, instances, budgets, liveness. A
+//! One registry per noun holds the state: services, calls, subscriptions, instances, flow, liveness. A
 //! registry changes itself and returns what follows; only the [`Broker`] turns that into effects.
 
 mod broker;
-mod budgets;
 mod call_ids;
 mod calls;
 mod config;
 mod connections;
 mod counters;
 mod effect;
+mod flow;
 mod instances;
 mod liveness;
 mod refusal;
+mod report;
 mod routes;
 mod services;
 mod subscriptions;
-mod trouble;
-mod waiting;
 
-pub use broker::{Broker, Wait};
-pub use budgets::{Charge, Cost, Room};
+pub use broker::{Backpressure, Broker};
 pub use calls::CallKey;
 pub use config::{BrokerConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
 pub use connections::{ConnId, Identity};
 pub use counters::{Counters, Usage};
 pub use effect::{CloseReason, Effect, Effects};
-pub use trouble::Trouble;
+pub use flow::{Charge, Cost, Payer, Progress};
+pub use report::Report;

@@ -1,4 +1,4 @@
-//! Who was heard when, and what follows from silence.
+//! When each connection was heard, and what follows from silence (rules CO-9 and LI-8).
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -6,18 +6,27 @@ use std::time::{Duration, Instant};
 use crate::config::LONGEST_TIMEOUT;
 use crate::connections::{ConnId, PerConnection};
 
-/// What a connection has to expect for its silence.
+/// A shorter frame timeout would always be over.
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// What is due for a connection that is silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
     /// Silent for the timeout: send it a Ping.
     Ping(ConnId),
     /// Silent for twice the timeout, and this long: close it.
     Close(ConnId, Duration),
+    /// Silent within a frame for the frame timeout: close it.
+    CloseWithinFrame(ConnId),
 }
 
 #[derive(Debug, Clone, Copy)]
 struct State {
     heard: Instant,
+    /// The value of `heard` when a Ping was sent last.
+    pinged: Option<Instant>,
+    /// Whether a frame has begun that is not whole.
+    is_within_frame: bool,
     /// Under which the connection stands in `Liveness::deadlines`. It is not moved when something is
     /// heard, which is often, but looked at again when it comes, which is rare.
     deadline: Instant,
@@ -25,23 +34,35 @@ struct State {
 
 #[derive(Debug)]
 pub(crate) struct Liveness {
-    timeout: Option<Duration>,
+    ping_timeout: Option<Duration>,
+    frame_timeout: Duration,
     deadlines: BTreeSet<(Instant, ConnId)>,
     states: PerConnection<Option<State>>,
 }
 
 impl Liveness {
-    /// `timeout` is the silence after which a Ping is due; `None` is patient for ever.
-    pub(crate) fn new(timeout: Option<Duration>) -> Self {
-        let timeout = timeout.map(|timeout| timeout.min(LONGEST_TIMEOUT));
-        Liveness { timeout, deadlines: BTreeSet::new(), states: PerConnection::default() }
+    /// `ping_timeout` is the silence after which a Ping is due; `None` waits for ever.
+    pub(crate) fn new(ping_timeout: Option<Duration>, frame_timeout: Duration) -> Self {
+        Liveness {
+            ping_timeout: ping_timeout.map(|timeout| timeout.min(LONGEST_TIMEOUT)),
+            frame_timeout: frame_timeout.clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT),
+            deadlines: BTreeSet::new(),
+            states: PerConnection::default(),
+        }
     }
 
     pub(crate) fn add(&mut self, connection: ConnId, now: Instant) {
-        if let Some(timeout) = self.timeout {
-            let deadline = now + timeout;
-            *self.states.entry(connection) = Some(State { heard: now, deadline });
-            self.deadlines.insert((deadline, connection));
+        let first = self.ping_timeout.unwrap_or(LONGEST_TIMEOUT).min(self.frame_timeout);
+        let state =
+            State { heard: now, pinged: None, is_within_frame: false, deadline: now + first };
+        *self.states.entry(connection) = Some(state);
+        self.deadlines.insert((state.deadline, connection));
+    }
+
+    /// Whether a frame of the connection has begun that is not whole.
+    pub(crate) fn set_within_frame(&mut self, connection: ConnId, is_within_frame: bool) {
+        if let Some(state) = self.states.entry(connection) {
+            state.is_within_frame = is_within_frame;
         }
     }
 
@@ -70,7 +91,6 @@ impl Liveness {
         may_ping: impl Fn(ConnId) -> bool,
         is_excused: impl Fn(ConnId) -> bool,
     ) -> Option<Due> {
-        let timeout = self.timeout?;
         loop {
             let (deadline, connection) = *self.deadlines.first()?;
             if deadline > now {
@@ -84,16 +104,25 @@ impl Liveness {
                 state.heard = now;
             }
             let silence = now.saturating_duration_since(state.heard);
-            let due = if silence >= 2 * timeout {
+            let ping_timeout = self.ping_timeout.unwrap_or(LONGEST_TIMEOUT);
+            let due = if state.is_within_frame && silence >= self.frame_timeout {
+                Some(Due::CloseWithinFrame(connection))
+            } else if silence >= 2 * ping_timeout {
                 Some(Due::Close(connection, silence))
-            } else if silence >= timeout && may_ping(connection) {
+            } else if silence >= ping_timeout
+                && state.pinged != Some(state.heard)
+                && may_ping(connection)
+            {
+                state.pinged = Some(state.heard);
                 Some(Due::Ping(connection))
             } else {
                 None
             };
-            let patience = if silence >= timeout { 2 * timeout } else { timeout };
-            state.deadline = state.heard + patience;
-            if !matches!(due, Some(Due::Close(..))) {
+            let patience = if silence >= ping_timeout { 2 * ping_timeout } else { ping_timeout };
+            // A frame may begin at any time.
+            let begin = if state.is_within_frame { state.heard } else { now };
+            state.deadline = (state.heard + patience).min(begin + self.frame_timeout);
+            if matches!(due, Some(Due::Ping(_)) | None) {
                 self.deadlines.insert((state.deadline, connection));
             }
             if due.is_some() {

@@ -38,21 +38,16 @@ pub(crate) enum Refusal {
     #[error("this connection has {limit} open calls, which is the limit (--max-open-calls)")]
     TooManyCalls { limit: usize },
     #[error(
-        "the service has not taken this call within {}: it does not read, or too slowly (--stall-timeout)",
+        "the service has stalled: it took too little of what was sent to it within {} (--stall-timeout)",
         seconds(*.timeout)
     )]
     ServiceStalled { timeout: Duration },
     #[error(
-        "the service has taken a part of this call, but hardly more within {} (--stall-timeout)",
+        "this connection has stalled: it took too little of the replies to its calls within {} \
+         (--stall-timeout)",
         seconds(*.timeout)
     )]
-    ServiceSlow { timeout: Duration },
-    #[error(
-        "this connection does not read the replies to its calls, or too slowly: {limit} bytes of them may \
-         wait (--queue-limit), and there was no room for another within {} (--stall-timeout)",
-        seconds(*.timeout)
-    )]
-    CallerStalled { limit: usize, timeout: Duration },
+    CallerStalled { timeout: Duration },
     #[error("the caller has cancelled this call")]
     Cancelled,
     #[error("the router stops and takes no more calls")]
@@ -81,7 +76,7 @@ impl Refusal {
             Refusal::RequestIdTooLong { .. } => "request id too long",
             Refusal::TooManyCalls { .. } => "too many open calls",
             Refusal::ServiceGone { .. } => "service gone",
-            Refusal::ServiceStalled { .. } | Refusal::ServiceSlow { .. } => "service stalled",
+            Refusal::ServiceStalled { .. } => "service stalled",
             Refusal::CallerStalled { .. } => "caller stalled",
             Refusal::Cancelled => "cancelled",
             Refusal::Stopping => "stopping",
@@ -97,7 +92,6 @@ impl Refusal {
                 | Refusal::TooManySubscriptions { .. }
                 | Refusal::TooManyCalls { .. }
                 | Refusal::ServiceStalled { .. }
-                | Refusal::ServiceSlow { .. }
                 | Refusal::CallerStalled { .. }
         )
     }
@@ -132,7 +126,7 @@ impl Refusal {
             Refusal::ServiceGone { .. } => {
                 (CallReplyCode::ServiceFailure, CallReplyReason::ReasonServiceGone)
             }
-            Refusal::ServiceStalled { .. } | Refusal::ServiceSlow { .. } => {
+            Refusal::ServiceStalled { .. } => {
                 (CallReplyCode::ServiceFailure, CallReplyReason::ReasonServiceStalled)
             }
             Refusal::CallerStalled { .. } => {

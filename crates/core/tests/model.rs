@@ -1,12 +1,15 @@
 //! Random events on a broker, and on an oracle that follows docs/protocol.md as naively as possible:
 //! lists and linear scans, nothing shared with the broker but the messages.
-//! After each event everybody must have been sent what the oracle says, and the broker must hold as much.
+//! After each event all peers must have been sent what the oracle says, and the broker must hold as much. In the one
+//! model all peers read at once what they are sent; in the other (`flow.rs`) they may not read.
 //!
 //! `GSB_MODEL_CASES` sets the number of runs, `GSB_MODEL_SEED` repeats those of an earlier test.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 mod common;
+#[path = "model/flow.rs"]
+mod flow;
 #[path = "model/oracle.rs"]
 mod oracle;
 
@@ -147,7 +150,7 @@ impl Model {
                 return None;
             }
             Op::Connect(ref identity, framing, ref hello) => {
-                let id = self.world.broker.connect(identity.clone(), self.world.now);
+                let id = self.world.connect(identity.clone());
                 let mut events = vec![Event::Connected(id, identity.clone())];
                 events.extend(framing.map(|framing| Event::Detected(id, framing)));
                 if framing == Some(Framing::Packet) {
@@ -157,7 +160,7 @@ impl Model {
                 events
             }
             Op::CallAndLeave(address, request_id) => {
-                let id = self.world.broker.connect(IDENTITIES[0].clone(), self.world.now);
+                let id = self.world.connect(IDENTITIES[0].clone());
                 vec![
                     Event::Connected(id, IDENTITIES[0].clone()),
                     Event::Detected(id, Framing::Classic),
@@ -427,8 +430,13 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap())
 }
 
-#[test]
-fn the_bus_does_what_the_oracle_says() {
+/// Runs so many random cases; each returns which rules it has reached, and all of `to_reach` must be.
+fn check<T: std::fmt::Debug>(
+    ops: impl Strategy<Value = Vec<T>>,
+    to_reach: &[&str],
+    run: impl Fn(&[T]) -> Result<BTreeSet<&'static str>, TestCaseError>,
+    explain: impl FnOnce(&[T]),
+) {
     let cases = setting("GSB_MODEL_CASES").unwrap_or(1000) as u32;
     let seed = setting("GSB_MODEL_SEED").unwrap_or_else(|| RandomState::new().hash_one(()));
     println!("GSB_MODEL_CASES={cases} GSB_MODEL_SEED={seed}");
@@ -442,25 +450,37 @@ fn the_bus_does_what_the_oracle_says() {
     let spread = u128::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     let rng = TestRng::from_seed(RngAlgorithm::XorShift, &spread.to_le_bytes());
     let reached = RefCell::new(BTreeSet::new());
-    let result = TestRunner::new_with_rng(config, rng).run(
-        &proptest::collection::vec(op(), 1..150),
-        |ops| {
-            reached.borrow_mut().extend(run(&ops, |_| {})?);
-            Ok(())
-        },
-    );
+    let result = TestRunner::new_with_rng(config, rng).run(&ops, |ops| {
+        reached.borrow_mut().extend(run(&ops)?);
+        Ok(())
+    });
     match result {
         Ok(()) if cases < 1000 => {}
         Ok(()) => {
             let reached = reached.into_inner();
-            let missed: Vec<_> = TO_REACH.iter().filter(|rule| !reached.contains(*rule)).collect();
+            let missed: Vec<_> = to_reach.iter().filter(|rule| !reached.contains(*rule)).collect();
             assert!(missed.is_empty(), "never came to: {missed:?}");
         }
         Err(TestError::Abort(reason)) => panic!("{reason}"),
         Err(TestError::Fail(reason, ops)) => {
             println!("The shortest way there:");
-            let _ = run(&ops, |event| println!("  {event:?}"));
+            explain(&ops);
             panic!("{reason}");
         }
     }
+}
+
+#[test]
+fn the_broker_does_what_the_oracle_says() {
+    let explain = |ops: &[Op]| {
+        let _ = run(ops, |event| println!("  {event:?}"));
+    };
+    check(proptest::collection::vec(op(), 1..150), TO_REACH, |ops| run(ops, |_| {}), explain);
+}
+
+// Rules LI-2 to LI-6.
+#[test]
+fn flow_control_keeps_its_rules() {
+    let explain = |ops: &[flow::Op]| ops.iter().for_each(|op| println!("  {op:?}"));
+    check(proptest::collection::vec(flow::op(), 1..120), flow::TO_REACH, flow::run, explain);
 }

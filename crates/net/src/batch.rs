@@ -2,7 +2,7 @@
 
 use gsb_proto::{Framing, Outgoing};
 
-use crate::queue::{COPIED, Queue, Ticket};
+use crate::queue::{COPIED, Queue, QueuedFrame};
 
 /// Frames for one [`Link`](crate::Link): [pushed](crate::Link::push_batch) together, under one lock. May be kept
 /// for its room.
@@ -23,17 +23,17 @@ impl<T> std::fmt::Debug for Batch<T> {
     }
 }
 
-impl<T: Ticket> Batch<T> {
-    /// Appends a frame. `ticket` gives the one that goes with it; or it lets the frame go with the one before it,
-    /// whose ticket it is told, and gives none. Then the two leave as one, and are taken back as one.
+impl<T: QueuedFrame> Batch<T> {
+    /// Appends a frame. `companion` makes what travels with it, or adds the frame to the one before it as in a
+    /// queue: then the two are written as one.
     pub fn push(
         &mut self,
         framing: Framing,
         frame: Outgoing<'_>,
-        ticket: impl FnOnce(Option<&mut T>) -> Option<T>,
+        companion: impl FnOnce(Option<&mut T>) -> Option<T>,
     ) {
         // None: a Hello for a classic connection, which simply is not told.
-        self.queued += self.queue.push(framing, frame, COPIED, ticket).unwrap_or(0);
+        self.queued += self.queue.push(framing, frame, COPIED, companion).unwrap_or(0);
     }
 
     /// How many bytes there are.

@@ -269,10 +269,10 @@ impl Inbox {
         }
     }
 
-    /// Whether a part of a frame has arrived. Only valid after [`peek`](Inbox::peek), [`first`](Inbox::first) or
+    /// How many bytes of a partial frame have arrived. Only valid after [`peek`](Inbox::peek), [`first`](Inbox::first) or
     /// [`next_frame`](Inbox::next_frame) found no complete frame.
-    pub fn has_partial_frame(&self) -> bool {
-        !self.buffer.is_empty()
+    pub fn unfinished(&self) -> usize {
+        self.buffer.len()
     }
 
     /// The framing; `None` until it is detected.

@@ -9,12 +9,11 @@ use gsb_proto::{Frame, Framing, Outgoing};
 use parking_lot::Mutex;
 use tokio::io::Interest;
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::Instant;
 
 use crate::batch::Batch;
 use crate::inbox::{Inbox, is_transient};
-use crate::outbox::{Fate, Outbox, OutboxFull, TakenBack, advance, with_slices};
-use crate::queue::Ticket;
+use crate::outbox::{Outbox, OutboxFull, advance, with_slices};
+use crate::queue::QueuedFrame;
 use crate::stream::Stream;
 
 /// How long whoever waits for room leaves others the first go.
@@ -29,7 +28,7 @@ const TURN: Duration = Duration::from_millis(100);
 /// One task drives the link by looping over [`receive`](Link::receive), which also writes what a flush
 /// had to leave behind because the socket was full.
 ///
-/// With each frame goes a [`Ticket`], which learns what becomes of it.
+/// With each frame travels a [`QueuedFrame`], which learns what becomes of it.
 #[derive(Debug)]
 pub struct Link<T = ()> {
     stream: Stream,
@@ -51,8 +50,10 @@ struct State<T> {
     outbox: Outbox<T>,
     /// Somebody is writing.
     flushing: bool,
-    /// The socket was full; only the driver writes until it is not. Since when it has taken nothing.
-    full: Option<Instant>,
+    /// The socket was full; only the driver writes until it is not.
+    full: bool,
+    /// How many bytes the socket has ever taken.
+    written: u64,
     /// The socket takes nothing any more; what is pushed is dropped.
     broken: bool,
     /// Nothing more is to be sent; what is pushed is dropped.
@@ -66,7 +67,8 @@ impl<T> Default for State<T> {
         State {
             outbox: Outbox::default(),
             flushing: false,
-            full: None,
+            full: false,
+            written: 0,
             broken: false,
             finished: false,
             leftover: None,
@@ -109,19 +111,10 @@ enum Woken {
     Closed,
 }
 
-/// How a link stands whose socket takes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stuck<R> {
-    /// When it last took something, or became full.
-    pub since: Instant,
-    /// What was found of the first frame to leave of which something was found.
-    pub first: Option<R>,
-}
-
 impl Link {
     /// Takes over a stream; `limit` is how many bytes may wait to be written.
     pub fn new(stream: Stream, limit: usize) -> Self {
-        Link { limit, ..Link::with_tickets(stream) }
+        Link { limit, ..Link::unlimited(stream) }
     }
 
     /// Appends a frame; `true` if the caller has to [`flush`](Link::flush), `false` if somebody else will.
@@ -155,9 +148,9 @@ impl Link {
     }
 }
 
-impl<T: Ticket> Link<T> {
+impl<T: QueuedFrame> Link<T> {
     /// Takes over a stream. Whoever pushes sees to it that there is a limit to what waits to be written.
-    pub fn with_tickets(stream: Stream) -> Self {
+    pub fn unlimited(stream: Stream) -> Self {
         Link {
             stream,
             state: Mutex::default(),
@@ -180,16 +173,16 @@ impl<T: Ticket> Link<T> {
         self.state.lock().outbox.queued()
     }
 
-    /// Appends a frame whatever the limit says, with a ticket as in [`Batch::push`]; `true` if the caller has to
+    /// Appends a frame whatever the limit says, with what travels with it as in [`Batch::push`]; `true` if the caller has to
     /// [`flush`](Link::flush), `false` if somebody else will. On a link that was closed, or whose peer is gone, the
     /// frame is dropped.
     pub fn push_unlimited(
         &self,
         framing: Framing,
         frame: Outgoing<'_>,
-        ticket: impl FnOnce(Option<&mut T>) -> Option<T>,
+        companion: impl FnOnce(Option<&mut T>) -> Option<T>,
     ) -> bool {
-        self.push_within(framing, frame, ticket, usize::MAX) == Ok(true)
+        self.push_within(framing, frame, companion, usize::MAX) == Ok(true)
     }
 
     /// Appends all frames of a batch, which is empty then, as [`push_unlimited`](Link::push_unlimited) appends one.
@@ -209,7 +202,7 @@ impl<T: Ticket> Link<T> {
         &self,
         framing: Framing,
         frame: Outgoing<'_>,
-        ticket: impl FnOnce(Option<&mut T>) -> Option<T>,
+        companion: impl FnOnce(Option<&mut T>) -> Option<T>,
         limit: usize,
     ) -> Result<bool, OutboxFull> {
         if self.is_closed() {
@@ -221,7 +214,7 @@ impl<T: Ticket> Link<T> {
         }
         // If there was something already, whoever put it there is about to flush, or the driver is.
         let first = state.outbox.is_empty();
-        state.outbox.push(framing, frame, ticket, limit)?;
+        state.outbox.push(framing, frame, companion, limit)?;
         Ok(first)
     }
 
@@ -314,8 +307,7 @@ impl<T: Ticket> Link<T> {
             if state.flushing || state.outbox.is_empty() {
                 return;
             }
-            // Found out by the write below, which also says since when.
-            if state.full.is_some() && knowledge == Knowledge::Nothing {
+            if state.full && knowledge == Knowledge::Nothing {
                 return;
             }
             state.flushing = true;
@@ -343,10 +335,8 @@ impl<T: Ticket> Link<T> {
                 return;
             }
             state.outbox.put_back(std::mem::take(&mut pieces), written);
-            state.full = match state.full {
-                Some(since) if stop && written == 0 => Some(since),
-                _ => stop.then(Instant::now),
-            };
+            state.written += written as u64;
+            state.full = stop;
             if stop || state.outbox.is_empty() {
                 state.flushing = false;
                 drop(state);
@@ -399,8 +389,7 @@ impl<T: Ticket> Link<T> {
         }
     }
 
-    /// [`receive`](Link::receive) that ends, with `None`, also whenever the socket has become full;
-    /// [`stuck`](Link::stuck) tells more.
+    /// [`receive`](Link::receive) that ends, with `None`, also whenever the socket has become full.
     ///
     /// # Errors
     /// Those of the socket.
@@ -451,7 +440,7 @@ impl<T: Ticket> Link<T> {
             }
             let writing = match &*self.state.lock() {
                 State { broken: true, .. } => return Ok(Woken::Readable),
-                State { full: Some(_), .. } => Some(Interest::WRITABLE),
+                State { full: true, .. } => Some(Interest::WRITABLE),
                 _ => None,
             };
             let interest = match (reading, writing) {
@@ -479,7 +468,7 @@ impl<T: Ticket> Link<T> {
                     }
                 }
                 () = self.driver.notified() => {
-                    if self.state.lock().full.is_some() {
+                    if self.state.lock().full {
                         return Ok(Woken::Full);
                     }
                 }
@@ -489,45 +478,20 @@ impl<T: Ticket> Link<T> {
 
     /// Whether the socket takes nothing for now.
     pub fn is_full(&self) -> bool {
-        self.state.lock().full.is_some()
+        self.state.lock().full
     }
 
-    /// Since when the socket has taken nothing, and what `find` finds first of the frames that wait for it;
-    /// it is told whether some of the frame was written. `None` if the socket is not full.
-    pub fn stuck<R>(&self, mut find: impl FnMut(&T, bool) -> Option<R>) -> Option<Stuck<R>> {
+    /// How many bytes wait to be written, and how many the socket has ever taken.
+    pub fn progress(&self) -> (usize, u64) {
         let state = self.state.lock();
-        let since = state.full?;
-        let first = state.outbox.tickets().find_map(|(ticket, is_begun)| find(ticket, is_begun));
-        Some(Stuck { since, first })
+        (state.outbox.queued(), state.written)
     }
 
-    /// Hands the ticket of the frame of which something was written, and something was not, to `change`.
-    pub fn change_begun(&self, change: impl FnOnce(&mut T)) {
-        if let Some(ticket) = self.state.lock().outbox.begun() {
-            change(ticket);
-        }
-    }
-
-    /// Takes back frames as `decide` says, if the socket is full; not one of which something was written. Takes
-    /// no more than others can wait for, and says whether there may be more: then it is to be called again, when
-    /// others have run. It begins where the last call ended, whatever was written or pushed since.
-    ///
-    /// `decide` must not use the link.
-    pub fn take_back(&self, decide: impl FnMut(&T) -> Fate) -> TakenBack<T> {
-        let mut state = self.state.lock();
-        if state.full.is_none() || state.flushing {
-            return TakenBack::default();
-        }
-        let (taken, gone) = state.outbox.take_back(decide);
-        if state.outbox.is_empty() {
-            state.full = None;
-        }
-        drop(state);
-        drop(gone);
-        if !taken.tickets.is_empty() {
-            self.room.notify_waiters();
-        }
-        taken
+    /// Shows what travels with the queued frames to `visit`, in steps that others can wait for: whether there are more.
+    /// Each frame is visited that is queued when the first step begins, and not written before its turn. `visit` must
+    /// not use the link.
+    pub fn visit(&self, visit: impl FnMut(&mut T)) -> bool {
+        self.state.lock().outbox.visit(visit)
     }
 
     /// Ends both directions, for the peer too: what is queued is dropped, the driver is woken.

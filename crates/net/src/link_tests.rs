@@ -25,9 +25,9 @@ fn frame(number: u32, length: usize) -> Frame {
     Frame::new(MessageKind::CallRequest, body)
 }
 
-fn append<T: Ticket>(link: &Link<T>, frame: &Frame, ticket: T) {
+fn append<T: QueuedFrame>(link: &Link<T>, frame: &Frame, companion: T) {
     let outgoing = Outgoing { kind: frame.kind, slices: &frame.body.slices() };
-    link.push_unlimited(Framing::Packet, outgoing, |_| Some(ticket));
+    link.push_unlimited(Framing::Packet, outgoing, |_| Some(companion));
 }
 
 /// Reads frames until there are `count`; their numbers and lengths.
@@ -237,83 +237,27 @@ async fn what_was_written_before_the_finish_arrives_and_nothing_after_it() {
     soon(drive(peer)).await;
 }
 
-/// A number that goes with a frame.
-#[derive(Debug, PartialEq)]
-struct Numbered(u32);
-
-impl Ticket for Numbered {
-    fn written(&mut self, _bytes: usize) {}
-}
-
-// Rule LI-4: of very many small frames those in front are taken back step by step, while the peer takes some and
-// others push.
+// Rules LI-3, LI-4: the progress of a link says how much its socket has taken.
 #[tokio::test]
-async fn frames_are_taken_back_in_steps() {
-    const QUEUED: u32 = 300_000;
-    const DUE: u32 = 200_000;
+async fn a_link_knows_its_progress() {
     let (near, far) = UnixStream::pair().unwrap();
-    let link = Link::with_tickets(Stream::Unix(near));
+    let link = Link::unlimited(Stream::Unix(near));
     let peer = Link::new(Stream::Unix(far), LIMIT);
-    let push = |number| {
-        append(&link, &frame(number, 4), Numbered(number));
-    };
-    (0..QUEUED).for_each(push);
-    let none = link.take_back(|_| Fate::TakeBack);
-    assert_eq!(none.tickets, [], "nothing of a socket that is not known to be full");
+    append(&link, &frame(0, 4 << 20), ());
+    let all = link.progress().0 as u64;
+    assert_eq!((link.progress().1, link.is_full()), (0, false));
     link.flush();
-    assert!(link.stuck(|_, _| None::<()>).is_some());
-
-    let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, LIMIT));
-    let (mut received, mut gone) = (Vec::new(), Vec::new());
-    let (mut asked, mut steps, mut next) = (0, 0, QUEUED);
-    loop {
-        let before = asked;
-        let taken = link.take_back(|&Numbered(number)| {
-            asked += 1;
-            match number % 8 {
-                _ if number >= DUE => Fate::NotYet,
-                0 => Fate::Stay,
-                _ => Fate::TakeBack,
-            }
-        });
-        assert!(asked - before <= 1024, "others have to wait");
-        gone.extend(taken.tickets.into_iter().map(|Numbered(number)| number));
-        if !taken.is_more {
-            break;
-        }
-        steps += 1;
-        push(next);
-        next += 1;
-        if steps % 20 == 0 {
-            let mut full_again = pin!(soon(link.write_only()));
-            loop {
-                tokio::select! {
-                    biased;
-                    full = &mut full_again => break assert_eq!(full.unwrap(), None),
-                    read = peer.receive(&mut inbox) => assert_eq!(read.unwrap(), Received::Bytes),
-                }
-                collect(&mut inbox, &mut received);
-            }
+    let (queued, written) = link.progress();
+    assert!(link.is_full() && written > 0);
+    assert_eq!(queued as u64 + written, all);
+    let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, 8 << 20));
+    while inbox.next_frame().unwrap().is_none() {
+        tokio::select! {
+            read = peer.receive(&mut inbox) => assert_eq!(read.unwrap(), Received::Bytes),
+            _ = link.write_only() => {}
         }
     }
-    assert!(steps > 50 && gone.len() > 50_000, "{steps} steps, {} taken back", gone.len());
-    assert!(received.len() > 1000, "the peer has taken {}", received.len());
-    assert!(asked <= DUE + 1, "each is asked about once");
-
-    let mut is_gone = vec![false; next as usize];
-    gone.into_iter().for_each(|number| is_gone[number as usize] = true);
-    let stays = (0..next).filter(|&number| !is_gone[number as usize]);
-    let expected: Vec<_> = stays.map(|number| (number, 4)).collect();
-    let writer = async { while link.write_only().await.unwrap() != Some(Received::Closed) {} };
-    let reader = async {
-        while received.len() < expected.len() {
-            assert_eq!(peer.receive(&mut inbox).await.unwrap(), Received::Bytes);
-            collect(&mut inbox, &mut received);
-        }
-        link.close();
-    };
-    soon(async { tokio::join!(writer, reader) }).await;
-    assert!(received == expected);
+    assert_eq!((link.progress(), link.is_full()), ((0, all), false));
 }
 
 /// Counts how many of its kind are dropped.
@@ -326,7 +270,7 @@ impl Drop for Counted {
     }
 }
 
-impl Ticket for Counted {
+impl QueuedFrame for Counted {
     fn written(&mut self, _bytes: usize) {}
 }
 
@@ -335,7 +279,7 @@ impl Ticket for Counted {
 async fn a_long_queue_is_cleared_away_bit_by_bit() {
     let frames = 10_000;
     let (near, _far) = UnixStream::pair().unwrap();
-    let link = Link::with_tickets(Stream::Unix(near));
+    let link = Link::unlimited(Stream::Unix(near));
     let dropped = Arc::new(AtomicUsize::new(0));
     let count = || dropped.load(Ordering::Relaxed);
     for number in 0..frames {
@@ -353,7 +297,7 @@ async fn a_long_queue_is_cleared_away_bit_by_bit() {
     assert_eq!((count(), link.clear_away()), (frames as usize, false));
     // A short one goes at once.
     let (near, _far) = UnixStream::pair().unwrap();
-    let link = Link::with_tickets(Stream::Unix(near));
+    let link = Link::unlimited(Stream::Unix(near));
     append(&link, &frame(0, 10), Counted(dropped.clone()));
     link.close();
     assert_eq!(count(), frames as usize + 1);

@@ -23,15 +23,15 @@ const FIRST: usize = 256;
 /// A buffer of more than this is not kept while nothing is queued. In bytes.
 const KEPT: usize = 4 << 10;
 
-/// What travels with a queued frame until all of it was written, or it was dropped. Then it is dropped
-/// itself, possibly under the lock of its [`Link`](crate::Link): it must not use the link.
-pub trait Ticket {
+/// What travels with a queued frame until the frame is written or dropped. Then it is dropped itself, possibly under
+/// the lock of its [`Link`](crate::Link): it must not use the link.
+pub trait QueuedFrame {
     /// So many more bytes of the frame were written, and some were not.
     fn written(&mut self, bytes: usize);
 }
 
 /// For links whose frames are all alike.
-impl Ticket for () {
+impl QueuedFrame for () {
     fn written(&mut self, _bytes: usize) {}
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Span<T> {
     pub(crate) left: usize,
     /// Whether some of it was written.
     pub(crate) begun: bool,
-    pub(crate) ticket: T,
+    pub(crate) companion: T,
 }
 
 impl<T> Default for Queue<T> {
@@ -60,24 +60,25 @@ impl<T> Default for Queue<T> {
     }
 }
 
-impl<T: Ticket> Queue<T> {
-    /// Appends a frame of which bodies up to `copied` bytes are copied; how many bytes it has. `ticket` gives the one
-    /// that goes with it, or lets it go with the last frame, whose ticket it is told if nothing of that was written.
+impl<T: QueuedFrame> Queue<T> {
+    /// Appends a frame of which bodies up to `copied` bytes are copied; how many bytes it has. `companion` makes what
+    /// travels with it, or adds the frame to the last one, if nothing of that was written: it is given what travels with
+    /// that, and returns `None`.
     /// `None` if the frame cannot be said in this framing.
     pub(crate) fn push(
         &mut self,
         framing: Framing,
         frame: Outgoing<'_>,
         copied: usize,
-        ticket: impl FnOnce(Option<&mut T>) -> Option<T>,
+        companion: impl FnOnce(Option<&mut T>) -> Option<T>,
     ) -> Option<usize> {
         let body = frame.body_len();
         let header = Header::new(frame.kind, body, framing)?;
         let length = header.as_ref().len() + body;
         let last = self.spans.back_mut().filter(|last| !last.begun);
-        match (ticket(last.map(|last| &mut last.ticket)), self.spans.back_mut()) {
-            (Some(ticket), _) => {
-                self.spans.push_back(Span { left: length, begun: false, ticket });
+        match (companion(last.map(|last| &mut last.companion)), self.spans.back_mut()) {
+            (Some(companion), _) => {
+                self.spans.push_back(Span { left: length, begun: false, companion });
             }
             (None, Some(last)) => last.left += length,
             // Nothing went before it that it could go with.
@@ -104,23 +105,24 @@ impl<T: Ticket> Queue<T> {
         other.tail.clear();
     }
 
-    /// Lets go of the frames that the first `written` bytes belong to, as far as they are here. Returns how many
-    /// bytes do not.
+    /// Drops the frames that the first `written` bytes belong to; returns how many frames these are.
     pub(crate) fn pass(&mut self, mut written: usize) -> usize {
+        let mut frames = 0;
         while written > 0
             && let Some(front) = self.spans.front_mut()
         {
             if front.left <= written {
                 written -= front.left;
                 self.spans.pop_front();
+                frames += 1;
             } else {
                 front.left -= written;
                 front.begun = true;
-                front.ticket.written(written);
+                front.companion.written(written);
                 written = 0;
             }
         }
-        written
+        frames
     }
 
     /// Keeps no large buffers for nothing.

@@ -13,7 +13,6 @@ use crate::config::RouterConfig;
 use crate::connection;
 use crate::error::BindError;
 use crate::listener::Listener;
-use crate::patience::Timeouts;
 use crate::shared::Shared;
 use crate::stopping::{FLUSH_TIMEOUT, ShutdownHandle};
 use crate::unix_listener::FileState;
@@ -38,7 +37,6 @@ pub(crate) struct Acceptor {
     permits: Arc<Semaphore>,
     max_connections: usize,
     max_frame: usize,
-    timeouts: Timeouts,
 }
 
 /// Limits for the log messages about one listener.
@@ -61,11 +59,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// [`BindError::Worker`] if one cannot be started.
-    pub(crate) fn start(
-        config: &RouterConfig,
-        shared: Arc<Shared>,
-        timeouts: Timeouts,
-    ) -> Result<Acceptor, BindError> {
+    pub(crate) fn start(config: &RouterConfig, shared: Arc<Shared>) -> Result<Acceptor, BindError> {
         let max_connections = config.max_connections.min(Semaphore::MAX_PERMITS);
         Ok(Acceptor {
             shared,
@@ -73,7 +67,6 @@ impl Acceptor {
             permits: Arc::new(Semaphore::new(max_connections)),
             max_connections,
             max_frame: config.max_frame,
-            timeouts,
         })
     }
 
@@ -180,10 +173,10 @@ impl Acceptor {
             }
             return;
         };
-        let (shared, max_frame, timeouts) = (self.shared.clone(), self.max_frame, self.timeouts);
+        let (shared, max_frame) = (self.shared.clone(), self.max_frame);
         self.workers.lock().spawn(async move {
             match Stream::from_std(stream) {
-                Ok(stream) => connection::serve(shared, stream, max_frame, timeouts).await,
+                Ok(stream) => connection::serve(shared, stream, max_frame).await,
                 Err(error) => log::error!("cannot serve an accepted connection: {error}"),
             }
             drop(permit);

@@ -1,6 +1,5 @@
 //! A clock that stands still while the router does.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -12,15 +11,11 @@ const BEAT: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Dur
 /// what was sent meanwhile.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How many standstills are remembered one by one.
-const REMEMBERED: usize = 16;
-
-/// The time that the router has spent running, by the monotonic clock.
+/// The time that the router has spent running, by the monotonic clock (rule LI-10).
 ///
 /// A process that is stopped, or whose machine is, wakes up with all its timeouts over, and nothing read of
-/// what was sent to it. So the time in which nothing of the router ran does not count for any of them (rule
-/// LI-10). That it stood still is noticed when nobody has looked at the clock for twice its
-/// [beat](Clock::beat).
+/// what was sent to it. So the time in which nothing of the router ran does not count. It is noticed when the clock was
+/// not looked at for twice its [beat](Clock::beat).
 #[derive(Debug)]
 pub(crate) struct Clock {
     beat: Duration,
@@ -32,52 +27,39 @@ pub(crate) struct Clock {
 struct State {
     /// When the clock was looked at last.
     seen: Instant,
-    /// When it stood still, oldest first, and apart from each other.
-    standstills: VecDeque<Standstill>,
-    /// How long it stood still before those.
-    before: Duration,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Standstill {
-    from: Instant,
-    until: Instant,
+    /// How long it has stood still, once it goes on.
+    lost: Duration,
+    /// It stands still until then.
+    goes_on: Instant,
 }
 
 impl Clock {
     /// For timeouts of which the shortest is this.
     pub(crate) fn new(shortest: Duration) -> Self {
+        let now = real();
         Clock {
             beat: (shortest / 4).clamp(*BEAT.start(), *BEAT.end()),
             grace: shortest.min(GRACE),
-            state: Mutex::new(State {
-                seen: real(),
-                standstills: VecDeque::new(),
-                before: Duration::ZERO,
-            }),
+            state: Mutex::new(State { seen: now, lost: Duration::ZERO, goes_on: now }),
         }
     }
 
-    /// How often somebody has to look at the clock.
+    /// How often the clock has to be looked at.
     pub(crate) fn beat(&self) -> Duration {
         self.beat
     }
 
-    /// What time it is.
+    /// The current time.
     pub(crate) fn now(&self) -> Instant {
         let mut state = self.state.lock();
         let now = real();
         if now.saturating_duration_since(state.seen) > 2 * self.beat {
-            let standstill = Standstill { from: state.seen, until: now + self.grace };
-            state.add(standstill);
+            let stands_at = state.running(state.seen);
+            state.goes_on = now + self.grace;
+            state.lost = state.goes_on - stands_at;
         }
         state.seen = now;
         state.running(now)
-    }
-
-    /// What time it was at a moment of the clock of tokio.
-    pub(crate) fn at(&self, moment: Instant) -> Instant {
-        self.state.lock().running(moment)
     }
 
     /// Completes at a time of this clock.
@@ -93,23 +75,10 @@ impl Clock {
 }
 
 impl State {
-    fn add(&mut self, standstill: Standstill) {
-        match self.standstills.back_mut() {
-            Some(last) if last.until >= standstill.from => last.until = standstill.until,
-            _ => self.standstills.push_back(standstill),
-        }
-        if self.standstills.len() > REMEMBERED
-            && let Some(oldest) = self.standstills.pop_front()
-        {
-            self.before += oldest.until - oldest.from;
-        }
-    }
-
     fn running(&self, moment: Instant) -> Instant {
-        let stood = |it: &Standstill| moment.min(it.until).saturating_duration_since(it.from);
-        let lost = self.before + self.standstills.iter().map(stood).sum::<Duration>();
+        let moment = moment.max(self.goes_on);
         // Before the first moment there is none.
-        moment.checked_sub(lost).unwrap_or(moment)
+        moment.checked_sub(self.lost).unwrap_or(moment)
     }
 }
 

@@ -13,30 +13,25 @@ async fn run(clock: &Clock, time: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_goes_while_somebody_looks_at_it() {
+async fn it_goes_on_while_it_is_looked_at() {
     let clock = Clock::new(4 * SECOND);
     let (begin, real_begin) = (clock.now(), real());
     run(&clock, 60 * SECOND).await;
     assert_eq!(clock.now() - begin, 60 * SECOND);
     assert_eq!(real() - real_begin, 60 * SECOND);
-    assert_eq!(clock.at(real_begin), begin);
 }
 
 // Rule LI-10.
 #[tokio::test(start_paused = true)]
-async fn it_stands_still_while_nobody_does_and_for_a_second_more() {
+async fn it_stands_still_while_it_is_not_looked_at_and_for_a_second_more() {
     let clock = Clock::new(4 * SECOND);
-    let (begin, real_begin) = (clock.now(), real());
+    let begin = clock.now();
     advance(3600 * SECOND).await;
     assert_eq!(clock.now(), begin);
     advance(SECOND / 2).await;
     assert_eq!(clock.now(), begin);
     advance(SECOND).await;
     assert_eq!(clock.now(), begin + SECOND / 2);
-    // Any moment of it is the same.
-    for seconds in [0, 1, 1000, 3600, 3601] {
-        assert_eq!(clock.at(real_begin + seconds * SECOND), begin);
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,11 +58,10 @@ async fn it_forgets_no_standstill() {
         run(&clock, 2 * SECOND).await;
     }
     assert_eq!(clock.now() - begin, 100 * SECOND);
-    assert!(clock.state.lock().standstills.len() <= REMEMBERED);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_sleeps_by_it_sleeps_longer() {
+async fn a_sleep_lasts_longer_by_the_standstill() {
     let clock = Clock::new(4 * SECOND);
     let real_begin = real();
     let deadline = clock.now() + 10 * SECOND;

@@ -33,11 +33,14 @@ pub struct RouterConfig {
     pub max_connections: usize,
     /// Limits for each connection.
     pub limits: Limits,
-    /// How long a service may take nothing before the calls that wait for it end, and how long services
-    /// wait for a caller that takes no replies. 5 seconds by default.
+    /// How many queued bytes and bytes of unfinished frames all connections may have together, in bytes. `None`, the
+    /// default, is a quarter of the memory of the machine, or of what its cgroup allows.
+    pub memory_limit: Option<usize>,
+    /// Within this time a peer takes 64 KiB of what is queued for it, or an eighth of the queue limit while another
+    /// connection is not read because of it. Otherwise it stalls: calls to it fail, as do its own calls as their replies
+    /// come, until it has read. 5 seconds by default.
     pub stall_timeout: Duration,
-    /// How long a connection may take nothing of what is to be written to it before it is closed. 10 seconds
-    /// by default.
+    /// Within this time a peer takes 64 KiB of what is queued for it. Otherwise it is closed. 10 seconds by default.
     pub write_timeout: Duration,
     /// How long the rest of a frame may bring no byte before its connection is closed. 30 seconds by default.
     pub frame_timeout: Duration,
@@ -61,6 +64,7 @@ impl Default for RouterConfig {
             max_frame: DEFAULT_MAX_FRAME,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             limits: Limits::default(),
+            memory_limit: None,
             stall_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
             frame_timeout: Duration::from_secs(30),

@@ -2,50 +2,51 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::{Wake, Waker};
 
-use gsb_core::{CloseReason, ConnId, Identity, Room, Wait};
+use gsb_core::{CloseReason, ConnId, Identity};
 use gsb_net::{Inbox, Link, Received, Stream};
 use gsb_proto::FrameDecoder;
+use tokio::sync::Notify;
 
-use crate::patience::{Patience, Timeouts};
-use crate::shared::{Afterwards, Routed, Shared};
-use crate::ticket::Ticket;
+use crate::queued_frame::QueuedFrame;
+use crate::shared::{Deferred, Routed, Shared};
 use crate::turn::SLICE;
 
-/// Serves a peer until it goes or is sent away, and until nothing of it is left.
-pub(crate) async fn serve(
-    shared: Arc<Shared>,
-    stream: Stream,
-    max_frame: usize,
-    timeouts: Timeouts,
-) {
+/// Serves a peer until it goes or is closed, and until nothing of it is left.
+pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, max_frame: usize) {
     let identity = identify(&stream);
-    let link = Arc::new(Link::with_tickets(stream));
-    let Some(id) = shared.connect(identity.clone(), link.clone()) else {
+    let link = Arc::new(Link::unlimited(stream));
+    let resume = Arc::new(Resume(Notify::new()));
+    let waker = Waker::from(resume.clone());
+    let Some(id) = shared.connect(identity.clone(), link.clone(), waker) else {
         return;
     };
     log::debug!("connection {id} of {identity}");
-    let room = shared.room(id);
     let mut connection =
-        Connection { shared: shared.clone(), id, link, end: CloseReason::Shutdown };
-    connection.end = connection.run(max_frame, timeouts).await;
+        Connection { shared: shared.clone(), id, link, resume, end: CloseReason::Shutdown };
+    connection.end = connection.run(max_frame).await;
     let link = connection.link.clone();
     drop(connection);
     while link.clear_away() {
         tokio::task::yield_now().await;
     }
     shared.sweep().await;
-    // What it has sent may still wait for others to take it. Until then it counts as a connection, lest
-    // whoever comes again and again has more queued than all connections may have.
-    if let Some(room) = room {
-        room.emptied().await;
+}
+
+/// Resumes the task of a connection that is paused.
+#[derive(Debug)]
+struct Resume(Notify);
+
+impl Wake for Resume {
+    fn wake(self: Arc<Self>) {
+        // A permit stays until the task asks for it.
+        self.0.notify_one();
     }
 }
 
-/// Who is behind a socket.
+/// The peer behind a socket.
 pub(crate) fn identify(stream: &Stream) -> Identity {
     match (stream.peer_ip(), stream.peer_uid()) {
         (Some(ip), _) => Identity::Ip(ip),
@@ -54,13 +55,13 @@ pub(crate) fn identify(stream: &Stream) -> Identity {
     }
 }
 
-/// A connection that the bus knows. It learns of the end however the task ends, that of its runtime
-/// included.
+/// A connection that the broker knows. The broker is told of its end however the task ends, with its runtime too.
 struct Connection {
     shared: Arc<Shared>,
     id: ConnId,
-    link: Arc<Link<Ticket>>,
-    /// What ends it, as far as is known.
+    link: Arc<Link<QueuedFrame>>,
+    resume: Arc<Resume>,
+    /// The reason of its end, as far as it is known.
     end: CloseReason,
 }
 
@@ -70,58 +71,41 @@ impl Drop for Connection {
     }
 }
 
-/// What has come, between the socket and the bus.
-struct Incoming {
-    inbox: Inbox,
-    patience: Patience,
-}
-
 impl Connection {
     /// Reads and routes until the end.
-    async fn run(&self, max_frame: usize, timeouts: Timeouts) -> CloseReason {
-        let mut incoming = Incoming {
-            inbox: Inbox::new(FrameDecoder::detecting(max_frame)),
-            patience: Patience::new(timeouts, self.shared.clone()),
-        };
-        match self.receive(&mut incoming).await {
+    async fn run(&self, max_frame: usize) -> CloseReason {
+        match self.receive(Inbox::new(FrameDecoder::detecting(max_frame))).await {
             Err(end) => end,
         }
     }
 
-    async fn receive(&self, incoming: &mut Incoming) -> Result<Infallible, CloseReason> {
+    async fn receive(&self, mut inbox: Inbox) -> Result<Infallible, CloseReason> {
         loop {
-            let Incoming { inbox, patience, .. } = incoming;
-            let received = tokio::select! {
-                biased;
-                received = self.link.receive_or_full(inbox) => received,
-                () = patience.is_over() => Ok(None),
-            };
-            if is_something(received)? {
-                self.route(incoming).await?;
-                incoming.patience.has_read(&incoming.inbox, &self.link);
-            } else {
-                Box::pin(incoming.patience.look(self.id, &self.link)).await?;
+            if is_something(self.link.receive_or_full(&mut inbox).await)? {
+                self.route(&mut inbox).await?;
+            }
+            // The driver of the link does not hear it from a peer that sends without a pause.
+            if self.link.is_full() {
+                self.shared.is_slow(self.id);
             }
         }
     }
 
     /// Routes all whole frames that have come, batch by batch; those before a violation count.
-    async fn route(&self, incoming: &mut Incoming) -> Result<(), CloseReason> {
-        let mut afterwards = Afterwards::default();
+    async fn route(&self, inbox: &mut Inbox) -> Result<(), CloseReason> {
+        let mut deferred = Deferred::default();
         let mut begin = tokio::time::Instant::now();
         loop {
             // Bytes count, though they may be only a part of a frame (CO-9).
-            let routed = self.shared.receive(self.id, &mut incoming.inbox, &mut afterwards);
-            while afterwards.run_for_a_while() {
+            let routed = self.shared.receive(self.id, inbox, &mut deferred);
+            while deferred.run_for_a_while() {
                 tokio::task::yield_now().await;
             }
             match routed? {
                 Routed::All => return Ok(()),
                 Routed::Some => {}
-                // In memory of its own, which an idle connection does without; so it is above.
-                Routed::UntilRoom(Wait { room, .. }) => {
-                    Box::pin(self.wait(room, incoming)).await?;
-                }
+                // In memory of its own, which an idle connection does without.
+                Routed::Paused => Box::pin(self.pause()).await?,
             }
             if begin.elapsed() >= SLICE {
                 tokio::task::yield_now().await;
@@ -130,52 +114,17 @@ impl Connection {
         }
     }
 
-    async fn sleep_until(&self, deadline: Option<Instant>) {
-        match deadline {
-            Some(deadline) => self.shared.clock.sleep_until(deadline).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Waits until the frames at hand are routed. Nothing is read meanwhile.
-    async fn wait(&self, room: Room, incoming: &mut Incoming) -> Result<(), CloseReason> {
-        incoming.patience.does_not_read();
-        let waited = self.wait_for(room, incoming).await;
-        incoming.patience.reads();
-        waited
-    }
-
-    async fn wait_for(&self, mut room: Room, incoming: &mut Incoming) -> Result<(), CloseReason> {
+    /// Waits, without reading, until the next frame is to be handled again.
+    async fn pause(&self) -> Result<(), CloseReason> {
         loop {
-            let here = room;
-            let mut notified = pin!(here.notified());
-            notified.as_mut().enable();
-            // Once more, now that no room is made without a word.
-            let mut afterwards = Afterwards::default();
-            let routed = self.shared.receive(self.id, &mut incoming.inbox, &mut afterwards);
-            while afterwards.run_for_a_while() {
-                tokio::task::yield_now().await;
-            }
-            let Routed::UntilRoom(Wait { room: wanted, is_own_fault, until }) = routed? else {
-                return Ok(());
+            tokio::select! {
+                biased;
+                // Nothing is read: it can only be the end.
+                written = self.link.write_only() => is_something(written)?,
+                () = self.resume.0.notified() => return Ok(()),
             };
-            room = wanted;
-            if !room.is(&here) {
-                continue;
-            }
-            incoming.patience.waits_for_another(!is_own_fault);
-            let mut over = pin!(self.sleep_until(until));
-            loop {
-                let written = tokio::select! {
-                    biased;
-                    written = self.link.write_only() => written,
-                    () = incoming.patience.is_over() => Ok(None),
-                    () = &mut notified => break,
-                    () = &mut over => break,
-                };
-                // Nothing is read; the end is all there may be.
-                is_something(written)?;
-                Box::pin(incoming.patience.look(self.id, &self.link)).await?;
+            if self.link.is_full() {
+                self.shared.is_slow(self.id);
             }
         }
     }
@@ -187,7 +136,7 @@ fn is_something(received: io::Result<Option<Received>>) -> Result<bool, CloseRea
         Ok(Some(Received::Bytes)) => Ok(true),
         Ok(None) => Ok(false),
         Ok(Some(Received::End)) => Err(CloseReason::HungUp),
-        // Whoever closed it on this side has told the bus, or the router stops.
+        // The broker closed it, or the router stops.
         Ok(Some(Received::Closed)) => Err(CloseReason::Shutdown),
         Err(error) => Err(CloseReason::Io(error.to_string())),
     }

@@ -14,12 +14,10 @@ use crate::clock::Clock;
 use crate::config::{RouterConfig, SMALLEST_MAX_FRAME};
 use crate::error::BindError;
 use crate::listener::Listener;
-use crate::patience::Timeouts;
+use crate::memory_limit;
 use crate::shared::Shared;
+use crate::slow_peers;
 use crate::stopping::{CloseOnDrop, ShutdownHandle, drain};
-
-/// A call of which a service takes this part of the longest frame in each stall timeout is not given up.
-const STRIDES: usize = 8;
 
 /// A router that listens. It serves its connections while [`run`](Router::run) runs.
 ///
@@ -130,6 +128,7 @@ impl Router {
         let _close = CloseOnDrop(shared.clone());
         let mut clock = JoinSet::new();
         clock.spawn(keep_time(shared.clone()));
+        clock.spawn(slow_peers::watch(shared.clone()));
         let mut accepting = JoinSet::new();
         for listener in listeners {
             let (acceptor, shutdown) = (acceptor.clone(), shutdown.clone());
@@ -160,23 +159,19 @@ fn start(config: &RouterConfig) -> Result<Acceptor, BindError> {
         // Lets a client refuse a message that would cost it its connection (CO-19).
         max_frame: config.max_frame as u64,
     };
-    let timeouts = Timeouts {
-        stall: config.stall_timeout.min(LONGEST_TIMEOUT),
-        stride: config.max_frame / STRIDES,
-        write: config.write_timeout.min(LONGEST_TIMEOUT),
-        frame: config.frame_timeout.min(LONGEST_TIMEOUT),
-    };
-    let clock = Clock::new(
-        ping_timeout
-            .map_or(timeouts.shortest(), |ping_timeout| ping_timeout.min(timeouts.shortest())),
-    );
+    let timeouts = [config.stall_timeout, config.write_timeout, config.frame_timeout];
+    let shortest = timeouts.into_iter().chain(ping_timeout).min().unwrap_or(LONGEST_TIMEOUT);
+    let clock = Clock::new(shortest.min(LONGEST_TIMEOUT));
     let broker = BrokerConfig {
         ping_timeout,
         limits: config.limits,
         stall_timeout: config.stall_timeout,
+        write_timeout: config.write_timeout,
+        frame_timeout: config.frame_timeout,
+        memory_limit: config.memory_limit.unwrap_or_else(memory_limit::of_this_machine),
         hello,
     };
-    Acceptor::start(config, Arc::new(Shared::new(broker, clock)), timeouts)
+    Acceptor::start(config, Arc::new(Shared::new(broker, clock)))
 }
 
 /// Listens on all addresses, in their order. On an error `listeners` are those that were opened before it.

@@ -1,13 +1,14 @@
 //! The broker and the links of its connections: what all tasks of a router share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use gsb_core::{
-    Broker, BrokerConfig, CallKey, CloseReason, ConnId, Cost, Counters, Effects, Identity, Room,
-    Trouble, Usage, Wait,
+    Broker, BrokerConfig, CallKey, CloseReason, ConnId, Cost, Counters, Effects, Identity,
+    LONGEST_TIMEOUT, Payer, Progress, Report, Usage,
 };
 use gsb_net::{Batch, Inbox, LeftOut, Link, LogLimit, Peek};
 use gsb_proto::{Framing, MessageKind, Outgoing, Violation};
@@ -16,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::Clock;
-use crate::ticket::Ticket;
+use crate::queued_frame::QueuedFrame;
 use crate::turn::{BATCH, SLICE, Turn};
 
 /// Scratch room of more elements than this is not kept while there is nothing to do.
@@ -32,9 +33,13 @@ const SWEEP: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
+    /// The shorter one of the stall and the write timeout.
+    pub(crate) read_timeout: Duration,
     state: Mutex<State>,
     /// The router stops, and no call is open any more.
     idle: Notify,
+    /// A socket has become full.
+    slow_peer: Notify,
     /// Only one task at a time clears away what is left of those that have ended.
     turn_to_sweep: Semaphore,
 }
@@ -46,8 +51,8 @@ pub(crate) enum Routed {
     All,
     /// There may be more frames.
     Some,
-    /// The first frame that is left has to wait.
-    UntilRoom(Wait),
+    /// The next frame has to wait, until the waker of the connection is woken.
+    Paused,
 }
 
 #[derive(Debug)]
@@ -55,10 +60,12 @@ struct State {
     broker: Broker,
     /// By the slots of the broker's connections.
     peers: Vec<Option<Peer>>,
+    /// Those whose sockets are full.
+    slow_peers: BTreeSet<ConnId>,
     /// No more connections are taken.
     is_stopping: bool,
     /// Empty whenever the state is not locked; kept for its room.
-    batch: Batch<Ticket>,
+    batch: Batch<QueuedFrame>,
     /// One limit for the log messages of each reason, so that peers that reconnect cannot fill the log.
     logged: HashMap<&'static str, LogLimit>,
     /// As of the last event.
@@ -69,7 +76,7 @@ struct State {
 struct Peer {
     id: ConnId,
     identity: Identity,
-    link: Arc<Link<Ticket>>,
+    link: Arc<Link<QueuedFrame>>,
     framing: Option<Framing>,
     /// One limit for the log messages about it, for each reason.
     logged: Vec<(&'static str, LogLimit)>,
@@ -78,9 +85,9 @@ struct Peer {
 /// What is to be done when the state is not locked any more: it may take its time, or run what others
 /// wrote. May be kept for its room.
 #[derive(Debug, Default)]
-pub(crate) struct Afterwards {
-    flush: Vec<Arc<Link<Ticket>>>,
-    close: Vec<Arc<Link<Ticket>>>,
+pub(crate) struct Deferred {
+    flush: Vec<Arc<Link<QueuedFrame>>>,
+    close: Vec<Arc<Link<QueuedFrame>>>,
     log: Vec<(Level, ConnId, Identity, Event, LeftOut)>,
 }
 
@@ -88,10 +95,10 @@ pub(crate) struct Afterwards {
 #[derive(Debug)]
 enum Event {
     Closed(CloseReason),
-    Trouble(Trouble),
+    Report(Report),
 }
 
-impl Afterwards {
+impl Deferred {
     /// Does some of it; whether anything is left, which is to be done when others had their turn.
     pub(crate) fn run_for_a_while(&mut self) -> bool {
         let mut begin = None;
@@ -122,8 +129,8 @@ impl Afterwards {
                 Event::Closed(reason) => {
                     log::log!(level, "connection {connection} of {identity} {reason}{left_out}");
                 }
-                Event::Trouble(trouble) => {
-                    log::log!(level, "connection {connection} of {identity} {trouble}{left_out}");
+                Event::Report(report) => {
+                    log::log!(level, "connection {connection} of {identity} {report}{left_out}");
                 }
             }
         }
@@ -131,7 +138,7 @@ impl Afterwards {
     }
 }
 
-impl Drop for Afterwards {
+impl Drop for Deferred {
     fn drop(&mut self) {
         self.run();
     }
@@ -140,28 +147,37 @@ impl Drop for Afterwards {
 impl Shared {
     pub(crate) fn new(config: BrokerConfig, clock: Clock) -> Self {
         let now = clock.now();
+        let read_timeout = config.stall_timeout.min(config.write_timeout).min(LONGEST_TIMEOUT);
         Shared {
             clock,
+            read_timeout,
             state: Mutex::new(State {
                 broker: Broker::new(config),
                 peers: Vec::new(),
+                slow_peers: BTreeSet::new(),
                 batch: Batch::default(),
                 is_stopping: false,
                 logged: HashMap::new(),
                 now,
             }),
             idle: Notify::new(),
+            slow_peer: Notify::new(),
             turn_to_sweep: Semaphore::new(1),
         }
     }
 
-    /// A peer has connected; `None` if the router stops.
-    pub(crate) fn connect(&self, identity: Identity, link: Arc<Link<Ticket>>) -> Option<ConnId> {
+    /// A peer has connected, whose task `waker` wakes when it was paused; `None` if the router stops.
+    pub(crate) fn connect(
+        &self,
+        identity: Identity,
+        link: Arc<Link<QueuedFrame>>,
+        waker: Waker,
+    ) -> Option<ConnId> {
         let mut state = self.state.lock();
         if state.is_stopping {
             return None;
         }
-        let id = state.broker.connect(identity.clone(), self.clock.now());
+        let id = state.broker.connect(identity.clone(), waker, self.clock.now());
         let slot = id.slot();
         if slot >= state.peers.len() {
             state.peers.resize_with(slot + 1, || None);
@@ -171,7 +187,7 @@ impl Shared {
     }
 
     /// Bytes have come from a peer. Routes a batch of the whole frames that there are, and writes to whom they
-    /// concern or leaves that to [`run_for_a_while`](Afterwards::run_for_a_while).
+    /// concern or leaves that to [`run_for_a_while`](Deferred::run_for_a_while).
     ///
     /// # Errors
     /// The peer broke the protocol behind the frames that were routed.
@@ -179,12 +195,12 @@ impl Shared {
         &self,
         from: ConnId,
         inbox: &mut Inbox,
-        afterwards: &mut Afterwards,
+        deferred: &mut Deferred,
     ) -> Result<Routed, Violation> {
         // A large one is taken out, which takes time.
         let found = inbox.first().map(drop);
-        self.under_lock(afterwards, |state, afterwards| {
-            let (broker, mut effects) = state.split(afterwards);
+        self.under_lock(deferred, |state, deferred| {
+            let (broker, mut effects) = state.split(deferred);
             let now = effects.now;
             broker.heard(from, now);
             if let Some(framing) = inbox.framing()
@@ -199,11 +215,14 @@ impl Shared {
                 let frame = match inbox.peek()? {
                     Peek::Frame(frame) => frame,
                     Peek::Undecoded => return Ok(Routed::Some),
-                    Peek::Incomplete => return Ok(Routed::All),
+                    Peek::Incomplete => {
+                        broker.unfinished(from, inbox.unfinished(), &mut effects);
+                        return Ok(Routed::All);
+                    }
                 };
                 let (kind, length) = (frame.kind, frame.body.bytes.len());
-                if let Err(wait) = broker.receive(from, frame, now, &mut effects) {
-                    return Ok(Routed::UntilRoom(wait));
+                if broker.receive(from, frame, now, &mut effects).is_err() {
+                    return Ok(Routed::Paused);
                 }
                 inbox.consume();
                 if turn.is_over(kind, length, tokio::time::Instant::now) {
@@ -213,49 +232,67 @@ impl Shared {
         })
     }
 
-    /// Calls were not taken by a service within the stall timeout; see [`Broker::not_taken`].
-    pub(crate) async fn not_taken(
-        &self,
-        service: ConnId,
-        calls: impl IntoIterator<Item = Option<CallKey>>,
-        is_begun: bool,
-    ) {
-        let mut calls = calls.into_iter().peekable();
-        while calls.peek().is_some() {
-            // They may be very many.
-            tokio::task::yield_now().await;
-            self.with_state(&mut Afterwards::default(), |state, afterwards| {
-                for call in calls.by_ref().take(BATCH) {
-                    let (broker, mut effects) = state.split(afterwards);
-                    broker.not_taken(service, call, is_begun, &mut effects);
-                }
-            });
+    /// The socket of a peer has become full.
+    pub(crate) fn is_slow(&self, peer: ConnId) {
+        self.state.lock().slow_peers.insert(peer);
+        self.slow_peer.notify_one();
+    }
+
+    /// The peers whose sockets are full. Waits until there are any.
+    pub(crate) async fn slow_peers(&self) -> Vec<(ConnId, Arc<Link<QueuedFrame>>, Payer)> {
+        loop {
+            let mut found = Vec::new();
+            {
+                let State { slow_peers, peers, broker, .. } = &mut *self.state.lock();
+                slow_peers.retain(|id| {
+                    let peer = peers.get(id.slot()).and_then(Option::as_ref);
+                    let slow = peer.zip(broker.payer(*id));
+                    found.extend(slow.clone().map(|(peer, payer)| (*id, peer.link.clone(), payer)));
+                    slow.is_some()
+                });
+            }
+            if !found.is_empty() {
+                return found;
+            }
+            self.slow_peer.notified().await;
         }
     }
 
-    /// Where to wait until nothing is queued at the cost of a connection; `None` if it is gone.
-    pub(crate) fn room(&self, connection: ConnId) -> Option<Room> {
-        self.state.lock().broker.room(connection)
+    /// See [`Broker::look_at_slow_peer`]. A peer with nothing in its outbox is slow no more.
+    pub(crate) fn look_at_slow_peer(
+        &self,
+        peer: ConnId,
+        progress: Progress,
+        callers: &BTreeSet<ConnId>,
+    ) -> bool {
+        if progress.queued == 0 {
+            self.state.lock().slow_peers.remove(&peer);
+        }
+        self.with_broker(|broker, now, effects| {
+            broker.look_at_slow_peer(peer, progress, callers, now, effects)
+        })
+    }
+
+    /// Ends the calls in the outbox of a service that has stalled, in turns with all others: they may be very many.
+    pub(crate) async fn end_stalled_calls(&self, service: ConnId, calls: Vec<CallKey>) {
+        for calls in calls.chunks(BATCH) {
+            self.with_broker(|broker, _, effects| {
+                calls.iter().for_each(|call| broker.end_stalled_call(service, *call, effects));
+            });
+            tokio::task::yield_now().await;
+        }
     }
 
     /// A connection has ended.
     pub(crate) fn close(&self, connection: ConnId, reason: CloseReason) {
-        self.with_state(&mut Afterwards::default(), |state, afterwards| {
-            let (broker, mut effects) = state.split(afterwards);
-            broker.close(connection, reason, &mut effects);
-        });
+        self.with_broker(|broker, _, effects| broker.close(connection, reason, effects));
     }
 
     /// Does what is left to do for connections that have ended, in turns with all others.
     pub(crate) async fn sweep(&self) {
         // Never closed.
         let _turn = self.turn_to_sweep.acquire().await;
-        let sweep = || {
-            self.with_state(&mut Afterwards::default(), |state, afterwards| {
-                let (broker, mut effects) = state.split(afterwards);
-                broker.sweep(SWEEP, &mut effects)
-            })
-        };
+        let sweep = || self.with_broker(|broker, _, effects| broker.sweep(SWEEP, effects));
         while sweep() {
             tokio::task::yield_now().await;
         }
@@ -263,10 +300,8 @@ impl Shared {
 
     /// Time has passed. Returns when to call again; `None` is for never, as far as is known now.
     pub(crate) fn tick(&self) -> Option<Instant> {
-        self.with_state(&mut Afterwards::default(), |state, afterwards| {
-            let (broker, mut effects) = state.split(afterwards);
-            let now = effects.now;
-            broker.tick(now, &mut effects);
+        self.with_broker(|broker, now, effects| {
+            broker.tick(now, effects);
             broker.next_deadline()
         })
     }
@@ -292,14 +327,11 @@ impl Shared {
 
     /// Ends all calls that are open.
     pub(crate) fn end_calls(&self) {
-        self.with_state(&mut Afterwards::default(), |state, afterwards| {
-            let (broker, mut effects) = state.split(afterwards);
-            broker.end_calls(&mut effects);
-        });
+        self.with_broker(|broker, _, effects| broker.end_calls(effects));
     }
 
     /// Takes no more connections, and returns the links of those that there are.
-    pub(crate) fn stop(&self) -> Vec<Arc<Link<Ticket>>> {
+    pub(crate) fn stop(&self) -> Vec<Arc<Link<QueuedFrame>>> {
         let mut state = self.state.lock();
         state.is_stopping = true;
         state.peers.iter().flatten().map(|peer| peer.link.clone()).collect()
@@ -313,26 +345,30 @@ impl Shared {
         self.state.lock().broker.usage()
     }
 
-    /// Lets something happen under the lock, and does what follows from it after the lock is released.
-    fn with_state<R>(
+    /// Lets something happen to the broker, and does what follows from it after the lock is released.
+    fn with_broker<R>(
         &self,
-        afterwards: &mut Afterwards,
-        happen: impl FnOnce(&mut State, &mut Afterwards) -> R,
+        happen: impl FnOnce(&mut Broker, Instant, &mut dyn Effects) -> R,
     ) -> R {
-        let result = self.under_lock(afterwards, happen);
-        afterwards.run();
+        let mut deferred = Deferred::default();
+        let result = self.under_lock(&mut deferred, |state, deferred| {
+            let (broker, mut effects) = state.split(deferred);
+            let now = effects.now;
+            happen(broker, now, &mut effects)
+        });
+        deferred.run();
         result
     }
 
     fn under_lock<R>(
         &self,
-        afterwards: &mut Afterwards,
-        happen: impl FnOnce(&mut State, &mut Afterwards) -> R,
+        deferred: &mut Deferred,
+        happen: impl FnOnce(&mut State, &mut Deferred) -> R,
     ) -> R {
         let (result, is_idle) = {
             let mut state = self.state.lock();
             state.now = self.clock.now();
-            let result = happen(&mut state, afterwards);
+            let result = happen(&mut state, deferred);
             (result, state.is_stopping && state.broker.usage().open_calls == 0)
         };
         if is_idle {
@@ -345,34 +381,34 @@ impl Shared {
 /// Carries out at once what the broker wants: queues what is to be sent, and lets go of what is to be closed.
 /// Frames are queued under the lock, so that what one connection sends to another, and what the broker adds to it,
 /// keeps its order whichever tasks are at work.
-struct AtOnce<'a> {
+struct Dispatch<'a> {
     peers: &'a mut Vec<Option<Peer>>,
     logged: &'a mut HashMap<&'static str, LogLimit>,
     now: Instant,
     /// Frames for one peer, until others for another are to be kept together or the lock is released.
-    batch: &'a mut Batch<Ticket>,
+    batch: &'a mut Batch<QueuedFrame>,
     batch_to: Option<ConnId>,
     batch_framing: Framing,
-    afterwards: &'a mut Afterwards,
+    deferred: &'a mut Deferred,
 }
 
 impl State {
-    fn split<'a>(&'a mut self, afterwards: &'a mut Afterwards) -> (&'a mut Broker, AtOnce<'a>) {
+    fn split<'a>(&'a mut self, deferred: &'a mut Deferred) -> (&'a mut Broker, Dispatch<'a>) {
         let State { broker, peers, batch, logged, now, .. } = self;
-        let at_once = AtOnce {
+        let dispatch = Dispatch {
             peers,
             logged,
             now: *now,
             batch,
             batch_to: None,
             batch_framing: Framing::Packet,
-            afterwards,
+            deferred,
         };
-        (broker, at_once)
+        (broker, dispatch)
     }
 }
 
-impl Effects for AtOnce<'_> {
+impl Effects for Dispatch<'_> {
     fn send(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
         if frame.kind == MessageKind::BroadcastRequest {
             // The next one is for somebody else.
@@ -386,8 +422,7 @@ impl Effects for AtOnce<'_> {
             (self.batch_to, self.batch_framing) = (Some(to), framing);
         }
         // The broker has seen to the limits.
-        let now = self.now;
-        self.batch.push(self.batch_framing, frame, |before| Ticket::new(cost, now, before));
+        self.batch.push(self.batch_framing, frame, |before| QueuedFrame::new(cost, before));
     }
 
     fn close(&mut self, connection: ConnId, reason: CloseReason) {
@@ -398,7 +433,7 @@ impl Effects for AtOnce<'_> {
         let Some(peer) = slot.take_if(|peer| peer.id == connection) else {
             return;
         };
-        self.afterwards.close.push(peer.link);
+        self.deferred.close.push(peer.link);
         let allowed = if reason.is_fault() { self.log_allowed(reason.reason()) } else { None };
         let (level, left_out) = match allowed {
             Some(left_out) => (Level::Warn, left_out),
@@ -406,13 +441,13 @@ impl Effects for AtOnce<'_> {
         };
         if log::log_enabled!(level) {
             let event = Event::Closed(reason);
-            self.afterwards.log.push((level, connection, peer.identity, event, left_out));
+            self.deferred.log.push((level, connection, peer.identity, event, left_out));
         }
     }
 
-    fn report(&mut self, connection: ConnId, trouble: Trouble) {
-        let level = if trouble.is_fault() { Level::Warn } else { Level::Debug };
-        let reason = trouble.reason();
+    fn report(&mut self, connection: ConnId, report: Report) {
+        let level = if report.is_fault() { Level::Warn } else { Level::Debug };
+        let reason = report.reason();
         let Some(Some(peer)) = self.peers.get_mut(connection.slot()) else {
             return;
         };
@@ -427,21 +462,21 @@ impl Effects for AtOnce<'_> {
         let is_first = peer.logged[index].1.allow().is_some();
         let identity = peer.identity.clone();
         if is_first && let Some(left_out) = self.log_allowed(reason) {
-            let event = Event::Trouble(trouble);
-            self.afterwards.log.push((level, connection, identity, event, left_out));
+            let event = Event::Report(report);
+            self.deferred.log.push((level, connection, identity, event, left_out));
         }
     }
 }
 
-impl Drop for AtOnce<'_> {
+impl Drop for Dispatch<'_> {
     fn drop(&mut self) {
         self.push_batch();
     }
 }
 
-impl AtOnce<'_> {
+impl Dispatch<'_> {
     /// The link of a connection, and its framing. The broker sends to nobody whose framing is not known yet.
-    fn peer(&self, id: ConnId) -> Option<(&Arc<Link<Ticket>>, Framing)> {
+    fn peer(&self, id: ConnId) -> Option<(&Arc<Link<QueuedFrame>>, Framing)> {
         let peer = self.peers.get(id.slot())?.as_ref().filter(|peer| peer.id == id)?;
         Some((&peer.link, peer.framing?))
     }
@@ -451,13 +486,12 @@ impl AtOnce<'_> {
         if self.batch_to == Some(to) {
             self.push_batch();
         }
-        let now = self.now;
         let Some((link, framing)) = self.peer(to) else {
             return;
         };
-        if link.push_unlimited(framing, frame, |before| Ticket::new(cost, now, before)) {
+        if link.push_unlimited(framing, frame, |before| QueuedFrame::new(cost, before)) {
             let link = link.clone();
-            self.afterwards.flush.push(link);
+            self.deferred.flush.push(link);
         }
     }
 
@@ -469,7 +503,7 @@ impl AtOnce<'_> {
         match self.peers.get(to.slot()) {
             Some(Some(peer)) => {
                 if peer.link.push_batch(self.batch) {
-                    self.afterwards.flush.push(peer.link.clone());
+                    self.deferred.flush.push(peer.link.clone());
                 }
             }
             // Not so, since whoever goes is handed its frames before.

@@ -18,10 +18,10 @@ fn shared() -> Shared {
 }
 
 /// A connection, and the other end of its socket.
-fn connect(shared: &Shared) -> (ConnId, Arc<Link<Ticket>>, UnixStream) {
+fn connect(shared: &Shared) -> (ConnId, Arc<Link<QueuedFrame>>, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
-    let link = Arc::new(Link::with_tickets(Stream::Unix(near)));
-    let id = shared.connect(Identity::Unknown, link.clone()).unwrap();
+    let link = Arc::new(Link::unlimited(Stream::Unix(near)));
+    let id = shared.connect(Identity::Unknown, link.clone(), Waker::noop().clone()).unwrap();
     (id, link, far)
 }
 
@@ -36,11 +36,11 @@ fn inbox(framing: Framing, frames: &[Frame]) -> Inbox {
 pub(crate) fn receive(shared: &Shared, from: ConnId, framing: Framing, frame: Frame) {
     let mut inbox = inbox(framing, &[frame]);
     loop {
-        match shared.receive(from, &mut inbox, &mut Afterwards::default()).unwrap() {
+        match shared.receive(from, &mut inbox, &mut Deferred::default()).unwrap() {
             Routed::All => return,
             // It has taken as long as a turn may.
             Routed::Some => {}
-            Routed::UntilRoom(wait) => panic!("{wait:?}"),
+            Routed::Paused => panic!("it has to wait"),
         }
     }
 }
@@ -72,8 +72,8 @@ async fn a_stopping_router_takes_nobody_in() {
     let links = shared.stop();
     assert!(links.len() == 1 && Arc::ptr_eq(&links[0], &link));
     let (near, _far) = UnixStream::pair().unwrap();
-    let late = Arc::new(Link::with_tickets(Stream::Unix(near)));
-    assert!(shared.connect(Identity::Unknown, late).is_none());
+    let late = Arc::new(Link::unlimited(Stream::Unix(near)));
+    assert!(shared.connect(Identity::Unknown, late, Waker::noop().clone()).is_none());
 }
 
 // Whatever its frames are, and whatever each costs, one peer does not keep the others from the state for all of
@@ -93,7 +93,7 @@ async fn a_batch_that_takes_long_is_interrupted() {
     let in_vain = CallRequest { address: odd, ..Default::default() }.to_frame();
     for costly in [event, refused, in_vain] {
         let mut inbox = inbox(Framing::Packet, &vec![costly; BATCH]);
-        let routed = shared.receive(sender, &mut inbox, &mut Afterwards::default()).unwrap();
+        let routed = shared.receive(sender, &mut inbox, &mut Deferred::default()).unwrap();
         assert!(matches!(routed, Routed::Some), "{routed:?}");
         let left = std::iter::from_fn(|| inbox.next_frame().unwrap()).count();
         assert!((1..BATCH).contains(&left), "{left} are left");

@@ -77,10 +77,8 @@ pub(crate) enum Act<'a> {
     Take(u8),
     /// It takes all, and from now on at once.
     TakeAll,
-    /// So many calls were not taken by it in time, and are taken back.
-    TakeBack(u8),
-    /// Of a call it takes some, and not the rest in time.
-    GiveUp,
+    /// The router looks whether it takes anything.
+    Look,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -118,8 +116,7 @@ impl<'a> Arbitrary<'a> for Op<'a> {
             116..=126 => Act::Deafen,
             127..=134 => Act::Take(input.arbitrary()?),
             135..=138 => Act::TakeAll,
-            139..=144 => Act::TakeBack(input.arbitrary()?),
-            145..=148 => Act::GiveUp,
+            139..=148 => Act::Look,
             149..=175 => {
                 let (service, id, length) = input.arbitrary()?;
                 Act::Call { service, id, length }

@@ -144,7 +144,7 @@ impl Simulation {
             instances,
             // One for each connection, for its Ping.
             deadlines: live.len(),
-            budgets: live.len(),
+            accounts: live.len(),
             ..Usage::default()
         };
         self.world.expect(before == expected, || {

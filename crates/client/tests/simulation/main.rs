@@ -24,8 +24,8 @@ use parking_lot::Mutex;
 use script::Simulation;
 use world::{Facts, World};
 
-/// What a router without connections runs: itself, its clock, and who accepts.
-const ROUTER_TASKS: usize = 3;
+/// The tasks of a router without connections: itself, its clock, the watch over slow peers, and its listener.
+const ROUTER_TASKS: usize = 4;
 
 /// A run that takes so long lets no time pass, or does the same for ever.
 const STUCK: Duration = Duration::from_secs(120);

@@ -3,11 +3,14 @@
 #![allow(dead_code, missing_docs, unreachable_pub)]
 #![allow(clippy::panic, clippy::unwrap_used)]
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gsb_core::{Broker, BrokerConfig, Charge, CloseReason, ConnId, Effect, Identity, Room};
+use gsb_core::{Broker, BrokerConfig, Charge, CloseReason, ConnId, Effect, Identity, Progress};
 use gsb_proto::messages::*;
 use gsb_proto::{Frame, Framing, MessageKind};
 
@@ -28,13 +31,26 @@ pub enum Seen {
     Closed(&'static str),
 }
 
-/// A frame that has to wait, and what for.
+/// A frame in the outbox of a peer that does not read.
 #[derive(Debug)]
-pub struct Wait {
-    pub frame: Frame,
-    pub room: Room,
-    pub is_own_fault: bool,
-    pub until: Option<Instant>,
+pub struct Queued {
+    pub to: ConnId,
+    /// Bytes that the peer has not read.
+    pub left: usize,
+    pub charge: Option<Charge>,
+    pub seen: Seen,
+    /// Whether its receiver has stalled since, and pays for it.
+    pub is_moved: bool,
+}
+
+/// Whether a paused connection was woken.
+#[derive(Debug, Default)]
+pub struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 pub struct World {
@@ -47,11 +63,15 @@ pub struct World {
     pub frames: Vec<(ConnId, Frame)>,
     /// The sentences of refusals, newest last.
     pub sentences: Vec<String>,
-    /// Peers that take nothing: what is sent to them stays queued. Everybody else has taken at once what it
-    /// was sent.
+    /// Peers that read nothing by themselves: what is sent to them stays queued. All others have read at once what
+    /// they were sent.
     pub deaf: BTreeSet<ConnId>,
-    /// What is queued for those who take nothing.
-    pub queued: Vec<(ConnId, Charge)>,
+    /// What is queued for them.
+    pub queued: Vec<Queued>,
+    /// How many bytes each of them has ever read.
+    pub written: BTreeMap<ConnId, u64>,
+    pub wakers: BTreeMap<ConnId, Arc<Woken>>,
+    stall_timeout: Duration,
     /// What the operator was told: whose fault, and the reason.
     pub reports: Vec<(ConnId, &'static str)>,
 }
@@ -61,6 +81,7 @@ pub const UID: Identity = Identity::Uid(1000);
 impl World {
     pub fn new(config: BrokerConfig) -> Self {
         World {
+            stall_timeout: config.stall_timeout,
             broker: Broker::new(config),
             now: Instant::now(),
             effects: Vec::new(),
@@ -69,6 +90,8 @@ impl World {
             sentences: Vec::new(),
             deaf: BTreeSet::new(),
             queued: Vec::new(),
+            written: BTreeMap::new(),
+            wakers: BTreeMap::new(),
             reports: Vec::new(),
         }
     }
@@ -88,9 +111,17 @@ impl World {
     }
 
     pub fn peer_of(&mut self, framing: Framing, identity: Identity) -> ConnId {
-        let peer = self.broker.connect(identity, self.now);
+        let peer = self.connect(identity);
         self.broker.framing_known(peer, framing, &mut self.effects);
         self.settle();
+        peer
+    }
+
+    /// A connection whose framing is not known.
+    pub fn connect(&mut self, identity: Identity) -> ConnId {
+        let woken = Arc::new(Woken::default());
+        let peer = self.broker.connect(identity, Waker::from(woken.clone()), self.now);
+        self.wakers.insert(peer, woken);
         peer
     }
 
@@ -103,42 +134,85 @@ impl World {
     }
 
     pub fn send_frame(&mut self, from: ConnId, frame: Frame) {
-        if let Err(wait) = self.try_send(from, frame) {
-            panic!("the frame has to wait: {wait:?}");
+        if self.try_send(from, frame).is_err() {
+            panic!("the frame has to wait");
         }
     }
 
-    /// Sends what may have to wait.
-    pub fn try_send(&mut self, from: ConnId, mut frame: Frame) -> Result<(), Wait> {
+    /// Sends a frame that may have to wait; then it is returned.
+    pub fn try_send(&mut self, from: ConnId, mut frame: Frame) -> Result<(), Frame> {
         let result = self.broker.receive(from, frame.whole(), self.now, &mut self.effects);
         self.settle();
-        result.map_err(|gsb_core::Wait { room, is_own_fault, until }| Wait {
-            frame,
-            room,
-            is_own_fault,
-            until,
-        })
+        result.map_err(|_| frame)
     }
 
-    /// A peer that took nothing takes all that is queued for it.
-    pub fn take_queued(&mut self, peer: ConnId) {
+    /// Whether a paused connection was woken since this was asked last.
+    pub fn is_woken(&self, peer: ConnId) -> bool {
+        self.wakers[&peer].0.swap(false, Ordering::SeqCst)
+    }
+
+    /// A peer that reads nothing by itself reads so many bytes.
+    pub fn read(&mut self, peer: ConnId, mut bytes: usize) {
+        let read = &mut *self.written.entry(peer).or_default();
+        self.queued.retain_mut(|queued| {
+            if queued.to != peer || bytes == 0 {
+                return true;
+            }
+            let taken = bytes.min(queued.left);
+            queued.charge.iter_mut().for_each(|charge| charge.written(taken));
+            (queued.left, bytes) = (queued.left - taken, bytes - taken);
+            *read += taken as u64;
+            queued.left > 0
+        });
+    }
+
+    /// A peer reads all, and from now on at once.
+    pub fn read_all(&mut self, peer: ConnId) {
         self.deaf.remove(&peer);
-        self.queued.retain(|(to, _)| *to != peer);
+        self.read(peer, usize::MAX);
+        self.look(peer);
     }
 
-    /// The router takes back the calls that wait for a service; of the first, if it is begun, some was
-    /// written already.
-    pub fn time_out(&mut self, service: ConnId, is_begun: bool) {
-        let calls = |(to, charge): &mut (ConnId, Charge)| *to == service && charge.is_call();
-        let calls: Vec<_> = self.queued.extract_if(.., calls).collect();
-        for (number, (to, charge)) in calls.into_iter().enumerate() {
-            let is_begun = is_begun && number == 0;
-            self.broker.not_taken(to, charge.call(), is_begun, &mut self.effects);
-            if is_begun {
-                self.queued.push((to, charge));
+    pub fn queued_for(&self, peer: ConnId) -> usize {
+        self.queued.iter().filter(|queued| queued.to == peer).map(|queued| queued.left).sum()
+    }
+
+    /// The router looks at a peer that does not read; whether it has just stalled.
+    pub fn look(&mut self, peer: ConnId) -> bool {
+        let written = self.written.get(&peer).copied().unwrap_or_default();
+        let progress = Progress { queued: self.queued_for(peer), written };
+        let own = self.queued.iter().filter(|queued| queued.to == peer);
+        let callers = own.filter_map(|queued| queued.charge.as_ref()?.paused_caller()).collect();
+        let effects = &mut self.effects;
+        let has_stalled =
+            self.broker.look_at_slow_peer(peer, progress, &callers, self.now, effects);
+        if has_stalled {
+            let payer = self.broker.payer(peer).unwrap();
+            let own = self.queued.iter_mut().filter(|queued| queued.to == peer);
+            let calls = own.filter_map(|queued| {
+                queued.is_moved |= matches!(queued.seen, Seen::Call(_));
+                queued.charge.as_mut()?.move_to(&payer)
+            });
+            for call in calls.collect::<Vec<_>>() {
+                self.broker.end_stalled_call(peer, call, effects);
             }
         }
         self.settle();
+        has_stalled
+    }
+
+    /// Time passes, in which the router looks at all peers that do not read.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            for peer in self.deaf.clone() {
+                self.look(peer);
+            }
+            if self.now == end {
+                return;
+            }
+            self.now = end.min(self.now + self.stall_timeout / 16);
+        }
     }
 
     /// What is left to do for those who are gone, a little; whether there is more.
@@ -146,6 +220,11 @@ impl World {
         let is_left = self.broker.sweep(budget, &mut self.effects);
         self.settle();
         is_left
+    }
+
+    pub fn unfinished(&mut self, peer: ConnId, bytes: usize) {
+        self.broker.unfinished(peer, bytes, &mut self.effects);
+        self.settle();
     }
 
     pub fn end_calls(&mut self) {
@@ -235,19 +314,22 @@ impl World {
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Send { to, frame, charge } => {
-                    if self.deaf.contains(&to) {
-                        self.queued.extend(charge.map(|charge| (to, charge)));
-                    }
                     let (seen, sentence) = read(&frame);
+                    if self.deaf.contains(&to) {
+                        let left = frame.body.len() + 64;
+                        let (seen, is_moved) = (seen.clone(), false);
+                        self.queued.push(Queued { to, left, charge, seen, is_moved });
+                    }
                     self.sentences.extend(sentence);
                     self.frames.push((to, frame));
                     self.seen.push_back((to, seen));
                 }
-                Effect::Report { connection, trouble } => {
-                    self.reports.push((connection, trouble.reason()));
+                Effect::Report { connection, report } => {
+                    self.reports.push((connection, report.reason()));
                 }
                 Effect::Close { connection, reason } => {
-                    self.queued.retain(|(to, _)| *to != connection);
+                    self.queued.retain(|queued| queued.to != connection);
+                    self.deaf.remove(&connection);
                     self.seen.push_back((connection, Seen::Closed(reason.reason())));
                 }
             }

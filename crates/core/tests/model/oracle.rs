@@ -495,7 +495,7 @@ impl Oracle {
     pub(super) fn usage(&self) -> Usage {
         let open_calls = self.open_calls().len();
         Usage {
-            budgets: self.peers.len(),
+            accounts: self.peers.len(),
             connections: self.peers.len(),
             services: self.services.len(),
             subscriptions: self.subscriptions.len(),

@@ -1,5 +1,5 @@
-//! However many work together at reading nothing, or little now and then: others wait for about two stall
-//! timeouts at most, and nobody is blamed for what others do. Over real sockets, with short timeouts.
+//! Many peers that read nothing, or little at a time, do not add up: together they keep another connection waiting for about
+//! one stall timeout a minute. Over real sockets, with short timeouts.
 
 #![allow(clippy::unwrap_used)]
 
@@ -46,11 +46,11 @@ async fn next_call(service: &mut Peer) -> CallRequest {
     }
 }
 
-// Rule LI-4: a call that a service takes bit by bit ends, and is not at its caller's cost from then on. The
-// service is read, whatever it has not taken yet.
+// Rule LI-3: a call that a service takes bit by bit ends, and is not charged to its caller from then on. The service is
+// read, whatever it has not taken yet.
 #[tokio::test]
 async fn a_service_that_takes_a_call_bit_by_bit() {
-    let router = router(2 * STALL).await;
+    let router = router(Duration::from_secs(3600)).await;
     let [mut hostile, mut service, mut caller] = peers(&router).await;
     hostile.register("/hostile").await;
     service.register("/fine").await;
@@ -59,12 +59,12 @@ async fn a_service_that_takes_a_call_bit_by_bit() {
     let (stop, mut is_over) = oneshot::channel();
     let trickle = tokio::spawn(async move {
         while is_over.try_recv().is_err() {
-            hostile.read_bytes(8 << 10).await;
+            hostile.read_bytes(2 << 10).await;
             tokio::time::sleep(STALL / 10).await;
         }
         hostile
     });
-    // It is alone in the budget, which is used up until it has left.
+    // It is larger than the limit, which it uses up until most of it has left.
     caller.call("/hostile", "large", &kilobytes(4 << 10)).await;
     caller.call("/fine", "small", "").await;
     let end: CallReply = caller.expect().await;
@@ -84,14 +84,12 @@ async fn a_service_that_takes_a_call_bit_by_bit() {
     router.stop().await;
 }
 
-// Rules LI-5, LI-7, LI-9: a service that does one thing at a time takes nothing while it streams to somebody who
-// reads slowly. It is not closed for that, however long it takes.
+// Rules LI-2, LI-3: a service that streams to a slow caller goes as fast as that reads, and neither is closed.
 #[tokio::test]
-async fn a_service_that_streams_to_a_slow_caller() {
+async fn a_slow_caller_slows_its_service_down() {
     let router = router(2 * STALL).await;
-    let [mut service, mut slow, mut other] = peers(&router).await;
+    let [mut service, mut slow] = peers(&router).await;
     service.register("/s").await;
-    service.subscribe("news").await;
     slow.call("/s", "stream", "").await;
     let CallRequest { request_id, .. } = next_call(&mut service).await;
     let parts = 200;
@@ -100,57 +98,69 @@ async fn a_service_that_streams_to_a_slow_caller() {
         for _ in 0..parts {
             service.part(&request_id, &kilobytes(16)).await;
         }
-        let took = begin.elapsed();
         service.reply(&request_id, "").await;
-        let mut taken = 0;
-        loop {
-            let frame = service.next().await.unwrap();
-            match frame.kind {
-                MessageKind::CallRequest => {
-                    let call: CallRequest = frame.decode().unwrap();
-                    service.reply(&call.request_id, "").await;
-                    taken += 1;
-                }
-                MessageKind::BroadcastRequest => break,
-                kind => assert_eq!(kind, MessageKind::Ping),
-            }
-        }
-        (service, taken, took)
+        (service, begin.elapsed())
     });
-    // More than its socket takes. The calls that it does not take end, for nobody else has to wait for them.
-    let calls = 24;
-    for id in 0..calls {
-        other.call("/s", &id.to_string(), &kilobytes(16)).await;
-    }
-    other.broadcast("news", "behind all this").await;
-    assert_eq!(other.expect::<BroadcastReply>().await.code, 0);
     for _ in 0..=parts {
         let part: CallReply = slow.expect().await;
         assert_eq!(part.code, 0, "{part:?}");
-        // Twice as fast as it must.
+        // Four times as fast as it must.
         tokio::time::sleep(STALL / 16).await;
     }
-    let (_service, taken, took) = streams.await.unwrap();
+    let (_service, took) = streams.await.unwrap();
     println!("the service wrote for {took:.1?}, with a write timeout of {:?}", 2 * STALL);
     assert!(took > 4 * STALL);
-    let mut ended = 0;
-    for _ in 0..calls {
-        match other.expect::<CallReply>().await.reason() {
-            CallReplyReason::ReasonServiceStalled => ended += 1,
-            reason => assert_eq!(reason, CallReplyReason::default()),
-        }
-    }
-    // But for one that it has the whole of when it is too late.
-    assert!(ended > 0 && (calls..=calls + 1).contains(&(taken + ended)), "{taken} {ended}");
     assert_eq!(router.status.counters().closes.len(), 0);
     router.stop().await;
 }
 
-// Rules LI-4, LI-5, LI-7, LI-9: a service that does one thing at a time cannot read while it has to wait for
-// callers that do not read. It is neither held up by each of them for as long, nor blamed.
+// Rules LI-3, LI-4, LI-6: a peer must read while it writes. The stall and write timeouts of a service go on while it is
+// not read because of a slow caller.
+#[tokio::test]
+async fn a_service_that_does_not_read_while_it_streams() {
+    let router = router(2 * STALL).await;
+    let [mut service, mut slow, mut other] = peers(&router).await;
+    service.register("/s").await;
+    slow.call("/s", "stream", "").await;
+    let CallRequest { request_id, .. } = next_call(&mut service).await;
+    let streams = tokio::spawn(async move {
+        for _ in 0..1000 {
+            let (request_id, data) = (request_id.clone(), kilobytes(16).into());
+            let part = CallReply { request_id, data, reply_type: 1, ..Default::default() };
+            if service.try_send(part).await.is_err() {
+                return;
+            }
+        }
+        panic!("it was not closed");
+    });
+    let reads = tokio::spawn(async move {
+        while slow.next().await.is_some() {
+            tokio::time::sleep(STALL / 16).await;
+        }
+    });
+    // More than its socket takes.
+    let calls = 40;
+    for id in 0..calls {
+        other.call("/s", &id.to_string(), &kilobytes(16)).await;
+    }
+    let mut stalled = 0;
+    for _ in 0..calls {
+        match other.expect::<CallReply>().await.reason() {
+            CallReplyReason::ReasonServiceStalled => stalled += 1,
+            reason => assert_eq!(reason, CallReplyReason::ReasonServiceGone),
+        }
+    }
+    assert!(stalled > 0);
+    streams.await.unwrap();
+    assert_eq!(router.status.counters().closes["not reading"], 1);
+    reads.abort();
+    router.stop().await;
+}
+
+// Rule LI-3: callers that never read keep their service waiting for one stall timeout, and a little for each further one.
 #[tokio::test]
 async fn many_callers_that_never_read() {
-    let router = router(2 * STALL).await;
+    let router = router(Duration::from_secs(3600)).await;
     let [mut service] = peers(&router).await;
     let hostile: [Peer; 8] = peers(&router).await;
     let mut callers: [Peer; 3] = peers(&router).await;
@@ -162,78 +172,38 @@ async fn many_callers_that_never_read() {
         streams.push(next_call(&mut service).await.request_id);
         deaf.push(hostile);
     }
-    // More than its socket takes, so that the service is one that takes nothing.
     for caller in &mut callers {
         for id in 0..10 {
-            caller.call("/s", &id.to_string(), &kilobytes(16)).await;
+            caller.call("/s", &id.to_string(), "").await;
         }
     }
     let begin = Instant::now();
     for stream in streams {
-        // What fits into nobody's budget and socket.
+        // More than fits into the limit and the socket.
         for _ in 0..50 {
             service.part(&stream, &kilobytes(16)).await;
         }
     }
-    service.send(Ping {}).await;
-    let mut answered = 0;
-    while answered < 30 {
+    for _ in 0..30 {
         let call = next_call(&mut service).await;
         service.reply(&call.request_id, "").await;
-        answered += 1;
     }
-    let took = begin.elapsed();
-    println!(
-        "8 callers that never read held up a service for {took:.1?}, with a stall timeout of {STALL:?}"
-    );
     for caller in &mut callers {
         for _ in 0..10 {
             assert_eq!(caller.expect::<CallReply>().await.code, 0);
         }
     }
+    let took = begin.elapsed();
+    println!(
+        "8 callers that never read held up a service for {took:.1?}, with a stall timeout of {STALL:?}"
+    );
     assert!(took < 4 * STALL, "{took:?}");
     assert_eq!(router.status.counters().refusals["caller stalled"], 8);
     router.stop().await;
 }
 
-// Rules LI-4, LI-7, LI-9: a caller that does one thing at a time takes nothing while its calls are not taken. It is not
-// closed for that, however many they are.
-#[tokio::test]
-async fn a_caller_whose_calls_are_not_taken() {
-    let router = router(2 * STALL).await;
-    let [mut hostile, mut caller, mut sender] = peers(&router).await;
-    hostile.register("/hostile").await;
-    caller.subscribe("news").await;
-    // Enough not to be taken for one that reads nothing.
-    let trickle = tokio::spawn(async move {
-        loop {
-            hostile.read_bytes(8 << 10).await;
-            tokio::time::sleep(STALL / 5).await;
-        }
-    });
-    // More than its socket takes.
-    for _ in 0..40 {
-        sender.broadcast("news", &kilobytes(8)).await;
-        assert_eq!(sender.expect::<BroadcastReply>().await.code, 0);
-    }
-    let begin = Instant::now();
-    let calls = 120;
-    for id in 0..calls {
-        caller.call("/hostile", &id.to_string(), &kilobytes(16)).await;
-    }
-    let took = begin.elapsed();
-    println!("the caller wrote for {took:.1?}, with a write timeout of {:?}", 2 * STALL);
-    assert!(took > 3 * STALL);
-    caller.send(Ping {}).await;
-    let is_pong = async { while caller.next().await.unwrap().kind != MessageKind::Pong {} };
-    within("a Pong", is_pong).await;
-    assert_eq!(router.status.counters().closes.len(), 0);
-    trickle.abort();
-    router.stop().await;
-}
-
-// A reply that waits for room of its caller's, and is then let wait for room of its sender's own, must not go
-// on waiting for the first.
+// A reply waits because of its caller, and then because of its sender's own answers: it must not go on waiting for the
+// first.
 #[tokio::test]
 async fn who_waits_for_one_and_then_for_another() {
     let router = router(Duration::from_secs(3600)).await;

@@ -1,5 +1,5 @@
-//! Whoever does not read costs itself, those who have sent it more than their limit, and whoever answers
-//! it once: over real sockets, with short timeouts.
+//! A peer that does not read harms itself, the callers that have sent it more than their limit, and once the service
+//! that replies to it: over real sockets, with short timeouts.
 
 #![allow(clippy::unwrap_used)]
 
@@ -58,7 +58,7 @@ async fn round_trip(caller: &mut Peer, service: &mut Peer, address: &str, id: &s
     }
 }
 
-// Rule LI-4. The defaults: four times the limit waits for a service that takes its time, and nothing is lost.
+// Rules LI-2, LI-3. The defaults: four times the limit waits for a service that pauses, and nothing is lost.
 #[tokio::test]
 async fn a_service_that_pauses_loses_no_call() {
     let router = TestRouter::start().await;
@@ -86,7 +86,7 @@ async fn a_service_that_pauses_loses_no_call() {
     router.stop().await;
 }
 
-// Rule LI-4: calls to a service that never reads end, and do not disturb their caller's other calls.
+// Rule LI-3: calls to a service that never reads end, and do not disturb their caller's other calls.
 #[tokio::test]
 async fn a_service_that_never_reads() {
     let router = TestRouter::with(impatient()).await;
@@ -109,7 +109,7 @@ async fn a_service_that_never_reads() {
         counters.refusals.contains_key("service stalled")
     })
     .await;
-    // What the socket has taken stays open until the service is given up.
+    // What the socket has taken stays open until the service is closed.
     let usage = router.status.usage();
     let stalled = router.status.counters().refusals["service stalled"] as usize;
     assert_eq!(usage.open_calls + stalled, calls, "{usage:?}");
@@ -123,7 +123,7 @@ async fn a_service_that_never_reads() {
     router.stop().await;
 }
 
-// Rule LI-4: one that has sent more than its limit waits, and goes on when its calls have ended.
+// Rule LI-3: a caller that has sent more than its limit is paused, and goes on when its calls have ended.
 #[tokio::test]
 async fn a_caller_that_has_sent_too_much_goes_on() {
     let router = TestRouter::with(impatient()).await;
@@ -141,7 +141,7 @@ async fn a_caller_that_has_sent_too_much_goes_on() {
     router.stop().await;
 }
 
-// Rule LI-5: a caller that never reads delays the others of its service once.
+// Rule LI-3: a caller that never reads delays the others of its service once.
 #[tokio::test]
 async fn a_caller_that_never_reads() {
     let router = TestRouter::with(impatient()).await;
@@ -173,7 +173,7 @@ async fn a_caller_that_never_reads() {
     router.stop().await;
 }
 
-// Rule LI-6: a subscriber that never reads misses what is too much for it, and nobody else misses anything.
+// Rule LI-2: a subscriber that never reads misses what is too much for it, and no other subscriber misses anything.
 #[tokio::test]
 async fn a_subscriber_that_never_reads() {
     let router = TestRouter::with(impatient()).await;
@@ -196,7 +196,7 @@ async fn a_subscriber_that_never_reads() {
     router.stop().await;
 }
 
-// Rule LI-3: answers that nobody reads stop the reading of questions, not of others.
+// Rule LI-2: a peer that floods the router with requests and reads no answers is not read; others are.
 #[tokio::test]
 async fn a_flood_of_questions() {
     let router = TestRouter::with(impatient()).await;
@@ -225,7 +225,7 @@ async fn a_flood_of_questions() {
     router.stop().await;
 }
 
-// Rule LI-7: whoever takes nothing for the write timeout is closed; whoever takes its time is not.
+// Rule LI-4: a peer that takes nothing for the write timeout is closed; one that is slow is not.
 #[tokio::test]
 async fn one_that_takes_nothing_is_closed() {
     let write_timeout = Duration::from_millis(500);
@@ -249,20 +249,21 @@ async fn one_that_takes_nothing_is_closed() {
     router.stop().await;
 }
 
-// Rule LI-7: a peer that reads slowly takes something all the time, though its socket says so only now and then.
+// Rule LI-4: a peer that reads slowly takes enough, though its socket says only now and then that it has room.
 #[tokio::test]
 async fn one_that_takes_little_at_a_time_stays() {
     let write_timeout = Duration::from_millis(500);
-    let router = TestRouter::with(RouterConfig { write_timeout, ..impatient() }).await;
+    let limits = Limits { queued_bytes: 1 << 20, ..Limits::default() };
+    let router = TestRouter::with(RouterConfig { write_timeout, limits, ..impatient() }).await;
     let (mut slow, mut sender) = (peer(&router).await, peer(&router).await);
     slow.subscribe("news").await;
-    for _ in 0..60 {
+    for _ in 0..120 {
         sender.broadcast("news", &kilobytes(8)).await;
         let BroadcastReply { .. } = sender.expect().await;
     }
     let begin = Instant::now();
     while begin.elapsed() < 4 * write_timeout {
-        slow.read_bytes(2 << 10).await;
+        slow.read_bytes(6 << 10).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(router.status.counters().closes.len(), 0);
@@ -294,33 +295,33 @@ async fn a_frame_that_does_not_go_on() {
     router.stop().await;
 }
 
-// Rule LI-2: one that is gone has its place until what it has sent is taken or given up.
+// Rule LI-5: of peers that send large messages at the same time, the one with the most is closed when all together have
+// more than the memory limit; the others are served.
 #[tokio::test]
-async fn what_is_queued_counts_as_a_connection() {
-    let config = RouterConfig { max_connections: 2, ..impatient() };
-    let router = TestRouter::with(config).await;
-    let mut deaf = peer(&router).await;
-    deaf.register("/deaf").await;
-    let mut caller = peer(&router).await;
-    for id in 0..25 {
-        caller.call("/deaf", &id.to_string(), &kilobytes(16)).await;
-    }
-    caller.expect_nothing().await;
-    drop(caller);
-    counted(&router, "the end of the caller", |counters| counters.closes.contains_key("hung up"))
-        .await;
-    let mut early = Peer::silent(&router.unix, Framing::Packet).await;
-    early.expect_close().await;
-    // Its calls are given up after the stall timeout, and then there is room.
-    within("a free place", async {
-        loop {
-            let mut peer = Peer::silent(&router.unix, Framing::Packet).await;
-            if peer.try_send(Ping {}).await.is_ok() && peer.next().await.is_some() {
-                return;
-            }
-            tokio::time::sleep(STALL / 10).await;
+async fn the_largest_unfinished_message_goes_when_memory_is_short() {
+    let memory_limit = Some(8 << 20);
+    let router = TestRouter::with(RouterConfig { memory_limit, ..RouterConfig::default() }).await;
+    let (mut service, mut small) = (peer(&router).await, peer(&router).await);
+    service.register("/s").await;
+    let call = CallRequest {
+        address: "/s".into(),
+        data: vec![7; 32 << 20].into(),
+        ..CallRequest::default()
+    };
+    let mut frame = bytes::BytesMut::new();
+    assert!(call.to_frame().encode(Framing::Packet, &mut frame));
+    small.send_bytes(&frame[..1 << 20]).await;
+    let mut large = peer(&router).await;
+    for part in frame.chunks(64 << 10) {
+        if router.status.counters().closes.contains_key("memory limit") {
+            break;
         }
-    })
-    .await;
+        large.send_bytes(part).await;
+    }
+    large.expect_close().await;
+    assert_eq!(router.status.counters().closes["memory limit"], 1);
+    let mut caller = peer(&router).await;
+    round_trip(&mut caller, &mut service, "/s", "fine").await;
+    assert_eq!(router.status.usage().connections, 3);
     router.stop().await;
 }

@@ -1,5 +1,5 @@
 //! Many calls that end at the same time, because their service does not read them or is gone, do not delay other calls.
-//! Rules LI-4, CO-7.
+//! Rules LI-3, CO-7.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 

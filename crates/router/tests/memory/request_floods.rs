@@ -1,5 +1,5 @@
 //! The router stops reading from a peer whose unread answers have reached the limit. The peer costs no more memory than
-//! the limit, and does not delay calls of others. Rules LI-1 to LI-3.
+//! the limit, and does not delay calls of others. Rules LI-1, LI-2.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 

@@ -1,5 +1,5 @@
 //! A caller that asks for a long stream and never reads costs what may be queued for it and not more, and
-//! delays the other callers of that service once, by the stall timeout. Rules LI-2, LI-5; over a socket with
+//! delays the other callers of that service once, by the stall timeout. Rules LI-2, LI-3; over a socket with
 //! few bytes: stalled_peers_hold_up_nobody_else.rs.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]

@@ -1,5 +1,5 @@
 //! What waits for a service that does not read is charged to those who called it, so that the router holds
-//! what each of them may have queued and not more; their calls elsewhere go on. Rules LI-2, LI-4; that the
+//! what each of them may have queued and not more; their calls elsewhere go on. Rules LI-2, LI-3; that the
 //! calls end when it stays like this: stalled_peers_hold_up_nobody_else.rs.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]

@@ -1,5 +1,5 @@
 //! A subscriber that never reads costs what may be queued for it and not more, however much is broadcast,
-//! and the others get all of it in order. Rules LI-2, LI-6; over a socket with few bytes:
+//! and the others get all of it in order. Rule LI-2; over a socket with few bytes:
 //! stalled_peers_hold_up_nobody_else.rs.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]

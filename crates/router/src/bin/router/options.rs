@@ -30,11 +30,14 @@ RUST_LOG overrides --log-level.
 Exit codes: 0 stopped by a signal, 2 unusable options, 3 cannot listen on an address, 1 any other
 failure.";
 
-/// What a peer has to read half of within the stall timeout should be more than single messages.
+/// A peer has to read as much within the stall timeout.
 const SMALLEST_QUEUE_LIMIT: ByteSize = ByteSize::kib(64);
 
 /// New and old names of variables. The old one counts if the new one is not set.
 const OLD_VARIABLES: [(&str, &str); 1] = [("GSB_BUSY_POLL", "GSB_SPIN")];
+
+/// A few connections should be able to queue what they may.
+const SMALLEST_MEMORY_LIMIT: ByteSize = ByteSize::mib(1);
 
 /// The prefix of this program's variables.
 const PREFIX: &str = "GSB_";
@@ -86,12 +89,17 @@ struct Options {
     #[arg(long, env = "GSB_QUEUE_LIMIT", value_name = "SIZE", default_value = "16MiB", value_parser = queue_limit)]
     queue_limit: ByteSize,
 
-    /// How long a service may take nothing before the calls that wait for it fail, and a caller before
-    /// those whose replies it does not take do
+    /// Bytes that all connections together may have queued or as parts of messages: a quarter of the memory of the
+    /// machine, or of its cgroup, by default. Bytes, or with a unit as in 2GiB
+    #[arg(long, env = "GSB_MEMORY_LIMIT", value_name = "SIZE", value_parser = memory_limit)]
+    memory_limit: Option<ByteSize>,
+
+    /// Within this time a peer takes 64 KiB of what is queued for it, or an eighth of the queue limit while others
+    /// wait for it; otherwise calls to it fail, and its own calls
     #[arg(long, env = "GSB_STALL_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = timeout)]
     stall_timeout: Duration,
 
-    /// How long a peer may take nothing of what is to be written to it before it is disconnected
+    /// Within this time a peer takes 64 KiB of what is queued for it; otherwise it is disconnected
     #[arg(long, env = "GSB_WRITE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = timeout)]
     write_timeout: Duration,
 
@@ -181,6 +189,7 @@ fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
                 open_calls: options.max_open_calls,
                 queued_bytes: bytes(options.queue_limit),
             },
+            memory_limit: options.memory_limit.map(bytes),
             stall_timeout: options.stall_timeout,
             write_timeout: options.write_timeout,
             frame_timeout: options.frame_timeout,
@@ -316,6 +325,16 @@ fn log_levels() -> impl TypedValueParser<Value = log::LevelFilter> {
         .try_map(|level| level.parse::<log::LevelFilter>())
 }
 
+/// A size that leaves room for a few connections.
+fn memory_limit(text: &str) -> Result<ByteSize, String> {
+    match text.parse::<ByteSize>()? {
+        size if size < SMALLEST_MEMORY_LIMIT => {
+            Err(format!("write at least {SMALLEST_MEMORY_LIMIT}: hardly any message could wait"))
+        }
+        size => Ok(size),
+    }
+}
+
 /// A limit for a number of things.
 fn count(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
@@ -448,6 +467,7 @@ mod tests {
             "max-subscriptions",
             "max-open-calls",
             "queue-limit",
+            "memory-limit",
             "stall-timeout",
             "write-timeout",
             "frame-timeout",

@@ -1,0 +1,49 @@
+//! Watches over peers that do not read (rules LI-3 and LI-4).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use gsb_core::{ConnId, Payer, Progress};
+use gsb_net::Link;
+
+use crate::queued_frame::QueuedFrame;
+use crate::shared::Shared;
+
+/// How often in a timeout a slow peer is looked at.
+const LOOKS: u32 = 16;
+
+/// Looks at all peers whose sockets are full, several times in the shortest timeout for reading. Runs for ever.
+pub(crate) async fn watch(shared: Arc<Shared>) {
+    loop {
+        for (id, link, payer) in shared.slow_peers().await {
+            look(&shared, id, &link, &payer).await;
+        }
+        let next = shared.clock.now() + shared.read_timeout / LOOKS;
+        shared.clock.sleep_until(next).await;
+    }
+}
+
+/// Tells the broker how far a peer has got with its outbox. If it has stalled, it pays for the calls in there from now
+/// on, and they end.
+async fn look(shared: &Shared, id: ConnId, link: &Link<QueuedFrame>, payer: &Payer) {
+    // A Unix socket does not tell that it has room before most of it is free.
+    link.flush_full();
+    let (queued, written) = link.progress();
+    let mut callers = BTreeSet::new();
+    visit(link, |frame| callers.extend(frame.paused_caller())).await;
+    if shared.look_at_slow_peer(id, Progress { queued, written }, &callers) {
+        let mut calls = Vec::new();
+        visit(link, |frame| calls.extend(frame.move_to(payer))).await;
+        shared.end_stalled_calls(id, calls).await;
+    }
+}
+
+async fn visit(link: &Link<QueuedFrame>, mut visit: impl FnMut(&mut QueuedFrame)) {
+    while link.visit(&mut visit) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+#[path = "slow_peers_tests.rs"]
+mod tests;

@@ -1,0 +1,104 @@
+use std::pin::pin;
+use std::task::Waker;
+use std::time::Duration;
+
+use gsb_core::{BrokerConfig, Identity};
+use gsb_net::Stream;
+use gsb_proto::messages::*;
+use gsb_proto::{Frame, Framing};
+use tokio::net::UnixStream;
+
+use super::*;
+use crate::clock::Clock;
+
+const STALL: Duration = Duration::from_secs(2);
+
+/// A connection, its link, and the other end of its socket.
+fn connect(shared: &Shared) -> (ConnId, Arc<Link<QueuedFrame>>, UnixStream) {
+    let (near, far) = UnixStream::pair().unwrap();
+    let link = Arc::new(Link::unlimited(Stream::Unix(near)));
+    let id = shared.connect(Identity::Unknown, link.clone(), Waker::noop().clone()).unwrap();
+    (id, link, far)
+}
+
+fn shared(write_timeout: Duration) -> Arc<Shared> {
+    let config = BrokerConfig { stall_timeout: STALL, write_timeout, ..BrokerConfig::default() };
+    Arc::new(Shared::new(config, Clock::new(STALL)))
+}
+
+fn receive(shared: &Shared, from: ConnId, frame: Frame) {
+    crate::shared::tests::receive(shared, from, Framing::Packet, frame);
+}
+
+fn event(length: usize) -> Frame {
+    let data = vec![7; length].into();
+    BroadcastRequest { topic: "topic".into(), data, ..Default::default() }.to_frame()
+}
+
+/// Lets time pass in which the router runs.
+async fn pass(clock: &Clock, time: Duration) {
+    for _ in 0..100 {
+        tokio::time::advance(time / 100).await;
+        clock.now();
+    }
+}
+
+// Rule LI-3: the calls in the outbox of a peer that stalls end, behind other frames too, and others run meanwhile.
+#[tokio::test(start_paused = true)]
+async fn the_calls_of_a_long_outbox_end_in_steps() {
+    let shared = shared(10 * STALL);
+    let (service, link, _far) = connect(&shared);
+    let (peer, _link, _far) = connect(&shared);
+    let service_id = "/service".to_owned();
+    receive(&shared, service, RegisterRequest { service_id }.to_frame());
+    receive(&shared, service, SubscribeRequest { topic: "topic".into() }.to_frame());
+    receive(&shared, peer, event(1 << 20));
+    assert!(link.is_full());
+    for number in 0..3000 {
+        receive(&shared, peer, event(20_000 >> (number % 2 * 4)));
+        let (address, request_id) = ("/service".into(), number.to_string());
+        let call = CallRequest { address, request_id, ..Default::default() };
+        receive(&shared, peer, call.to_frame());
+    }
+    shared.is_slow(service);
+    let [(id, link, payer)] = &shared.slow_peers().await[..] else {
+        panic!("there is one slow peer");
+    };
+    look(&shared, *id, link, payer).await;
+    pass(&shared.clock, STALL).await;
+    assert_eq!(shared.usage().open_calls, 3000);
+    let mut pauses = 0;
+    let mut looking = pin!(look(&shared, *id, link, payer));
+    std::future::poll_fn(|context| {
+        let polled = looking.as_mut().poll(context);
+        pauses += usize::from(polled.is_pending());
+        polled
+    })
+    .await;
+    assert_eq!(shared.usage().open_calls, 0);
+    assert!(pauses >= 3000 / 64, "{pauses} pauses");
+}
+
+// Rules LI-3, LI-4: a peer is watched while its socket is full, and closed in the end.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_is_watched_until_it_is_closed() {
+    let shared = shared(STALL);
+    let (peer, link, _far) = connect(&shared);
+    receive(&shared, peer, SubscribeRequest { topic: "topic".into() }.to_frame());
+    receive(&shared, peer, event(1 << 20));
+    shared.is_slow(peer);
+    let watching = watch(shared.clone());
+    let closed = async {
+        let begin = shared.clock.now();
+        while !link.is_closed() {
+            pass(&shared.clock, STALL / LOOKS).await;
+            tokio::task::yield_now().await;
+        }
+        shared.clock.now() - begin
+    };
+    tokio::select! {
+        () = watching => {}
+        took = closed => assert!((STALL..STALL * 2).contains(&took), "{took:?}"),
+    }
+    assert_eq!(shared.counters().closes["not reading"], 1);
+}
