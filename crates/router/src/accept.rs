@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::config::RouterConfig;
 use crate::connection;
 use crate::error::BindError;
+use crate::identity::identify;
 use crate::listener::Listener;
-use crate::shared::Shared;
+use crate::router_state::RouterState;
 use crate::stopping::{FLUSH_TIMEOUT, ShutdownHandle};
 use crate::unix_listener::FileState;
 use crate::workers::Workers;
@@ -31,7 +32,7 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(20);
 /// Accepts the connections of a router and starts a task for each.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    shared: Arc<Shared>,
+    shared: Arc<RouterState>,
     workers: Mutex<Workers>,
     /// One permit for each connection that may still be opened.
     permits: Arc<Semaphore>,
@@ -59,7 +60,10 @@ impl Acceptor {
     ///
     /// # Errors
     /// [`BindError::Worker`] if one cannot be started.
-    pub(crate) fn start(config: &RouterConfig, shared: Arc<Shared>) -> Result<Acceptor, BindError> {
+    pub(crate) fn start(
+        config: &RouterConfig,
+        shared: Arc<RouterState>,
+    ) -> Result<Acceptor, BindError> {
         let max_connections = config.max_connections.min(Semaphore::MAX_PERMITS);
         Ok(Acceptor {
             shared,
@@ -70,7 +74,7 @@ impl Acceptor {
         })
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<RouterState> {
         &self.shared
     }
 
@@ -165,7 +169,7 @@ impl Acceptor {
             if let Some(left_out) = limits.turned_away.allow()
                 && let Ok(stream) = Stream::from_std(stream)
             {
-                let (identity, limit) = (connection::identify(&stream), self.max_connections);
+                let (identity, limit) = (identify(&stream), self.max_connections);
                 log::warn!(
                     "a connection of {identity} was turned away: {limit} are open, which is the limit \
                      (--max-connections){left_out}"

@@ -33,14 +33,15 @@ pub struct RouterConfig {
     pub max_connections: usize,
     /// Limits for each connection.
     pub limits: Limits,
-    /// How many queued bytes and bytes of unfinished frames all connections may have together, in bytes. `None`, the
-    /// default, is a quarter of the memory of the machine, or of what its cgroup allows.
+    /// How many bytes all connections together may have queued, those of unfinished frames included. `None`, the
+    /// default, stands for a quarter of the memory of the machine or its cgroup.
     pub memory_limit: Option<usize>,
-    /// Within this time a peer takes 64 KiB of what is queued for it, or an eighth of the queue limit while another
-    /// connection is not read because of it. Otherwise it stalls: calls to it fail, as do its own calls as their replies
-    /// come, until it has read. 5 seconds by default.
+    /// The time in which a peer must read 64 KiB of what is queued for it, or an eighth of the queue limit while
+    /// another connection is not read because of it. A slower peer is stalled until it reads: calls to it fail, and so do
+    /// its own calls when they are answered. 5 seconds by default.
     pub stall_timeout: Duration,
-    /// Within this time a peer takes 64 KiB of what is queued for it. Otherwise it is closed. 10 seconds by default.
+    /// The time in which a peer must read 64 KiB of what is queued for it. A slower peer is closed. 10 seconds by
+    /// default.
     pub write_timeout: Duration,
     /// How long the rest of a frame may bring no byte before its connection is closed. 30 seconds by default.
     pub frame_timeout: Duration,

@@ -5,17 +5,19 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use gsb_core::{CloseReason, ConnId, Identity};
+use gsb_core::{CloseReason, ConnId};
 use gsb_net::{Inbox, Link, Received, Stream};
 use gsb_proto::FrameDecoder;
 use tokio::sync::Notify;
 
+use crate::deferred::Deferred;
+use crate::identity::identify;
 use crate::queued_frame::QueuedFrame;
-use crate::shared::{Deferred, Routed, Shared};
+use crate::router_state::{Routed, RouterState};
 use crate::turn::SLICE;
 
 /// Serves a peer until it goes or is closed, and until nothing of it is left.
-pub(crate) async fn serve(shared: Arc<Shared>, stream: Stream, max_frame: usize) {
+pub(crate) async fn serve(shared: Arc<RouterState>, stream: Stream, max_frame: usize) {
     let identity = identify(&stream);
     let link = Arc::new(Link::unlimited(stream));
     let resume = Arc::new(Resume(Notify::new()));
@@ -46,18 +48,9 @@ impl Wake for Resume {
     }
 }
 
-/// The peer behind a socket.
-pub(crate) fn identify(stream: &Stream) -> Identity {
-    match (stream.peer_ip(), stream.peer_uid()) {
-        (Some(ip), _) => Identity::Ip(ip),
-        (None, Some(uid)) => Identity::Uid(uid),
-        (None, None) => Identity::Unknown,
-    }
-}
-
 /// A connection that the broker knows. The broker is told of its end however the task ends, with its runtime too.
 struct Connection {
-    shared: Arc<Shared>,
+    shared: Arc<RouterState>,
     id: ConnId,
     link: Arc<Link<QueuedFrame>>,
     resume: Arc<Resume>,

@@ -1,4 +1,4 @@
-//! How much memory a router may fill with what is queued, if it is not told.
+//! The default of the memory limit.
 
 use std::path::Path;
 

@@ -15,7 +15,7 @@ use crate::config::{RouterConfig, SMALLEST_MAX_FRAME};
 use crate::error::BindError;
 use crate::listener::Listener;
 use crate::memory_limit;
-use crate::shared::Shared;
+use crate::router_state::RouterState;
 use crate::slow_peers;
 use crate::stopping::{CloseOnDrop, ShutdownHandle, drain};
 
@@ -35,7 +35,7 @@ pub struct Router {
 /// Counters and current usage of a [`Router`].
 #[derive(Debug, Clone)]
 pub struct RouterStatus {
-    shared: Arc<Shared>,
+    shared: Arc<RouterState>,
 }
 
 impl RouterStatus {
@@ -171,7 +171,7 @@ fn start(config: &RouterConfig) -> Result<Acceptor, BindError> {
         memory_limit: config.memory_limit.unwrap_or_else(memory_limit::of_this_machine),
         hello,
     };
-    Acceptor::start(config, Arc::new(Shared::new(broker, clock)))
+    Acceptor::start(config, Arc::new(RouterState::new(broker, clock)))
 }
 
 /// Listens on all addresses, in their order. On an error `listeners` are those that were opened before it.
@@ -232,7 +232,7 @@ fn check(config: &RouterConfig) -> Result<(), BindError> {
 }
 
 /// Runs the broker's timers, and reads the clock often enough for it to notice a standstill.
-async fn keep_time(shared: Arc<Shared>) {
+async fn keep_time(shared: Arc<RouterState>) {
     let clock = &shared.clock;
     loop {
         let next = shared.tick();

@@ -7,13 +7,13 @@ use gsb_core::{ConnId, Payer, Progress};
 use gsb_net::Link;
 
 use crate::queued_frame::QueuedFrame;
-use crate::shared::Shared;
+use crate::router_state::RouterState;
 
 /// How often in a timeout a slow peer is looked at.
 const LOOKS: u32 = 16;
 
 /// Looks at all peers whose sockets are full, several times in the shortest timeout for reading. Runs for ever.
-pub(crate) async fn watch(shared: Arc<Shared>) {
+pub(crate) async fn watch(shared: Arc<RouterState>) {
     loop {
         for (id, link, payer) in shared.slow_peers().await {
             look(&shared, id, &link, &payer).await;
@@ -25,7 +25,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
 
 /// Tells the broker how far a peer has got with its outbox. If it has stalled, it pays for the calls in there from now
 /// on, and they end.
-async fn look(shared: &Shared, id: ConnId, link: &Link<QueuedFrame>, payer: &Payer) {
+async fn look(shared: &RouterState, id: ConnId, link: &Link<QueuedFrame>, payer: &Payer) {
     // A Unix socket does not tell that it has room before most of it is free.
     link.flush_full();
     let (queued, written) = link.progress();

@@ -14,20 +14,20 @@ use crate::clock::Clock;
 const STALL: Duration = Duration::from_secs(2);
 
 /// A connection, its link, and the other end of its socket.
-fn connect(shared: &Shared) -> (ConnId, Arc<Link<QueuedFrame>>, UnixStream) {
+fn connect(shared: &RouterState) -> (ConnId, Arc<Link<QueuedFrame>>, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
     let link = Arc::new(Link::unlimited(Stream::Unix(near)));
     let id = shared.connect(Identity::Unknown, link.clone(), Waker::noop().clone()).unwrap();
     (id, link, far)
 }
 
-fn shared(write_timeout: Duration) -> Arc<Shared> {
+fn shared(write_timeout: Duration) -> Arc<RouterState> {
     let config = BrokerConfig { stall_timeout: STALL, write_timeout, ..BrokerConfig::default() };
-    Arc::new(Shared::new(config, Clock::new(STALL)))
+    Arc::new(RouterState::new(config, Clock::new(STALL)))
 }
 
-fn receive(shared: &Shared, from: ConnId, frame: Frame) {
-    crate::shared::tests::receive(shared, from, Framing::Packet, frame);
+fn receive(shared: &RouterState, from: ConnId, frame: Frame) {
+    crate::router_state::tests::receive(shared, from, Framing::Packet, frame);
 }
 
 fn event(length: usize) -> Frame {

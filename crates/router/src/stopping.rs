@@ -8,7 +8,7 @@ use std::time::Duration;
 use gsb_core::LONGEST_TIMEOUT;
 use tokio::sync::Notify;
 
-use crate::shared::Shared;
+use crate::router_state::RouterState;
 
 /// How long a stopping router waits for queued frames to be written, and then for its connections to close.
 pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ impl ShutdownHandle {
 
 /// Ends the calls and connections of a router that accepts no more: refuses new calls, gives the open ones
 /// `drain_timeout` to end, ends the rest, waits until queued frames are written, and closes all connections.
-pub(crate) async fn drain(shared: &Shared, drain_timeout: Duration) {
+pub(crate) async fn drain(shared: &RouterState, drain_timeout: Duration) {
     shared.begin_to_stop();
     if timeout(shared, drain_timeout, shared.is_idle()).await.is_none() {
         let open = shared.usage().open_calls;
@@ -77,7 +77,11 @@ pub(crate) async fn drain(shared: &Shared, drain_timeout: Duration) {
 }
 
 /// The result of a future that completes before the router has run for `time`.
-async fn timeout<T>(shared: &Shared, time: Duration, future: impl Future<Output = T>) -> Option<T> {
+async fn timeout<T>(
+    shared: &RouterState,
+    time: Duration,
+    future: impl Future<Output = T>,
+) -> Option<T> {
     let deadline = shared.clock.now() + time.min(LONGEST_TIMEOUT);
     tokio::select! {
         biased;
@@ -88,7 +92,7 @@ async fn timeout<T>(shared: &Shared, time: Duration, future: impl Future<Output 
 
 /// Closes all connections when dropped. Their tasks run beside [`Router::run`](crate::Router::run), and only a
 /// destructor runs when that future is dropped.
-pub(crate) struct CloseOnDrop(pub(crate) Arc<Shared>);
+pub(crate) struct CloseOnDrop(pub(crate) Arc<RouterState>);
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {

@@ -30,13 +30,13 @@ RUST_LOG overrides --log-level.
 Exit codes: 0 stopped by a signal, 2 unusable options, 3 cannot listen on an address, 1 any other
 failure.";
 
-/// A peer has to read as much within the stall timeout.
+/// A peer must read as much within the stall timeout.
 const SMALLEST_QUEUE_LIMIT: ByteSize = ByteSize::kib(64);
 
 /// New and old names of variables. The old one counts if the new one is not set.
 const OLD_VARIABLES: [(&str, &str); 1] = [("GSB_BUSY_POLL", "GSB_SPIN")];
 
-/// A few connections should be able to queue what they may.
+/// A few connections should be able to use their queue limits in part.
 const SMALLEST_MEMORY_LIMIT: ByteSize = ByteSize::mib(1);
 
 /// The prefix of this program's variables.
@@ -84,22 +84,22 @@ struct Options {
     #[arg(long, env = "GSB_MAX_OPEN_CALLS", value_name = "COUNT", value_parser = count, default_value_t = Limits::default().open_calls)]
     max_open_calls: usize,
 
-    /// Bytes that may wait to be written on one connection's account, for each of: answers to it, its
-    /// calls, replies to them, broadcasts to it. Bytes, or with a unit as in 16MiB
+    /// Bytes that may be queued for one connection, for each of these purposes: the router's answers to it,
+    /// its calls, the replies to its calls, broadcasts to it. In bytes, or with a unit as in 16MiB
     #[arg(long, env = "GSB_QUEUE_LIMIT", value_name = "SIZE", default_value = "16MiB", value_parser = queue_limit)]
     queue_limit: ByteSize,
 
-    /// Bytes that all connections together may have queued or as parts of messages: a quarter of the memory of the
-    /// machine, or of its cgroup, by default. Bytes, or with a unit as in 2GiB
+    /// Bytes that may be queued for all connections together, unfinished messages included. In bytes, or
+    /// with a unit as in 2GiB [default: a quarter of the memory of the machine or its cgroup]
     #[arg(long, env = "GSB_MEMORY_LIMIT", value_name = "SIZE", value_parser = memory_limit)]
     memory_limit: Option<ByteSize>,
 
-    /// Within this time a peer takes 64 KiB of what is queued for it, or an eighth of the queue limit while others
-    /// wait for it; otherwise calls to it fail, and its own calls
+    /// Time in which a peer must read 64 KiB of what is queued for it, or an eighth of the queue limit
+    /// while others wait for it. A slower peer is stalled: its calls and calls to it fail until it reads
     #[arg(long, env = "GSB_STALL_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = timeout)]
     stall_timeout: Duration,
 
-    /// Within this time a peer takes 64 KiB of what is queued for it; otherwise it is disconnected
+    /// Time in which a peer must read 64 KiB of what is queued for it. A slower peer is disconnected
     #[arg(long, env = "GSB_WRITE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = timeout)]
     write_timeout: Duration,
 
@@ -327,10 +327,10 @@ fn log_levels() -> impl TypedValueParser<Value = log::LevelFilter> {
 
 /// A size that leaves room for a few connections.
 fn memory_limit(text: &str) -> Result<ByteSize, String> {
-    match text.parse::<ByteSize>()? {
-        size if size < SMALLEST_MEMORY_LIMIT => {
-            Err(format!("write at least {SMALLEST_MEMORY_LIMIT}: hardly any message could wait"))
-        }
+    match size(text)? {
+        size if size < SMALLEST_MEMORY_LIMIT => Err(format!(
+            "write at least {SMALLEST_MEMORY_LIMIT}: with less, few messages could be queued"
+        )),
         size => Ok(size),
     }
 }

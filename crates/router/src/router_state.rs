@@ -1,4 +1,4 @@
-//! The broker and the links of its connections: what all tasks of a router share.
+//! The state that all tasks of a router share: the broker, and the links of its connections.
 
 use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
@@ -17,37 +17,32 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::Clock;
+use crate::deferred::{Deferred, Event};
 use crate::queued_frame::QueuedFrame;
-use crate::turn::{BATCH, SLICE, Turn};
+use crate::turn::{BATCH, Turn};
 
-/// Scratch room of more elements than this is not kept while there is nothing to do.
-const KEPT: usize = 256;
-
-/// So many links are written to without a look at the time.
-const FLUSHES: usize = 16;
-
-/// How much is done under one lock for connections that have ended.
+/// The most steps of clearing up after ended connections under one lock.
 const SWEEP: usize = 256;
 
-/// The one state of a router.
+/// The state that all tasks of a router share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct RouterState {
     pub(crate) clock: Clock,
     /// The shorter one of the stall and the write timeout.
     pub(crate) read_timeout: Duration,
-    state: Mutex<State>,
-    /// The router stops, and no call is open any more.
+    state: Mutex<Locked>,
+    /// Notified when the router stops and no call is open.
     idle: Notify,
-    /// A socket has become full.
+    /// Notified when a socket has become full.
     slow_peer: Notify,
-    /// Only one task at a time clears away what is left of those that have ended.
+    /// Held by the one task that clears up after ended connections.
     turn_to_sweep: Semaphore,
 }
 
-/// How far the routing of what has come from a peer has got.
+/// How far the frames of a peer are routed.
 #[derive(Debug)]
 pub(crate) enum Routed {
-    /// There is no whole frame any more.
+    /// No whole frame is left.
     All,
     /// There may be more frames.
     Some,
@@ -56,7 +51,7 @@ pub(crate) enum Routed {
 }
 
 #[derive(Debug)]
-struct State {
+struct Locked {
     broker: Broker,
     /// By the slots of the broker's connections.
     peers: Vec<Option<Peer>>,
@@ -82,76 +77,14 @@ struct Peer {
     logged: Vec<(&'static str, LogLimit)>,
 }
 
-/// What is to be done when the state is not locked any more: it may take its time, or run what others
-/// wrote. May be kept for its room.
-#[derive(Debug, Default)]
-pub(crate) struct Deferred {
-    flush: Vec<Arc<Link<QueuedFrame>>>,
-    close: Vec<Arc<Link<QueuedFrame>>>,
-    log: Vec<(Level, ConnId, Identity, Event, LeftOut)>,
-}
-
-/// What is logged of a connection.
-#[derive(Debug)]
-enum Event {
-    Closed(CloseReason),
-    Report(Report),
-}
-
-impl Deferred {
-    /// Does some of it; whether anything is left, which is to be done when others had their turn.
-    pub(crate) fn run_for_a_while(&mut self) -> bool {
-        let mut begin = None;
-        loop {
-            let some = self.flush.len().saturating_sub(FLUSHES)..;
-            for link in self.flush.drain(some) {
-                link.flush();
-            }
-            if self.flush.is_empty() {
-                self.run();
-                return false;
-            }
-            if begin.get_or_insert_with(tokio::time::Instant::now).elapsed() >= SLICE {
-                return true;
-            }
-        }
-    }
-
-    fn run(&mut self) {
-        for link in self.flush.drain(..) {
-            link.flush();
-        }
-        for link in self.close.drain(..) {
-            link.close();
-        }
-        for (level, connection, identity, event, left_out) in self.log.drain(..) {
-            match event {
-                Event::Closed(reason) => {
-                    log::log!(level, "connection {connection} of {identity} {reason}{left_out}");
-                }
-                Event::Report(report) => {
-                    log::log!(level, "connection {connection} of {identity} {report}{left_out}");
-                }
-            }
-        }
-        self.flush.shrink_to(KEPT);
-    }
-}
-
-impl Drop for Deferred {
-    fn drop(&mut self) {
-        self.run();
-    }
-}
-
-impl Shared {
+impl RouterState {
     pub(crate) fn new(config: BrokerConfig, clock: Clock) -> Self {
         let now = clock.now();
         let read_timeout = config.stall_timeout.min(config.write_timeout).min(LONGEST_TIMEOUT);
-        Shared {
+        RouterState {
             clock,
             read_timeout,
-            state: Mutex::new(State {
+            state: Mutex::new(Locked {
                 broker: Broker::new(config),
                 peers: Vec::new(),
                 slow_peers: BTreeSet::new(),
@@ -243,7 +176,7 @@ impl Shared {
         loop {
             let mut found = Vec::new();
             {
-                let State { slow_peers, peers, broker, .. } = &mut *self.state.lock();
+                let Locked { slow_peers, peers, broker, .. } = &mut *self.state.lock();
                 slow_peers.retain(|id| {
                     let peer = peers.get(id.slot()).and_then(Option::as_ref);
                     let slow = peer.zip(broker.payer(*id));
@@ -313,7 +246,7 @@ impl Shared {
         state.broker.begin_to_stop();
     }
 
-    /// Completes when no call is open, once the router has [begun to stop](Shared::begin_to_stop).
+    /// Completes when no call is open, once the router has [begun to stop](RouterState::begin_to_stop).
     pub(crate) async fn is_idle(&self) {
         loop {
             let mut idle = pin!(self.idle.notified());
@@ -363,7 +296,7 @@ impl Shared {
     fn under_lock<R>(
         &self,
         deferred: &mut Deferred,
-        happen: impl FnOnce(&mut State, &mut Deferred) -> R,
+        happen: impl FnOnce(&mut Locked, &mut Deferred) -> R,
     ) -> R {
         let (result, is_idle) = {
             let mut state = self.state.lock();
@@ -392,9 +325,9 @@ struct Dispatch<'a> {
     deferred: &'a mut Deferred,
 }
 
-impl State {
+impl Locked {
     fn split<'a>(&'a mut self, deferred: &'a mut Deferred) -> (&'a mut Broker, Dispatch<'a>) {
-        let State { broker, peers, batch, logged, now, .. } = self;
+        let Locked { broker, peers, batch, logged, now, .. } = self;
         let dispatch = Dispatch {
             peers,
             logged,
@@ -411,7 +344,7 @@ impl State {
 impl Effects for Dispatch<'_> {
     fn send(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
         if frame.kind == MessageKind::BroadcastRequest {
-            // The next one is for somebody else.
+            // The next frame is for another peer.
             return self.send_alone(to, frame, cost);
         }
         if self.batch_to != Some(to) {
@@ -475,7 +408,7 @@ impl Drop for Dispatch<'_> {
 }
 
 impl Dispatch<'_> {
-    /// The link of a connection, and its framing. The broker sends to nobody whose framing is not known yet.
+    /// The link of a connection, and its framing. The broker sends nothing to a peer whose framing is not known yet.
     fn peer(&self, id: ConnId) -> Option<(&Arc<Link<QueuedFrame>>, Framing)> {
         let peer = self.peers.get(id.slot())?.as_ref().filter(|peer| peer.id == id)?;
         Some((&peer.link, peer.framing?))
@@ -506,7 +439,7 @@ impl Dispatch<'_> {
                     self.deferred.flush.push(peer.link.clone());
                 }
             }
-            // Not so, since whoever goes is handed its frames before.
+            // Does not happen: a connection gets its frames before it is closed.
             _ => self.batch.clear(),
         }
     }
@@ -526,5 +459,5 @@ impl Dispatch<'_> {
 }
 
 #[cfg(test)]
-#[path = "shared_tests.rs"]
+#[path = "router_state_tests.rs"]
 pub(crate) mod tests;

@@ -12,13 +12,13 @@ use tokio::net::UnixStream;
 
 use super::*;
 
-fn shared() -> Shared {
+fn shared() -> RouterState {
     let config = BrokerConfig { limits: Limits::default(), ..BrokerConfig::default() };
-    Shared::new(config, Clock::new(Duration::from_secs(1)))
+    RouterState::new(config, Clock::new(Duration::from_secs(1)))
 }
 
 /// A connection, and the other end of its socket.
-fn connect(shared: &Shared) -> (ConnId, Arc<Link<QueuedFrame>>, UnixStream) {
+fn connect(shared: &RouterState) -> (ConnId, Arc<Link<QueuedFrame>>, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
     let link = Arc::new(Link::unlimited(Stream::Unix(near)));
     let id = shared.connect(Identity::Unknown, link.clone(), Waker::noop().clone()).unwrap();
@@ -33,7 +33,7 @@ fn inbox(framing: Framing, frames: &[Frame]) -> Inbox {
 }
 
 /// Routes a frame that does not have to wait.
-pub(crate) fn receive(shared: &Shared, from: ConnId, framing: Framing, frame: Frame) {
+pub(crate) fn receive(shared: &RouterState, from: ConnId, framing: Framing, frame: Frame) {
     let mut inbox = inbox(framing, &[frame]);
     loop {
         match shared.receive(from, &mut inbox, &mut Deferred::default()).unwrap() {
