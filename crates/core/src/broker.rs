@@ -5,23 +5,18 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use gsb_proto::head::{BroadcastHead, CallHead, ReplyHead};
-use gsb_proto::messages::{
-    BroadcastReply, CancelCall, Hello, Message, Ping, Pong, RegisterReply, RegisterRequest,
-    SubscribeReply, SubscribeRequest, UnregisterReply, UnregisterReplyCode, UnregisterRequest,
-    UnsubscribeReply, UnsubscribeReplyCode, UnsubscribeRequest,
-};
-use gsb_proto::{
-    Body, Frame, FrameRef, Framing, LEVEL, MessageKind, Outgoing, Quoted, Slice, Topic, Violation,
-};
+use gsb_proto::messages::{Message, Ping, Pong};
+use gsb_proto::{Frame, FrameRef, Framing, MessageKind, Outgoing, Violation};
 
-use crate::call_ids::HashedId;
-use crate::calls::{CallKey, Calls, Forsaken, RequestId};
-use crate::config::{BrokerConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
-use crate::connections::{ConnId, Connections, Identity};
+use crate::calls::{Calls, Forsaken, RequestId};
+use crate::close_reason::CloseReason;
+use crate::config::{BrokerConfig, LONGEST_TIMEOUT, Limits};
+use crate::connections::{Connections, Identity};
 use crate::counters::{Counters, Usage};
-use crate::effect::{CloseReason, Effects};
+use crate::effect::Effects;
 use crate::flow::{Flow, Paused, Payer, Progress, Purpose, SlowLimits, Verdict};
-use crate::instances::{Instances, MAX_INSTANCE_ID};
+use crate::ids::{CallKey, ConnId};
+use crate::instances::Instances;
 use crate::liveness::{Due, Liveness};
 use crate::refusal::Refusal;
 use crate::report::{Dropped, Kind};
@@ -41,22 +36,22 @@ const DUE_AT_ONCE: usize = 64;
 /// has. A [`ConnId`] that the broker has closed is ignored wherever it is passed in.
 #[derive(Debug)]
 pub struct Broker {
-    limits: Limits,
-    hello: Frame,
-    connections: Connections,
-    instances: Instances,
-    services: Services,
-    calls: Calls,
-    subscriptions: Subscriptions,
-    flow: Flow,
-    liveness: Liveness,
-    counters: Counters,
-    slow_limits: SlowLimits,
-    frame_timeout: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) hello: Frame,
+    pub(crate) connections: Connections,
+    pub(crate) instances: Instances,
+    pub(crate) services: Services,
+    pub(crate) calls: Calls,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) flow: Flow,
+    pub(crate) liveness: Liveness,
+    pub(crate) counters: Counters,
+    pub(crate) slow_limits: SlowLimits,
+    pub(crate) frame_timeout: Duration,
     /// New calls are refused.
-    is_stopping: bool,
+    pub(crate) is_stopping: bool,
     /// Reused by each broadcast.
-    subscribers: Vec<ConnId>,
+    pub(crate) subscribers: Vec<ConnId>,
 }
 
 /// A frame has to wait until the account that pays for it has room, and with it all that the peer sends behind it. The
@@ -65,7 +60,7 @@ pub struct Broker {
 pub struct Backpressure;
 
 /// Why a frame was not handled.
-enum Unhandled {
+pub(crate) enum Unhandled {
     Violation(Violation),
     Paused(Paused),
 }
@@ -329,52 +324,20 @@ impl Broker {
         self.admit(from, from, Purpose::Answers, 0, None)?;
         match frame.kind {
             MessageKind::Hello => self.hello(from, &frame.decode()?, effects)?,
-            MessageKind::RegisterRequest => {
-                let RegisterRequest { service_id } = frame.decode()?;
-                let connections = &self.connections;
-                let is_live = |id| connections.get(id).is_some();
-                let reply = match self.services.register(from, &service_id, is_live) {
-                    Ok(()) => RegisterReply::default().to_frame(),
-                    Err(refusal) => self.refused(from, refusal, Refusal::register_reply, effects),
-                };
-                self.answer(from, reply, effects);
-            }
-            MessageKind::UnregisterRequest => {
-                let UnregisterRequest { service_id } = frame.decode()?;
-                let code = match self.services.unregister(from, &service_id) {
-                    true => UnregisterReplyCode::UnregisteredOk,
-                    false => UnregisterReplyCode::NotRegistered,
-                };
-                self.answer(from, UnregisterReply { code: code.into() }.to_frame(), effects);
-            }
-            MessageKind::SubscribeRequest => {
-                let SubscribeRequest { topic } = frame.decode()?;
-                let reply = match self.subscriptions.subscribe(from, &topic) {
-                    Ok(()) => SubscribeReply::default().to_frame(),
-                    Err(refusal) => self.refused(from, refusal, Refusal::subscribe_reply, effects),
-                };
-                self.answer(from, reply, effects);
-            }
-            MessageKind::UnsubscribeRequest => {
-                let UnsubscribeRequest { topic } = frame.decode()?;
-                let code = match self.subscriptions.unsubscribe(from, &topic) {
-                    true => UnsubscribeReplyCode::UnsubscribedOk,
-                    false => UnsubscribeReplyCode::NotSubscribed,
-                };
-                self.answer(from, UnsubscribeReply { code: code.into() }.to_frame(), effects);
-            }
+            MessageKind::RegisterRequest => self.register(from, frame.decode()?, effects),
+            MessageKind::UnregisterRequest => self.unregister(from, frame.decode()?, effects),
+            MessageKind::SubscribeRequest => self.subscribe(from, frame.decode()?, effects),
+            MessageKind::UnsubscribeRequest => self.unsubscribe(from, frame.decode()?, effects),
             MessageKind::CallRequest => {
                 self.admit(from, from, Purpose::Calls, frame.body.bytes.len(), None)?;
-                let head = CallHead::read(frame.body.bytes)?;
-                self.call(from, frame.body, &head, effects);
+                self.call(from, frame.body, &CallHead::read(frame.body.bytes)?, effects);
             }
             MessageKind::CallReply => {
                 let head = ReplyHead::read(frame.body.bytes)?;
                 self.reply(from, frame.body, &head, paused, effects)?;
             }
             MessageKind::BroadcastRequest => {
-                let head = BroadcastHead::read(frame.body.bytes)?;
-                self.broadcast(from, frame.body, &head, effects);
+                self.broadcast(from, frame.body, &BroadcastHead::read(frame.body.bytes)?, effects);
             }
             MessageKind::Ping => {
                 let Ping {} = frame.decode()?;
@@ -383,13 +346,7 @@ impl Broker {
             MessageKind::Pong => {
                 let Pong {} = frame.decode()?;
             }
-            MessageKind::CancelCall => {
-                if self.connections.get(from).is_some_and(|sender| sender.level < 1) {
-                    return Err(Violation::LevelTooLow(frame.kind).into());
-                }
-                let CancelCall { request_id } = frame.decode()?;
-                self.cancel(from, &request_id, effects);
-            }
+            MessageKind::CancelCall => self.cancel(from, frame, effects)?,
             MessageKind::RegisterReply
             | MessageKind::UnregisterReply
             | MessageKind::SubscribeReply
@@ -401,176 +358,9 @@ impl Broker {
         Ok(())
     }
 
-    fn hello(
-        &mut self,
-        from: ConnId,
-        hello: &Hello,
-        effects: &mut dyn Effects,
-    ) -> Result<(), Violation> {
-        let Some(newcomer) = self.connections.get_mut(from) else {
-            return Ok(());
-        };
-        if std::mem::replace(&mut newcomer.hello_seen, true) {
-            return Err(Violation::SecondHello);
-        }
-        newcomer.no_echo = hello.no_echo;
-        if !newcomer.has_begun {
-            newcomer.level = hello.level.min(LEVEL);
-        }
-        let instance_id = &hello.instance_id;
-        if instance_id.len() > MAX_INSTANCE_ID {
-            return Err(Violation::InstanceIdTooLong(instance_id.len()));
-        }
-        if let Some(holder) = self.instances.holder(instance_id) {
-            let identity = |id| self.connections.get(id).map(|c| &c.identity);
-            let is_same_peer = match (identity(holder), identity(from)) {
-                (Some(old), Some(new)) => new.is_same_peer(old),
-                _ => false,
-            };
-            if !is_same_peer {
-                self.close(from, CloseReason::ForeignInstanceId, effects);
-                return Ok(());
-            }
-            self.close(holder, CloseReason::Replaced, effects);
-        }
-        self.instances.set(from, instance_id);
-        Ok(())
-    }
-
-    fn call(
-        &mut self,
-        from: ConnId,
-        message: Slice<'_>,
-        head: &CallHead<'_>,
-        effects: &mut dyn Effects,
-    ) {
-        let request_id = head.request_id.text;
-        let service = self.services.find(head.address, |id| self.connections.get(id).is_some());
-        let (to, key, new_id) = if head.no_reply {
-            let service = match service {
-                Some(_) if self.is_stopping => {
-                    return self.dropped(from, Dropped::Stopping, effects);
-                }
-                Some(service) if self.flow.is_stalled(service) => {
-                    let timeout = self.slow_limits.stall_timeout;
-                    return self.dropped(service, Dropped::ServiceStalled { timeout }, effects);
-                }
-                Some(service) => service,
-                None => return self.dropped(from, Dropped::NoService, effects),
-            };
-            self.counters.pushes += 1;
-            let id = self.calls.hash(request_id);
-            (service, None, self.calls.id_for_service(service, id))
-        } else {
-            let id = self.calls.hash(request_id);
-            let service = match self.may_call(from, head.address, id, service) {
-                Ok(service) => service,
-                Err(refusal) => {
-                    let culprit = match (&refusal, service) {
-                        (Refusal::ServiceStalled { .. }, Some(service)) => service,
-                        _ => from,
-                    };
-                    let write = |refusal: &Refusal| refusal.call_reply(request_id);
-                    let reply = self.refused(culprit, refusal, write, effects);
-                    return self.answer(from, reply, effects);
-                }
-            };
-            self.counters.calls += 1;
-            let opened = self.calls.open(from, id, service);
-            (service, Some(opened.key), opened.new_id)
-        };
-        let kind = MessageKind::CallRequest;
-        let payer = (from, Purpose::Calls);
-        match new_id {
-            None => self.send(to, Outgoing { kind, slices: &[message] }, payer, key, effects),
-            Some(id) => {
-                let pieces = head.with_request_id(&message.to_bytes(), &id);
-                let frame = Outgoing { kind, slices: &pieces.slices() };
-                self.send(to, frame, payer, key, effects);
-            }
-        }
-    }
-
-    /// Ends a call of which its caller wants nothing more, unless it has ended.
-    fn cancel(&mut self, from: ConnId, request_id: &str, effects: &mut dyn Effects) {
-        let key = self.calls.made(from, self.calls.hash(request_id));
-        if let Some(call) = key.and_then(|key| self.calls.give_up(key)) {
-            self.end_call(call, from, Refusal::Cancelled, effects);
-        }
-    }
-
-    /// Whether a call that wants an answer may be forwarded, and to whom.
-    fn may_call(
-        &self,
-        from: ConnId,
-        address: &str,
-        id: HashedId<'_>,
-        service: Option<ConnId>,
-    ) -> Result<ConnId, Refusal> {
-        if id.text.len() > MAX_REQUEST_ID {
-            let length = id.text.len();
-            return Err(Refusal::RequestIdTooLong { length });
-        }
-        if self.is_stopping {
-            return Err(Refusal::Stopping);
-        }
-        if self.calls.made(from, id).is_some() {
-            return Err(Refusal::RequestIdInUse { request_id: Quoted::new(id.text) });
-        }
-        let limit = self.limits.open_calls;
-        if self.calls.made_by(from) >= limit {
-            return Err(Refusal::TooManyCalls { limit });
-        }
-        match service {
-            None => Err(Refusal::NoSuchService { address: Quoted::new(address) }),
-            Some(service) if self.flow.is_stalled(service) => {
-                Err(Refusal::ServiceStalled { timeout: self.slow_limits.stall_timeout })
-            }
-            Some(service) => Ok(service),
-        }
-    }
-
-    fn reply(
-        &mut self,
-        from: ConnId,
-        message: Slice<'_>,
-        head: &ReplyHead<'_>,
-        paused: Option<Paused>,
-        effects: &mut dyn Effects,
-    ) -> Result<(), Unhandled> {
-        let key = self.calls.served(from, head.request_id.text);
-        let waited = paused.and_then(|paused| paused.reply_to);
-        let key = key.filter(|&key| waited.is_none_or(|waited| waited == key));
-        if let Some(key) = key {
-            self.admit_reply(from, key, message.bytes.len(), effects)?;
-        }
-        let Some(forward) = key.and_then(|key| self.calls.reply(key, head.is_last)) else {
-            self.dropped(from, Dropped::StrayReply, effects);
-            return Ok(());
-        };
-        self.counters.replies += 1;
-        let kind = MessageKind::CallReply;
-        let payer = (forward.caller, Purpose::Replies);
-        match forward.new_id {
-            None => self.send(
-                forward.caller,
-                Outgoing { kind, slices: &[message] },
-                payer,
-                None,
-                effects,
-            ),
-            Some(id) => {
-                let pieces = head.with_request_id(&message.to_bytes(), &id);
-                let frame = Outgoing { kind, slices: &pieces.slices() };
-                self.send(forward.caller, frame, payer, None, effects);
-            }
-        }
-        Ok(())
-    }
-
     /// Makes a frame wait that does not fit into an account.
     #[inline]
-    fn admit(
+    pub(crate) fn admit(
         &self,
         from: ConnId,
         payer: ConnId,
@@ -584,92 +374,13 @@ impl Broker {
         }
     }
 
-    /// Makes a reply wait that does not fit, or ends its call if the caller has stalled.
-    fn admit_reply(
-        &mut self,
-        from: ConnId,
-        key: CallKey,
-        body: usize,
-        effects: &mut dyn Effects,
-    ) -> Result<(), Unhandled> {
-        let Some(caller) = self.calls.caller(key) else {
-            return Ok(());
-        };
-        if self.connections.get(caller).is_none() {
-            // Not come to yet since its caller has gone.
-            self.calls.give_up(key);
-        } else if self.flow.is_stalled(caller) {
-            if let Some(call) = self.calls.give_up(key) {
-                let refusal = Refusal::CallerStalled { timeout: self.slow_limits.stall_timeout };
-                self.end_call(call, caller, refusal, effects);
-            }
-        } else {
-            return self.admit(from, caller, Purpose::Replies, body, Some(key));
-        }
-        Ok(())
-    }
-
-    fn broadcast(
-        &mut self,
-        from: ConnId,
-        message: Slice<'_>,
-        head: &BroadcastHead<'_>,
-        effects: &mut dyn Effects,
-    ) {
-        let topic = match Topic::new(head.topic) {
-            Ok(topic) => topic,
-            Err(error) => {
-                let reply = self.refused(from, error.into(), Refusal::broadcast_reply, effects);
-                return self.answer(from, reply, effects);
-            }
-        };
-        self.answer(from, BroadcastReply::default().to_frame(), effects);
-        self.counters.broadcasts += 1;
-        let connections = &self.connections;
-        let is_live = |id| connections.get(id).is_some();
-        self.subscriptions.find(&topic, &mut self.subscribers, is_live);
-        if self.connections.get(from).is_some_and(|sender| sender.no_echo) {
-            self.subscribers.retain(|&to| to != from);
-        }
-        let subscribers = std::mem::take(&mut self.subscribers);
-        let kind = MessageKind::BroadcastRequest;
-        // For copies that say what was missed, if there are any.
-        let mut shared = None;
-        for &to in &subscribers {
-            let Some(subscriber) = self.connections.get_mut(to) else {
-                continue;
-            };
-            let body = match subscriber.missed {
-                0 if !head.has_missed => None,
-                missed => {
-                    let message = shared.get_or_insert_with(|| message.to_bytes());
-                    Some(BroadcastHead::with_missed(message, missed))
-                }
-            };
-            let pieces = body.as_ref().map_or([message, Slice::EMPTY, Slice::EMPTY], Body::slices);
-            let copy = Outgoing { kind, slices: &pieces };
-            if !self.flow.is_stalled(to)
-                && self.flow.admits(to, Purpose::Broadcasts, copy.body_len(), from)
-            {
-                subscriber.missed = 0;
-                self.counters.deliveries += 1;
-                self.send(to, copy, (to, Purpose::Broadcasts), None, effects);
-            } else {
-                subscriber.missed += 1;
-                let limit = self.limits.queued_bytes;
-                self.dropped(to, Dropped::SlowSubscriber { limit }, effects);
-            }
-        }
-        self.subscribers = subscribers;
-    }
-
     /// Says something for the router itself.
-    fn answer(&mut self, to: ConnId, frame: Frame, effects: &mut dyn Effects) {
+    pub(crate) fn answer(&mut self, to: ConnId, frame: Frame, effects: &mut dyn Effects) {
         let frame = Outgoing { kind: frame.kind, slices: &frame.body.slices() };
         self.send(to, frame, (to, Purpose::Answers), None, effects);
     }
 
-    fn send(
+    pub(crate) fn send(
         &mut self,
         to: ConnId,
         frame: Outgoing<'_>,
@@ -686,7 +397,7 @@ impl Broker {
     }
 
     /// Answers somebody who has waited for the end of a call, and says whose fault it is.
-    fn end_call(
+    pub(crate) fn end_call(
         &mut self,
         (caller, request_id): (ConnId, RequestId),
         culprit: ConnId,
@@ -701,7 +412,7 @@ impl Broker {
     }
 
     /// Counts and reports a refusal on its way to becoming a reply.
-    fn refused(
+    pub(crate) fn refused(
         &mut self,
         culprit: ConnId,
         refusal: Refusal,
@@ -714,11 +425,11 @@ impl Broker {
         reply
     }
 
-    fn count(&mut self, refusal: &Refusal) {
+    pub(crate) fn count(&mut self, refusal: &Refusal) {
         *self.counters.refusals.entry(refusal.reason()).or_default() += 1;
     }
 
-    fn dropped(&mut self, culprit: ConnId, dropped: Dropped, effects: &mut dyn Effects) {
+    pub(crate) fn dropped(&mut self, culprit: ConnId, dropped: Dropped, effects: &mut dyn Effects) {
         *self.counters.drops.entry(dropped.reason()).or_default() += 1;
         effects.report(culprit, Kind::Dropped(dropped).into());
     }

@@ -20,26 +20,12 @@ use slab::Slab;
 use smol_str::SmolStr;
 
 use crate::call_ids::{CallIds, HashedId, IdHash, IdHasher, Slots};
-use crate::connections::{ConnId, PerConnection};
-use crate::effect::CloseReason;
+use crate::close_reason::CloseReason;
+use crate::connections::PerConnection;
+use crate::ids::{CallKey, ConnId};
 
 /// Most have no more bytes than stand in this itself.
 pub(crate) type RequestId = SmolStr;
-
-/// Names a call, now and after its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CallKey {
-    slot: u32,
-    serial: u32,
-}
-
-impl CallKey {
-    /// Many frames carry one, so it is kept small; a slot that is used four thousand million times while a
-    /// frame waits is not to be feared.
-    fn new(slot: usize, serial: u64) -> Self {
-        CallKey { slot: slot as u32, serial: serial as u32 }
-    }
-}
 
 /// A call that was just opened.
 #[derive(Debug)]

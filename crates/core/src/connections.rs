@@ -6,25 +6,7 @@ use std::net::IpAddr;
 use gsb_proto::Framing;
 use slab::Slab;
 
-/// Names a connection of a [`Broker`](crate::Broker), now and in no other life of the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnId {
-    slot: u32,
-    serial: u32,
-}
-
-impl ConnId {
-    /// A small number that no other live connection has, for tables beside the broker.
-    pub fn slot(self) -> usize {
-        self.slot as usize
-    }
-}
-
-impl fmt::Display for ConnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}", self.serial)
-    }
-}
+use crate::ids::ConnId;
 
 /// Who a peer is, as far as its socket proves it. Decides who may replace whose connection.
 #[derive(Debug, Clone, PartialEq, Eq)]

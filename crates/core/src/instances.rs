@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::connections::{ConnId, PerConnection};
+use crate::connections::PerConnection;
+use crate::ids::ConnId;
 
 /// Longest instance id that is accepted, in bytes; real ones have 16.
 pub(crate) const MAX_INSTANCE_ID: usize = 64;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::config::LONGEST_TIMEOUT;
-use crate::connections::{ConnId, PerConnection};
+use crate::connections::PerConnection;
+use crate::ids::ConnId;
 
 /// A shorter frame timeout would always be over.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);

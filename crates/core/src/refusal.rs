@@ -9,8 +9,8 @@ use gsb_proto::messages::{
 use gsb_proto::names::{BYTES_PER_SUBSCRIPTION, SEGMENTS_PER_SUBSCRIPTION};
 use gsb_proto::{Frame, NameError, Quoted};
 
+use crate::close_reason::{CloseReason, seconds};
 use crate::config::MAX_REQUEST_ID;
-use crate::effect::{CloseReason, seconds};
 
 /// Why the broker does not do what it was asked. Displays as a sentence for the asker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

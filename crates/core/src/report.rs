@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::effect::seconds;
+use crate::close_reason::seconds;
 use crate::refusal::Refusal;
 
 /// A message that is dropped without an answer to its sender.

@@ -1,6 +1,6 @@
 //! Where calls went lately.
 
-use crate::connections::ConnId;
+use crate::ids::ConnId;
 
 /// How many addresses are remembered, at most: those of the most callers and services there usually are.
 const ROUTES: usize = 256;

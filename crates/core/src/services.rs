@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use gsb_proto::{PrefixMap, Quoted, ServiceId};
 
-use crate::connections::{ConnId, PerConnection};
+use crate::connections::PerConnection;
+use crate::ids::ConnId;
 use crate::refusal::Refusal;
 use crate::routes::Routes;
 

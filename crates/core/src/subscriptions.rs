@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, VecDeque, btree_set};
 
 use gsb_proto::{Quoted, Topic, TopicId, TopicMap};
 
-use crate::connections::{ConnId, PerConnection};
+use crate::connections::PerConnection;
+use crate::ids::ConnId;
 use crate::refusal::Refusal;
 
 #[derive(Debug)]

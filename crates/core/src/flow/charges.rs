@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
 use super::total::Total;
-use crate::calls::CallKey;
-use crate::connections::ConnId;
+use crate::ids::{CallKey, ConnId};
 
 /// What a queued frame costs beside its own bytes: about what the queue itself needs for it. In bytes.
 pub(super) const FRAME_COST: usize = 64;

@@ -18,8 +18,8 @@ use stall::{PauseBudget, SlowPeer};
 pub(crate) use stall::{SlowLimits, Verdict};
 use total::Total;
 
-use crate::calls::CallKey;
-use crate::connections::{ConnId, PerConnection};
+use crate::connections::PerConnection;
+use crate::ids::{CallKey, ConnId};
 
 /// An unfinished frame of up to so many bytes is charged to no account.
 const SMALL: usize = 64 << 10;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::connections::ConnId;
+use crate::ids::ConnId;
 
 /// A peer takes at least so many bytes in each timeout.
 const LEAST: u64 = 64 << 10;

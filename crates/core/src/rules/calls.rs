@@ -1,0 +1,182 @@
+//! Calls, their cancellation, and their replies (rules CA-1 to CA-11).
+
+use gsb_proto::head::{CallHead, ReplyHead};
+use gsb_proto::messages::CancelCall;
+use gsb_proto::{FrameRef, MessageKind, Outgoing, Quoted, Slice, Violation};
+
+use crate::broker::{Broker, Unhandled};
+use crate::call_ids::HashedId;
+use crate::config::MAX_REQUEST_ID;
+use crate::effect::Effects;
+use crate::flow::{Paused, Purpose};
+use crate::ids::{CallKey, ConnId};
+use crate::refusal::Refusal;
+use crate::report::Dropped;
+
+impl Broker {
+    pub(crate) fn call(
+        &mut self,
+        from: ConnId,
+        message: Slice<'_>,
+        head: &CallHead<'_>,
+        effects: &mut dyn Effects,
+    ) {
+        let request_id = head.request_id.text;
+        let service = self.services.find(head.address, |id| self.connections.get(id).is_some());
+        let (to, key, new_id) = if head.no_reply {
+            let service = match service {
+                Some(_) if self.is_stopping => {
+                    return self.dropped(from, Dropped::Stopping, effects);
+                }
+                Some(service) if self.flow.is_stalled(service) => {
+                    let timeout = self.slow_limits.stall_timeout;
+                    return self.dropped(service, Dropped::ServiceStalled { timeout }, effects);
+                }
+                Some(service) => service,
+                None => return self.dropped(from, Dropped::NoService, effects),
+            };
+            self.counters.pushes += 1;
+            let id = self.calls.hash(request_id);
+            (service, None, self.calls.id_for_service(service, id))
+        } else {
+            let id = self.calls.hash(request_id);
+            let service = match self.may_call(from, head.address, id, service) {
+                Ok(service) => service,
+                Err(refusal) => {
+                    let culprit = match (&refusal, service) {
+                        (Refusal::ServiceStalled { .. }, Some(service)) => service,
+                        _ => from,
+                    };
+                    let write = |refusal: &Refusal| refusal.call_reply(request_id);
+                    let reply = self.refused(culprit, refusal, write, effects);
+                    return self.answer(from, reply, effects);
+                }
+            };
+            self.counters.calls += 1;
+            let opened = self.calls.open(from, id, service);
+            (service, Some(opened.key), opened.new_id)
+        };
+        let kind = MessageKind::CallRequest;
+        let payer = (from, Purpose::Calls);
+        match new_id {
+            None => self.send(to, Outgoing { kind, slices: &[message] }, payer, key, effects),
+            Some(id) => {
+                let pieces = head.with_request_id(&message.to_bytes(), &id);
+                let frame = Outgoing { kind, slices: &pieces.slices() };
+                self.send(to, frame, payer, key, effects);
+            }
+        }
+    }
+
+    /// Whether a call that wants an answer may be forwarded, and to whom.
+    fn may_call(
+        &self,
+        from: ConnId,
+        address: &str,
+        id: HashedId<'_>,
+        service: Option<ConnId>,
+    ) -> Result<ConnId, Refusal> {
+        if id.text.len() > MAX_REQUEST_ID {
+            let length = id.text.len();
+            return Err(Refusal::RequestIdTooLong { length });
+        }
+        if self.is_stopping {
+            return Err(Refusal::Stopping);
+        }
+        if self.calls.made(from, id).is_some() {
+            return Err(Refusal::RequestIdInUse { request_id: Quoted::new(id.text) });
+        }
+        let limit = self.limits.open_calls;
+        if self.calls.made_by(from) >= limit {
+            return Err(Refusal::TooManyCalls { limit });
+        }
+        match service {
+            None => Err(Refusal::NoSuchService { address: Quoted::new(address) }),
+            Some(service) if self.flow.is_stalled(service) => {
+                Err(Refusal::ServiceStalled { timeout: self.slow_limits.stall_timeout })
+            }
+            Some(service) => Ok(service),
+        }
+    }
+
+    /// Ends a call that its caller does not want any more, unless it has ended (rule CA-11).
+    pub(crate) fn cancel(
+        &mut self,
+        from: ConnId,
+        frame: FrameRef<'_>,
+        effects: &mut dyn Effects,
+    ) -> Result<(), Violation> {
+        if self.connections.get(from).is_some_and(|sender| sender.level < 1) {
+            return Err(Violation::LevelTooLow(frame.kind));
+        }
+        let CancelCall { request_id } = frame.decode()?;
+        let key = self.calls.made(from, self.calls.hash(&request_id));
+        if let Some(call) = key.and_then(|key| self.calls.give_up(key)) {
+            self.end_call(call, from, Refusal::Cancelled, effects);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn reply(
+        &mut self,
+        from: ConnId,
+        message: Slice<'_>,
+        head: &ReplyHead<'_>,
+        paused: Option<Paused>,
+        effects: &mut dyn Effects,
+    ) -> Result<(), Unhandled> {
+        let key = self.calls.served(from, head.request_id.text);
+        let waited = paused.and_then(|paused| paused.reply_to);
+        let key = key.filter(|&key| waited.is_none_or(|waited| waited == key));
+        if let Some(key) = key {
+            self.admit_reply(from, key, message.bytes.len(), effects)?;
+        }
+        let Some(forward) = key.and_then(|key| self.calls.reply(key, head.is_last)) else {
+            self.dropped(from, Dropped::StrayReply, effects);
+            return Ok(());
+        };
+        self.counters.replies += 1;
+        let kind = MessageKind::CallReply;
+        let payer = (forward.caller, Purpose::Replies);
+        match forward.new_id {
+            None => self.send(
+                forward.caller,
+                Outgoing { kind, slices: &[message] },
+                payer,
+                None,
+                effects,
+            ),
+            Some(id) => {
+                let pieces = head.with_request_id(&message.to_bytes(), &id);
+                let frame = Outgoing { kind, slices: &pieces.slices() };
+                self.send(forward.caller, frame, payer, None, effects);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a reply wait that does not fit, or ends its call if the caller has stalled.
+    fn admit_reply(
+        &mut self,
+        from: ConnId,
+        key: CallKey,
+        body: usize,
+        effects: &mut dyn Effects,
+    ) -> Result<(), Unhandled> {
+        let Some(caller) = self.calls.caller(key) else {
+            return Ok(());
+        };
+        if self.connections.get(caller).is_none() {
+            // Not come to yet since its caller has gone.
+            self.calls.give_up(key);
+        } else if self.flow.is_stalled(caller) {
+            if let Some(call) = self.calls.give_up(key) {
+                let refusal = Refusal::CallerStalled { timeout: self.slow_limits.stall_timeout };
+                self.end_call(call, caller, refusal, effects);
+            }
+        } else {
+            return self.admit(from, caller, Purpose::Replies, body, Some(key));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,7 @@
+//! The rules of each kind of request: a file for each, with methods of the [`Broker`](crate::Broker), which chooses among
+//! them.
+
+mod broadcasts;
+mod calls;
+mod hello;
+mod names;

@@ -1,0 +1,68 @@
+//! Requests for names: registering services and subscribing to topics (rules SV-1 to SV-4, TO-6 and TO-7).
+
+use gsb_proto::messages::{
+    Message as _, RegisterReply, RegisterRequest, SubscribeReply, SubscribeRequest,
+    UnregisterReply, UnregisterReplyCode, UnregisterRequest, UnsubscribeReply,
+    UnsubscribeReplyCode, UnsubscribeRequest,
+};
+
+use crate::broker::Broker;
+use crate::effect::Effects;
+use crate::ids::ConnId;
+use crate::refusal::Refusal;
+
+impl Broker {
+    pub(crate) fn register(
+        &mut self,
+        from: ConnId,
+        RegisterRequest { service_id }: RegisterRequest,
+        effects: &mut dyn Effects,
+    ) {
+        let connections = &self.connections;
+        let is_live = |id| connections.get(id).is_some();
+        let reply = match self.services.register(from, &service_id, is_live) {
+            Ok(()) => RegisterReply::default().to_frame(),
+            Err(refusal) => self.refused(from, refusal, Refusal::register_reply, effects),
+        };
+        self.answer(from, reply, effects);
+    }
+
+    pub(crate) fn unregister(
+        &mut self,
+        from: ConnId,
+        UnregisterRequest { service_id }: UnregisterRequest,
+        effects: &mut dyn Effects,
+    ) {
+        let code = match self.services.unregister(from, &service_id) {
+            true => UnregisterReplyCode::UnregisteredOk,
+            false => UnregisterReplyCode::NotRegistered,
+        };
+        self.answer(from, UnregisterReply { code: code.into() }.to_frame(), effects);
+    }
+
+    pub(crate) fn subscribe(
+        &mut self,
+        from: ConnId,
+        SubscribeRequest { topic }: SubscribeRequest,
+        effects: &mut dyn Effects,
+    ) {
+        let reply = match self.subscriptions.subscribe(from, &topic) {
+            Ok(()) => SubscribeReply::default().to_frame(),
+            Err(refusal) => self.refused(from, refusal, Refusal::subscribe_reply, effects),
+        };
+        self.answer(from, reply, effects);
+    }
+
+    pub(crate) fn unsubscribe(
+        &mut self,
+        from: ConnId,
+        UnsubscribeRequest { topic }: UnsubscribeRequest,
+        effects: &mut dyn Effects,
+    ) {
+        let code = match self.subscriptions.unsubscribe(from, &topic) {
+            true => UnsubscribeReplyCode::UnsubscribedOk,
+            false => UnsubscribeReplyCode::NotSubscribed,
+        };
+        self.answer(from, UnsubscribeReply { code: code.into() }.to_frame(), effects);
+    }
+}
