@@ -696,7 +696,7 @@ impl World {
             assert!(usage.open_calls >= self.open.len());
         } else {
             assert_eq!(usage.open_calls, self.open.len());
-            assert!(usage.abandoned_calls <= self.live.len() * self.router.limit());
+            assert!(usage.orphaned_calls <= self.live.len() * self.router.limit());
         }
         // A connection that was woken tries again; no other may go on.
         while let Some(peer) = self.held.keys().copied().find(|peer| self.router.is_woken(*peer)) {

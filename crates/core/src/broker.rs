@@ -1,4 +1,4 @@
-//! The broker itself: which rule applies to which event.
+//! The broker: passes each event to the rule for it.
 
 use std::collections::BTreeSet;
 use std::task::Waker;
@@ -8,7 +8,7 @@ use gsb_proto::head::{BroadcastHead, CallHead, ReplyHead};
 use gsb_proto::messages::{Message, Ping, Pong};
 use gsb_proto::{Frame, FrameRef, Framing, MessageKind, Outgoing, Violation};
 
-use crate::calls::{Calls, Forsaken, RequestId};
+use crate::calls::{Calls, LostCall, RequestId};
 use crate::close_reason::CloseReason;
 use crate::config::{BrokerConfig, LONGEST_TIMEOUT, Limits};
 use crate::connections::{Connections, Identity};
@@ -23,17 +23,17 @@ use crate::report::{Dropped, Kind};
 use crate::services::Services;
 use crate::subscriptions::Subscriptions;
 
-/// So much is done at once for a connection that ends; the rest while others have their turns. Little, since
-/// very many may end at the same time.
+/// The number of names, subscriptions and calls that closing a connection removes at once. The rest is left to
+/// [`Broker::sweep`]. It is small, because many connections may close at the same time.
 const AT_ONCE: usize = 16;
 
-/// So many connections are sent a Ping or closed at once.
+/// The number of connections that one tick pings or closes.
 const DUE_AT_ONCE: usize = 64;
 
 /// The state of a router.
 ///
-/// Whoever owns it tells it of every event, one at a time, and carries out the [`Effects`] that each
-/// has. A [`ConnId`] that the broker has closed is ignored wherever it is passed in.
+/// The owner reports every event to it, one at a time, and carries out the [`Effects`]. The broker ignores a [`ConnId`] that
+/// it has closed.
 #[derive(Debug)]
 pub struct Broker {
     pub(crate) limits: Limits,
@@ -72,7 +72,7 @@ impl From<Violation> for Unhandled {
 }
 
 impl Broker {
-    /// A broker that nobody is connected to.
+    /// A broker without connections.
     pub fn new(config: BrokerConfig) -> Self {
         let limits = config.limits;
         let slow_limits = SlowLimits {
@@ -200,7 +200,7 @@ impl Broker {
 
     /// A call is in the outbox of a service that has stalled. It may still reach the service.
     pub fn end_stalled_call(&mut self, service: ConnId, call: CallKey, effects: &mut dyn Effects) {
-        if let Some(call) = self.calls.give_up(call) {
+        if let Some(call) = self.calls.cancel(call) {
             let refusal = Refusal::ServiceStalled { timeout: self.slow_limits.stall_timeout };
             self.end_call(call, service, refusal, effects);
         }
@@ -225,15 +225,15 @@ impl Broker {
     /// Ends all calls that are open.
     pub fn end_calls(&mut self, effects: &mut dyn Effects) {
         for key in self.calls.open_calls() {
-            if let Some((caller, request_id)) = self.calls.give_up(key) {
+            if let Some((caller, request_id)) = self.calls.cancel(key) {
                 self.end_call((caller, request_id), caller, Refusal::Stopped, effects);
             }
         }
     }
 
-    /// Ends a connection: its names and subscriptions are free, whoever waits for its answers is
-    /// answered, its own calls are forgotten. Does nothing if the connection has ended before. If there is
-    /// very much to do, the rest is left to [`sweep`](Broker::sweep), which is to be called until nothing is left.
+    /// Closes a connection: its names and subscriptions are free, the callers of its services are answered, and its own
+    /// calls are orphaned. Does nothing if the connection was closed before. If there is much to remove, call
+    /// [`sweep`](Broker::sweep) until nothing is left.
     pub fn close(&mut self, connection: ConnId, reason: CloseReason, effects: &mut dyn Effects) {
         if !self.connections.remove(connection) {
             return;
@@ -249,16 +249,15 @@ impl Broker {
         self.sweep(AT_ONCE, effects);
     }
 
-    /// Goes on with what is left to do for connections that have ended: removes up to so many of their names
-    /// and subscriptions, which nobody finds any more, and ends as many of their calls. Returns whether
-    /// something is left.
+    /// Continues the removal of closed connections: at most `budget` names, subscriptions and calls. Lookups do not find
+    /// the names any more. Returns whether something is left.
     pub fn sweep(&mut self, budget: usize, effects: &mut dyn Effects) -> bool {
-        let mut forsaken = Vec::new();
-        let left = self.calls.sweep(budget, &mut forsaken);
+        let mut lost = Vec::new();
+        let left = self.calls.sweep(budget, &mut lost);
         let left = self.services.sweep(left);
         let left = self.subscriptions.sweep(left);
-        forsaken.sort_unstable_by_key(|call| call.serial);
-        for Forsaken { caller, request_id, reason, .. } in forsaken {
+        lost.sort_unstable_by_key(|call| call.serial);
+        for LostCall { caller, request_id, reason, .. } in lost {
             let refusal = Refusal::ServiceGone { reason };
             self.count(&refusal);
             self.answer(caller, refusal.call_reply(&request_id), effects);
@@ -299,14 +298,14 @@ impl Broker {
         &self.counters
     }
 
-    /// What the broker holds now. All zero when nobody is connected.
+    /// What the broker holds now. All values are zero without connections.
     pub fn usage(&self) -> Usage {
         Usage {
             connections: self.connections.len(),
             services: self.services.len(),
             subscriptions: self.subscriptions.len(),
             open_calls: self.calls.len(),
-            abandoned_calls: self.calls.abandoned(),
+            orphaned_calls: self.calls.orphaned(),
             instances: self.instances.len(),
             accounts: self.flow.len(),
             deadlines: self.liveness.len(),
@@ -396,7 +395,7 @@ impl Broker {
         effects.send(to, frame, cost);
     }
 
-    /// Answers somebody who has waited for the end of a call, and says whose fault it is.
+    /// Sends the caller the last reply of a call that has ended, and reports the connection that caused it.
     pub(crate) fn end_call(
         &mut self,
         (caller, request_id): (ConnId, RequestId),

@@ -1,4 +1,4 @@
-//! Which calls are open, seen from both ends.
+//! The open calls, each with an entry at its caller and at its service.
 //!
 //! ```text
 //!                  open            last reply
@@ -7,11 +7,11 @@
 //!   caller goes or cancels  │ │ service goes:        │ last reply,
 //!                           │ └──────────────────────┤ or service goes
 //!                           ▼     caller is answered │
-//!                       abandoned ───────────────────┘
+//!                       orphaned ───────────────────┘
 //! ```
 //!
-//! An abandoned call keeps its request id taken at the service. Otherwise a newcomer's call could get
-//! that id, and the late reply to the old call would be delivered to the newcomer.
+//! An orphaned call keeps its request id at the service. Otherwise another call could get that id, and the late reply to
+//! the old call would be delivered to the other caller.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -24,7 +24,7 @@ use crate::close_reason::CloseReason;
 use crate::connections::PerConnection;
 use crate::ids::{CallKey, ConnId};
 
-/// Most have no more bytes than stand in this itself.
+/// Up to 23 bytes are stored inline, which suffices for most.
 pub(crate) type RequestId = SmolStr;
 
 /// A call that was just opened.
@@ -44,79 +44,77 @@ impl Call {
 
 #[derive(Debug)]
 struct Call {
-    /// `None` when abandoned.
+    /// `None` if the call is orphaned.
     caller: Option<ConnId>,
     caller_id: RequestId,
     caller_hash: IdHash,
     service: ConnId,
-    /// The id that the service knows the call by, if not `caller_id`, since that was taken.
+    /// The id that the service knows the call by, if `caller_id` was taken there.
     new_id: Option<RequestId>,
     service_hash: IdHash,
-    /// The order in which calls were opened.
+    /// Calls are numbered in the order in which they were opened.
     serial: u64,
 }
 
-/// What one connection has to do with open calls.
+/// The open calls of one connection.
 #[derive(Debug, Default)]
 struct Ends {
-    /// Calls it made, by the id it chose.
+    /// The calls that it made, by its own ids.
     made: CallIds,
-    /// Calls it is to answer, by the id it was given.
+    /// The calls that it has to answer, by the ids that it was given.
     serving: CallIds,
-    /// Those of `serving` whose caller went away or cancelled, by their serials.
-    abandoned: BTreeMap<u64, usize>,
-    /// Some were too many to be remembered, and may be answered yet.
-    has_forgotten: bool,
+    /// The orphaned calls among `serving`, by their serials.
+    orphaned: BTreeMap<u64, usize>,
+    /// Some orphaned calls were evicted, because they were too many. Their replies may still come.
+    has_evicted: bool,
 }
 
-/// Where a reply goes, and under which id; `None` as the id leaves the reply as it is.
+/// The caller that a reply goes to, and its id for the call; `None` leaves the id as it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forward {
     pub(crate) caller: ConnId,
     pub(crate) new_id: Option<RequestId>,
 }
 
-/// What is left of the calls of a connection that is gone.
+/// The remaining calls of a connection that was closed.
 #[derive(Debug)]
-struct Leaving {
+struct Closing {
     connection: ConnId,
     made: Slots,
     serving: Slots,
     reason: CloseReason,
 }
 
-/// Somebody who waits in vain for the last reply to a call, since the service is gone.
+/// A call whose service is gone, and whose caller has to be answered.
 #[derive(Debug)]
-pub(crate) struct Forsaken {
+pub(crate) struct LostCall {
     pub(crate) caller: ConnId,
     pub(crate) request_id: RequestId,
-    /// The order in which calls were opened.
+    /// Calls are numbered in the order in which they were opened.
     pub(crate) serial: u64,
     pub(crate) reason: CloseReason,
 }
 
 #[derive(Debug)]
 pub(crate) struct Calls {
-    /// Keeps the memory of calls that have ended. To free that of two million calls at once would take 50 ms, in
-    /// which no other call is routed.
+    /// Memory of ended calls is kept. Freeing that of two million calls at once would block routing for 50 ms.
     calls: Slab<Call>,
     ends: PerConnection<Ends>,
     serial: u64,
     translations: u64,
     hasher: IdHasher,
-    /// Makes up the part of ids that nobody can know beforehand, and take a great many of.
+    /// Makes the part of new ids that peers cannot predict.
     secret: RandomState,
-    /// How many abandoned calls are remembered per service.
-    abandoned_limit: usize,
-    abandoned: usize,
-    leaving: VecDeque<Leaving>,
+    /// The number of orphaned calls that are kept for each service.
+    orphaned_limit: usize,
+    orphaned: usize,
+    closing: VecDeque<Closing>,
 }
 
 impl Calls {
-    /// `abandoned_limit` bounds what is remembered for a service that never answers calls whose
-    /// callers have gone; beyond it the oldest is forgotten, and from then on the service is given
-    /// no ids but new ones.
-    pub(crate) fn new(abandoned_limit: usize) -> Self {
+    /// `orphaned_limit` is how many orphaned calls are kept for a service. Beyond it the oldest is evicted, and from then on
+    /// the service is given new ids only.
+    pub(crate) fn new(orphaned_limit: usize) -> Self {
         Calls {
             calls: Slab::new(),
             ends: PerConnection::default(),
@@ -124,13 +122,13 @@ impl Calls {
             translations: 0,
             hasher: IdHasher::new(),
             secret: RandomState::new(),
-            abandoned_limit,
-            abandoned: 0,
-            leaving: VecDeque::new(),
+            orphaned_limit,
+            orphaned: 0,
+            closing: VecDeque::new(),
         }
     }
 
-    /// How many calls of `caller` are open.
+    /// The number of open calls of `caller`.
     pub(crate) fn made_by(&self, caller: ConnId) -> usize {
         self.ends.get(caller).map_or(0, |ends| ends.made.len())
     }
@@ -162,14 +160,14 @@ impl Calls {
         Opened { key: CallKey::new(slot, self.serial), new_id }
     }
 
-    /// An id that no open call has at `service`, nor any that it may answer yet: `None` if `wanted` is one.
+    /// A new id for a call to `service`; `None` if `wanted` can be used, because no open or orphaned call has it there.
     pub(crate) fn id_for_service(
         &mut self,
         service: ConnId,
         wanted: HashedId<'_>,
     ) -> Option<RequestId> {
-        let has_forgotten = self.ends.get(service)?.has_forgotten;
-        if !has_forgotten && self.slot_at(service, wanted).is_none() {
+        let has_evicted = self.ends.get(service)?.has_evicted;
+        if !has_evicted && self.slot_at(service, wanted).is_none() {
             return None;
         }
         loop {
@@ -182,7 +180,7 @@ impl Calls {
         }
     }
 
-    /// A request id, to be looked for.
+    /// Hashes a request id for lookups.
     pub(crate) fn hash<'a>(&self, request_id: &'a str) -> HashedId<'a> {
         self.hasher.hash(request_id)
     }
@@ -199,12 +197,12 @@ impl Calls {
         Some(CallKey::new(slot, self.calls[slot].serial))
     }
 
-    /// Who waits for the replies of a call, if anybody does.
+    /// The caller of a call; `None` if it is orphaned or has ended.
     pub(crate) fn caller(&self, key: CallKey) -> Option<ConnId> {
         self.get(key)?.caller
     }
 
-    /// Takes a reply to a call; `last` ends it. `None` if nobody waits for it.
+    /// Takes a reply to a call; `last` ends it. `None` if no caller waits for it.
     pub(crate) fn reply(&mut self, key: CallKey, last: bool) -> Option<Forward> {
         let call = self.get(key)?;
         let new_id = || call.new_id.is_some().then(|| call.caller_id.clone());
@@ -215,17 +213,17 @@ impl Calls {
         forward
     }
 
-    /// Ends a call for its caller alone: what its service replies from now on is dropped. Returns who waits
-    /// for its end, and under which id.
-    pub(crate) fn give_up(&mut self, key: CallKey) -> Option<(ConnId, RequestId)> {
+    /// Orphans a call: later replies of its service are dropped. Returns its caller and the caller's id for it, so that the
+    /// caller can be answered.
+    pub(crate) fn cancel(&mut self, key: CallKey) -> Option<(ConnId, RequestId)> {
         let call = self.get(key)?;
         let (caller, caller_id, hash) = (call.caller?, call.caller_id.clone(), call.caller_hash);
-        self.forget_made(caller, hash, key.slot as usize);
-        self.abandon(key.slot as usize);
+        self.remove_made(caller, hash, key.slot as usize);
+        self.orphan(key.slot as usize);
         Some((caller, caller_id))
     }
 
-    /// All calls that wait for their last reply, in the order in which they were made.
+    /// All open calls, in the order in which they were opened.
     pub(crate) fn open_calls(&self) -> Vec<CallKey> {
         let is_open = |(_, call): &(usize, &Call)| call.caller.is_some();
         let mut keys: Vec<_> = self
@@ -242,42 +240,42 @@ impl Calls {
         self.calls.get(key.slot as usize).filter(|call| call.serial as u32 == key.serial)
     }
 
-    /// Forgets a call at both ends.
+    /// Removes a call at both ends.
     fn end(&mut self, slot: usize) {
         let call = self.calls.remove(slot);
         // Unless the service is gone, and perhaps another in its place.
         let service = self.ends.entry(call.service);
         let is_served = service.serving.remove(call.service_hash, slot);
         match call.caller {
-            Some(caller) => self.forget_made(caller, call.caller_hash, slot),
+            Some(caller) => self.remove_made(caller, call.caller_hash, slot),
             None => {
-                self.abandoned -= 1;
+                self.orphaned -= 1;
                 if is_served {
-                    service.abandoned.remove(&call.serial);
+                    service.orphaned.remove(&call.serial);
                 }
             }
         }
     }
 
-    /// Whether the service of a call knows it. If not, it is gone, and perhaps another is in its place.
+    /// Whether the service of a call still serves it. If not, the service is gone, and another connection may have its slot.
     fn is_served(&self, call: &Call, slot: usize) -> bool {
         let ends = self.ends.get(call.service);
         ends.is_some_and(|ends| ends.serving.contains(call.service_hash, slot))
     }
 
-    /// Forgets a call at its caller's end, unless the caller is gone and perhaps another in its place.
-    fn forget_made(&mut self, caller: ConnId, hash: IdHash, slot: usize) {
+    /// Removes a call at its caller, unless the caller is gone; another connection may have its slot.
+    fn remove_made(&mut self, caller: ConnId, hash: IdHash, slot: usize) {
         self.ends.entry(caller).made.remove(hash, slot);
     }
 
-    /// All calls of the connection end, those that it made and those that it was to answer: as
-    /// [`Calls::sweep`] comes to them.
+    /// A connection was closed: the calls that it made and those that it has to answer end when [`Calls::sweep`] reaches
+    /// them.
     pub(crate) fn remove_connection(&mut self, connection: ConnId, reason: &CloseReason) {
         let Ends { made, serving, .. } = self.ends.take(connection);
         if made.is_empty() && serving.is_empty() {
             return;
         }
-        self.leaving.push_back(Leaving {
+        self.closing.push_back(Closing {
             connection,
             made: made.into_slots(),
             serving: serving.into_slots(),
@@ -285,47 +283,47 @@ impl Calls {
         });
     }
 
-    /// Ends so many calls of connections that are gone: abandons what they have made, and says who waits
-    /// for what they had to answer. Returns how many more it might have ended.
-    pub(crate) fn sweep(&mut self, mut budget: usize, forsaken: &mut Vec<Forsaken>) -> usize {
+    /// Ends at most `budget` calls of closed connections: orphans those that they made, and collects those that they had to
+    /// answer. Returns the rest of the budget.
+    pub(crate) fn sweep(&mut self, mut budget: usize, lost: &mut Vec<LostCall>) -> usize {
         while budget > 0
-            && let Some(leaving) = self.leaving.front_mut()
+            && let Some(closing) = self.closing.front_mut()
         {
-            let connection = leaving.connection;
-            if let Some(slot) = leaving.made.next() {
+            let connection = closing.connection;
+            if let Some(slot) = closing.made.next() {
                 budget -= 1;
                 // Unless it has ended meanwhile.
                 if self.calls.get(slot).is_some_and(|call| call.caller == Some(connection)) {
-                    self.abandon(slot);
+                    self.orphan(slot);
                 }
-            } else if let Some(slot) = leaving.serving.next() {
+            } else if let Some(slot) = closing.serving.next() {
                 budget -= 1;
-                let reason = leaving.reason.clone();
-                forsaken.extend(self.forsake(slot, connection, reason));
+                let reason = closing.reason.clone();
+                lost.extend(self.lose(slot, connection, reason));
             } else {
-                self.leaving.pop_front();
+                self.closing.pop_front();
             }
         }
         budget
     }
 
-    /// Ends a call whose service is gone, unless it has ended meanwhile.
-    fn forsake(&mut self, slot: usize, service: ConnId, reason: CloseReason) -> Option<Forsaken> {
+    /// Ends a call whose service is gone, unless it has ended in between.
+    fn lose(&mut self, slot: usize, service: ConnId, reason: CloseReason) -> Option<LostCall> {
         self.calls.get(slot).filter(|call| call.service == service)?;
         let call = self.calls.remove(slot);
         let Some(caller) = call.caller else {
-            self.abandoned -= 1;
+            self.orphaned -= 1;
             return None;
         };
-        self.forget_made(caller, call.caller_hash, slot);
-        Some(Forsaken { caller, request_id: call.caller_id, serial: call.serial, reason })
+        self.remove_made(caller, call.caller_hash, slot);
+        Some(LostCall { caller, request_id: call.caller_id, serial: call.serial, reason })
     }
 
-    /// Marks a call as abandoned, and forgets the oldest one of the same service if they are too many.
-    fn abandon(&mut self, slot: usize) {
+    /// Marks a call as orphaned, and evicts the oldest one of the same service if there are too many.
+    fn orphan(&mut self, slot: usize) {
         let call = &mut self.calls[slot];
         call.caller = None;
-        self.abandoned += 1;
+        self.orphaned += 1;
         let (service, serial) = (call.service, call.serial);
         let call = &self.calls[slot];
         if !self.is_served(call, slot) {
@@ -333,23 +331,23 @@ impl Calls {
             return;
         }
         let ends = self.ends.entry(service);
-        ends.abandoned.insert(serial, slot);
-        if ends.abandoned.len() > self.abandoned_limit
-            && let Some((_, &oldest)) = ends.abandoned.first_key_value()
+        ends.orphaned.insert(serial, slot);
+        if ends.orphaned.len() > self.orphaned_limit
+            && let Some((_, &oldest)) = ends.orphaned.first_key_value()
         {
-            ends.has_forgotten = true;
+            ends.has_evicted = true;
             self.end(oldest);
         }
     }
 
-    /// How many calls wait for their last reply.
+    /// The number of open calls.
     pub(crate) fn len(&self) -> usize {
-        self.calls.len() - self.abandoned
+        self.calls.len() - self.orphaned
     }
 
-    /// How many calls have lost their caller and not had their last reply.
-    pub(crate) fn abandoned(&self) -> usize {
-        self.abandoned
+    /// The number of orphaned calls.
+    pub(crate) fn orphaned(&self) -> usize {
+        self.orphaned
     }
 }
 
@@ -377,16 +375,16 @@ mod tests {
         for key in open(&mut calls, service) {
             assert!(calls.reply(key, true).is_some());
         }
-        assert_eq!((calls.len(), calls.abandoned()), (0, 0));
+        assert_eq!((calls.len(), calls.orphaned()), (0, 0));
         let capacity = calls.calls.capacity();
         assert!(capacity >= COUNT);
 
         // Nor when a service goes, and the next calls find room.
         open(&mut calls, other);
         calls.remove_connection(other, &CloseReason::HungUp);
-        let mut forsaken = Vec::new();
-        calls.sweep(usize::MAX, &mut forsaken);
-        assert_eq!((calls.len(), forsaken.len()), (0, COUNT));
+        let mut lost = Vec::new();
+        calls.sweep(usize::MAX, &mut lost);
+        assert_eq!((calls.len(), lost.len()), (0, COUNT));
         assert_eq!(calls.calls.capacity(), capacity);
     }
 }

@@ -46,8 +46,8 @@ pub(crate) fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
 }
 
-/// The option that sets the limit a peer went over, if it did. Said here, since a violation is a client's, too,
-/// and a client has no options.
+/// The option that sets the limit that a peer exceeded, if there is one. It stands here, because clients report
+/// violations, too, and have no options.
 fn option_behind(violation: &Violation) -> &'static str {
     match violation {
         Violation::FrameTooLarge { .. } => " (--max-frame)",

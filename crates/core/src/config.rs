@@ -1,4 +1,4 @@
-//! What an operator may set about the rules.
+//! The configuration of the broker.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use gsb_proto::messages::Hello;
 /// Longest request id that a call may carry, in bytes. It is kept for as long as the call is open.
 pub const MAX_REQUEST_ID: usize = 1024;
 
-/// Longest timeout that is counted with: about a century. Longer ones are taken for this one.
+/// The longest timeout: about a century. Longer values are reduced to it.
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// How a [`Broker`](crate::Broker) behaves.

@@ -1,4 +1,4 @@
-//! Who is connected.
+//! The open connections.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,14 +8,14 @@ use slab::Slab;
 
 use crate::ids::ConnId;
 
-/// Who a peer is, as far as its socket proves it. Decides who may replace whose connection.
+/// The identity of a peer, as its socket proves it. Only the same peer may replace a connection (rule CO-4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// The user behind a Unix socket.
     Uid(u32),
     /// The address behind a TCP socket.
     Ip(IpAddr),
-    /// Nothing is known; the same as nobody.
+    /// Not known. It is never the same peer as another.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! What an operator can see, as plain numbers.
+//! Counters and usage, for operators.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ pub struct Usage {
     /// Calls that wait for their last reply.
     pub open_calls: usize,
     /// Calls whose caller is gone or has cancelled, and whose service has not finished its answer.
-    pub abandoned_calls: usize,
+    pub orphaned_calls: usize,
     /// Instance ids of live connections.
     pub instances: usize,
     /// Accounts of live connections for what is queued.

@@ -1,4 +1,4 @@
-//! What a broker wants done.
+//! The effects of events: frames to send, connections to close, reports for the operator.
 
 use gsb_proto::{Frame, Outgoing};
 
@@ -7,7 +7,7 @@ use crate::flow::{Charge, Cost};
 use crate::ids::ConnId;
 use crate::report::Report;
 
-/// Carries out what a [`Broker`](crate::Broker) wants done, in the order in which it is told.
+/// Carries out the effects of a [`Broker`](crate::Broker), in the order of the calls.
 pub trait Effects {
     /// Send a frame, at this cost: see [`Effect::Send`].
     fn send(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>);
@@ -39,24 +39,24 @@ impl Effects for Vec<Effect> {
 pub enum Effect {
     /// Send a frame.
     Send {
-        /// To whom; live when the effect was made.
+        /// The receiver, which is connected at that moment.
         to: ConnId,
-        /// What.
+        /// The frame.
         frame: Frame,
-        /// Who pays for it while it is queued: to be dropped when it is written or given up. `None` if
-        /// nobody does, because the payer is gone.
+        /// Pays for the frame while it is queued. Drop it when the frame was written or dropped. `None` if the payer is
+        /// gone.
         charge: Option<Charge>,
     },
-    /// Close a connection. The broker has forgotten it already.
+    /// Close a connection, which the broker has removed already.
     Close {
-        /// Which.
+        /// The connection.
         connection: ConnId,
-        /// Why.
+        /// The reason.
         reason: CloseReason,
     },
-    /// Tell the operator, who need not be told the same of the same connection again and again.
+    /// Tell the operator. Repeated reports about one connection need not be shown.
     Report {
-        /// Whose fault it is.
+        /// The connection that caused it.
         connection: ConnId,
         /// What happened.
         report: Report,

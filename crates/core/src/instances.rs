@@ -20,7 +20,7 @@ impl Instances {
         self.holders.get(instance_id).copied()
     }
 
-    /// Notes the instance id of a connection that has none yet. An empty one is nobody's.
+    /// Sets the instance id of a connection that has none yet. An empty id is ignored.
     pub(crate) fn set(&mut self, connection: ConnId, instance_id: &[u8]) {
         if !instance_id.is_empty() {
             self.holders.insert(instance_id.into(), connection);

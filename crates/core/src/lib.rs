@@ -22,7 +22,7 @@ mod instances;
 mod liveness;
 mod refusal;
 mod report;
-mod routes;
+mod route_cache;
 mod rules;
 mod services;
 mod subscriptions;

@@ -12,7 +12,7 @@ use gsb_proto::{Frame, NameError, Quoted};
 use crate::close_reason::{CloseReason, seconds};
 use crate::config::MAX_REQUEST_ID;
 
-/// Why the broker does not do what it was asked. Displays as a sentence for the asker.
+/// Why the broker refuses a request. Displays as a sentence for the peer that sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error(transparent)]
@@ -84,7 +84,7 @@ impl Refusal {
         }
     }
 
-    /// Whether a limit was reached that an operator can raise, or a peer stands still.
+    /// Whether a limit was reached that an operator can raise, or a peer has stalled.
     pub(crate) fn is_about_a_limit(&self) -> bool {
         matches!(
             self,

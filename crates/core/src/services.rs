@@ -1,4 +1,4 @@
-//! Who serves what.
+//! The registered services and their owners.
 
 use std::collections::VecDeque;
 
@@ -7,12 +7,12 @@ use gsb_proto::{PrefixMap, Quoted, ServiceId};
 use crate::connections::PerConnection;
 use crate::ids::ConnId;
 use crate::refusal::Refusal;
-use crate::routes::Routes;
+use crate::route_cache::RouteCache;
 
 #[derive(Debug)]
 struct Owned {
     owner: ConnId,
-    /// Where it stands in what the owner holds.
+    /// The position in the list of the owner.
     at: usize,
 }
 
@@ -20,28 +20,28 @@ struct Owned {
 pub(crate) struct Services {
     owners: PrefixMap<Owned>,
     own: PerConnection<Vec<ServiceId>>,
-    /// What is still to be removed of connections that are gone. Nobody finds it any more.
-    leaving: VecDeque<(ConnId, Vec<ServiceId>)>,
-    routes: Routes,
+    /// Entries of closed connections, which are still to be removed. Lookups do not find them.
+    closing: VecDeque<(ConnId, Vec<ServiceId>)>,
+    routes: RouteCache,
     limit: usize,
-    /// How many are held by those who are not gone.
+    /// The number of services of open connections.
     count: usize,
 }
 
 impl Services {
-    /// `limit` is how many services one connection may register.
+    /// `limit` is the number of services that one connection may register.
     pub(crate) fn new(limit: usize) -> Self {
         Services {
             owners: PrefixMap::new(),
             own: PerConnection::default(),
-            leaving: VecDeque::new(),
-            routes: Routes::default(),
+            closing: VecDeque::new(),
+            routes: RouteCache::default(),
             limit,
             count: 0,
         }
     }
 
-    /// `is_live` says which connections are not gone.
+    /// `is_live` tells whether a connection is open.
     pub(crate) fn register(
         &mut self,
         owner: ConnId,
@@ -58,7 +58,7 @@ impl Services {
         if own.len() >= self.limit {
             return Err(Refusal::TooManyServices { limit: self.limit });
         }
-        self.routes.forget();
+        self.routes.clear();
         let owned = Owned { owner, at: own.len() };
         own.push(id.clone());
         self.count += 1;
@@ -78,7 +78,7 @@ impl Services {
         let Some(Owned { at, .. }) = self.owners.remove(id) else {
             return false;
         };
-        self.routes.forget();
+        self.routes.clear();
         self.count -= 1;
         let own = self.own.entry(owner);
         own.swap_remove(at);
@@ -88,7 +88,7 @@ impl Services {
         true
     }
 
-    /// Who serves an address. `is_live` says which connections are not gone.
+    /// The owner of the service that an address belongs to. `is_live` tells whether a connection is open.
     pub(crate) fn find(
         &mut self,
         address: &str,
@@ -98,24 +98,24 @@ impl Services {
             return Some(known);
         }
         let found = self.owners.lookup_where(address, |owned| is_live(owned.owner))?.owner;
-        self.routes.note(address, found);
+        self.routes.insert(address, found);
         Some(found)
     }
 
-    /// All that the connection holds is free from now on, but removed by [`Services::sweep`].
+    /// Frees the services of a connection. [`Services::sweep`] removes their entries.
     pub(crate) fn remove_connection(&mut self, connection: ConnId) {
         let own = self.own.take(connection);
         self.count -= own.len();
         if !own.is_empty() {
-            self.routes.forget();
-            self.leaving.push_back((connection, own));
+            self.routes.clear();
+            self.closing.push_back((connection, own));
         }
     }
 
-    /// Removes so many services of connections that are gone. Returns how many more it might have.
+    /// Removes at most `budget` services of closed connections. Returns the rest of the budget.
     pub(crate) fn sweep(&mut self, mut budget: usize) -> usize {
         while budget > 0
-            && let Some((owner, own)) = self.leaving.front_mut()
+            && let Some((owner, own)) = self.closing.front_mut()
         {
             match own.pop() {
                 Some(id) => {
@@ -124,7 +124,7 @@ impl Services {
                     }
                     budget -= 1;
                 }
-                None => drop(self.leaving.pop_front()),
+                None => drop(self.closing.pop_front()),
             }
         }
         budget

@@ -1,4 +1,4 @@
-//! Who listens to what.
+//! The subscriptions.
 
 use std::collections::{BTreeSet, VecDeque, btree_set};
 
@@ -12,9 +12,9 @@ use crate::refusal::Refusal;
 pub(crate) struct Subscriptions {
     subscribers: TopicMap<ConnId>,
     own: PerConnection<Own>,
-    /// What is still to be removed of connections that are gone. Nobody finds it any more.
-    leaving: VecDeque<(ConnId, btree_set::IntoIter<TopicId>)>,
-    /// How many are held by those who are not gone.
+    /// Entries of closed connections, which are still to be removed. Lookups do not find them.
+    closing: VecDeque<(ConnId, btree_set::IntoIter<TopicId>)>,
+    /// The number of subscriptions of open connections.
     count: usize,
     limit: usize,
 }
@@ -22,19 +22,19 @@ pub(crate) struct Subscriptions {
 /// The subscriptions of one connection.
 #[derive(Debug, Default)]
 struct Own {
-    /// Ordered, since it may be large and a hash table that grows moves all that is in it.
+    /// A tree, because the set may be large, and a hash table moves all its entries when it grows.
     topics: BTreeSet<TopicId>,
-    /// The sum of theirs.
+    /// The sum of their weights.
     weight: usize,
 }
 
 impl Subscriptions {
-    /// `limit` is how much the subscriptions of one connection may weigh.
+    /// `limit` is the weight that the subscriptions of one connection may have together.
     pub(crate) fn new(limit: usize) -> Self {
         Subscriptions {
             subscribers: TopicMap::new(),
             own: PerConnection::default(),
-            leaving: VecDeque::new(),
+            closing: VecDeque::new(),
             count: 0,
             limit,
         }
@@ -86,27 +86,26 @@ impl Subscriptions {
         found.retain(|&subscriber| is_live(subscriber));
     }
 
-    /// Whatever is sent from now on is not for the connection, but its subscriptions are removed by
-    /// [`Subscriptions::sweep`].
+    /// Ends the subscriptions of a connection. [`Subscriptions::sweep`] removes their entries.
     pub(crate) fn remove_connection(&mut self, connection: ConnId) {
         let own = self.own.take(connection).topics;
         self.count -= own.len();
         if !own.is_empty() {
-            self.leaving.push_back((connection, own.into_iter()));
+            self.closing.push_back((connection, own.into_iter()));
         }
     }
 
-    /// Removes so many subscriptions of connections that are gone. Returns how many more it might have.
+    /// Removes at most `budget` subscriptions of closed connections. Returns the rest of the budget.
     pub(crate) fn sweep(&mut self, mut budget: usize) -> usize {
         while budget > 0
-            && let Some((connection, topics)) = self.leaving.front_mut()
+            && let Some((connection, topics)) = self.closing.front_mut()
         {
             match topics.next() {
                 Some(topic) => {
                     self.subscribers.unsubscribe(topic, *connection);
                     budget -= 1;
                 }
-                None => drop(self.leaving.pop_front()),
+                None => drop(self.closing.pop_front()),
             }
         }
         budget

@@ -405,7 +405,7 @@ fn an_endless_request_id_is_refused() {
     assert_eq!(world.take(caller), [Seen::Closed("malformed message")]);
 }
 
-// Rules CA-6, CO-8: an abandoned call that is forgotten leaves its id to nobody.
+// Rules CA-6, CO-8: an orphaned call that is forgotten leaves its id to nobody.
 #[test]
 fn a_forgotten_call_is_answered_to_nobody() {
     let limits = Limits { open_calls: 3, ..Default::default() };
@@ -415,14 +415,14 @@ fn a_forgotten_call_is_answered_to_nobody() {
     world.send(victim, call("/s", "secret"));
     assert_eq!(world.take_call(service).request_id, "secret");
     world.close(victim);
-    // So many that are abandoned later that it is forgotten.
+    // So many that are orphaned later that it is forgotten.
     let crowd = world.peer();
     for id in ["1", "2", "3"] {
         world.send(crowd, call("/s", id));
     }
     world.close(crowd);
     world.take(service);
-    assert_eq!(world.broker.usage().abandoned_calls, 3);
+    assert_eq!(world.broker.usage().orphaned_calls, 3);
     world.send(thief, call("/s", "secret"));
     let own = world.take_call(service).request_id;
     world.send(service, full("secret", "for the victim"));

@@ -25,8 +25,8 @@ fn check_cancelled(reply: &CallReply, request_id: &str) {
 }
 
 fn usage(world: &World) -> (usize, usize) {
-    let Usage { open_calls, abandoned_calls, .. } = world.broker.usage();
-    (open_calls, abandoned_calls)
+    let Usage { open_calls, orphaned_calls, .. } = world.broker.usage();
+    (open_calls, orphaned_calls)
 }
 
 // Rule CA-11: one last reply, and nothing of the call after it.

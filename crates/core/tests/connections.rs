@@ -219,7 +219,7 @@ fn late_replies_to_a_gone_caller_are_dropped() {
     assert_eq!(world.take_call(service).request_id, "1");
     world.close(leaver);
     assert_eq!(world.broker.usage().open_calls, 0);
-    assert_eq!(world.broker.usage().abandoned_calls, 1);
+    assert_eq!(world.broker.usage().orphaned_calls, 1);
     world.send(newcomer, call("/a", "1"));
     let given = world.take_call(service).request_id;
     assert_ne!(given, "1");
@@ -229,12 +229,12 @@ fn late_replies_to_a_gone_caller_are_dropped() {
     assert_eq!(world.broker.counters().drops["stray reply"], 2);
     world.send(service, full(&given, "mine"));
     assert_eq!(world.take_reply(newcomer), full("1", "mine"));
-    assert_eq!(world.broker.usage().abandoned_calls, 0);
+    assert_eq!(world.broker.usage().orphaned_calls, 0);
 }
 
-// What is remembered of abandoned calls is bounded: the oldest are forgotten first.
+// What is remembered of orphaned calls is bounded: the oldest are forgotten first.
 #[test]
-fn abandoned_calls_do_not_pile_up() {
+fn orphaned_calls_do_not_pile_up() {
     let limits = Limits { open_calls: 3, ..Default::default() };
     let mut world = World::new(BrokerConfig { limits, ..Default::default() });
     let service = world.peer();
@@ -245,7 +245,7 @@ fn abandoned_calls_do_not_pile_up() {
             world.send(caller, call("/a", &format!("{round}-{call_number}")));
         }
         world.close(caller);
-        assert!(world.broker.usage().abandoned_calls <= 3);
+        assert!(world.broker.usage().orphaned_calls <= 3);
     }
     world.close(service);
     assert_eq!(world.broker.usage(), Usage::default());

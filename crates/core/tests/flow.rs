@@ -364,7 +364,7 @@ fn a_service_that_reads_nothing_stalls() {
     world.send_frame(caller, large_push(0));
     assert_eq!(world.broker.counters().drops["service stalled"], 1);
     // What it has taken goes on, and what was in its outbox may reach it.
-    assert_eq!((world.broker.usage().open_calls, world.broker.usage().abandoned_calls), (1, sent));
+    assert_eq!((world.broker.usage().open_calls, world.broker.usage().orphaned_calls), (1, sent));
     world.send(service, full("taken", "reply"));
     assert_eq!(world.take_reply(caller).code, 0);
     assert_eq!(world.take(service).len(), sent);
@@ -411,9 +411,9 @@ fn calls_of_a_closed_caller_end_with_the_stall() {
     let (sent, _) = fill(&mut world, caller, large_call);
     world.close(caller);
     while world.sweep(1000) {}
-    assert_eq!(world.broker.usage().abandoned_calls, sent);
+    assert_eq!(world.broker.usage().orphaned_calls, sent);
     world.pass(STALL);
-    assert_eq!(world.broker.usage().abandoned_calls, sent, "they may reach the service");
+    assert_eq!(world.broker.usage().orphaned_calls, sent, "they may reach the service");
     world.close(service);
     while world.sweep(1000) {}
     assert_eq!(world.broker.usage(), Default::default());
@@ -449,9 +449,9 @@ fn a_caller_that_reads_nothing_stalls() {
     assert_eq!(world.take(caller), []);
     assert_eq!(world.broker.counters().pauses["replies"], 1);
     // The id is taken at the service until the last reply, which goes nowhere.
-    assert_eq!(world.broker.usage().abandoned_calls, 1);
+    assert_eq!(world.broker.usage().orphaned_calls, 1);
     world.send(service, full(&format!("of {caller}"), "the end"));
-    assert_eq!(world.broker.usage().abandoned_calls, 0);
+    assert_eq!(world.broker.usage().orphaned_calls, 0);
     assert_eq!(world.take(caller), []);
     // It is answered again when it has read.
     world.read_all(caller);

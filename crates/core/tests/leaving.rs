@@ -102,7 +102,7 @@ fn calls_to_one_that_is_gone_end_once() {
         world.send(next_service, full(&call.request_id, ""));
     }
     assert_eq!(replies(&mut world, next_caller).len(), 100);
-    assert_eq!(world.broker.usage().abandoned_calls, 0);
+    assert_eq!(world.broker.usage().orphaned_calls, 0);
     everybody_leaves(&mut world, &[next_service, next_caller, caller]);
 }
 

@@ -88,7 +88,7 @@ enum Op {
     Say(Who, Say),
     /// A newcomer makes a call, and does not wait for its end.
     CallAndLeave(&'static str, &'static str),
-    /// A service replies to a call that it has not finished, abandoned or not.
+    /// A service replies to a call that it has not finished, orphaned or not.
     Answer(usize, i32),
     /// A service replies under an id that it was once given, finished or not.
     AnswerAgain(usize, i32),
@@ -394,7 +394,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// Rules that random events meet rarely; a generator that no longer does proves nothing about them.
 const TO_REACH: &[&str] = &[
-    "abandoned call forgotten",
+    "orphaned call forgotten",
     "new id after one was forgotten",
     "already subscribed",
     "bad name",
@@ -410,7 +410,7 @@ const TO_REACH: &[&str] = &[
     "no echo",
     "no such service",
     "replaced",
-    "reply to abandoned call",
+    "reply to orphaned call",
     "reply under made-up id",
     "request id in use",
     "request id too long",

@@ -55,12 +55,12 @@ async fn whatever_gives_a_call_up_cancels_it() {
     let ended = async |what: &str| {
         echoes(&caller).await;
         let usage = router.status.usage();
-        assert_eq!((usage.open_calls, usage.abandoned_calls), (0, 1), "{what}");
+        assert_eq!((usage.open_calls, usage.orphaned_calls), (0, 1), "{what}");
     };
     let finish = async |dead: &mut Peer, id: &str| {
         dead.reply(id, "late").await;
         dead.expect_nothing().await;
-        assert_eq!(router.status.usage().abandoned_calls, 0);
+        assert_eq!(router.status.usage().orphaned_calls, 0);
     };
 
     begin_and_drop(caller.call("/dead", "")).await;
@@ -139,7 +139,7 @@ async fn a_late_reply_does_no_harm() {
         let reply = within("a reply", answer).await.unwrap().unwrap();
         assert_eq!(reply, round.to_string());
     }
-    assert_eq!(router.status.usage().abandoned_calls, 0);
+    assert_eq!(router.status.usage().orphaned_calls, 0);
     router.stop().await;
 }
 

@@ -111,7 +111,7 @@ impl Broker {
         }
         let CancelCall { request_id } = frame.decode()?;
         let key = self.calls.made(from, self.calls.hash(&request_id));
-        if let Some(call) = key.and_then(|key| self.calls.give_up(key)) {
+        if let Some(call) = key.and_then(|key| self.calls.cancel(key)) {
             self.end_call(call, from, Refusal::Cancelled, effects);
         }
         Ok(())
@@ -168,9 +168,9 @@ impl Broker {
         };
         if self.connections.get(caller).is_none() {
             // Not come to yet since its caller has gone.
-            self.calls.give_up(key);
+            self.calls.cancel(key);
         } else if self.flow.is_stalled(caller) {
-            if let Some(call) = self.calls.give_up(key) {
+            if let Some(call) = self.calls.cancel(key) {
                 let refusal = Refusal::CallerStalled { timeout: self.slow_limits.stall_timeout };
                 self.end_call(call, caller, refusal, effects);
             }

@@ -163,7 +163,7 @@ pub(super) struct Oracle {
     services: Vec<(ConnId, &'static str)>,
     subscriptions: Vec<(ConnId, &'static str)>,
     pub(super) calls: Vec<Call>,
-    /// Services of which an abandoned call was forgotten.
+    /// Services of which an orphaned call was forgotten.
     pub(super) forgetful: BTreeSet<ConnId>,
     /// What the current event ought to send to whom.
     pub(super) sent: Vec<(ConnId, Seen)>,
@@ -278,7 +278,7 @@ impl Oracle {
             let oldest = self.calls.iter().position(is_abandoned).unwrap();
             self.calls.remove(oldest);
             self.forgetful.insert(service);
-            self.reached.insert("abandoned call forgotten");
+            self.reached.insert("orphaned call forgotten");
         }
     }
 
@@ -412,8 +412,8 @@ impl Oracle {
         let calls = &self.calls;
         let taken =
             |id: &str| calls.iter().any(|call| call.service == service && call.service_id == id);
-        let has_forgotten = self.forgetful.contains(&service);
-        if !taken(wanted) && !has_forgotten {
+        let has_evicted = self.forgetful.contains(&service);
+        if !taken(wanted) && !has_evicted {
             return Ok(wanted.to_owned());
         }
         let forwarded = seen.iter().find_map(|(to, seen)| match seen {
@@ -425,7 +425,7 @@ impl Oracle {
         };
         prop_assert!(!taken(&made_up), "{made_up:?} is taken at {service}");
         self.reached.insert("made-up id");
-        if has_forgotten {
+        if has_evicted {
             let is_new = self.given.iter().all(|(to, id)| (*to, id) != (service, &made_up));
             prop_assert!(is_new, "{made_up:?} was given to {service} before");
             self.reached.insert("new id after one was forgotten");
@@ -445,7 +445,7 @@ impl Oracle {
             self.ended.extend(caller.map(|caller| (caller, request_id.clone())));
         }
         let Some(caller) = caller else {
-            self.reached.insert("reply to abandoned call");
+            self.reached.insert("reply to orphaned call");
             return;
         };
         if request_id != reply.request_id {
@@ -500,7 +500,7 @@ impl Oracle {
             services: self.services.len(),
             subscriptions: self.subscriptions.len(),
             open_calls,
-            abandoned_calls: self.calls.len() - open_calls,
+            orphaned_calls: self.calls.len() - open_calls,
             instances: self.peers.iter().filter(|peer| !peer.instance.is_empty()).count(),
             deadlines: self.peers.len(),
         }

@@ -1,20 +1,19 @@
-//! Where calls went lately.
+//! A cache of routes: the services that recent addresses led to.
 
 use crate::ids::ConnId;
 
-/// How many addresses are remembered, at most: those of the most callers and services there usually are.
+/// The number of routes that are cached.
 const ROUTES: usize = 256;
 
-/// A longer address is not remembered, in bytes: nobody is to make the router keep much.
+/// The longest address that is cached, in bytes. It limits the memory that a peer can make the cache use.
 const LONGEST: usize = 256;
 
-/// What addresses have led to, as long as no name has come or gone since. Most calls go where others went
-/// before them; to compare an address with one that is known takes a tenth of the time that it takes to look
-/// at each of its prefixes.
+/// The routes of recent addresses. Most calls go to an address that was called before; comparing it with the cached one takes a
+/// tenth of the time of looking up each of its prefixes.
 #[derive(Debug)]
-pub(crate) struct Routes {
+pub(crate) struct RouteCache {
     routes: Box<[Route]>,
-    /// Routes of another are not valid any more.
+    /// Routes of other generations are invalid.
     generation: u64,
 }
 
@@ -25,27 +24,27 @@ struct Route {
     to: Option<ConnId>,
 }
 
-impl Default for Routes {
+impl Default for RouteCache {
     fn default() -> Self {
-        Routes { routes: vec![Route::default(); ROUTES].into(), generation: 1 }
+        RouteCache { routes: vec![Route::default(); ROUTES].into(), generation: 1 }
     }
 }
 
-impl Routes {
-    /// A name has come or gone, or somebody who had one.
-    pub(crate) fn forget(&mut self) {
+impl RouteCache {
+    /// Removes all routes: a name was registered or unregistered, or its owner is gone.
+    pub(crate) fn clear(&mut self) {
         self.generation += 1;
     }
 
-    /// Where an address leads, if that is known.
+    /// The cached service of an address.
     pub(crate) fn find(&self, address: &str) -> Option<ConnId> {
         let route = &self.routes[place(address)];
-        let is_it = route.generation == self.generation && route.address == address;
-        route.to.filter(|_| is_it)
+        let is_valid = route.generation == self.generation && route.address == address;
+        route.to.filter(|_| is_valid)
     }
 
-    /// Notes where an address leads now.
-    pub(crate) fn note(&mut self, address: &str, to: ConnId) {
+    /// Caches the service of an address.
+    pub(crate) fn insert(&mut self, address: &str, to: ConnId) {
         if address.len() > LONGEST {
             return;
         }
@@ -78,14 +77,14 @@ mod tests {
     fn what_is_known_is_forgotten_when_a_name_comes_or_goes() {
         let mut connections = Connections::default();
         let [first, second] = [0; 2].map(|_| connections.add(Identity::Unknown));
-        let mut routes = Routes::default();
+        let mut routes = RouteCache::default();
         assert_eq!(routes.find("/a/b"), None);
-        routes.note("/a/b", first);
+        routes.insert("/a/b", first);
         assert_eq!(routes.find("/a/b"), Some(first));
         assert_eq!(routes.find("/a/c"), None);
-        routes.forget();
+        routes.clear();
         assert_eq!(routes.find("/a/b"), None);
-        routes.note("/a/b", second);
+        routes.insert("/a/b", second);
         assert_eq!(routes.find("/a/b"), Some(second));
     }
 
@@ -93,9 +92,9 @@ mod tests {
     fn addresses_that_share_a_place_are_not_taken_for_each_other() {
         let mut connections = Connections::default();
         let owners: Vec<_> = (0..1000).map(|_| connections.add(Identity::Unknown)).collect();
-        let mut routes = Routes::default();
+        let mut routes = RouteCache::default();
         for (number, &owner) in owners.iter().enumerate() {
-            routes.note(&format!("/service/{number}"), owner);
+            routes.insert(&format!("/service/{number}"), owner);
         }
         let found = |number: usize| routes.find(&format!("/service/{number}"));
         let known = (0..1000).filter(|&number| found(number).is_some()).count();
@@ -109,9 +108,9 @@ mod tests {
     fn a_long_address_is_not_kept() {
         let mut connections = Connections::default();
         let to = connections.add(Identity::Unknown);
-        let mut routes = Routes::default();
+        let mut routes = RouteCache::default();
         let long = "/x".repeat(LONGEST);
-        routes.note(&long, to);
+        routes.insert(&long, to);
         assert_eq!(routes.find(&long), None);
     }
 }
