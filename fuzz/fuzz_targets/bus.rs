@@ -338,12 +338,7 @@ impl World {
     }
 
     /// `before` is where it had to wait before, and with what call.
-    fn receive_next(
-        &mut self,
-        from: Peer,
-        frame: Frame,
-        before: Option<(Payer, Option<usize>)>,
-    ) {
+    fn receive_next(&mut self, from: Peer, frame: Frame, before: Option<(Payer, Option<usize>)>) {
         let before = before.filter(|(payer, ..)| payer.1 == Purpose::Replies);
         let (kind, body) = (frame.kind, frame.body.clone().into_bytes());
         let message = decoded(kind, &body);
@@ -364,7 +359,8 @@ impl World {
             _ => BTreeMap::new(),
         };
         let waiting = self.router.receive(from, frame);
-        let is_stalled = answered.is_some_and(|call| self.queues.is_stalled(self.calls[call].caller));
+        let is_stalled =
+            answered.is_some_and(|call| self.queues.is_stalled(self.calls[call].caller));
         let done = self.done(Some(from), answered.is_some() && !is_stalled);
         self.check_ignored(from, &done);
         if !self.is_live(from) {
