@@ -290,7 +290,7 @@ fn replies_stream_in_order_and_end_once() {
     assert_eq!(world.broker.usage().open_calls, 0);
 }
 
-// Rule CA-6: nobody but the service can answer.
+// Rule CA-6: only the service can answer.
 #[test]
 fn forged_replies_are_dropped() {
     let mut world = world();
@@ -322,7 +322,7 @@ fn pushes_are_never_answered() {
     assert_eq!(world.take(service).len(), 2);
     assert_eq!(world.broker.usage().open_calls, 0);
     assert_eq!(world.broker.counters().drops["no service"], 1);
-    // A service that answers all the same answers nobody.
+    // A late answer of the service is dropped.
     world.send(service, full("1", "thanks"));
     world.close(service);
     assert_eq!(world.take(caller), []);
@@ -405,7 +405,7 @@ fn an_endless_request_id_is_refused() {
     assert_eq!(world.take(caller), [Seen::Closed("malformed message")]);
 }
 
-// Rules CA-6, CO-8: an orphaned call that is forgotten leaves its id to nobody.
+// Rules CA-6, CO-8: the id of an evicted orphaned call is not used again.
 #[test]
 fn a_forgotten_call_is_answered_to_nobody() {
     let limits = Limits { open_calls: 3, ..Default::default() };

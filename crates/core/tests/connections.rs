@@ -323,7 +323,7 @@ fn ping_is_answered_and_a_stray_pong_is_fine() {
     assert_eq!(world.take(peer), [Seen::Pong]);
 }
 
-// Rules CO-12, CO-13, SV-7: each violation closes its author, is counted, and disturbs nobody.
+// Rules CO-12, CO-13, SV-7: each violation closes its sender, is counted, and disturbs no other peer.
 #[test]
 fn violations_close_and_nobody_else_notices() {
     let not_utf8 = |field: u8| vec![field << 3 | 2, 1, 0xff];
@@ -370,7 +370,7 @@ fn violations_close_and_nobody_else_notices() {
     assert_eq!(world.take_reply(caller), full("1", "still here"));
 }
 
-// Whoever reads why a connection ended learns which option would have let it go on.
+// The reason of a close names the option with the limit.
 #[test]
 fn closes_that_come_of_an_option_name_it() {
     let time = Duration::from_secs(1);

@@ -719,7 +719,7 @@ fn a_router_that_stops_refuses_what_is_new() {
     world.send(caller, push("/s", ""));
     assert_eq!(world.broker.counters().drops["stopping"], 1);
     assert_eq!(world.take(service), []);
-    // Whoever is here still hears of what happens.
+    // The remaining connections still receive events.
     world.broadcast(caller, "news");
     assert_eq!(world.take(caller), [Seen::Broadcasted(0)]);
     assert!(matches!(world.take(service).as_slice(), [Seen::Broadcast(_)]));

@@ -33,7 +33,7 @@ fn everybody_leaves(world: &mut World, peers: &[ConnId]) {
     assert_eq!(world.broker.usage(), Usage::default());
 }
 
-// Rule CO-6: nobody finds what is not removed yet, and anybody may have it.
+// Rule CO-6: names that are not removed yet are not found, and may be registered again.
 #[test]
 fn names_are_free_at_once() {
     let mut world = world();
@@ -64,7 +64,7 @@ fn names_are_free_at_once() {
     everybody_leaves(&mut world, &[heir, other, caller]);
 }
 
-// Rules CO-7, CA-7: each call to a service that is gone ends once, whoever goes or comes meanwhile.
+// Rules CO-7, CA-7: each call to a service that is gone ends once, whichever connections open and close meanwhile.
 #[test]
 fn calls_to_one_that_is_gone_end_once() {
     let mut world = world();

@@ -221,7 +221,7 @@ fn who_had_many_subscriptions_is_gone_at_once() {
         assert_eq!(world.take(few), [Seen::Broadcast(broadcast("t/*"))]);
         assert_eq!(world.take(many), []);
     }
-    // Whoever comes now, and may be given the same place, has nothing of it.
+    // A new connection, which may get the same slot, receives none of them.
     let newcomer = world.peer();
     world.broadcast(sender, "t/*");
     assert_eq!(world.take(newcomer), []);

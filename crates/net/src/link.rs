@@ -16,31 +16,31 @@ use crate::outbox::{Outbox, OutboxFull, advance, with_slices};
 use crate::queue::QueuedFrame;
 use crate::stream::Stream;
 
-/// How long whoever waits for room leaves others the first go.
+/// A waiter for room that is not polled for this long may be overtaken.
 const TURN: Duration = Duration::from_millis(100);
 
-/// A connected socket that many write to and one task drives.
+/// A connected socket with an outbox: any task may write to it, and one task, the driver, reads from it.
 ///
-/// Writers [`push`](Link::push) frames and then [`flush`](Link::flush). A flush writes what the socket
-/// takes without waiting, and never holds the outbox's lock meanwhile: whoever finds a flush under way
-/// leaves its frames to it. Frames leave in the order in which they were pushed.
+/// Writers [`push`](Link::push) frames and then [`flush`](Link::flush). A flush writes as much as the socket takes without
+/// waiting, and does not hold the lock of the outbox while it writes. If another flush is running, that one writes the frames.
+/// Frames leave in the order in which they were pushed.
 ///
-/// One task drives the link by looping over [`receive`](Link::receive), which also writes what a flush
-/// had to leave behind because the socket was full.
+/// The driver calls [`receive`](Link::receive) in a loop, which also writes the frames that a flush left because the socket
+/// was full.
 ///
-/// With each frame travels a [`QueuedFrame`], which learns what becomes of it.
+/// A [`QueuedFrame`] travels with each frame, and is told how much of it was written.
 #[derive(Debug)]
 pub struct Link<T = ()> {
     stream: Stream,
     state: Mutex<State<T>>,
     limit: usize,
-    /// The driver has to look again: the socket became full, or the link was closed.
+    /// Wakes the driver: the socket became full, or the link was closed.
     driver: Notify,
-    /// There is room again, or the link was closed.
+    /// Wakes waiters: there is room again, or the link was closed.
     room: Notify,
-    /// Whatever is pushed from now on is dropped.
+    /// Wakes waiters: frames that are pushed from now on are dropped.
     over: Notify,
-    /// Whoever waits for room holds it, the others queue for it: first come, first served.
+    /// The first waiter for room holds it, and the others queue for it.
     turn: Semaphore,
     closed: AtomicBool,
 }
@@ -48,17 +48,17 @@ pub struct Link<T = ()> {
 #[derive(Debug)]
 struct State<T> {
     outbox: Outbox<T>,
-    /// Somebody is writing.
+    /// A task is writing.
     flushing: bool,
     /// The socket was full; only the driver writes until it is not.
     full: bool,
-    /// How many bytes the socket has ever taken.
+    /// The number of bytes that the socket has taken so far.
     written: u64,
-    /// The socket takes nothing any more; what is pushed is dropped.
+    /// Writing has failed, or the link was closed; pushed frames are dropped.
     broken: bool,
-    /// Nothing more is to be sent; what is pushed is dropped.
+    /// Writing was ended on this side; pushed frames are dropped.
     finished: bool,
-    /// What was queued when it broke, if that was very much.
+    /// A long outbox of a broken link, which is dropped in steps.
     leftover: Option<Box<Outbox<T>>>,
 }
 
@@ -79,10 +79,10 @@ impl<T> Default for State<T> {
 /// Time between attempts to write by a thread that must not wait for the runtime.
 const RETRY: Duration = Duration::from_millis(1);
 
-/// What came of waiting for bytes.
+/// The result of waiting for bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
-    /// Bytes, whole frames or not.
+    /// Bytes were read. They need not end with a whole frame.
     Bytes,
     /// The end of the stream: the peer is gone, or sends nothing more.
     End,
@@ -90,18 +90,18 @@ pub enum Received {
     Closed,
 }
 
-/// What whoever writes knows of the socket.
+/// What is known about the socket before a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Knowledge {
-    /// No more than what is noted of it.
+    /// Only the recorded state.
     Nothing,
-    /// That it has room.
+    /// It has room.
     HasRoom,
-    /// That what is noted of it, and what the runtime has last heard, may be true no more.
+    /// The recorded state and the runtime's readiness may be outdated.
     Outdated,
 }
 
-/// What ended a wait of the driver.
+/// Why the driver woke up.
 enum Woken {
     /// There may be something to read, or the peer is gone.
     Readable,
@@ -112,13 +112,13 @@ enum Woken {
 }
 
 impl Link {
-    /// Takes over a stream; `limit` is how many bytes may wait to be written.
+    /// Takes over a stream. At most `limit` bytes may be queued.
     pub fn new(stream: Stream, limit: usize) -> Self {
         Link { limit, ..Link::unlimited(stream) }
     }
 
-    /// Appends a frame; `true` if the caller has to [`flush`](Link::flush), `false` if somebody else will.
-    /// On a link that was closed, or whose peer is gone, the frame is dropped.
+    /// Appends a frame. Returns whether the caller has to [`flush`](Link::flush); otherwise another task flushes. If the link
+    /// was closed or the peer is gone, the frame is dropped.
     ///
     /// # Errors
     /// [`OutboxFull`] if the limit does not allow it.
@@ -128,18 +128,17 @@ impl Link {
         self.push_within(framing, frame, |_| Some(()), self.limit)
     }
 
-    /// Appends a small frame whatever the limit says; `true` if the caller has to flush. For frames that
-    /// answer or undo something, of which there are few.
+    /// Appends a small frame without a limit. Returns whether the caller has to flush. For the few frames that answer or undo
+    /// something.
     pub fn push_urgent(&self, framing: Framing, frame: &Frame) -> bool {
         let pieces = frame.body.slices();
         let frame = Outgoing { kind: frame.kind, slices: &pieces };
         self.push_unlimited(framing, frame, |_| Some(()))
     }
 
-    /// Appends a frame when the limit allows it, and flushes. Returns at once on a closed link, with
-    /// `false`.
+    /// Waits until the limit admits a frame, appends it, and flushes. Returns `false` at once if the link is closed.
     pub async fn send(&self, framing: Framing, frame: &Frame) -> bool {
-        // Somebody who always has something to send must not keep everybody else from running.
+        // A task that sends without a pause must yield to others.
         tokio::task::coop::consume_budget().await;
         if self.when_room(|| self.push(framing, frame)).await {
             self.flush();
@@ -149,7 +148,7 @@ impl Link {
 }
 
 impl<T: QueuedFrame> Link<T> {
-    /// Takes over a stream. Whoever pushes sees to it that there is a limit to what waits to be written.
+    /// Takes over a stream. The callers limit the queued bytes.
     pub fn unlimited(stream: Stream) -> Self {
         Link {
             stream,
@@ -168,14 +167,14 @@ impl<T: QueuedFrame> Link<T> {
         &self.stream
     }
 
-    /// How many bytes wait to be written.
+    /// The number of queued bytes.
     pub fn queued(&self) -> usize {
         self.state.lock().outbox.queued()
     }
 
-    /// Appends a frame whatever the limit says, with what travels with it as in [`Batch::push`]; `true` if the caller has to
-    /// [`flush`](Link::flush), `false` if somebody else will. On a link that was closed, or whose peer is gone, the
-    /// frame is dropped.
+    /// Appends a frame without a limit, with a [`QueuedFrame`] as in [`Batch::push`]. Returns whether the caller has to
+    /// [`flush`](Link::flush); otherwise another task flushes. If the link was closed or the peer is gone, the frame is
+    /// dropped.
     pub fn push_unlimited(
         &self,
         framing: Framing,
@@ -185,7 +184,7 @@ impl<T: QueuedFrame> Link<T> {
         self.push_within(framing, frame, companion, usize::MAX) == Ok(true)
     }
 
-    /// Appends all frames of a batch, which is empty then, as [`push_unlimited`](Link::push_unlimited) appends one.
+    /// Appends all frames of a batch, as [`push_unlimited`](Link::push_unlimited) appends one, and empties the batch.
     pub fn push_batch(&self, batch: &mut Batch<T>) -> bool {
         let mut state = self.state.lock();
         if self.is_closed() || state.broken || state.finished {
@@ -212,15 +211,14 @@ impl<T: QueuedFrame> Link<T> {
         if state.broken || state.finished {
             return Ok(false);
         }
-        // If there was something already, whoever put it there is about to flush, or the driver is.
+        // If the outbox was not empty, the task that filled it or the driver is about to flush.
         let first = state.outbox.is_empty();
         state.outbox.push(framing, frame, companion, limit)?;
         Ok(first)
     }
 
-    /// Tries something that pushes, now and whenever there may be more room, until it succeeds. Whoever
-    /// waits for room has it before whoever comes later, unless it does not take it: a future that is
-    /// kept but not polled holds others up for 100 ms, not for ever.
+    /// Repeats an attempt to push until it succeeds: now, and whenever there may be more room. Waiters are served in their
+    /// order. A waiter whose future is not polled delays the others for at most 100 ms.
     pub async fn when_room<R>(&self, mut attempt: impl FnMut() -> Result<R, OutboxFull>) -> R {
         if (self.turn.available_permits() > 0 || self.is_over())
             && let Ok(result) = attempt()
@@ -251,15 +249,14 @@ impl<T: QueuedFrame> Link<T> {
         }
     }
 
-    /// Whether all that is pushed is dropped.
+    /// Whether pushed frames are dropped.
     fn is_over(&self) -> bool {
         let state = self.state.lock();
         self.is_closed() || state.broken || state.finished
     }
 
-    /// Nothing more is to be sent: what is queued is dropped, and the peer sees the end behind what was
-    /// written. Reading goes on, and should go on until the peer's end: a TCP socket that is closed with
-    /// something unread takes back what the peer has not read.
+    /// Ends writing: queued frames are dropped, and the peer sees the end behind the written bytes. Go on reading until the
+    /// peer ends, too: closing a TCP socket with unread bytes discards bytes that the peer has not read.
     pub fn finish(&self) {
         let dropped = {
             let mut state = self.state.lock();
@@ -272,21 +269,20 @@ impl<T: QueuedFrame> Link<T> {
         self.stream.shut_down_writing();
     }
 
-    /// Writes what is queued, as far as the socket takes it without waiting. If the socket fails, what
-    /// is queued is dropped, and the driver sees the end when it has read all that came before it.
+    /// Writes queued frames as far as the socket takes them without waiting. If the socket fails, queued frames are dropped,
+    /// and the driver sees the end after all received bytes.
     pub fn flush(&self) {
         self.write(Knowledge::Nothing);
     }
 
-    /// [`flush`](Link::flush) that asks a full socket, too, without waiting for it to say that it has room: a
-    /// Unix socket does not before most of it is free, and until then a peer that reads slowly looks like one
-    /// that does not read.
+    /// [`flush`](Link::flush) that also tries a full socket. A Unix socket becomes writable only when most of it is free; until
+    /// then a slow reader would look like a peer that does not read.
     pub fn flush_full(&self) {
         self.write(Knowledge::Outdated);
     }
 
-    /// Writes what is queued, as far as the socket takes it within `time`. Blocks the thread: for the end of a
-    /// runtime, when nothing can be awaited any more.
+    /// Writes queued frames as far as the socket takes them within `time`. Blocks the thread: for the end of a runtime, when
+    /// awaiting is no longer possible.
     pub fn write_within(&self, time: Duration) {
         let start = std::time::Instant::now();
         loop {
@@ -327,7 +323,7 @@ impl<T: QueuedFrame> Link<T> {
             advance(&mut pieces, written);
             let mut state = self.state.lock();
             if state.broken {
-                // Closed meanwhile; what was taken out is dropped as well.
+                // Closed in between; the frames that were taken out are dropped, too.
                 return;
             }
             if state.finished {
@@ -356,7 +352,7 @@ impl<T: QueuedFrame> Link<T> {
         }
     }
 
-    /// Drops what is queued, but for what is left to [`clear_away`](Link::clear_away), and takes nothing more.
+    /// Marks the link as broken and drops queued frames. A long outbox is left to [`clear_away`](Link::clear_away).
     fn break_off(&self) {
         let dropped = {
             let mut state = self.state.lock();
@@ -371,13 +367,12 @@ impl<T: QueuedFrame> Link<T> {
         drop(dropped);
         self.room.notify_waiters();
         self.over.notify_waiters();
-        // To read what is there yet; the end may not come by itself.
+        // Wakes the driver to read the received bytes; the end may not be signalled.
         self.driver.notify_one();
     }
 
-    /// Waits for bytes and reads them once; meanwhile writes what is queued whenever the socket has
-    /// room. Now and then lets other tasks run, however much there is to read. For one task at a time;
-    /// may be dropped at any time.
+    /// Waits for bytes and reads once. Meanwhile it writes queued frames whenever the socket has room. It yields to other tasks
+    /// regularly. For one task at a time; cancel-safe.
     ///
     /// # Errors
     /// Those of the socket.
@@ -389,7 +384,7 @@ impl<T: QueuedFrame> Link<T> {
         }
     }
 
-    /// [`receive`](Link::receive) that ends, with `None`, also whenever the socket has become full.
+    /// [`receive`](Link::receive) that returns `None` when the socket has become full.
     ///
     /// # Errors
     /// Those of the socket.
@@ -405,7 +400,7 @@ impl<T: QueuedFrame> Link<T> {
             }
             let is_broken = self.state.lock().broken;
             match inbox.fill(&self.stream, is_broken) {
-                // All is read that came before the peer stopped taking anything.
+                // All bytes from before the failure are read.
                 Ok(None) if is_broken => return Ok(Some(Received::End)),
                 Ok(None) => {}
                 Ok(Some(0)) => return Ok(Some(Received::End)),
@@ -418,8 +413,8 @@ impl<T: QueuedFrame> Link<T> {
         }
     }
 
-    /// [`receive_or_full`](Link::receive_or_full) that reads nothing: writes until the link or its peer is gone, which
-    /// for want of reading may be seen late, or until the socket becomes full.
+    /// [`receive_or_full`](Link::receive_or_full) without reading: writes until the link or its peer is gone, or the socket
+    /// becomes full. Without reading, the end may be seen late.
     ///
     /// # Errors
     /// Those of the socket.
@@ -427,12 +422,12 @@ impl<T: QueuedFrame> Link<T> {
         match self.wake(None).await? {
             Woken::Closed => Ok(Some(Received::Closed)),
             Woken::Full => Ok(None),
-            // There is nothing to read for; it is broken.
+            // Without interest in reading, this means that the link is broken.
             Woken::Readable => Ok(Some(Received::End)),
         }
     }
 
-    /// Waits for what there is to read, if that is wanted, and writes.
+    /// Waits until the socket is readable, if `reading` asks for it, and writes meanwhile.
     async fn wake(&self, reading: Option<Interest>) -> io::Result<Woken> {
         loop {
             if self.is_closed() {
@@ -453,8 +448,8 @@ impl<T: QueuedFrame> Link<T> {
                     None => std::future::pending().await,
                 }
             };
-            // In this order, not in a random one, so that what a simulation does can be repeated. What the
-            // driver is told stands in the state, which is looked at before either.
+            // In this order, so that a simulated run can be repeated. The loop looks at the state first, which records why the
+            // driver was woken.
             tokio::select! {
                 biased;
                 ready = ready => {
@@ -476,33 +471,32 @@ impl<T: QueuedFrame> Link<T> {
         }
     }
 
-    /// Whether the socket takes nothing for now.
+    /// Whether the socket is full.
     pub fn is_full(&self) -> bool {
         self.state.lock().full
     }
 
-    /// How many bytes wait to be written, and how many the socket has ever taken.
+    /// The number of queued bytes, and of bytes that the socket has taken so far.
     pub fn progress(&self) -> (usize, u64) {
         let state = self.state.lock();
         (state.outbox.queued(), state.written)
     }
 
-    /// Shows what travels with the queued frames to `visit`, in steps that others can wait for: whether there are more.
-    /// Each frame is visited that is queued when the first step begins, and not written before its turn. `visit` must
-    /// not use the link.
+    /// Calls `visit` for queued frames, in steps of bounded length. Returns whether there are more. All frames are visited that
+    /// were queued at the first step and are not written before their turn. `visit` must not use the link.
     pub fn visit(&self, visit: impl FnMut(&mut T)) -> bool {
         self.state.lock().outbox.visit(visit)
     }
 
-    /// Ends both directions, for the peer too: what is queued is dropped, the driver is woken.
+    /// Closes both directions, also for the peer. Queued frames are dropped, and the driver is woken.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.break_off();
         self.stream.shut_down();
     }
 
-    /// Drops some of what was queued when the link was closed or its peer went; whether there is more, which
-    /// goes with the link at the latest. To drop very much at once would take long.
+    /// Drops some of the frames that were queued when the link was closed or broken. Returns whether there are more. The rest is
+    /// dropped with the link. Dropping a long outbox at once would take long.
     pub fn clear_away(&self) -> bool {
         let leftover = self.state.lock().leftover.take();
         let Some(mut outbox) = leftover else {
@@ -520,7 +514,7 @@ impl<T: QueuedFrame> Link<T> {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Waits until nothing is queued, or the link is closed. Whoever pushed must have flushed.
+    /// Waits until the outbox is empty or the link is closed. The frames must have been flushed.
     pub async fn drained(&self) {
         loop {
             let room = self.room.notified();

@@ -291,7 +291,7 @@ async fn a_long_queue_is_cleared_away_bit_by_bit() {
     while link.clear_away() {
         steps += 1;
         assert!((steps..steps * 2000).contains(&count()), "{} in {steps} steps", count());
-        // Whoever closes it again leaves the rest alone.
+        // Closing it again does not touch the rest.
         link.close();
     }
     assert_eq!((count(), link.clear_away()), (frames as usize, false));

@@ -129,7 +129,7 @@ fn the_end_of_its_runtime_is_the_end() {
 }
 
 // A stream that always has something to send neither keeps others from running, nor goes on when
-// nobody can get it any more.
+// no peer can receive it any more.
 #[tokio::test]
 async fn an_endless_stream_ends_with_it() {
     let router = TestRouter::start().await;

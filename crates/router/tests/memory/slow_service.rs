@@ -95,7 +95,7 @@ async fn for_ever_and_each_caller_pays_for_itself() {
         }
         callers.push((caller, answers));
     }
-    // More than the limit: whoever sends it waits itself.
+    // More than the limit: its sender has to wait.
     let more = async {
         for id in 3..CALLS {
             for (caller, _) in &mut callers {
