@@ -444,7 +444,7 @@ impl Model {
                 }
             }
             None if has_stalled => {
-                let is_slow = ago(STALL).is_some_and(too_little);
+                let is_slow = now.at - recent.at >= STALL;
                 let last = ago(TICK).filter(|_| is_blocking);
                 let is_too_slow = last.is_some_and(|past| read_since(past) < SHARE);
                 prop_assert!(is_slow || is_too_slow, "{} reads enough", id);
