@@ -28,5 +28,6 @@ pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
     type Error: Serialize + DeserializeOwned + Send + 'static;
 }
 
-/// The result of a typed call: the service's answer, or its own error.
+/// The result of a typed call: a reply, or an error that the handler returned. Errors of the bus are an outer
+/// [`Error`](crate::Error).
 pub type Answer<M> = Result<<M as Message>::Item, <M as Message>::Error>;

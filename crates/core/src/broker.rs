@@ -54,8 +54,8 @@ pub struct Broker {
     pub(crate) subscribers: Vec<ConnId>,
 }
 
-/// A frame has to wait until the account that pays for it has room, and with it all that the peer sends behind it. The
-/// waker of the connection is woken when the frame is to be received again.
+/// A frame does not fit into the account that pays for it. It and all later frames of the peer have to wait. The waker
+/// of the connection is woken when the frame is to be received again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backpressure;
 
@@ -151,7 +151,7 @@ impl Broker {
         connection.has_begun |= frame.kind != MessageKind::Hello;
         let before = self.flow.resume(from);
         if before.is_some() {
-            // A connection that was not read is not to blame for its silence.
+            // A paused connection is exempt from the ping timeout.
             self.liveness.heard(from, now);
         }
         let handled = self.handle(from, frame, before, effects);
@@ -206,8 +206,8 @@ impl Broker {
         }
     }
 
-    /// All whole frames that have come from a peer were received, and so many bytes are left of one that is not whole. If
-    /// all connections together have too many bytes, the one with the most in such a frame is closed.
+    /// The broker has received all whole frames of a peer, and `bytes` of an unfinished frame are left. If the memory
+    /// limit is exceeded, the connection with the largest unfinished frame is closed.
     pub fn unfinished(&mut self, connection: ConnId, bytes: usize, effects: &mut dyn Effects) {
         self.liveness.set_within_frame(connection, bytes > 0);
         if self.flow.set_unfinished(connection, bytes)
@@ -270,14 +270,14 @@ impl Broker {
         self.liveness.next_deadline()
     }
 
-    /// Time has passed: silent connections are sent a Ping or closed. If they are very many, only some are,
-    /// and the [next deadline](Broker::next_deadline) is over still.
+    /// Sends silent connections a Ping or closes them, a limited number at once. If more are left, the
+    /// [next deadline](Broker::next_deadline) is already in the past: call it again.
     pub fn tick(&mut self, now: Instant, effects: &mut dyn Effects) {
         for _ in 0..DUE_AT_ONCE {
             let connections = &self.connections;
             // A connection whose framing is unknown has no form for a Ping.
             let may_ping = |id| connections.get(id).is_some_and(|c| c.framing.is_some());
-            // Nothing is heard of one that nothing is read from.
+            // A paused connection is not read, so it is exempt from the ping and frame timeouts.
             let is_excused = |id| self.flow.is_paused(id);
             match self.liveness.next_due(now, may_ping, is_excused) {
                 None => return,
@@ -357,7 +357,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Makes a frame wait that does not fit into an account.
+    /// Fails if a frame does not fit into the account of `payer`; the frame then has to wait.
     #[inline]
     pub(crate) fn admit(
         &self,
@@ -373,7 +373,7 @@ impl Broker {
         }
     }
 
-    /// Says something for the router itself.
+    /// Sends a frame of the router itself, charged to its receiver.
     pub(crate) fn answer(&mut self, to: ConnId, frame: Frame, effects: &mut dyn Effects) {
         let frame = Outgoing { kind: frame.kind, slices: &frame.body.slices() };
         self.send(to, frame, (to, Purpose::Answers), None, effects);
@@ -388,7 +388,7 @@ impl Broker {
         effects: &mut dyn Effects,
     ) {
         if self.connections.get(to).is_none() {
-            // A caller that has gone, of whose calls one was not come to yet.
+            // The caller has gone, and `sweep` has not removed its call yet.
             return;
         }
         let cost = self.flow.cost(payer, purpose, frame.body_len(), call);

@@ -23,8 +23,7 @@ pub struct BrokerConfig {
     pub stall_timeout: Duration,
     /// Within this time a peer takes 64 KiB of what is queued for it; otherwise it is closed. 10 seconds by default.
     pub write_timeout: Duration,
-    /// A connection on which a frame has begun, and no further byte of it has come for this time, is closed. 30 seconds
-    /// by default.
+    /// A connection whose unfinished frame gets no further byte within this time is closed. 30 seconds by default.
     pub frame_timeout: Duration,
     /// How many queued bytes and bytes of unfinished frames all connections may have together. No limit by default.
     pub memory_limit: usize,
@@ -52,7 +51,7 @@ impl Default for BrokerConfig {
 pub struct Limits {
     /// Registered services; 65,536 by default.
     pub services: usize,
-    /// Subscriptions; 65,536 by default. One to a topic of more than 8 segments or 128 bytes counts as
+    /// Subscriptions; 65,536 by default. A subscription to a topic of more than 8 segments or 128 bytes counts as
     /// several (see [`Topic::weight`](gsb_proto::Topic::weight)).
     pub subscriptions: usize,
     /// Calls that wait for their last reply; 65,536 by default.

@@ -43,13 +43,13 @@ pub(crate) struct Connection {
     pub(crate) identity: Identity,
     pub(crate) framing: Option<Framing>,
     pub(crate) hello_seen: bool,
-    /// A frame has come that was no Hello: the level stays what it is.
+    /// A frame other than Hello was received, so the level is fixed.
     pub(crate) has_begun: bool,
     /// The level of the extensions that it may use (rule CO-18).
     pub(crate) level: u32,
     /// Whether it does not want its own broadcasts.
     pub(crate) no_echo: bool,
-    /// How many broadcasts to it were dropped since the last one that was not.
+    /// How many broadcasts to it were dropped since the last delivered one.
     pub(crate) missed: u64,
 }
 

@@ -19,7 +19,7 @@ pub trait Effects {
     fn report(&mut self, connection: ConnId, report: Report);
 }
 
-/// Keeps them for later.
+/// Stores the effects, in their order.
 impl Effects for Vec<Effect> {
     fn send(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
         self.push(Effect::Send { to, frame: frame.to_frame(), charge: cost.charge() });

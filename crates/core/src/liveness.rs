@@ -83,9 +83,8 @@ impl Liveness {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// What the next connection whose deadline has come has to expect; `None` when there is none left.
-    /// `may_ping` says whether a connection can be sent a Ping, `is_excused` whether its silence is not its
-    /// own.
+    /// What is due for the next connection whose deadline has passed; `None` if no deadline has passed.
+    /// `may_ping` says whether a connection can be sent a Ping, `is_excused` whether it is exempt from timeouts.
     pub(crate) fn next_due(
         &mut self,
         now: Instant,

@@ -63,7 +63,7 @@ impl Services {
         own.push(id.clone());
         self.count += 1;
         match self.owners.get_mut(id.as_str()) {
-            // Of one that is gone, which was not yet come to.
+            // The old owner has gone, and `sweep` has not removed the name yet.
             Some(old) => *old = owned,
             None => drop(self.owners.insert(id, owned)),
         }

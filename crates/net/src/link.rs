@@ -167,7 +167,7 @@ impl<T: QueuedFrame> Link<T> {
         &self.stream
     }
 
-    /// The number of queued bytes.
+    /// The number of bytes in the outbox, which the socket has not taken yet.
     pub fn queued(&self) -> usize {
         self.state.lock().outbox.queued()
     }

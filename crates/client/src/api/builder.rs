@@ -182,11 +182,11 @@ impl BusBuilder {
         self
     }
 
-    /// Connects to a router, given as an [`Address`] or as text such as `unix:/run/gsb.sock`. A connection that is
-    /// lost is made again: see [`reconnect`](BusBuilder::reconnect).
+    /// Connects to a router, given as an [`Address`] or as text such as `unix:/run/gsb.sock`. The bus
+    /// reconnects when the connection is lost: see [`reconnect`](BusBuilder::reconnect).
     ///
     /// # Errors
-    /// [`Error::Address`]; [`Error::Connect`] if there is no connection now.
+    /// [`Error::Address`] if the address is malformed; [`Error::Connect`] if the first attempt to connect fails.
     pub async fn connect<A>(self, address: A) -> Result<Bus, Error>
     where
         A: TryInto<Address>,

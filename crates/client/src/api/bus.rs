@@ -196,8 +196,8 @@ impl Bus {
         }
     }
 
-    /// Waits until the bus has ended. A program that only serves waits here. A lost connection that is made again is
-    /// not the end.
+    /// Waits until the bus has ended. A program that only serves calls waits here. The bus does not end while it
+    /// reconnects.
     ///
     /// # Errors
     /// [`Error::ConnectionLost`], unless this program has ended the bus.

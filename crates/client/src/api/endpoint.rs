@@ -110,7 +110,7 @@ impl Endpoint {
         self
     }
 
-    /// How long to wait for a connection to the router if there is none, within the timeout. Default:
+    /// How long to wait for a connection to the router if there is none. The wait counts towards the timeout. Default:
     /// [`BusBuilder::wait_for_router`](crate::BusBuilder::wait_for_router).
     #[must_use]
     pub fn wait_for_router(mut self, timeout: Duration) -> Self {
@@ -118,7 +118,7 @@ impl Endpoint {
         self
     }
 
-    /// How long to wait for a service if there is none, within the timeout. After this time the call fails with
+    /// How long to wait for a service if there is none. The wait counts towards the timeout. After this time the call fails with
     /// [`Error::NoSuchService`]. Default: zero.
     ///
     /// A call is tried again only as long as no service has received it, so that it is handled once. A service that is

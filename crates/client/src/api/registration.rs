@@ -101,8 +101,9 @@ impl Bus {
     /// # }
     /// ```
     ///
-    /// A reader in this process that is dropped drops the stream. A reader behind a router does not: the stream runs to
-    /// its end, or until the connection to the router is lost, and counts as a running call until then.
+    /// If a caller in this process drops its [`ReplyStream`](crate::ReplyStream), this stream is dropped, too. A caller
+    /// behind a router has no such effect: the stream runs to its end, or until the connection to the router is lost,
+    /// and counts as a running call until then.
     ///
     /// # Errors
     /// Those of [`Bus::register`].
@@ -219,7 +220,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// The name of the service. For [`Bus::serve`] it is the common name of all messages.
+    /// The name of the service. For [`Bus::serve`] it is the part that the addresses of all its messages share.
     pub fn service_id(&self) -> &str {
         &self.service_id
     }

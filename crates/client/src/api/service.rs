@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::message::{Answer, Message};
 use crate::timeouts::{ItemTimeout, with_timeout};
 
-/// A service to send typed messages to. Made by [`Bus::service`].
+/// Calls a service with typed messages. Made by [`Bus::service`].
 #[derive(Debug, Clone)]
 pub struct Service {
     endpoint: Endpoint,
@@ -53,14 +53,14 @@ impl Service {
         Service { endpoint: self.endpoint.timeout(timeout) }
     }
 
-    /// How long to wait for a connection to the router if there is none, within the timeout; see
+    /// How long to wait for a connection to the router if there is none. The wait counts towards the timeout; see
     /// [`Endpoint::wait_for_router`].
     #[must_use]
     pub fn wait_for_router(self, timeout: Duration) -> Self {
         Service { endpoint: self.endpoint.wait_for_router(timeout) }
     }
 
-    /// How long to wait for a service if there is none, within the timeout; see
+    /// How long to wait for a service if there is none. The wait counts towards the timeout; see
     /// [`Endpoint::wait_for_service`]. A message is encoded once, however often it is sent.
     #[must_use]
     pub fn wait_for_service(self, timeout: Duration) -> Self {

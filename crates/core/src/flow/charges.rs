@@ -207,6 +207,6 @@ impl Cost<'_> {
     }
 }
 
-/// The account of a connection.
+/// A handle to the account of a connection, to which queued bytes are charged.
 #[derive(Debug, Clone)]
 pub struct Payer(pub(super) Arc<Account>);

@@ -58,10 +58,10 @@ pub(crate) enum Verdict {
 /// A peer whose socket is full, or was when it stalled.
 #[derive(Debug)]
 pub(super) struct SlowPeer {
-    /// Begins anew with each [`LEAST`] bytes.
+    /// The time since the peer took [`LEAST`] bytes. Restarts whenever it has.
     recent: Window,
     stalled_at: Option<Instant>,
-    /// Since it keeps other connections from being read; begins anew when it has taken its share.
+    /// The time in which other connections are not read because of it. Restarts whenever it has taken its share.
     blocking: Option<Window>,
     /// Those connections, and how long they have been kept waiting, as of the last look.
     pub(super) blocked: Vec<ConnId>,
@@ -89,7 +89,6 @@ impl SlowPeer {
         limits: SlowLimits,
         now: Instant,
     ) -> Verdict {
-        self.looked = now;
         self.looked = now;
         let anew = Window { since: now, start: progress };
         if self.recent.has_taken(LEAST, progress) {

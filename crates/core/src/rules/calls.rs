@@ -167,7 +167,7 @@ impl Broker {
             return Ok(());
         };
         if self.connections.get(caller).is_none() {
-            // Not come to yet since its caller has gone.
+            // The caller has gone, and `sweep` has not removed the call yet.
             self.calls.cancel(key);
         } else if self.flow.is_stalled(caller) {
             if let Some(call) = self.calls.cancel(key) {

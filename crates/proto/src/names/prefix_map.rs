@@ -108,7 +108,7 @@ impl<V> PrefixMap<V> {
         found.map(|entry| &mut entry.value)
     }
 
-    /// The value of the longest id that equals `address` or that a `/` follows in it.
+    /// The value of the longest id that equals `address` or is a prefix of it before a `/`, as `foo` is of `foo/bar`.
     pub fn lookup(&self, address: &str) -> Option<&V> {
         self.lookup_where(address, |_| true)
     }

@@ -57,7 +57,7 @@ impl<K: Copy + Ord> TopicMap<K> {
         is_new.then_some(TopicId(number))
     }
 
-    /// The subscription of `subscriber` to this topic, compared letter for letter.
+    /// The subscription of `subscriber` to exactly this topic: `*` and `**` equal only themselves.
     pub fn subscription(&self, topic: &Topic, subscriber: K) -> Option<TopicId> {
         let number = self.tree.find(topic.as_str())?;
         let subscribers = self.tree.subscribers(number)?.as_slice();

@@ -93,12 +93,12 @@ impl Crate {
         let imports = self.imports();
         let reached: BTreeMap<_, _> =
             imports.keys().map(|&file| (file, reachable(&imports, file))).collect();
-        let circle = |&file: &&Path| {
+        let circle = |file: &Path| {
             let together = |&&other: &&&Path| reached[other].contains(file);
             let members: Vec<_> = reached[file].iter().filter(together).collect();
             members.iter().map(|member| member.to_path_buf()).collect::<Vec<_>>()
         };
-        imports.keys().map(|file| circle(&file)).filter(|circle| !circle.is_empty()).collect()
+        imports.keys().map(|file| circle(file)).filter(|circle| !circle.is_empty()).collect()
     }
 }
 
@@ -129,7 +129,7 @@ struct Reader {
 
 impl Reader {
     /// A path of this file, from the root of the crate; `None` if it leads elsewhere.
-    fn from_root(&self, names: &[String]) -> Option<Names> {
+    fn path_from_root(&self, names: &[String]) -> Option<Names> {
         let (first, rest) = names.split_first()?;
         match first.as_str() {
             "crate" => Some(rest.to_vec()),
@@ -179,7 +179,7 @@ impl Reader {
     ) {
         let mut names = before.clone();
         names.extend(name.filter(|name| *name != "self").cloned());
-        let Some(names) = self.from_root(&names) else {
+        let Some(names) = self.path_from_root(&names) else {
             return;
         };
         if is_passed_on {
@@ -234,7 +234,7 @@ impl<'a> Visit<'a> for Reader {
     fn visit_path(&mut self, path: &'a syn::Path) {
         let names: Names = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         if names.len() > 1
-            && let Some(names) = self.from_root(&names)
+            && let Some(names) = self.path_from_root(&names)
         {
             self.used.insert(names);
         }
