@@ -440,7 +440,8 @@ impl Model {
                 let is_over = queued <= LIMIT as u64 / 2 && recent.at > past;
                 if is_over {
                     peer.stalled = None;
-                    peer.history = vec![now];
+                    // The time in which it took too little goes on.
+                    peer.history.retain(|past| past.at >= recent.at);
                 }
             }
             None if has_stalled => {
