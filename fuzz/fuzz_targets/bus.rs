@@ -470,7 +470,7 @@ impl World {
     ) -> Option<Payer> {
         let caller = answered.map(|call| self.calls[call].caller);
         let budgets = [
-            Some(((from, Purpose::Answers), 0)),
+            Some(((from, Purpose::Answers), cost(0))),
             (kind == MessageKind::CallRequest).then_some(((from, Purpose::Calls), cost(length))),
             caller.map(|caller| ((caller, Purpose::Replies), cost(length))),
         ];
