@@ -209,6 +209,9 @@ impl Broker {
     /// The broker has received all whole frames of a peer, and `bytes` of an unfinished frame are left. If the memory
     /// limit is exceeded, the connection with the largest unfinished frame is closed.
     pub fn unfinished(&mut self, connection: ConnId, bytes: usize, effects: &mut dyn Effects) {
+        if self.connections.get(connection).is_none() {
+            return;
+        }
         self.liveness.set_within_frame(connection, bytes > 0);
         if self.flow.set_unfinished(connection, bytes)
             && let Some((largest, bytes)) = self.flow.largest_unfinished()

@@ -118,10 +118,10 @@ impl Liveness {
             } else {
                 None
             };
-            let patience = if silence >= ping_timeout { 2 * ping_timeout } else { ping_timeout };
+            let timeout = if silence >= ping_timeout { 2 * ping_timeout } else { ping_timeout };
             // A frame may begin at any time.
             let begin = if state.is_within_frame { state.heard } else { now };
-            state.deadline = (state.heard + patience).min(begin + self.frame_timeout);
+            state.deadline = (state.heard + timeout).min(begin + self.frame_timeout);
             if matches!(due, Some(Due::Ping(_)) | None) {
                 self.deadlines.insert((state.deadline, connection));
             }

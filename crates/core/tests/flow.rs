@@ -678,6 +678,19 @@ fn a_frame_that_does_not_go_on_closes_its_connection() {
     let _ = idle;
 }
 
+// Rule LI-8: late bytes of a closed connection do not count for the connection that has its slot now.
+#[test]
+fn bytes_of_a_closed_connection_do_not_count_for_the_next_one() {
+    let mut world = world();
+    let closed = world.peer();
+    world.close(closed);
+    let next = world.peer();
+    assert_eq!(next.slot(), closed.slot());
+    world.unfinished(closed, 1);
+    world.wait(Duration::from_secs(300));
+    assert_eq!(world.take(next), []);
+}
+
 // Rules CA-1, LI-2: a reply that waits is a reply to the call that it was sent to. Meanwhile that may end, and another
 // caller's call may get its id.
 #[test]

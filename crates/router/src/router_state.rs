@@ -199,7 +199,12 @@ impl RouterState {
         callers: &BTreeSet<ConnId>,
     ) -> bool {
         if progress.queued == 0 {
-            self.state.lock().slow_peers.remove(&peer);
+            let Locked { slow_peers, peers, .. } = &mut *self.state.lock();
+            let state = peers.get(peer.slot()).and_then(Option::as_ref);
+            // Its socket may have become full again since.
+            if !state.is_some_and(|state| state.id == peer && state.link.is_full()) {
+                slow_peers.remove(&peer);
+            }
         }
         self.with_broker(|broker, now, effects| {
             broker.look_at_slow_peer(peer, progress, callers, now, effects)

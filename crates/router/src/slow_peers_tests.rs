@@ -102,3 +102,18 @@ async fn a_peer_that_does_not_read_is_watched_until_it_is_closed() {
     }
     assert_eq!(shared.counters().closes["not reading"], 1);
 }
+
+// Rule LI-3: a socket may become full between the look at the outbox and the note that it is empty.
+#[tokio::test(start_paused = true)]
+async fn a_peer_whose_socket_is_full_again_stays_watched() {
+    let shared = shared(STALL);
+    let (peer, link, _far) = connect(&shared);
+    receive(&shared, peer, SubscribeRequest { topic: "topic".into() }.to_frame());
+    receive(&shared, peer, event(1 << 20));
+    assert!(link.is_full());
+    shared.is_slow(peer);
+    let empty = Progress { queued: 0, written: 0 };
+    shared.look_at_slow_peer(peer, empty, &BTreeSet::new());
+    let slow = tokio::time::timeout(STALL, shared.slow_peers()).await;
+    assert!(slow.is_ok_and(|slow| slow.len() == 1));
+}

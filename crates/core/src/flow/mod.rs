@@ -219,7 +219,7 @@ impl Flow {
         };
         let (blocked, left): (Vec<_>, Vec<_>) =
             peer.waiting.iter().chain(callers).filter_map(left).unzip();
-        let patience = left.into_iter().min().unwrap_or_default();
+        let budget_left = left.into_iter().min().unwrap_or_default();
         let Some(peer) = self.get_mut(id) else {
             return Verdict::Fine;
         };
@@ -228,7 +228,7 @@ impl Flow {
             return Verdict::Fine;
         }
         let slow = peer.slow.get_or_insert_with(|| Box::new(SlowPeer::new(progress, now)));
-        let verdict = slow.look(progress, (blocked, patience), limits, now);
+        let verdict = slow.look(progress, (blocked, budget_left), limits, now);
         if verdict == Verdict::Stalled {
             self.release_blocked(id);
         }

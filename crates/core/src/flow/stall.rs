@@ -80,12 +80,12 @@ impl SlowPeer {
         self.stalled_at.is_some()
     }
 
-    /// Looks at the peer again. `blocked` are the connections that are not read because of it; the one of them that has
-    /// the least of its [`PauseBudget`] left waits for `patience`.
+    /// Looks at the peer again. `blocked` are the connections that are not read because of it, and `budget_left` is the least
+    /// that one of them has left of its [`PauseBudget`].
     pub(super) fn look(
         &mut self,
         progress: Progress,
-        (blocked, patience): (Vec<ConnId>, Duration),
+        (blocked, budget_left): (Vec<ConnId>, Duration),
         limits: SlowLimits,
         now: Instant,
     ) -> Verdict {
@@ -112,7 +112,7 @@ impl SlowPeer {
             // Of its share, the part for the time that has passed.
             let part = self.blocked_for.div_duration_f64(limits.stall_timeout);
             let due = share.min((share as f64 * part) as u64);
-            if self.blocked_for >= patience && !window.has_taken(due, progress) {
+            if self.blocked_for >= budget_left && !window.has_taken(due, progress) {
                 reads_too_little = true;
             } else if window.has_taken(share, progress) {
                 *window = anew;
