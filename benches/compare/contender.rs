@@ -35,8 +35,8 @@ impl Contender {
         matches!(self, Contender::InstalledNats | Contender::PinnedNats)
     }
 
-    /// Whether a host with so many processors runs this configuration. Our router leaves one processor to its clients,
-    /// so that with two processors `--workers 2` is the same as `--workers 1`.
+    /// Whether this configuration can be measured on a host with so many processors. Our router leaves one processor to
+    /// its clients, so that with two processors `--workers 2` is the same as `--workers 1`.
     pub(crate) fn runs_on(self, processors: NonZeroUsize) -> bool {
         match self {
             Contender::Ours(workers) => workers == 1 || (workers as usize) < processors.get(),

@@ -78,7 +78,7 @@ impl Engine {
     /// Sends what is queued within the request timeout, then ends the bus.
     pub(crate) async fn close(&self) {
         let _guard = EndGuard(self);
-        // A router that has not read it by then is taken for one that does not read.
+        // A router that has not read it by then has stopped reading.
         let _ = tokio::time::timeout(self.options.request_timeout, self.close_gracefully()).await;
         self.end(&LostReason::Closed);
     }
