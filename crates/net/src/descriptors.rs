@@ -43,17 +43,33 @@ pub fn refuse_descriptors(socket: &impl AsFd) -> bool {
 /// A connected Unix socket on a kernel that cannot refuse descriptors.
 ///
 /// A read that receives descriptors fails, which ends the connection. Descriptors that were not received are closed with
-/// the socket, so the socket is closed on the closing thread, too.
+/// the socket, so the last close of the socket is on the closing thread, too.
 #[derive(Debug)]
-pub struct FilteredSocket<T: AsFd>(T);
+pub struct FilteredSocket<T: AsFd> {
+    // Fields are dropped in this order, so the socket is closed here before its duplicate is closed elsewhere.
+    socket: T,
+    duplicate: ClosedElsewhere,
+}
+
+/// A descriptor that is closed on the closing thread when this is dropped.
+#[derive(Debug, Default)]
+struct ClosedElsewhere(Option<OwnedFd>);
+
+impl Drop for ClosedElsewhere {
+    fn drop(&mut self) {
+        if let Some(descriptor) = self.0.take() {
+            close_elsewhere(descriptor);
+        }
+    }
+}
 
 impl<T: AsFd> FilteredSocket<T> {
     pub(crate) fn new(socket: T) -> Self {
-        FilteredSocket(socket)
+        FilteredSocket { socket, duplicate: ClosedElsewhere::default() }
     }
 
     pub(crate) fn socket(&self) -> &T {
-        &self.0
+        &self.socket
     }
 
     /// Reads up to `room` bytes and appends them to `buffer`. Returns the number of bytes, 0 at the end of the stream.
@@ -63,7 +79,7 @@ impl<T: AsFd> FilteredSocket<T> {
     pub(crate) fn read(&self, buffer: &mut BytesMut, room: usize) -> io::Result<usize> {
         let held = buffer.len();
         buffer.resize(held + room, 0);
-        let read = read_filtered(&self.0, &mut buffer[held..]);
+        let read = read_filtered(&self.socket, &mut buffer[held..]);
         buffer.truncate(held + *read.as_ref().unwrap_or(&0));
         read
     }
@@ -71,10 +87,8 @@ impl<T: AsFd> FilteredSocket<T> {
 
 impl<T: AsFd> Drop for FilteredSocket<T> {
     fn drop(&mut self) {
-        // With a duplicate on the closing thread, closing the original here is not the last close.
-        if let Ok(duplicate) = self.0.as_fd().try_clone_to_owned() {
-            close_elsewhere(duplicate);
-        }
+        // While the duplicate is open, closing the socket here is not its last close.
+        self.duplicate.0 = self.socket.as_fd().try_clone_to_owned().ok();
     }
 }
 
