@@ -17,7 +17,7 @@ pub enum CloseReason {
     /// The peer broke the protocol.
     #[error("broke the protocol: {}{}", .0, option_behind(.0))]
     Violation(#[from] Violation),
-    /// Nothing was received for so long, Pings notwithstanding.
+    /// Nothing was received for this time, although a Ping was sent.
     #[error("was silent for {} (--ping-timeout)", seconds(*.0))]
     Silent(Duration),
     /// The same peer connected again with the same instance id.
@@ -26,19 +26,19 @@ pub enum CloseReason {
     /// It used the instance id of a connection of another peer.
     #[error("claimed the instance id of another peer's connection")]
     ForeignInstanceId,
-    /// For so long it took hardly anything of what was queued for it.
-    #[error("does not read: it took less than 64 KiB within {} (--write-timeout)", seconds(*.0))]
+    /// Its socket took less than 64 KiB of its queue for this time.
+    #[error("does not read: its socket took less than 64 KiB within {} (--write-timeout)", seconds(*.0))]
     NotReading(Duration),
-    /// It had so many bytes of an unfinished frame, more than any other, when memory was short.
+    /// It had the largest unfinished frame, of this size in bytes, when the memory limit was exceeded.
     #[error(
-        "has sent {0} bytes of an unfinished message, the most of all, while the router was short of memory (--memory-limit)"
+        "was closed to free memory (--memory-limit): of all unfinished messages it had the largest, {0} bytes so far"
     )]
     MemoryShort(usize),
-    /// For so long a frame that had begun did not go on.
-    #[error("began a frame and sent no more of it for {} (--frame-timeout)", seconds(*.0))]
+    /// No further byte of an unfinished frame was received for this time.
+    #[error("sent no further byte of an unfinished message for {} (--frame-timeout)", seconds(*.0))]
     UnfinishedFrame(Duration),
-    /// The router stops.
-    #[error("was closed because the router stops")]
+    /// The router is shutting down.
+    #[error("was closed because the router is shutting down")]
     Shutdown,
 }
 

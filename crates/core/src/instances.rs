@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 use crate::connections::PerConnection;
 use crate::ids::ConnId;
 
-/// Longest instance id that is accepted, in bytes; real ones have 16.
-pub(crate) const MAX_INSTANCE_ID: usize = 64;
-
 #[derive(Debug, Default)]
 pub(crate) struct Instances {
     /// Ordered, since it may be large and a hash table that grows moves all that is in it.

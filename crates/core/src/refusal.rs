@@ -24,35 +24,36 @@ pub(crate) enum Refusal {
     #[error("this connection is already subscribed to {topic}")]
     AlreadySubscribed { topic: Quoted },
     #[error(
-        "this connection has {held} subscriptions of {limit}, which is the limit \
-         (--max-subscriptions), and this one counts as {weight}: \
-         as one for every {SEGMENTS_PER_SUBSCRIPTION} segments or {BYTES_PER_SUBSCRIPTION} bytes of its topic"
+        "this connection has {held} of at most {limit} subscriptions (--max-subscriptions), and the new one counts as \
+         {weight}: as 1 for every {SEGMENTS_PER_SUBSCRIPTION} segments or {BYTES_PER_SUBSCRIPTION} bytes of its topic, \
+         rounded up"
     )]
     TooManySubscriptions { limit: usize, held: usize, weight: usize },
     #[error("no service is registered for the address {address}")]
     NoSuchService { address: Quoted },
-    #[error("the request id {request_id} belongs to a call that is still open")]
+    #[error(
+        "the request id {request_id} is in use by an open call of this connection; choose another one"
+    )]
     RequestIdInUse { request_id: Quoted },
-    #[error("a request id of {length} bytes is too long: {MAX_REQUEST_ID} are allowed")]
+    #[error("the request id has {length} bytes; at most {MAX_REQUEST_ID} are allowed")]
     RequestIdTooLong { length: usize },
     #[error("this connection has {limit} open calls, which is the limit (--max-open-calls)")]
     TooManyCalls { limit: usize },
     #[error(
-        "the service has stalled: it took too little of what was sent to it within {} (--stall-timeout)",
+        "the service has stalled: it read too little of what was sent to it within {} (--stall-timeout)",
         seconds(*.timeout)
     )]
     ServiceStalled { timeout: Duration },
     #[error(
-        "this connection has stalled: it took too little of the replies to its calls within {} \
-         (--stall-timeout)",
+        "this connection has stalled: it read too little of what was sent to it within {} (--stall-timeout)",
         seconds(*.timeout)
     )]
     CallerStalled { timeout: Duration },
-    #[error("the caller has cancelled this call")]
+    #[error("the caller cancelled this call")]
     Cancelled,
-    #[error("the router stops and takes no more calls")]
+    #[error("the router is shutting down and accepts no more calls; try again when it is back")]
     Stopping,
-    #[error("the router has stopped before the service finished its answer (--drain-timeout)")]
+    #[error("the router shut down before the service finished its answer (--drain-timeout)")]
     Stopped,
     #[error("the service went away before it finished its answer: its connection {reason}")]
     ServiceGone { reason: CloseReason },

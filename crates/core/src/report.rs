@@ -12,16 +12,17 @@ pub(crate) enum Dropped {
     NoService,
     #[error("sent a reply to a call that is not open")]
     StrayReply,
-    #[error("sent a call without a reply while the router stops")]
+    #[error("sent a call without a reply while the router is shutting down")]
     Stopping,
     #[error(
-        "has stalled: it took too little of its calls within {} (--stall-timeout); calls without a reply to it are dropped",
+        "has stalled: it read too little of what was sent to it within {} (--stall-timeout); \
+         calls without a reply to it are dropped",
         seconds(*.timeout)
     )]
     ServiceStalled { timeout: Duration },
     #[error(
-        "does not read its events: {limit} bytes of them may wait (--queue-limit), and none while it has \
-         stalled; new ones are dropped"
+        "does not read its events: {limit} bytes of them are queued, which is the limit (--queue-limit), or it has \
+         stalled; new events are dropped"
     )]
     SlowSubscriber { limit: usize },
 }
@@ -45,7 +46,7 @@ pub struct Report(#[from] Kind);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Kind {
-    #[error("has caused a refusal: {0}")]
+    #[error("caused the refusal of a request: {0}")]
     Refused(Refusal),
     #[error(transparent)]
     Dropped(Dropped),

@@ -376,11 +376,11 @@ fn closes_that_come_of_an_option_name_it() {
     let time = Duration::from_secs(1);
     let too_large = Violation::FrameTooLarge { length: 2000, limit: 1000 };
     let cases = [
-        (too_large.into(), "over the limit of 1000 (--max-frame)"),
+        (too_large.into(), "over the limit of 1000 bytes (--max-frame)"),
         (CloseReason::Silent(time), "1 s (--ping-timeout)"),
         (CloseReason::NotReading(time), "1 s (--write-timeout)"),
         (CloseReason::UnfinishedFrame(time), "1 s (--frame-timeout)"),
-        (Violation::EmptyPacket.into(), "the packet holds no message"),
+        (Violation::EmptyPacket.into(), "a Packet contains no known message"),
     ];
     for (reason, end) in cases {
         let sentence = reason.to_string();

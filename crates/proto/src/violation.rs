@@ -6,21 +6,26 @@ use crate::extension::LEVEL;
 use crate::kind::MessageKind;
 use crate::wire::WireError;
 
+/// Longest instance id that a `Hello` may have, in bytes; real ones have 16 (rule CO-15).
+pub const MAX_INSTANCE_ID: usize = 64;
+
 /// A violation of the protocol. The router closes the connection of the peer that commits it, and no other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
     /// The connection's fifth byte fits neither framing.
-    #[error("the connection begins in neither framing (its fifth byte is {0:#04x})")]
+    #[error(
+        "the first five bytes fit neither framing of GSB (the fifth is {0:#04x}); does the peer speak GSB?"
+    )]
     UnknownFraming(u8),
     /// An unknown type number in a classic header.
     #[error("message type {0} is unknown")]
     UnknownType(i32),
     /// A `Packet` without a known message.
-    #[error("the packet holds no message")]
+    #[error("a Packet contains no known message")]
     EmptyPacket,
     /// A header that announces a larger body than the limit.
-    #[error("a frame of {length} bytes is over the limit of {limit}")]
+    #[error("a frame of {length} bytes is over the limit of {limit} bytes")]
     FrameTooLarge {
         /// Body length in the frame's header, in bytes.
         length: u64,
@@ -28,7 +33,7 @@ pub enum Violation {
         limit: usize,
     },
     /// A body that is not a valid message, or exceeds a limit of rules FR-11 and FR-12.
-    #[error("a {kind} does not decode: {error}")]
+    #[error("the message {kind} cannot be decoded: {error}")]
     Malformed {
         /// The name of the expected message, or `Packet`.
         kind: &'static str,
@@ -36,18 +41,18 @@ pub enum Violation {
         error: Cow<'static, str>,
     },
     /// A message of the wrong direction, such as a `RegisterReply` to a router.
-    #[error("a {} may not be sent to this side", .0.name())]
+    #[error("the message {} may not be sent in this direction", .0.name())]
     WrongDirection(MessageKind),
     /// An extension on a connection of a level that does not include it.
     #[error(
-        "a {} needs level {LEVEL} of the protocol, but the first frame was not a Hello of that level", .0.name()
+        "the message {} needs level {LEVEL} of the protocol, but the first frame was not a Hello of that level", .0.name()
     )]
     LevelTooLow(MessageKind),
     /// A second `Hello` on the same connection.
-    #[error("a second Hello was sent")]
+    #[error("a second Hello was sent; a connection may send one")]
     SecondHello,
     /// A `Hello` with an instance id that is too long, with its length in bytes.
-    #[error("the Hello's instance id has {0} bytes instead of 16")]
+    #[error("the instance id in a Hello has {0} bytes; at most {MAX_INSTANCE_ID} are allowed")]
     InstanceIdTooLong(usize),
 }
 
@@ -82,34 +87,34 @@ mod tests {
         let texts = [
             (
                 Violation::UnknownFraming(0xa2),
-                "the connection begins in neither framing (its fifth byte is 0xa2)",
+                "the first five bytes fit neither framing of GSB (the fifth is 0xa2); does the peer speak GSB?",
             ),
             (Violation::UnknownType(99), "message type 99 is unknown"),
-            (Violation::EmptyPacket, "the packet holds no message"),
+            (Violation::EmptyPacket, "a Packet contains no known message"),
             (
                 Violation::FrameTooLarge { length: 2000, limit: 1000 },
-                "a frame of 2000 bytes is over the limit of 1000",
+                "a frame of 2000 bytes is over the limit of 1000 bytes",
             ),
             (
                 malformed(WireError::Truncated),
-                "a CallRequest does not decode: it ends in the middle of a field",
+                "the message CallRequest cannot be decoded: it ends in the middle of a field",
             ),
             (
                 malformed(WireError::TooMuchText),
-                "a CallRequest does not decode: it has more than 65536 bytes of text",
+                "the message CallRequest cannot be decoded: it has more than 65536 bytes of text",
             ),
             (
                 Violation::WrongDirection(MessageKind::RegisterReply),
-                "a RegisterReply may not be sent to this side",
+                "the message RegisterReply may not be sent in this direction",
             ),
             (
                 Violation::LevelTooLow(MessageKind::CancelCall),
-                "a CancelCall needs level 1 of the protocol, but the first frame was not a Hello of that level",
+                "the message CancelCall needs level 1 of the protocol, but the first frame was not a Hello of that level",
             ),
-            (Violation::SecondHello, "a second Hello was sent"),
+            (Violation::SecondHello, "a second Hello was sent; a connection may send one"),
             (
-                Violation::InstanceIdTooLong(17),
-                "the Hello's instance id has 17 bytes instead of 16",
+                Violation::InstanceIdTooLong(65),
+                "the instance id in a Hello has 65 bytes; at most 64 are allowed",
             ),
         ];
         for (violation, text) in texts {

@@ -1,13 +1,13 @@
 //! Hello: the introduction of a peer, which may replace an older connection of the same peer (rules CO-2 to CO-5).
 
 use gsb_proto::messages::Hello;
+use gsb_proto::violation::MAX_INSTANCE_ID;
 use gsb_proto::{LEVEL, Violation};
 
 use crate::broker::Broker;
 use crate::close_reason::CloseReason;
 use crate::effect::Effects;
 use crate::ids::ConnId;
-use crate::instances::MAX_INSTANCE_ID;
 
 impl Broker {
     pub(crate) fn hello(

@@ -12,7 +12,7 @@ pub enum NameError {
     #[error("a name must not be empty")]
     Empty,
     /// More than [`MAX_NAME`] bytes.
-    #[error("a name of {length} bytes is too long: {MAX_NAME} are allowed")]
+    #[error("a name has {length} bytes; at most {MAX_NAME} are allowed")]
     TooLong {
         /// Length of the string.
         length: usize,
