@@ -27,6 +27,7 @@ fn call() -> CallRequest {
         request_id: "5f3a9c01-1".into(),
         data: vec![7; 64].into(),
         no_reply: false,
+        ..Default::default()
     }
 }
 
@@ -120,7 +121,7 @@ fn pair() -> Pair {
     for connection in [service, caller] {
         broker.framing_known(connection, Framing::Packet, &mut Done);
     }
-    let register = RegisterRequest { service_id: "/service".into() };
+    let register = RegisterRequest { service_id: "/service".into(), ..Default::default() };
     broker.receive(service, register.to_frame().whole(), now, &mut Done).unwrap();
     Pair { broker, service, caller, now }
 }

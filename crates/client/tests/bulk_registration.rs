@@ -54,7 +54,7 @@ async fn register_all(bus: &Bus, count: usize) -> Vec<Registration> {
 /// A router that answers `count` registrations, each time with this code.
 async fn answer(peer: &mut Peer, count: usize, code: i32) {
     for _ in 0..count {
-        let RegisterRequest { service_id } = peer.expect().await;
+        let RegisterRequest { service_id, .. } = peer.expect().await;
         peer.send(RegisterReply { code, message: format!("{service_id} is taken") }).await;
     }
 }

@@ -353,7 +353,11 @@ impl Broker {
             | MessageKind::UnregisterReply
             | MessageKind::SubscribeReply
             | MessageKind::UnsubscribeReply
-            | MessageKind::BroadcastReply => {
+            | MessageKind::BroadcastReply
+            | MessageKind::StreamCredit
+            | MessageKind::CallData
+            | MessageKind::GoAway
+            | MessageKind::NameLost => {
                 return Err(Violation::WrongDirection(frame.kind).into());
             }
         }

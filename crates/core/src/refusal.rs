@@ -117,6 +117,7 @@ impl Refusal {
         BroadcastReply {
             code: BroadcastReplyCode::BroadcastBadRequest.into(),
             message: self.to_string(),
+            ..Default::default()
         }
         .to_frame()
     }

@@ -437,7 +437,7 @@ fn replies_come_in_the_order_of_requests() {
     let mut world = world();
     let peer = world.peer();
     for name in ["/a", "/a", "", "/b"] {
-        world.send(peer, RegisterRequest { service_id: name.into() });
+        world.send(peer, RegisterRequest { service_id: name.into(), ..Default::default() });
         world.send(peer, UnregisterRequest { service_id: format!("{name}x") });
         world.send(peer, SubscribeRequest { topic: name.into() });
         world.broadcast(peer, if name.is_empty() { "" } else { "z" });

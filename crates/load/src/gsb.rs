@@ -32,7 +32,10 @@ impl Protocol for Gsb {
     }
 
     fn register(&self, name: &str, out: &mut Vec<u8>) {
-        self.write_frame(&RegisterRequest { service_id: name.to_owned() }.to_frame(), out);
+        self.write_frame(
+            &RegisterRequest { service_id: name.to_owned(), ..Default::default() }.to_frame(),
+            out,
+        );
     }
 
     fn subscribe(&self, topic: &str, out: &mut Vec<u8>) {

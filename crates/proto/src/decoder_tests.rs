@@ -58,7 +58,8 @@ fn classic_header_is_type_and_length() {
         assert_eq!(&bytes[..], [&[0, 0, 0, number as u8, 0, 0, 0, 3], &b"xyz"[..]].concat());
     }
     // Rule FR-13: extensions have no type number, either.
-    for kind in [MessageKind::Hello, MessageKind::CancelCall] {
+    let extensions = MessageKind::ALL.iter().filter(|kind| kind.field() >= extension::FIRST);
+    for &kind in extensions.chain([&MessageKind::Hello]) {
         assert_eq!(kind.classic_type(), None);
         assert!(!frame(kind, b"").encode(Framing::Classic, &mut BytesMut::new()));
     }
@@ -76,10 +77,17 @@ fn packet_frame_is_length_and_packet() {
         request_id: "1".into(),
         data: Bytes::from(vec![7; 300]),
         no_reply: true,
+        ..Default::default()
     };
     let all: Vec<(u32, packet::Packet)> = vec![
         (1, packet::Packet::Hello(messages::Hello { name: "n".into(), ..Default::default() })),
-        (2, packet::Packet::RegisterRequest(messages::RegisterRequest { service_id: "/a".into() })),
+        (
+            2,
+            packet::Packet::RegisterRequest(messages::RegisterRequest {
+                service_id: "/a".into(),
+                ..Default::default()
+            }),
+        ),
         (3, packet::Packet::RegisterReply(messages::RegisterReply::default())),
         (4, packet::Packet::UnregisterRequest(messages::UnregisterRequest::default())),
         (5, packet::Packet::UnregisterReply(messages::UnregisterReply { code: 404 })),
@@ -97,6 +105,13 @@ fn packet_frame_is_length_and_packet() {
         (100, packet::Packet::CancelCall(messages::CancelCall { request_id: "1".into() })),
         (100, packet::Packet::CancelCall(messages::CancelCall { request_id: "r".repeat(300) })),
         (100, packet::Packet::CancelCall(messages::CancelCall::default())),
+        (101, packet::Packet::StreamCredit(messages::StreamCredit::default())),
+        (
+            102,
+            packet::Packet::CallData(messages::CallData { data: "d".into(), ..Default::default() }),
+        ),
+        (103, packet::Packet::GoAway(messages::GoAway::default())),
+        (104, packet::Packet::NameLost(messages::NameLost::default())),
     ];
     for (field, packet) in all {
         let packet = messages::Packet { packet: Some(packet) }.encode_to_vec();
@@ -339,6 +354,13 @@ fn a_message_with_too_many_fields_is_refused() {
     let head = |count| crate::head::CallHead::read(&many_fields(count)).map(drop);
     head(MAX_FIELDS).unwrap();
     refused(head(MAX_FIELDS + 1));
+    // The fields of headers count.
+    let call = |headers: usize, fields: &[u8]| {
+        let header = [&[0xb2, 0x06, fields.len() as u8], fields].concat().repeat(headers);
+        crate::head::CallHead::read(&header).map(drop)
+    };
+    call(MAX_FIELDS / 4, &[0x0a, 0, 0x12, 0, 0x18, 0]).unwrap();
+    refused(call(MAX_FIELDS / 4 + 1, &[0x0a, 0, 0x12, 0, 0x18, 0]));
     // The fields of all messages of a packet count.
     let packet = |counts: &[usize]| {
         let mut packet = BytesMut::new();
@@ -373,7 +395,7 @@ fn a_message_with_too_much_text_is_refused() {
     let error = call(40_000, 25_537, 0).unwrap_err().to_string();
     assert!(error.contains("65536 bytes of text"), "{error}");
     let register = |length| {
-        let request = messages::RegisterRequest { service_id: text(length) };
+        let request = messages::RegisterRequest { service_id: text(length), ..Default::default() };
         request.to_frame().decode::<messages::RegisterRequest>().map(drop)
     };
     register(262_000).unwrap();

@@ -38,9 +38,23 @@ extension_fields! {
     HELLO_NO_ECHO = Hello 100 no_echo,
     HELLO_LEVEL = Hello 101 level,
     HELLO_MAX_FRAME = Hello 102 max_frame,
+    REGISTER_REQUEST_MODE = RegisterRequest 100 mode,
+    REGISTER_REQUEST_CAPACITY = RegisterRequest 101 capacity,
+    CALL_REQUEST_TIMEOUT_MS = CallRequest 101 timeout_ms,
+    CALL_REQUEST_HEADERS = CallRequest 102 headers,
+    CALL_REQUEST_REPLY_CREDIT = CallRequest 103 reply_credit,
+    CALL_REQUEST_MORE = CallRequest 104 more,
+    CALL_REQUEST_AFFINITY = CallRequest 105 affinity,
     CALL_REPLY_REASON = CallReply 100 reason,
+    CALL_REPLY_HEADERS = CallReply 102 headers,
     BROADCAST_REQUEST_MISSED = BroadcastRequest 100 missed,
+    BROADCAST_REQUEST_HEADERS = BroadcastRequest 102 headers,
+    BROADCAST_REPLY_RECEIVERS = BroadcastReply 100 receivers,
     PACKET_CANCEL_CALL = Packet 100 cancel_call,
+    PACKET_STREAM_CREDIT = Packet 101 stream_credit,
+    PACKET_CALL_DATA = Packet 102 call_data,
+    PACKET_GO_AWAY = Packet 103 go_away,
+    PACKET_NAME_LOST = Packet 104 name_lost,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Routing heads: the fields that a router reads of the messages that it forwards.
 //!
-//! A [`CallHead`], [`ReplyHead`] or [`BroadcastHead`] borrows its strings from the encoded message and does not touch
+//! A [`CallHead`], [`ReplyHead`], [`DataHead`] or [`BroadcastHead`] borrows its strings from the encoded message and does not touch
 //! the payload. It has the values that any protobuf decoder finds: the last one of a repeated field counts, and a
 //! message with text that is not UTF-8 is refused.
 
@@ -35,6 +35,14 @@ pub struct CallHead<'a> {
     pub request_id: Field<'a>,
     /// Whether the caller wants no reply.
     pub no_reply: bool,
+    /// For how long the caller waits, in milliseconds; 0 is for ever.
+    pub timeout_ms: u32,
+    /// Whether the replies need credit: `reply_credit` is not 0.
+    pub has_reply_credit: bool,
+    /// Whether more data of the request follows.
+    pub more: bool,
+    /// Calls with the same text go to the same owner of the name; empty for any owner.
+    pub affinity: &'a str,
 }
 
 /// The routing head of a `CallReply`.
@@ -44,6 +52,15 @@ pub struct ReplyHead<'a> {
     pub request_id: Field<'a>,
     /// Whether this reply ends the call: its type is not PARTIAL.
     pub is_last: bool,
+}
+
+/// The routing head of a `CallData`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DataHead<'a> {
+    /// The id of the call.
+    pub request_id: Field<'a>,
+    /// Whether this is the last data of the request.
+    pub end: bool,
 }
 
 /// The routing head of a `BroadcastRequest`.
@@ -67,7 +84,7 @@ impl<'a> CallHead<'a> {
     /// [`Violation::Malformed`] if a protobuf decoder would refuse the message, or it has too much text (FR-12).
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
         let mut head = CallHead::default();
-        for_each_record(MessageKind::CallRequest, message, |record, left| {
+        for_each_record(MessageKind::CallRequest, message, |record, left, records| {
             let (field, value) = (record.field, record.value);
             match field {
                 1 => head.caller = value.text(field, left)?,
@@ -80,11 +97,35 @@ impl<'a> CallHead<'a> {
                 }
                 4 => drop(value.bytes(field)?),
                 5 => head.no_reply = value.varint(field)? != 0,
+                extension::FIRST.. => head.read_extension(&record, left, records)?,
                 _ => {}
             }
             Ok(())
         })?;
         Ok(head)
+    }
+
+    // Not inlined: an ordinary call has none of these fields.
+    #[inline(never)]
+    fn read_extension(
+        &mut self,
+        record: &Record<'a>,
+        left: &mut usize,
+        records: &mut Records<'a>,
+    ) -> Result<(), WireError> {
+        let (field, value) = (record.field, record.value);
+        match field {
+            // A uint32 is 32 bits wide; decoders drop what is above.
+            extension::CALL_REQUEST_TIMEOUT_MS => self.timeout_ms = value.varint(field)? as u32,
+            extension::CALL_REQUEST_HEADERS => read_header(value.bytes(field)?, left, records)?,
+            extension::CALL_REQUEST_REPLY_CREDIT => {
+                self.has_reply_credit = value.varint(field)? != 0;
+            }
+            extension::CALL_REQUEST_MORE => self.more = value.varint(field)? != 0,
+            extension::CALL_REQUEST_AFFINITY => self.affinity = value.text(field, left)?,
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Replaces the request id of `message`, from which this head was read. Does not copy the payload.
@@ -103,7 +144,7 @@ impl<'a> ReplyHead<'a> {
     /// [`Violation::Malformed`] if a protobuf decoder would refuse the message, or it has too much text (FR-12).
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
         let mut head = ReplyHead { is_last: true, ..ReplyHead::default() };
-        for_each_record(MessageKind::CallReply, message, |record, left| {
+        for_each_record(MessageKind::CallReply, message, |record, left, records| {
             let (field, value) = (record.field, record.value);
             match field {
                 Self::REQUEST_ID => {
@@ -117,6 +158,41 @@ impl<'a> ReplyHead<'a> {
                 3 => head.is_last = value.varint(field)? as i32 != CallReplyType::Partial as i32,
                 4 => drop(value.bytes(field)?),
                 extension::CALL_REPLY_REASON => drop(value.varint(field)?),
+                extension::CALL_REPLY_HEADERS => read_header(value.bytes(field)?, left, records)?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(head)
+    }
+
+    /// Replaces the request id of `message`, from which this head was read. Does not copy the payload.
+    pub fn with_request_id(&self, message: &Bytes, id: &str) -> Body {
+        splice_text(message, &self.request_id, Self::REQUEST_ID, id)
+    }
+}
+
+impl<'a> DataHead<'a> {
+    /// Field number of `request_id`.
+    const REQUEST_ID: u32 = 1;
+
+    /// Reads the head of an encoded `CallData`.
+    ///
+    /// # Errors
+    /// [`Violation::Malformed`] if a protobuf decoder would refuse the message, or it has too much text (FR-12).
+    pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
+        let mut head = DataHead::default();
+        for_each_record(MessageKind::CallData, message, |record, left, _| {
+            let (field, value) = (record.field, record.value);
+            match field {
+                Self::REQUEST_ID => {
+                    head.request_id = Field {
+                        text: value.text(field, left)?,
+                        range: Some(record.start..record.end),
+                    }
+                }
+                2 => drop(value.bytes(field)?),
+                3 => head.end = value.varint(field)? != 0,
                 _ => {}
             }
             Ok(())
@@ -137,7 +213,7 @@ impl<'a> BroadcastHead<'a> {
     /// [`Violation::Malformed`] if a protobuf decoder would refuse the message, or it has too much text (FR-12).
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
         let mut head = BroadcastHead::default();
-        for_each_record(MessageKind::BroadcastRequest, message, |record, left| {
+        for_each_record(MessageKind::BroadcastRequest, message, |record, left, records| {
             let (field, value) = (record.field, record.value);
             match field {
                 1 => head.caller = value.text(field, left)?,
@@ -146,6 +222,9 @@ impl<'a> BroadcastHead<'a> {
                 extension::BROADCAST_REQUEST_MISSED => {
                     value.varint(field)?;
                     head.has_missed = true;
+                }
+                extension::BROADCAST_REQUEST_HEADERS => {
+                    read_header(value.bytes(field)?, left, records)?;
                 }
                 _ => {}
             }
@@ -165,18 +244,39 @@ impl<'a> BroadcastHead<'a> {
     }
 }
 
-/// Calls `take` with each record of an encoded message, and with how much text may still follow.
+/// Checks a header, which is for the ends of a call: a decoder accepts it, and its name and value count as text.
+#[inline(never)]
+fn read_header<'a>(
+    header: &'a [u8],
+    left: &mut usize,
+    records: &mut Records<'a>,
+) -> Result<(), WireError> {
+    records.for_each_nested(header, |record| {
+        match record.field {
+            1 => drop(record.value.text(1, left)?),
+            2 => {
+                let value = record.value.bytes(2)?;
+                *left = left.checked_sub(value.len()).ok_or(WireError::TooMuchText)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    })
+}
+
+/// Calls `take` with each record of an encoded message, with how much text may still follow, and with the records that
+/// follow.
 #[inline(always)]
 fn for_each_record<'a>(
     kind: MessageKind,
     message: &'a [u8],
-    mut take: impl FnMut(Record<'a>, &mut usize) -> Result<(), WireError>,
+    mut take: impl FnMut(Record<'a>, &mut usize, &mut Records<'a>) -> Result<(), WireError>,
 ) -> Result<(), Violation> {
     let mut records = Records::new(message);
     let mut left = MAX_TEXT;
     loop {
         let taken = match records.next() {
-            Ok(Some(record)) => take(record, &mut left),
+            Ok(Some(record)) => take(record, &mut left, &mut records),
             Ok(None) => return Ok(()),
             Err(error) => Err(error),
         };

@@ -5,7 +5,7 @@ use prost::Message as _;
 use super::*;
 use crate::decoder::FrameDecoder;
 use crate::framing::Framing;
-use crate::messages::{BroadcastRequest, CallReply, CallRequest};
+use crate::messages::{BroadcastRequest, CallData, CallReply, CallRequest, Header};
 
 fn call() -> CallRequest {
     CallRequest {
@@ -14,6 +14,25 @@ fn call() -> CallRequest {
         request_id: "r1".into(),
         data: Bytes::from_static(b"payload"),
         no_reply: false,
+        ..Default::default()
+    }
+}
+
+fn header(name: &str, value: &str) -> Header {
+    Header { name: name.into(), value: value.as_bytes().to_vec().into() }
+}
+
+// Rule FR-12: the names and values of headers count, in each message that has headers.
+#[test]
+fn headers_are_text() {
+    let headers = |length: usize| vec![header("n", &"v".repeat(99)); length / 100];
+    let call = |length| CallRequest { headers: headers(length), ..Default::default() };
+    let reply = |length| CallReply { headers: headers(length), ..Default::default() };
+    let event = |length| BroadcastRequest { headers: headers(length), ..Default::default() };
+    for (length, is_accepted) in [(65_500, true), (65_600, false)] {
+        assert_eq!(CallHead::read(&call(length).encode_to_vec()).is_ok(), is_accepted);
+        assert_eq!(ReplyHead::read(&reply(length).encode_to_vec()).is_ok(), is_accepted);
+        assert_eq!(BroadcastHead::read(&event(length).encode_to_vec()).is_ok(), is_accepted);
     }
 }
 
@@ -23,6 +42,27 @@ fn heads_read_what_was_written() {
     let head = CallHead::read(&encoded).unwrap();
     assert_eq!((head.caller, head.address), ("/me", "/shop/cart"));
     assert_eq!((head.request_id.text, head.no_reply), ("r1", false));
+    assert_eq!(
+        (head.timeout_ms, head.has_reply_credit, head.more, head.affinity),
+        (0, false, false, "")
+    );
+    let steered = CallRequest {
+        timeout_ms: 250,
+        headers: vec![header("traceparent", "00-1-2-01")],
+        reply_credit: 1 << 20,
+        more: true,
+        affinity: "customer 7".into(),
+        ..call()
+    };
+    let encoded = steered.encode_to_vec();
+    let head = CallHead::read(&encoded).unwrap();
+    assert_eq!(
+        (head.timeout_ms, head.has_reply_credit, head.more, head.affinity),
+        (250, true, true, "customer 7")
+    );
+    let data = CallData { request_id: "r1".into(), data: "d".into(), end: true }.encode_to_vec();
+    let head = DataHead::read(&data).unwrap();
+    assert_eq!((head.request_id.text, head.end), ("r1", true));
     let head = CallHead::read(b"").unwrap();
     assert_eq!(head, CallHead::default());
 }
@@ -83,6 +123,9 @@ fn payloads_are_framed_without_a_copy() {
         let reply = CallReply { code: 500, reason: 4, data: data.clone(), ..Default::default() };
         let body = reply.clone().into_frame().body.into_bytes();
         assert_eq!(CallReply::decode(body).unwrap(), reply);
+        let part = CallData { request_id: "r1".into(), data: data.clone(), end: true };
+        let body = part.clone().into_frame().body.into_bytes();
+        assert_eq!(CallData::decode(body).unwrap(), part);
         let event = BroadcastRequest { topic: "t".into(), data, ..Default::default() };
         let body = event.clone().into_frame().body.into_bytes();
         assert_eq!(BroadcastRequest::decode(body).unwrap(), event);
@@ -116,7 +159,23 @@ fn text_must_be_utf8() {
 
 /// Fields of all wire types with small numbers, including nested and incomplete groups.
 fn message_bytes() -> impl Strategy<Value = Vec<u8>> {
-    let number = prop::sample::select(vec![0u32, 1, 2, 3, 3, 4, 5, 6, 100, 1 << 28]);
+    let number = prop::sample::select(vec![
+        0u32,
+        1,
+        2,
+        3,
+        3,
+        4,
+        5,
+        6,
+        100,
+        101,
+        102,
+        103,
+        104,
+        105,
+        1 << 28,
+    ]);
     let field = (number, 0u32..8, prop::collection::vec(any::<u8>(), 0..6), any::<u8>()).prop_map(
         |(number, wire_type, bytes, form)| {
             let mut out = Vec::new();
@@ -137,6 +196,23 @@ fn message_bytes() -> impl Strategy<Value = Vec<u8>> {
             out
         },
     );
+    let field = prop_oneof![
+        5 => field,
+        // A header, perhaps one that no decoder accepts.
+        1 => prop::collection::vec((0u8..40, 0u8..4, any::<u8>()), 0..4).prop_map(|fields| {
+            let fields = fields.into_iter().flat_map(|(key, length, byte)| {
+                [vec![key, length], vec![byte; usize::from(length)]].concat()
+            });
+            let fields: Vec<u8> = fields.collect();
+            [vec![0xb2, 0x06, fields.len() as u8], fields].concat()
+        }),
+        1 => (0usize..130).prop_map(|depth| {
+            let group = [vec![0x1b; depth], vec![0x1c; depth]].concat();
+            let mut out = vec![0xb2, 0x06];
+            prost::encoding::encode_varint(group.len() as u64, &mut out);
+            [out, group].concat()
+        }),
+    ];
     let group = (1u32..8, 0usize..130).prop_map(|(number, depth)| {
         let start = (number << 3 | 3) as u8;
         let end = (number << 3 | 4) as u8;
@@ -151,7 +227,8 @@ fn message_bytes() -> impl Strategy<Value = Vec<u8>> {
 
 /// The message as the only field of a `Packet`.
 fn packed(kind: MessageKind, message: &[u8]) -> Vec<u8> {
-    let mut out = vec![(kind.field() << 3 | 2) as u8];
+    let mut out = Vec::new();
+    prost::encoding::encode_varint(u64::from(kind.field() << 3 | 2), &mut out);
     prost::encoding::encode_varint(message.len() as u64, &mut out);
     out.extend(message);
     out
@@ -167,14 +244,25 @@ proptest! {
     // Rule SV-6: router and service never see different messages.
     #[test]
     fn heads_agree_with_prost_on_any_bytes(message in message_bytes()) {
-        use crate::messages::packet::Packet::{BroadcastRequest, CallReply, CallRequest};
-        let call = CallHead::read(&message).ok()
-            .map(|h| (h.caller.to_owned(), h.address.to_owned(), h.request_id.text.to_owned(), h.no_reply));
+        use crate::messages::packet::Packet::{BroadcastRequest, CallData, CallReply, CallRequest};
+        let call = CallHead::read(&message).ok().map(|h| {
+            let texts = [h.caller, h.address, h.request_id.text, h.affinity].map(str::to_owned);
+            (texts, h.no_reply, h.timeout_ms, h.has_reply_credit, h.more)
+        });
         let expected = in_packet(MessageKind::CallRequest, &message).map(|packet| match packet {
-            CallRequest(c) => (c.caller, c.address, c.request_id, c.no_reply),
+            CallRequest(c) => {
+                let texts = [c.caller, c.address, c.request_id, c.affinity];
+                (texts, c.no_reply, c.timeout_ms, c.reply_credit != 0, c.more)
+            }
             other => panic!("{other:?}"),
         });
         prop_assert_eq!(call, expected);
+        let data = DataHead::read(&message).ok().map(|h| (h.request_id.text.to_owned(), h.end));
+        let expected = in_packet(MessageKind::CallData, &message).map(|packet| match packet {
+            CallData(data) => (data.request_id, data.end),
+            other => panic!("{other:?}"),
+        });
+        prop_assert_eq!(data, expected);
         let reply = ReplyHead::read(&message).ok().map(|h| (h.request_id.text.to_owned(), h.is_last));
         let expected = in_packet(MessageKind::CallReply, &message).map(|packet| match packet {
             CallReply(r) => (r.request_id, r.reply_type != 1),

@@ -92,8 +92,16 @@ message_kinds! {
         Pong = 15,
     }
     extensions {
-        /// Cancels an open call. Exists in the packet framing only.
+        /// Cancels an open call. Exists in the packet framing only, as do all extensions.
         CancelCall = extension::PACKET_CANCEL_CALL,
+        /// Allows the other end of a call to send more of a stream.
+        StreamCredit = extension::PACKET_STREAM_CREDIT,
+        /// More data of a request that is a stream.
+        CallData = extension::PACKET_CALL_DATA,
+        /// The router is going to close the connection.
+        GoAway = extension::PACKET_GO_AWAY,
+        /// The router has taken a name away.
+        NameLost = extension::PACKET_NAME_LOST,
     }
 }
 
@@ -105,8 +113,8 @@ impl MessageKind {
 
     /// Whether the message has a payload: bytes of users, which may be many.
     pub(crate) fn has_payload(self) -> bool {
-        use MessageKind::{BroadcastRequest, CallReply, CallRequest};
-        matches!(self, CallRequest | CallReply | BroadcastRequest)
+        use MessageKind::{BroadcastRequest, CallData, CallReply, CallRequest};
+        matches!(self, CallRequest | CallReply | BroadcastRequest | CallData)
     }
 
     /// The type number in a classic header; `None` for `Hello` and the extensions.

@@ -37,7 +37,7 @@ macro_rules! message_kinds {
 message_kinds! {
     Hello, RegisterRequest, RegisterReply, UnregisterRequest, UnregisterReply, CallRequest, CallReply,
     SubscribeRequest, SubscribeReply, UnsubscribeRequest, UnsubscribeReply, BroadcastRequest,
-    BroadcastReply, Ping, Pong, CancelCall,
+    BroadcastReply, Ping, Pong, CancelCall, StreamCredit, CallData, GoAway, NameLost,
 }
 
 /// `into_frame` for messages with a payload. The number is that of the field `data`.
@@ -53,7 +53,7 @@ macro_rules! payload_frames {
     };
 }
 
-payload_frames! { CallRequest: 4, CallReply: 4, BroadcastRequest: 2 }
+payload_frames! { CallRequest: 4, CallReply: 4, BroadcastRequest: 2, CallData: 2 }
 
 impl FrameRef<'_> {
     /// Decodes the body as `M`.

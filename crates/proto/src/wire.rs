@@ -120,12 +120,29 @@ pub struct Records<'a> {
     position: usize,
     /// How many more fields the message may have.
     left: usize,
+    /// How deep groups may nest in a field.
+    depth: u32,
 }
 
 impl<'a> Records<'a> {
     /// The records of an encoded message.
     pub fn new(message: &'a [u8]) -> Self {
-        Records { message, position: 0, left: MAX_FIELDS }
+        Records { message, position: 0, left: MAX_FIELDS, depth: RECURSION_LIMIT }
+    }
+
+    /// Calls `take` with each record of a message that is the value of a field. Its fields count for the limit of this
+    /// message.
+    pub(crate) fn for_each_nested(
+        &mut self,
+        message: &'a [u8],
+        mut take: impl FnMut(Record<'a>) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
+        let mut nested = Records { message, position: 0, left: self.left, depth: self.depth - 1 };
+        while let Some(record) = nested.next()? {
+            take(record)?;
+        }
+        self.left = nested.left;
+        Ok(())
     }
 
     /// Checks that a message has at most `most` fields. It does not check that the message is valid otherwise: the
@@ -197,7 +214,7 @@ impl<'a> Records<'a> {
         }
         let start = self.position;
         let (field, wire_type) = self.key()?;
-        let value = self.value(field, wire_type, RECURSION_LIMIT)?;
+        let value = self.value(field, wire_type, self.depth)?;
         Ok(Some(Record { field, value, start, end: self.position }))
     }
 

@@ -89,7 +89,8 @@ async fn a_batch_that_takes_long_is_interrupted() {
     let (sender, _link, _far) = connect(&shared);
     let event = BroadcastRequest { topic: "*/*/nobody".into(), ..Default::default() }.to_frame();
     let odd = "\u{e000}".repeat(300);
-    let refused = RegisterRequest { service_id: format!("{odd}\n") }.to_frame();
+    let refused =
+        RegisterRequest { service_id: format!("{odd}\n"), ..Default::default() }.to_frame();
     let in_vain = CallRequest { address: odd, ..Default::default() }.to_frame();
     for costly in [event, refused, in_vain] {
         let mut inbox = inbox(Framing::Packet, &vec![costly; BATCH]);

@@ -50,7 +50,7 @@ async fn the_calls_of_a_long_outbox_end_in_steps() {
     let (service, link, _far) = connect(&shared);
     let (peer, _link, _far) = connect(&shared);
     let service_id = "/service".to_owned();
-    receive(&shared, service, RegisterRequest { service_id }.to_frame());
+    receive(&shared, service, RegisterRequest { service_id, ..Default::default() }.to_frame());
     receive(&shared, service, SubscribeRequest { topic: "topic".into() }.to_frame());
     receive(&shared, peer, event(1 << 20));
     assert!(link.is_full());

@@ -181,7 +181,7 @@ impl Peer {
 
     /// Registers a service; returns the code of the reply.
     pub async fn register(&mut self, service_id: &str) -> i32 {
-        self.send(RegisterRequest { service_id: service_id.into() }).await;
+        self.send(RegisterRequest { service_id: service_id.into(), ..Default::default() }).await;
         self.expect::<RegisterReply>().await.code
     }
 
@@ -199,6 +199,7 @@ impl Peer {
             request_id: request_id.into(),
             data: data.to_owned().into(),
             no_reply: false,
+            ..Default::default()
         })
         .await;
     }
@@ -225,6 +226,7 @@ impl Peer {
             topic: topic.into(),
             data,
             missed: 0,
+            ..Default::default()
         })
         .await;
     }

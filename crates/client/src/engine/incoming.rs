@@ -53,6 +53,10 @@ impl Engine {
             MessageKind::Hello => {}
             // The handler runs to its end (CA-11).
             MessageKind::CancelCall => drop(frame.decode::<CancelCall>()?),
+            MessageKind::StreamCredit
+            | MessageKind::CallData
+            | MessageKind::GoAway
+            | MessageKind::NameLost => {}
             MessageKind::RegisterRequest
             | MessageKind::UnregisterRequest
             | MessageKind::SubscribeRequest

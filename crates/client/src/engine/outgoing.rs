@@ -96,7 +96,8 @@ impl Engine {
         }
         let Broadcast { topic: name, caller, data } = event.clone();
         check_text([&caller, &name])?;
-        let frame = BroadcastRequest { caller, data, topic: name, missed: 0 }.into_frame();
+        let frame = BroadcastRequest { caller, data, topic: name, missed: 0, ..Default::default() }
+            .into_frame();
         let sent = |state: &mut State, deferred: &mut Deferred| {
             let (sender, answer) = oneshot::channel();
             let mut origin = Origin::Here;

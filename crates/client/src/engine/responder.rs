@@ -24,7 +24,7 @@ pub(crate) fn serve(
     service: Option<Arc<ServiceEntry>>,
     request: CallRequest,
 ) {
-    let CallRequest { caller, address, request_id, data, no_reply } = request;
+    let CallRequest { caller, address, request_id, data, no_reply, .. } = request;
     let refuse = |request_id, refusal| {
         if !no_reply {
             intake.refuse(request_id, refusal);

@@ -210,7 +210,9 @@ impl State {
     pub(crate) fn announce(&mut self, request: NameRequest, deferred: &mut Deferred) {
         let name = request.name.clone();
         let frame = match request.kind {
-            NameKind::Service => RegisterRequest { service_id: name.clone() }.to_frame(),
+            NameKind::Service => {
+                RegisterRequest { service_id: name.clone(), ..Default::default() }.to_frame()
+            }
             NameKind::Topic => SubscribeRequest { topic: name.clone() }.to_frame(),
         };
         self.request(&frame, &name, OnReply::Announced(request), deferred);

@@ -296,7 +296,7 @@ async fn a_dropped_call_is_forgotten() {
     let router = TestRouter::start().await;
     let caller = Bus::connect(&router.unix).await.unwrap();
     let mut service = Peer::connect(&router.unix, Framing::Packet).await;
-    service.send(RegisterRequest { service_id: "/s".into() }).await;
+    service.send(RegisterRequest { service_id: "/s".into(), ..Default::default() }).await;
     let RegisterReply { .. } = service.expect().await;
     let dropped = tokio::spawn({
         let caller = caller.clone();

@@ -213,6 +213,7 @@ impl Router {
                         request_id: if self.rng.bool() { number.to_string() } else { self.text() },
                         data: self.data(8 << 10),
                         no_reply: self.rng.u8(0..4) == 0,
+                        ..Default::default()
                     };
                     self.send(&call.into_frame()).await;
                 }
@@ -222,7 +223,8 @@ impl Router {
                     let topic = (*self.rng.choice(TOPICS).unwrap()).to_owned();
                     let missed = if self.rng.bool() { self.rng.u64(..) } else { 0 };
                     let (caller, data) = (self.text(), self.data(8 << 10));
-                    let event = BroadcastRequest { topic, data, caller, missed };
+                    let event =
+                        BroadcastRequest { topic, data, caller, missed, ..Default::default() };
                     self.send(&event.into_frame()).await;
                 }
             }
@@ -269,6 +271,7 @@ impl Router {
             reply_type: if is_partial { 1 } else { self.rng.i32(-1..3) },
             reason: self.rng.i32(-1..12),
             data: self.data(8 << 10),
+            ..Default::default()
         };
         reply.into_frame()
     }
@@ -292,7 +295,7 @@ impl Router {
             MessageKind::UnregisterRequest => UnregisterReply { code }.to_frame(),
             MessageKind::SubscribeRequest => SubscribeReply { code, message }.to_frame(),
             MessageKind::UnsubscribeRequest => UnsubscribeReply { code }.to_frame(),
-            _ => BroadcastReply { code, message }.to_frame(),
+            _ => BroadcastReply { code, message, ..Default::default() }.to_frame(),
         };
         self.send(&frame).await;
     }

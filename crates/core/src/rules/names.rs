@@ -15,7 +15,7 @@ impl Broker {
     pub(crate) fn register(
         &mut self,
         from: ConnId,
-        RegisterRequest { service_id }: RegisterRequest,
+        RegisterRequest { service_id, .. }: RegisterRequest,
         effects: &mut dyn Effects,
     ) {
         let connections = &self.connections;

@@ -255,7 +255,7 @@ impl World {
     }
 
     pub fn register(&mut self, peer: ConnId, service_id: &str) -> Vec<Seen> {
-        self.send(peer, RegisterRequest { service_id: service_id.into() });
+        self.send(peer, RegisterRequest { service_id: service_id.into(), ..Default::default() });
         self.take(peer)
     }
 
@@ -344,6 +344,7 @@ pub fn call(address: &str, request_id: &str) -> CallRequest {
         request_id: request_id.into(),
         data: Bytes::from(format!("to {address}")),
         no_reply: false,
+        ..Default::default()
     }
 }
 
@@ -373,6 +374,7 @@ pub fn broadcast(topic: &str) -> BroadcastRequest {
         data: Bytes::from_static(b"event"),
         topic: topic.into(),
         missed: 0,
+        ..Default::default()
     }
 }
 

@@ -54,7 +54,9 @@ impl Say {
                 let (instance_id, no_echo) = ((*instance_id).into(), *no_echo);
                 Hello { instance_id, no_echo, level: *level, ..Hello::default() }.to_frame()
             }
-            Say::Register(name) => RegisterRequest { service_id: (*name).into() }.to_frame(),
+            Say::Register(name) => {
+                RegisterRequest { service_id: (*name).into(), ..Default::default() }.to_frame()
+            }
             Say::Unregister(name) => UnregisterRequest { service_id: (*name).into() }.to_frame(),
             Say::Subscribe(topic) => SubscribeRequest { topic: (*topic).into() }.to_frame(),
             Say::Unsubscribe(topic) => UnsubscribeRequest { topic: (*topic).into() }.to_frame(),

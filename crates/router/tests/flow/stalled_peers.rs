@@ -279,7 +279,7 @@ async fn a_frame_that_does_not_go_on() {
     let (mut idle, mut stuck, mut slow) =
         (peer(&router).await, peer(&router).await, peer(&router).await);
     let mut frame = bytes::BytesMut::new();
-    let register = RegisterRequest { service_id: "/slow".into() }.to_frame();
+    let register = RegisterRequest { service_id: "/slow".into(), ..Default::default() }.to_frame();
     assert!(register.encode(Framing::Packet, &mut frame));
     stuck.send_bytes(&frame[..frame.len() - 1]).await;
     for byte in &frame[..] {

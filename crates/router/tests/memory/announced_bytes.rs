@@ -127,7 +127,11 @@ async fn a_peer_that_writes_byte_by_byte_is_served() {
                 let mut peer = Peer::silent(&address, framing).await;
                 let service_id = format!("/slow/{number}");
                 let mut bytes = BytesMut::new();
-                assert!(RegisterRequest { service_id }.to_frame().encode(framing, &mut bytes));
+                assert!(
+                    RegisterRequest { service_id, ..Default::default() }
+                        .to_frame()
+                        .encode(framing, &mut bytes)
+                );
                 for byte in bytes {
                     peer.send_bytes(&[byte]).await;
                     // Lets the other peers and the router run.

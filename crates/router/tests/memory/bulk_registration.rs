@@ -34,7 +34,7 @@ async fn register(path: &std::path::Path, count: usize) -> UnixStream {
     let writes = async {
         let mut bytes = BytesMut::new();
         for number in 0..count {
-            let request = RegisterRequest { service_id: service_id(number) };
+            let request = RegisterRequest { service_id: service_id(number), ..Default::default() };
             assert!(request.to_frame().encode(Framing::Packet, &mut bytes));
             if bytes.len() >= 64 << 10 || number + 1 == count {
                 writing.write_all_buf(&mut bytes).await.unwrap();

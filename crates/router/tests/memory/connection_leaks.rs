@@ -23,7 +23,7 @@ async fn connect(router: &RouterProcess, number: usize) -> Peer {
     let topic = format!("guests/{number}/*");
     // It calls itself, and never answers.
     let (address, request_id) = (service_id.clone(), "open".to_owned());
-    peer.send(RegisterRequest { service_id }).await;
+    peer.send(RegisterRequest { service_id, ..Default::default() }).await;
     peer.send(SubscribeRequest { topic }).await;
     peer.send(CallRequest { address, request_id, ..Default::default() }).await;
     peer

@@ -70,7 +70,8 @@ async fn pings_are_read_until_the_limit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn registrations_are_read_until_the_limit() {
-    let request = |number| RegisterRequest { service_id: format!("/flood/{number}") };
+    let request =
+        |number| RegisterRequest { service_id: format!("/flood/{number}"), ..Default::default() };
     flood("registers", NAMES * NAME, request).await;
 }
 

@@ -40,7 +40,14 @@ async fn broadcast(total: usize) {
             let (caller, topic) = ("/test".into(), "news".into());
             sender
                 .send_frame(
-                    BroadcastRequest { caller, topic, data: data.into(), missed: 0 }.into_frame(),
+                    BroadcastRequest {
+                        caller,
+                        topic,
+                        data: data.into(),
+                        missed: 0,
+                        ..Default::default()
+                    }
+                    .into_frame(),
                 )
                 .await;
             assert_eq!(sender.expect::<BroadcastReply>().await.code, 0);

@@ -48,7 +48,8 @@ async fn a_peer_amid_a_frame_is_not_silent() {
     for framing in [Framing::Packet, Framing::Classic] {
         let mut peer = Peer::silent(&router.tcp, framing).await;
         let mut bytes = BytesMut::new();
-        let request = RegisterRequest { service_id: format!("/{}", "x".repeat(900)) };
+        let request =
+            RegisterRequest { service_id: format!("/{}", "x".repeat(900)), ..Default::default() };
         assert!(request.to_frame().encode(framing, &mut bytes));
         peer.send_bytes(&bytes.split_to(5)).await;
         if framing == Framing::Packet {
