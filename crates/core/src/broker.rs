@@ -149,6 +149,7 @@ impl Broker {
             return Ok(());
         };
         connection.has_begun |= frame.kind != MessageKind::Hello;
+        self.release_capacity();
         let before = self.flow.resume(from);
         if before.is_some() {
             // A paused connection is exempt from the ping timeout.

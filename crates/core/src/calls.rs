@@ -22,6 +22,7 @@ use smol_str::SmolStr;
 use crate::call_ids::{CallIds, HashedId, IdHash, IdHasher, Slots};
 use crate::close_reason::CloseReason;
 use crate::connections::PerConnection;
+use crate::groups::Registration;
 use crate::ids::{CallKey, ConnId};
 
 /// Up to 23 bytes are stored inline, which suffices for most.
@@ -54,6 +55,8 @@ struct Call {
     service_hash: IdHash,
     /// Calls are numbered in the order in which they were opened.
     serial: u64,
+    /// The registration of the service that the call counts against; `None` if its calls are not counted.
+    registration: Option<Registration>,
 }
 
 /// The open calls of one connection.
@@ -109,6 +112,8 @@ pub(crate) struct Calls {
     orphaned_limit: usize,
     orphaned: usize,
     closing: VecDeque<Closing>,
+    /// Registrations, and their owners, that calls which are removed counted against.
+    released: Vec<(ConnId, Registration)>,
 }
 
 impl Calls {
@@ -125,6 +130,7 @@ impl Calls {
             orphaned_limit,
             orphaned: 0,
             closing: VecDeque::new(),
+            released: Vec::new(),
         }
     }
 
@@ -154,10 +160,25 @@ impl Calls {
             new_id: new_id.clone(),
             service_hash,
             serial: self.serial,
+            registration: None,
         });
         self.ends.entry(caller).made.insert(id.hash, slot);
         self.ends.entry(service).serving.insert(service_hash, slot);
         Opened { key: CallKey::new(slot, self.serial), new_id }
+    }
+
+    /// Counts an open call against a registration of its service, until the service has ended it or its id there is
+    /// forgotten: see [`Calls::released`].
+    pub(crate) fn count_against(&mut self, key: CallKey, registration: Registration) {
+        if let Some(call) = self.calls.get_mut(key.slot as usize) {
+            call.registration = Some(registration);
+        }
+    }
+
+    /// A registration, and its owner, against which a call counts no more; each call is returned once. The calls of
+    /// closed connections are not, since their registrations are gone.
+    pub(crate) fn released(&mut self) -> Option<(ConnId, Registration)> {
+        self.released.pop()
     }
 
     /// A new id for a call to `service`; `None` if `wanted` can be used, because no open or orphaned call has it there.
@@ -243,6 +264,9 @@ impl Calls {
     /// Removes a call at both ends.
     fn end(&mut self, slot: usize) {
         let call = self.calls.remove(slot);
+        if let Some(registration) = call.registration {
+            self.released.push((call.service, registration));
+        }
         // Unless the service is gone, and perhaps another in its place.
         let service = self.ends.entry(call.service);
         let is_served = service.serving.remove(call.service_hash, slot);

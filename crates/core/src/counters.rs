@@ -31,7 +31,7 @@ pub struct Counters {
 pub struct Usage {
     /// Live connections.
     pub connections: usize,
-    /// Registered services.
+    /// Registered services; a name with several owners counts once for each of them.
     pub services: usize,
     /// Subscriptions of all connections together.
     pub subscriptions: usize,

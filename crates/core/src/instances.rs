@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::affinity::Seed;
 use crate::connections::PerConnection;
 use crate::ids::ConnId;
 
@@ -22,6 +23,14 @@ impl Instances {
         if !instance_id.is_empty() {
             self.holders.insert(instance_id.into(), connection);
             *self.own.entry(connection) = Some(instance_id.into());
+        }
+    }
+
+    /// What the connection's share of calls with an affinity is computed from.
+    pub(crate) fn seed(&self, connection: ConnId) -> Seed {
+        match self.own.get(connection) {
+            Some(Some(instance_id)) => Seed::of_instance(instance_id),
+            _ => Seed::of_connection(connection),
         }
     }
 

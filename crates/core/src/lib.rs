@@ -5,9 +5,10 @@
 //! socket, reads no clock and starts no task, so each rule of `docs/protocol.md` is tested in
 //! microseconds.
 //!
-//! One registry per noun holds the state: services, calls, subscriptions, instances, flow, liveness. A
+//! One registry per noun holds the state: services, groups, calls, subscriptions, instances, flow, liveness. A
 //! registry changes itself and returns what follows; only the [`Broker`] turns that into effects.
 
+mod affinity;
 mod broker;
 mod call_ids;
 mod calls;
@@ -17,6 +18,7 @@ mod connections;
 mod counters;
 mod effect;
 mod flow;
+mod groups;
 mod ids;
 mod instances;
 mod liveness;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gsb_proto::messages::{
     BroadcastReply, BroadcastReplyCode, CallReply, CallReplyCode, CallReplyReason, Message,
-    RegisterReply, RegisterReplyCode, SubscribeReply, SubscribeReplyCode,
+    RegisterMode, RegisterReply, RegisterReplyCode, SubscribeReply, SubscribeReplyCode,
 };
 use gsb_proto::names::{BYTES_PER_SUBSCRIPTION, SEGMENTS_PER_SUBSCRIPTION};
 use gsb_proto::{Frame, NameError, Quoted};
@@ -21,6 +21,16 @@ pub(crate) enum Refusal {
     ServiceTaken { id: Quoted, own: bool },
     #[error("this connection has registered {limit} services, which is the limit (--max-services)")]
     TooManyServices { limit: usize },
+    #[error(
+        "the service id {id} is registered in mode {}, not {}; all its owners have to register it in the same mode",
+        .held.as_str_name(),
+        .asked.as_str_name()
+    )]
+    MixedModes { id: Quoted, held: RegisterMode, asked: RegisterMode },
+    #[error(
+        "the mode {mode} is unknown; a service is registered in mode 0 (EXCLUSIVE), 1 (SHARED) or 2 (STANDBY)"
+    )]
+    UnknownMode { mode: i32 },
     #[error("this connection is already subscribed to {topic}")]
     AlreadySubscribed { topic: Quoted },
     #[error(
@@ -35,6 +45,10 @@ pub(crate) enum Refusal {
         "the request id {request_id} is in use by an open call of this connection; choose another one"
     )]
     RequestIdInUse { request_id: Quoted },
+    #[error(
+        "the service at {address} has as many open calls as it takes at a time (its capacity); try again later"
+    )]
+    Busy { address: Quoted },
     #[error("the request id has {length} bytes; at most {MAX_REQUEST_ID} are allowed")]
     RequestIdTooLong { length: usize },
     #[error("this connection has {limit} open calls, which is the limit (--max-open-calls)")]
@@ -70,10 +84,13 @@ impl Refusal {
             Refusal::Name(_) => "bad name",
             Refusal::ServiceTaken { .. } => "service taken",
             Refusal::TooManyServices { .. } => "too many services",
+            Refusal::MixedModes { .. } => "mixed modes",
+            Refusal::UnknownMode { .. } => "unknown mode",
             Refusal::AlreadySubscribed { .. } => "already subscribed",
             Refusal::TooManySubscriptions { .. } => "too many subscriptions",
             Refusal::NoSuchService { .. } => "no such service",
             Refusal::RequestIdInUse { .. } => "request id in use",
+            Refusal::Busy { .. } => "busy",
             Refusal::RequestIdTooLong { .. } => "request id too long",
             Refusal::TooManyCalls { .. } => "too many open calls",
             Refusal::ServiceGone { .. } => "service gone",
@@ -99,7 +116,9 @@ impl Refusal {
 
     pub(crate) fn register_reply(&self) -> Frame {
         let code = match self {
-            Refusal::ServiceTaken { .. } => RegisterReplyCode::RegisterConflict,
+            Refusal::ServiceTaken { .. } | Refusal::MixedModes { .. } => {
+                RegisterReplyCode::RegisterConflict
+            }
             _ => RegisterReplyCode::RegisterBadRequest,
         };
         RegisterReply { code: code.into(), message: self.to_string() }.to_frame()
@@ -144,6 +163,9 @@ impl Refusal {
             }
             Refusal::RequestIdInUse { .. } => {
                 (CallReplyCode::CallReplyBadRequest, CallReplyReason::ReasonRequestIdInUse)
+            }
+            Refusal::Busy { .. } => {
+                (CallReplyCode::CallReplyBadRequest, CallReplyReason::ReasonBusy)
             }
             _ => (CallReplyCode::CallReplyBadRequest, CallReplyReason::ReasonLimitReached),
         };

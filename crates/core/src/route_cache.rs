@@ -1,6 +1,16 @@
 //! A cache of routes: the services that recent addresses led to.
 
+use crate::groups::GroupKey;
 use crate::ids::ConnId;
+
+/// Where an address leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// To the single owner of a name, which takes any number of calls.
+    Owner(ConnId),
+    /// To an owner that is chosen for each call.
+    Group(GroupKey),
+}
 
 /// The number of routes that are cached.
 const ROUTES: usize = 256;
@@ -12,21 +22,21 @@ const LONGEST: usize = 256;
 /// tenth of the time of looking up each of its prefixes.
 #[derive(Debug)]
 pub(crate) struct RouteCache {
-    routes: Box<[Route]>,
+    routes: Box<[Cached]>,
     /// Routes of other generations are invalid.
     generation: u64,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Route {
+struct Cached {
     generation: u64,
     address: String,
-    to: Option<ConnId>,
+    to: Option<Route>,
 }
 
 impl Default for RouteCache {
     fn default() -> Self {
-        RouteCache { routes: vec![Route::default(); ROUTES].into(), generation: 1 }
+        RouteCache { routes: vec![Cached::default(); ROUTES].into(), generation: 1 }
     }
 }
 
@@ -36,15 +46,15 @@ impl RouteCache {
         self.generation += 1;
     }
 
-    /// The cached service of an address.
-    pub(crate) fn find(&self, address: &str) -> Option<ConnId> {
+    /// The cached route of an address.
+    pub(crate) fn find(&self, address: &str) -> Option<Route> {
         let route = &self.routes[place(address)];
         let is_valid = route.generation == self.generation && route.address == address;
         route.to.filter(|_| is_valid)
     }
 
-    /// Caches the service of an address.
-    pub(crate) fn insert(&mut self, address: &str, to: ConnId) {
+    /// Caches the route of an address.
+    pub(crate) fn insert(&mut self, address: &str, to: Route) {
         if address.len() > LONGEST {
             return;
         }
@@ -76,7 +86,7 @@ mod tests {
     #[test]
     fn what_is_known_is_forgotten_when_a_name_comes_or_goes() {
         let mut connections = Connections::default();
-        let [first, second] = [0; 2].map(|_| connections.add(Identity::Unknown));
+        let [first, second] = [0; 2].map(|_| Route::Owner(connections.add(Identity::Unknown)));
         let mut routes = RouteCache::default();
         assert_eq!(routes.find("/a/b"), None);
         routes.insert("/a/b", first);
@@ -91,7 +101,8 @@ mod tests {
     #[test]
     fn addresses_that_share_a_place_are_not_taken_for_each_other() {
         let mut connections = Connections::default();
-        let owners: Vec<_> = (0..1000).map(|_| connections.add(Identity::Unknown)).collect();
+        let owners: Vec<_> =
+            (0..1000).map(|_| Route::Owner(connections.add(Identity::Unknown))).collect();
         let mut routes = RouteCache::default();
         for (number, &owner) in owners.iter().enumerate() {
             routes.insert(&format!("/service/{number}"), owner);
@@ -107,7 +118,7 @@ mod tests {
     #[test]
     fn a_long_address_is_not_kept() {
         let mut connections = Connections::default();
-        let to = connections.add(Identity::Unknown);
+        let to = Route::Owner(connections.add(Identity::Unknown));
         let mut routes = RouteCache::default();
         let long = "/x".repeat(LONGEST);
         routes.insert(&long, to);

@@ -92,7 +92,7 @@ fn bytes_pass_as_they_came() {
     world.register(service, "/a");
     world.subscribe(service, "t");
     world.take(service);
-    let unknown = [0xaa, 0x06, 2, 9, 9]; // field 101, bytes
+    let unknown = [0xba, 0x0c, 2, 9, 9]; // field 199, bytes
     let sent = |mut bytes: Vec<u8>| {
         bytes.extend(unknown);
         Bytes::from(bytes)
@@ -109,7 +109,7 @@ fn bytes_pass_as_they_came() {
     check(&mut world, MessageKind::CallRequest, caller, service, request);
     let reply = CallReply { code: 777, reply_type: 1, ..full("1", "x") };
     let mut reply = reply.encode_to_vec();
-    reply.extend([0xa8, 0x06, 1]); // field 101, a number
+    reply.extend([0xb8, 0x0c, 1]); // field 199, a number
     check(&mut world, MessageKind::CallReply, service, caller, reply.into());
     let event = sent(broadcast("t").encode_to_vec());
     check(&mut world, MessageKind::BroadcastRequest, caller, service, event);

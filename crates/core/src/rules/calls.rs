@@ -9,9 +9,11 @@ use crate::call_ids::HashedId;
 use crate::config::MAX_REQUEST_ID;
 use crate::effect::Effects;
 use crate::flow::{Paused, Purpose};
+use crate::groups::Unavailable;
 use crate::ids::{CallKey, ConnId};
 use crate::refusal::Refusal;
 use crate::report::Dropped;
+use crate::rules::groups::Target;
 
 impl Broker {
     pub(crate) fn call(
@@ -22,39 +24,40 @@ impl Broker {
         effects: &mut dyn Effects,
     ) {
         let request_id = head.request_id.text;
-        let service = self.services.find(head.address, |id| self.connections.get(id).is_some());
+        let target = self.target(head);
         let (to, key, new_id) = if head.no_reply {
-            let service = match service {
-                Some(_) if self.is_stopping => {
+            let target = match target {
+                // A push needs no capacity.
+                Err(Unavailable::Gone | Unavailable::Full) => {
+                    return self.dropped(from, Dropped::NoService, effects);
+                }
+                _ if self.is_stopping => {
                     return self.dropped(from, Dropped::Stopping, effects);
                 }
-                Some(service) if self.flow.is_stalled(service) => {
+                Err(Unavailable::Stalled(service)) => {
                     let timeout = self.slow_limits.stall_timeout;
                     return self.dropped(service, Dropped::ServiceStalled { timeout }, effects);
                 }
-                Some(service) => service,
-                None => return self.dropped(from, Dropped::NoService, effects),
+                Ok(target) => target,
             };
             self.counters.pushes += 1;
-            let id = self.calls.hash(request_id);
+            self.begin_at(target, None);
+            let (service, id) = (target.service, self.calls.hash(request_id));
             (service, None, self.calls.id_for_service(service, id))
         } else {
             let id = self.calls.hash(request_id);
-            let service = match self.may_call(from, head.address, id, service) {
-                Ok(service) => service,
-                Err(refusal) => {
-                    let culprit = match (&refusal, service) {
-                        (Refusal::ServiceStalled { .. }, Some(service)) => service,
-                        _ => from,
-                    };
+            let target = match self.may_call(from, head.address, id, target) {
+                Ok(target) => target,
+                Err((culprit, refusal)) => {
                     let write = |refusal: &Refusal| refusal.call_reply(request_id);
                     let reply = self.refused(culprit, refusal, write, effects);
                     return self.answer(from, reply, effects);
                 }
             };
             self.counters.calls += 1;
-            let opened = self.calls.open(from, id, service);
-            (service, Some(opened.key), opened.new_id)
+            let opened = self.calls.open(from, id, target.service);
+            self.begin_at(target, Some(opened.key));
+            (target.service, Some(opened.key), opened.new_id)
         };
         let kind = MessageKind::CallRequest;
         let payer = (from, Purpose::Calls);
@@ -68,35 +71,36 @@ impl Broker {
         }
     }
 
-    /// Whether a call that wants an answer may be forwarded, and to whom.
+    /// Whether a call that wants an answer may be forwarded, and to whom. If not, the connection that causes the refusal.
     fn may_call(
         &self,
         from: ConnId,
         address: &str,
         id: HashedId<'_>,
-        service: Option<ConnId>,
-    ) -> Result<ConnId, Refusal> {
+        target: Result<Target, Unavailable>,
+    ) -> Result<Target, (ConnId, Refusal)> {
         if id.text.len() > MAX_REQUEST_ID {
             let length = id.text.len();
-            return Err(Refusal::RequestIdTooLong { length });
+            return Err((from, Refusal::RequestIdTooLong { length }));
         }
         if self.is_stopping {
-            return Err(Refusal::Stopping);
+            return Err((from, Refusal::Stopping));
         }
         if self.calls.made(from, id).is_some() {
-            return Err(Refusal::RequestIdInUse { request_id: Quoted::new(id.text) });
+            return Err((from, Refusal::RequestIdInUse { request_id: Quoted::new(id.text) }));
         }
         let limit = self.limits.open_calls;
         if self.calls.made_by(from) >= limit {
-            return Err(Refusal::TooManyCalls { limit });
+            return Err((from, Refusal::TooManyCalls { limit }));
         }
-        match service {
-            None => Err(Refusal::NoSuchService { address: Quoted::new(address) }),
-            Some(service) if self.flow.is_stalled(service) => {
-                Err(Refusal::ServiceStalled { timeout: self.slow_limits.stall_timeout })
+        target.map_err(|unavailable| match unavailable {
+            Unavailable::Gone => (from, Refusal::NoSuchService { address: Quoted::new(address) }),
+            Unavailable::Full => (from, Refusal::Busy { address: Quoted::new(address) }),
+            Unavailable::Stalled(service) => {
+                let timeout = self.slow_limits.stall_timeout;
+                (service, Refusal::ServiceStalled { timeout })
             }
-            Some(service) => Ok(service),
-        }
+        })
     }
 
     /// Ends a call that its caller does not want any more, unless it has ended (rule CA-11).

@@ -3,5 +3,6 @@
 
 mod broadcasts;
 mod calls;
+mod groups;
 mod hello;
 mod names;

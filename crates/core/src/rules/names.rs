@@ -1,13 +1,14 @@
-//! Requests for names: registering services and subscribing to topics (rules SV-1 to SV-4, TO-6 and TO-7).
+//! Requests for names: registering services and subscribing to topics (rules SV-1 to SV-4, SV-10, TO-6 and TO-7).
 
 use gsb_proto::messages::{
-    Message as _, RegisterReply, RegisterRequest, SubscribeReply, SubscribeRequest,
+    Message as _, RegisterMode, RegisterReply, RegisterRequest, SubscribeReply, SubscribeRequest,
     UnregisterReply, UnregisterReplyCode, UnregisterRequest, UnsubscribeReply,
     UnsubscribeReplyCode, UnsubscribeRequest,
 };
 
 use crate::broker::Broker;
 use crate::effect::Effects;
+use crate::groups::Terms;
 use crate::ids::ConnId;
 use crate::refusal::Refusal;
 
@@ -15,12 +16,18 @@ impl Broker {
     pub(crate) fn register(
         &mut self,
         from: ConnId,
-        RegisterRequest { service_id, .. }: RegisterRequest,
+        RegisterRequest { service_id, mode, capacity }: RegisterRequest,
         effects: &mut dyn Effects,
     ) {
         let connections = &self.connections;
         let is_live = |id| connections.get(id).is_some();
-        let reply = match self.services.register(from, &service_id, is_live) {
+        let seed = self.instances.seed(from);
+        let terms = RegisterMode::try_from(mode).map(|mode| Terms { mode, capacity, seed });
+        let registered = match terms {
+            Ok(terms) => self.services.register(from, &service_id, terms, is_live),
+            Err(_) => Err(Refusal::UnknownMode { mode }),
+        };
+        let reply = match registered {
             Ok(()) => RegisterReply::default().to_frame(),
             Err(refusal) => self.refused(from, refusal, Refusal::register_reply, effects),
         };

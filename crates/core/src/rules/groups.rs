@@ -1,0 +1,68 @@
+//! The choice of the service that gets a call (rules SV-3, SV-8, SV-10 and SV-11).
+
+use gsb_proto::head::CallHead;
+
+use crate::broker::Broker;
+use crate::groups::{CallKind, Condition, GroupKey, Unavailable};
+use crate::ids::{CallKey, ConnId};
+use crate::route_cache::Route;
+
+/// The service that gets a call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) service: ConnId,
+    /// The group that it was chosen from.
+    group: Option<GroupKey>,
+}
+
+impl Broker {
+    /// The service that gets a call.
+    #[inline]
+    pub(crate) fn target(&mut self, head: &CallHead<'_>) -> Result<Target, Unavailable> {
+        match self.services.find(head.address, |id| self.connections.get(id).is_some()) {
+            Some(Route::Owner(service)) if self.flow.is_stalled(service) => {
+                Err(Unavailable::Stalled(service))
+            }
+            Some(Route::Owner(service)) => Ok(Target { service, group: None }),
+            Some(Route::Group(group)) => self.choose(group, head),
+            None => Err(Unavailable::Gone),
+        }
+    }
+
+    // Not inlined: an ordinary call has no group.
+    #[inline(never)]
+    fn choose(&self, group: GroupKey, head: &CallHead<'_>) -> Result<Target, Unavailable> {
+        let condition = |owner| match self.connections.get(owner) {
+            None => Condition::Gone,
+            Some(_) if self.flow.is_stalled(owner) => Condition::Stalled,
+            Some(_) => Condition::Ready,
+        };
+        let kind = kind(head.no_reply);
+        let service = self.services.groups.choose(group, kind, head.affinity, condition)?;
+        Ok(Target { service, group: Some(group) })
+    }
+
+    /// A call goes to its target. `call` is its key; `None` for a call without a reply.
+    #[inline]
+    pub(crate) fn begin_at(&mut self, target: Target, call: Option<CallKey>) {
+        if let Some(group) = target.group {
+            let kind = kind(call.is_none());
+            let registration = self.services.groups.begin(group, target.service, kind);
+            if let Some((call, registration)) = call.zip(registration) {
+                self.calls.count_against(call, registration);
+            }
+        }
+    }
+
+    /// Calls that have ended count against no capacity any more.
+    #[inline]
+    pub(crate) fn release_capacity(&mut self) {
+        while let Some((owner, registration)) = self.calls.released() {
+            self.services.groups.end(owner, registration);
+        }
+    }
+}
+
+fn kind(no_reply: bool) -> CallKind {
+    if no_reply { CallKind::Push } else { CallKind::Call }
+}
