@@ -155,7 +155,7 @@ impl Broker {
             // A paused connection is exempt from the ping timeout.
             self.liveness.heard(from, now);
         }
-        let handled = self.handle(from, frame, before, effects);
+        let handled = self.handle(from, frame, now, before, effects);
         let after = match &handled {
             Err(Unhandled::Paused(after)) => Some(*after),
             _ => None,
@@ -271,12 +271,20 @@ impl Broker {
 
     /// When [`Broker::tick`] is due next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.liveness.next_deadline()
+        self.liveness.next_deadline().into_iter().chain(self.next_call_deadline()).min()
     }
 
-    /// Sends silent connections a Ping or closes them, a limited number at once. If more are left, the
-    /// [next deadline](Broker::next_deadline) is already in the past: call it again.
+    /// When the next deadline of a call passes. A frame may make it earlier, and so the
+    /// [next deadline](Broker::next_deadline).
+    #[inline]
+    pub fn next_call_deadline(&self) -> Option<Instant> {
+        self.calls.next_deadline()
+    }
+
+    /// Ends calls whose deadlines have passed, and sends silent connections a Ping or closes them: a limited number of
+    /// each at once. If more are left, the [next deadline](Broker::next_deadline) is already in the past: call it again.
     pub fn tick(&mut self, now: Instant, effects: &mut dyn Effects) {
+        self.end_expired_calls(now, effects);
         for _ in 0..DUE_AT_ONCE {
             let connections = &self.connections;
             // A connection whose framing is unknown has no form for a Ping.
@@ -312,7 +320,7 @@ impl Broker {
             orphaned_calls: self.calls.orphaned(),
             instances: self.instances.len(),
             accounts: self.flow.len(),
-            deadlines: self.liveness.len(),
+            deadlines: self.liveness.len() + self.calls.deadlines(),
         }
     }
 
@@ -320,6 +328,7 @@ impl Broker {
         &mut self,
         from: ConnId,
         frame: FrameRef<'_>,
+        now: Instant,
         paused: Option<Paused>,
         effects: &mut dyn Effects,
     ) -> Result<(), Unhandled> {
@@ -333,7 +342,7 @@ impl Broker {
             MessageKind::UnsubscribeRequest => self.unsubscribe(from, frame.decode()?, effects),
             MessageKind::CallRequest => {
                 self.admit(from, from, Purpose::Calls, frame.body.bytes.len(), None)?;
-                self.call(from, frame.body, &CallHead::read(frame.body.bytes)?, effects);
+                self.call(from, frame.body, &CallHead::read(frame.body.bytes)?, now, effects);
             }
             MessageKind::CallReply => {
                 let head = ReplyHead::read(frame.body.bytes)?;

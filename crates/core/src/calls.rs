@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
+use std::time::Instant;
 
 use slab::Slab;
 use smol_str::SmolStr;
@@ -22,6 +23,7 @@ use smol_str::SmolStr;
 use crate::call_ids::{CallIds, HashedId, IdHash, IdHasher, Slots};
 use crate::close_reason::CloseReason;
 use crate::connections::PerConnection;
+use crate::deadlines::{Deadlines, Expired, HeapIndex};
 use crate::groups::Registration;
 use crate::ids::{CallKey, ConnId};
 
@@ -53,6 +55,8 @@ struct Call {
     /// The id that the service knows the call by, if `caller_id` was taken there.
     new_id: Option<RequestId>,
     service_hash: IdHash,
+    /// Its deadline, if it has one. An orphaned call has none.
+    deadline: Option<HeapIndex>,
     /// Calls are numbered in the order in which they were opened.
     serial: u64,
     /// The registration of the service that the call counts against; `None` if its calls are not counted.
@@ -103,6 +107,7 @@ pub(crate) struct Calls {
     /// Memory of ended calls is kept. Freeing that of two million calls at once would block routing for 50 ms.
     calls: Slab<Call>,
     ends: PerConnection<Ends>,
+    deadlines: Deadlines,
     serial: u64,
     translations: u64,
     hasher: IdHasher,
@@ -123,6 +128,7 @@ impl Calls {
         Calls {
             calls: Slab::new(),
             ends: PerConnection::default(),
+            deadlines: Deadlines::default(),
             serial: 0,
             translations: 0,
             hasher: IdHasher::new(),
@@ -159,6 +165,7 @@ impl Calls {
             service,
             new_id: new_id.clone(),
             service_hash,
+            deadline: None,
             serial: self.serial,
             registration: None,
         });
@@ -179,6 +186,29 @@ impl Calls {
     /// closed connections are not, since their registrations are gone.
     pub(crate) fn released(&mut self) -> Option<(ConnId, Registration)> {
         self.released.pop()
+    }
+
+    /// Sets the deadline of a call that was just opened.
+    pub(crate) fn set_deadline(&mut self, key: CallKey, timeout_ms: u32, now: Instant) {
+        self.deadlines.insert(key, timeout_ms, now, note_index(&mut self.calls));
+    }
+
+    /// When the next deadline of a call passes.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// The next open call whose deadline has passed. It has no deadline from then on.
+    pub(crate) fn next_expired(&mut self, now: Instant) -> Option<Expired> {
+        let expired = self.deadlines.pop_expired(now, note_index(&mut self.calls))?;
+        self.calls[expired.call.slot as usize].deadline = None;
+        Some(expired)
+    }
+
+    /// The number of calls that have a deadline.
+    pub(crate) fn deadlines(&self) -> usize {
+        self.deadlines.len()
     }
 
     /// A new id for a call to `service`; `None` if `wanted` can be used, because no open or orphaned call has it there.
@@ -261,9 +291,18 @@ impl Calls {
         self.calls.get(key.slot as usize).filter(|call| call.serial as u32 == key.serial)
     }
 
+    /// Takes a call out of the table, with its deadline.
+    fn take(&mut self, slot: usize) -> Call {
+        let call = self.calls.remove(slot);
+        if let Some(index) = call.deadline {
+            self.deadlines.remove(index, note_index(&mut self.calls));
+        }
+        call
+    }
+
     /// Removes a call at both ends.
     fn end(&mut self, slot: usize) {
-        let call = self.calls.remove(slot);
+        let call = self.take(slot);
         if let Some(registration) = call.registration {
             self.released.push((call.service, registration));
         }
@@ -334,7 +373,7 @@ impl Calls {
     /// Ends a call whose service is gone, unless it has ended in between.
     fn lose(&mut self, slot: usize, service: ConnId, reason: CloseReason) -> Option<LostCall> {
         self.calls.get(slot).filter(|call| call.service == service)?;
-        let call = self.calls.remove(slot);
+        let call = self.take(slot);
         let Some(caller) = call.caller else {
             self.orphaned -= 1;
             return None;
@@ -349,6 +388,9 @@ impl Calls {
         call.caller = None;
         self.orphaned += 1;
         let (service, serial) = (call.service, call.serial);
+        if let Some(index) = call.deadline.take() {
+            self.deadlines.remove(index, note_index(&mut self.calls));
+        }
         let call = &self.calls[slot];
         if !self.is_served(call, slot) {
             // Its service is gone too; that is where it will be forgotten.
@@ -375,10 +417,21 @@ impl Calls {
     }
 }
 
+/// Keeps the index of a deadline in its call.
+fn note_index(calls: &mut Slab<Call>) -> impl FnMut(CallKey, HeapIndex) + '_ {
+    |key, index| calls[key.slot as usize].deadline = Some(index)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::connections::{Connections, Identity};
+
+    // Every open call has an entry, so what few calls need goes elsewhere.
+    #[test]
+    fn an_entry_is_small() {
+        assert!(size_of::<Call>() <= 96, "{} bytes", size_of::<Call>());
+    }
 
     // Freeing a large table takes time in proportion to its size, under the lock of the router.
     #[test]

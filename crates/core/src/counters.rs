@@ -37,12 +37,12 @@ pub struct Usage {
     pub subscriptions: usize,
     /// Calls that wait for their last reply.
     pub open_calls: usize,
-    /// Calls whose caller is gone or has cancelled, and whose service has not finished its answer.
+    /// Calls that no caller waits for any more, and whose service has not finished its answer.
     pub orphaned_calls: usize,
     /// Instance ids of live connections.
     pub instances: usize,
     /// Accounts of live connections for what is queued.
     pub accounts: usize,
-    /// Armed deadlines.
+    /// Armed deadlines, of connections and calls.
     pub deadlines: usize,
 }

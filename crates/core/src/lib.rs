@@ -16,6 +16,7 @@ mod close_reason;
 mod config;
 mod connections;
 mod counters;
+mod deadlines;
 mod effect;
 mod flow;
 mod groups;

@@ -65,6 +65,8 @@ pub(crate) enum Refusal {
     CallerStalled { timeout: Duration },
     #[error("the caller cancelled this call")]
     Cancelled,
+    #[error("the service did not finish its answer within {}, the timeout of the call (timeout_ms)", seconds(*.timeout))]
+    DeadlineExceeded { timeout: Duration },
     #[error("the router is shutting down and accepts no more calls; try again when it is back")]
     Stopping,
     #[error("the router shut down before the service finished its answer (--drain-timeout)")]
@@ -97,6 +99,7 @@ impl Refusal {
             Refusal::ServiceStalled { .. } => "service stalled",
             Refusal::CallerStalled { .. } => "caller stalled",
             Refusal::Cancelled => "cancelled",
+            Refusal::DeadlineExceeded { .. } => "deadline exceeded",
             Refusal::Stopping => "stopping",
             Refusal::Stopped => "stopped",
         }
@@ -154,6 +157,9 @@ impl Refusal {
                 (CallReplyCode::ServiceFailure, CallReplyReason::ReasonCallerStalled)
             }
             Refusal::Cancelled => (CallReplyCode::ServiceFailure, CallReplyReason::ReasonCancelled),
+            Refusal::DeadlineExceeded { .. } => {
+                (CallReplyCode::ServiceFailure, CallReplyReason::ReasonDeadlineExceeded)
+            }
             Refusal::Stopping => {
                 (CallReplyCode::CallReplyBadRequest, CallReplyReason::ReasonRouterStops)
             }

@@ -46,6 +46,7 @@ mod router;
 mod router_state;
 mod slow_peers;
 mod stopping;
+mod timer;
 mod turn;
 mod unix_listener;
 mod workers;

@@ -18,6 +18,7 @@ use crate::memory_limit;
 use crate::router_state::RouterState;
 use crate::slow_peers;
 use crate::stopping::{CloseOnDrop, ShutdownHandle, drain};
+use crate::timer;
 
 /// A router that listens. It serves its connections while [`run`](Router::run) runs.
 ///
@@ -127,7 +128,7 @@ impl Router {
         let shared = acceptor.shared().clone();
         let _close = CloseOnDrop(shared.clone());
         let mut clock = JoinSet::new();
-        clock.spawn(keep_time(shared.clone()));
+        clock.spawn(timer::run(shared.clone()));
         clock.spawn(slow_peers::watch(shared.clone()));
         let mut accepting = JoinSet::new();
         for listener in listeners {
@@ -229,16 +230,4 @@ fn check(config: &RouterConfig) -> Result<(), BindError> {
         return Err(BindError::MaxFrameTooLarge(config.max_frame));
     }
     Ok(())
-}
-
-/// Runs the broker's timers, and reads the clock often enough for it to notice a standstill.
-async fn keep_time(shared: Arc<RouterState>) {
-    let clock = &shared.clock;
-    loop {
-        let next = shared.tick();
-        // More may be due already; other tasks run first.
-        tokio::task::yield_now().await;
-        let latest = clock.now() + clock.beat();
-        clock.sleep_until(next.map_or(latest, |deadline| deadline.min(latest))).await;
-    }
 }

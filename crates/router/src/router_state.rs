@@ -35,6 +35,8 @@ pub(crate) struct RouterState {
     idle: Notify,
     /// Notified when a socket has become full.
     slow_peer: Notify,
+    /// Notified when the deadline of a call is earlier than the next tick.
+    next_tick: Notify,
     /// Held by the one task that clears up after ended connections.
     turn_to_sweep: Semaphore,
 }
@@ -65,6 +67,8 @@ struct Locked {
     logged: HashMap<&'static str, LogLimit>,
     /// As of the last event.
     now: Instant,
+    /// When the broker's timers are looked at next.
+    next_tick: Instant,
 }
 
 #[derive(Debug)]
@@ -92,9 +96,11 @@ impl RouterState {
                 is_stopping: false,
                 logged: HashMap::new(),
                 now,
+                next_tick: now,
             }),
             idle: Notify::new(),
             slow_peer: Notify::new(),
+            next_tick: Notify::new(),
             turn_to_sweep: Semaphore::new(1),
         }
     }
@@ -236,12 +242,24 @@ impl RouterState {
         }
     }
 
-    /// Time has passed. Returns when to call again; `None` is for never, as far as is known now.
-    pub(crate) fn tick(&self) -> Option<Instant> {
-        self.with_broker(|broker, now, effects| {
-            broker.tick(now, effects);
-            broker.next_deadline()
+    /// Time has passed. Returns when to call again, unless the [next tick is earlier](RouterState::earlier_tick) then.
+    pub(crate) fn tick(&self) -> Instant {
+        self.under_lock(&mut Deferred::default(), |state, deferred| {
+            let (broker, mut effects) = state.split(deferred);
+            let now = effects.now;
+            broker.tick(now, &mut effects);
+            // The clock has to be looked at, too.
+            let latest = now + self.clock.beat();
+            let next = broker.next_deadline().map_or(latest, |deadline| deadline.min(latest));
+            drop(effects);
+            state.next_tick = next;
+            next
         })
+    }
+
+    /// Completes when a call was made whose deadline is earlier than the next tick.
+    pub(crate) async fn earlier_tick(&self) {
+        self.next_tick.notified().await;
     }
 
     /// Takes no more connections and calls.
@@ -303,14 +321,21 @@ impl RouterState {
         deferred: &mut Deferred,
         happen: impl FnOnce(&mut Locked, &mut Deferred) -> R,
     ) -> R {
-        let (result, is_idle) = {
+        let (result, is_idle, is_due_earlier) = {
             let mut state = self.state.lock();
             state.now = self.clock.now();
             let result = happen(&mut state, deferred);
-            (result, state.is_stopping && state.broker.usage().open_calls == 0)
+            let is_idle = state.is_stopping && state.broker.usage().open_calls == 0;
+            let deadline = state.broker.next_call_deadline();
+            let earlier = deadline.filter(|deadline| *deadline < state.next_tick);
+            state.next_tick = earlier.unwrap_or(state.next_tick);
+            (result, is_idle, earlier.is_some())
         };
         if is_idle {
             self.idle.notify_waiters();
+        }
+        if is_due_earlier {
+            self.next_tick.notify_one();
         }
         result
     }

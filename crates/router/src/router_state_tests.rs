@@ -12,13 +12,13 @@ use tokio::net::UnixStream;
 
 use super::*;
 
-fn shared() -> RouterState {
+pub(crate) fn shared() -> RouterState {
     let config = BrokerConfig { limits: Limits::default(), ..BrokerConfig::default() };
     RouterState::new(config, Clock::new(Duration::from_secs(1)))
 }
 
 /// A connection, and the other end of its socket.
-fn connect(shared: &RouterState) -> (ConnId, Arc<Link<QueuedFrame>>, UnixStream) {
+pub(crate) fn connect(shared: &RouterState) -> (ConnId, Arc<Link<QueuedFrame>>, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
     let link = Arc::new(Link::unlimited(Stream::Unix(near)));
     let id = shared.connect(Identity::Unknown, link.clone(), Waker::noop().clone()).unwrap();

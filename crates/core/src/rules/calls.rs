@@ -1,5 +1,7 @@
 //! Calls, their cancellation, and their replies (rules CA-1 to CA-11).
 
+use std::time::Instant;
+
 use gsb_proto::head::{CallHead, ReplyHead};
 use gsb_proto::messages::CancelCall;
 use gsb_proto::{FrameRef, MessageKind, Outgoing, Quoted, Slice, Violation};
@@ -21,6 +23,7 @@ impl Broker {
         from: ConnId,
         message: Slice<'_>,
         head: &CallHead<'_>,
+        now: Instant,
         effects: &mut dyn Effects,
     ) {
         let request_id = head.request_id.text;
@@ -56,6 +59,9 @@ impl Broker {
             };
             self.counters.calls += 1;
             let opened = self.calls.open(from, id, target.service);
+            if head.timeout_ms > 0 {
+                self.calls.set_deadline(opened.key, head.timeout_ms, now);
+            }
             self.begin_at(target, Some(opened.key));
             (target.service, Some(opened.key), opened.new_id)
         };

@@ -3,6 +3,7 @@
 
 mod broadcasts;
 mod calls;
+mod deadlines;
 mod groups;
 mod hello;
 mod names;

@@ -1,6 +1,7 @@
 //! Framings, liveness, limits and violations, over real sockets.
 
 mod cancelling;
+mod deadlines;
 mod framings;
 mod limits;
 mod liveness;
