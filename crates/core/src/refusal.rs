@@ -139,7 +139,7 @@ impl Refusal {
         BroadcastReply {
             code: BroadcastReplyCode::BroadcastBadRequest.into(),
             message: self.to_string(),
-            ..Default::default()
+            receivers: Some(0),
         }
         .to_frame()
     }

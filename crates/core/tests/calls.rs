@@ -449,7 +449,7 @@ fn replies_come_in_the_order_of_requests() {
     let subscribed =
         codes(|seen| if let Seen::Subscribed(code) = seen { Some(*code) } else { None });
     let broadcast =
-        codes(|seen| if let Seen::Broadcasted(code) = seen { Some(*code) } else { None });
+        codes(|seen| if let Seen::Broadcasted(code, _) = seen { Some(*code) } else { None });
     assert_eq!(registered, [0, 409, 400, 0]);
     assert_eq!(subscribed, [0, 400, 400, 0]);
     assert_eq!(broadcast, [0, 0, 400, 0]);

@@ -200,7 +200,7 @@ fn going_away_leaves_nothing_behind() {
             }
             assert_eq!(world.register(other, "/a"), [Seen::Registered(0)]);
             world.broadcast(other, "t");
-            assert_eq!(world.take(other), [Seen::Broadcasted(0)]);
+            assert_eq!(world.take(other), [Seen::Broadcasted(0, 0)]);
             world.close(caller);
             world.close(other);
             assert_eq!(world.broker.usage(), Usage::default());

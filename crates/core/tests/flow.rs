@@ -734,7 +734,7 @@ fn a_router_that_stops_refuses_what_is_new() {
     assert_eq!(world.take(service), []);
     // The remaining connections still receive events.
     world.broadcast(caller, "news");
-    assert_eq!(world.take(caller), [Seen::Broadcasted(0)]);
+    assert_eq!(world.take(caller), [Seen::Broadcasted(0, 1)]);
     assert!(matches!(world.take(service).as_slice(), [Seen::Broadcast(_)]));
     world.send(service, full("2", "done"));
     assert_eq!(world.take_reply(caller).code, 0);

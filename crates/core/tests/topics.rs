@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use gsb_core::{BrokerConfig, Limits};
-use gsb_proto::messages::Hello;
+use gsb_proto::messages::{BroadcastRequest, Hello};
 
 fn world() -> World {
     World::new(BrokerConfig::default())
@@ -19,7 +19,7 @@ fn bad_topics_are_refused() {
         assert_eq!(world.subscribe(peer, topic), [Seen::Subscribed(400)]);
         assert!(!world.sentences.pop().unwrap().is_empty());
         world.broadcast(peer, topic);
-        assert_eq!(world.take(peer), [Seen::Broadcasted(400)]);
+        assert_eq!(world.take(peer), [Seen::Broadcasted(400, 0)]);
         assert!(!world.sentences.pop().unwrap().is_empty());
     }
     for topic in ["a", "/a", "a/*", "**"] {
@@ -39,7 +39,7 @@ fn a_broadcast_reaches_each_matching_connection_once() {
     }
     world.subscribe(other, "a/c");
     world.broadcast(sender, "a/b");
-    assert_eq!(world.take(sender), [Seen::Broadcasted(0), Seen::Broadcast(broadcast("a/b"))]);
+    assert_eq!(world.take(sender), [Seen::Broadcasted(0, 3), Seen::Broadcast(broadcast("a/b"))]);
     assert_eq!(world.take(exact), [Seen::Broadcast(broadcast("a/b"))]);
     assert_eq!(world.take(many), [Seen::Broadcast(broadcast("a/b"))]);
     assert_eq!(world.take(other), []);
@@ -48,7 +48,7 @@ fn a_broadcast_reaches_each_matching_connection_once() {
     for peer in [sender, exact, many] {
         assert_eq!(world.take(peer), [Seen::Broadcast(broadcast("a/*"))]);
     }
-    assert_eq!(world.take(other), [Seen::Broadcasted(0), Seen::Broadcast(broadcast("a/*"))]);
+    assert_eq!(world.take(other), [Seen::Broadcasted(0, 4), Seen::Broadcast(broadcast("a/*"))]);
 }
 
 // Rule TO-5: answered whether or not anyone listens.
@@ -57,7 +57,7 @@ fn a_broadcast_to_nobody_is_fine() {
     let mut world = world();
     let peer = world.peer();
     world.broadcast(peer, "a");
-    assert_eq!(world.take(peer), [Seen::Broadcasted(0)]);
+    assert_eq!(world.take(peer), [Seen::Broadcasted(0, 0)]);
 }
 
 // Rule TO-6.
@@ -116,19 +116,19 @@ fn no_echo_spares_a_sender_its_own_broadcasts() {
     let event = || Seen::Broadcast(broadcast("a/b"));
     world.send(other, Hello::default());
     world.broadcast(sender, "a/b");
-    assert_eq!(world.take(sender), [Seen::Broadcasted(0), event()]);
+    assert_eq!(world.take(sender), [Seen::Broadcasted(0, 2), event()]);
     assert_eq!(world.take(other), [event()]);
     assert_eq!(world.broker.counters().deliveries, 2);
 
     world.send(sender, Hello { no_echo: true, ..Hello::default() });
     world.broadcast(sender, "a/b");
-    assert_eq!(world.take(sender), [Seen::Broadcasted(0)]);
+    assert_eq!(world.take(sender), [Seen::Broadcasted(0, 1)]);
     assert_eq!(world.take(other), [event()]);
     assert_eq!(world.broker.counters().deliveries, 3);
 
     world.broadcast(other, "a/b");
     assert_eq!(world.take(sender), [event()]);
-    assert_eq!(world.take(other), [Seen::Broadcasted(0), event()]);
+    assert_eq!(world.take(other), [Seen::Broadcasted(0, 2), event()]);
 }
 
 // Rule TO-12.
@@ -146,7 +146,7 @@ fn topics_have_at_most_64_segments() {
     ] {
         assert_eq!(world.subscribe(peer, &topic), [Seen::Subscribed(code)], "{topic}");
         world.broadcast(sender, &topic);
-        assert_eq!(world.take(sender), [Seen::Broadcasted(code)], "{topic}");
+        assert_eq!(world.take(sender), [Seen::Broadcasted(code, u32::from(code == 0))], "{topic}");
         let is_received = world.take(peer) == [Seen::Broadcast(broadcast(&topic))];
         assert_eq!(is_received, code == 0, "{topic}");
     }
@@ -230,4 +230,36 @@ fn who_had_many_subscriptions_is_gone_at_once() {
     world.broadcast(sender, "t/*");
     assert_eq!(world.take(newcomer), [Seen::Broadcast(broadcast("t/*"))]);
     assert_eq!(world.broker.usage().subscriptions, 1);
+}
+
+// Rule TO-13: copies that are dropped do not count, the sender's own included; it comes after the reply.
+#[test]
+fn the_reply_says_how_many_receive_a_broadcast() {
+    let limits = Limits { queued_bytes: 1000, ..Limits::default() };
+    let mut world = World::new(BrokerConfig { limits, ..BrokerConfig::default() });
+    let (sender, reader, deaf) = (world.peer(), world.peer(), world.peer());
+    for peer in [sender, reader, deaf] {
+        world.subscribe(peer, "a");
+        world.subscribe(peer, "*");
+    }
+    world.deaf.insert(deaf);
+    let event = BroadcastRequest { data: vec![0; 600].into(), ..broadcast("a") };
+    for receivers in [3, 2] {
+        world.send(sender, event.clone());
+        let own = Seen::Broadcast(event.clone());
+        assert_eq!(world.take(sender), [Seen::Broadcasted(0, receivers), own]);
+    }
+    world.deaf.insert(sender);
+    for receivers in [2, 1] {
+        world.send(sender, event.clone());
+        assert_eq!(world.take(sender)[0], Seen::Broadcasted(0, receivers));
+    }
+    world.close(reader);
+    world.send(sender, event.clone());
+    assert_eq!(world.take(sender), [Seen::Broadcasted(0, 0)]);
+    // One that has read gets the next one, and knows what it missed.
+    world.read_all(sender);
+    world.send(sender, event.clone());
+    let own = Seen::Broadcast(BroadcastRequest { missed: 2, ..event });
+    assert_eq!(world.take(sender), [Seen::Broadcasted(0, 1), own]);
 }

@@ -1,4 +1,4 @@
-//! Broadcasts (rules TO-3 to TO-5, TO-9 and TO-11).
+//! Broadcasts (rules TO-3 to TO-5, TO-9, TO-11 and TO-13).
 
 use gsb_proto::head::BroadcastHead;
 use gsb_proto::messages::{BroadcastReply, Message as _};
@@ -26,7 +26,6 @@ impl Broker {
                 return self.answer(from, reply, effects);
             }
         };
-        self.answer(from, BroadcastReply::default().to_frame(), effects);
         self.counters.broadcasts += 1;
         let connections = &self.connections;
         let is_live = |id| connections.get(id).is_some();
@@ -34,7 +33,15 @@ impl Broker {
         if self.connections.get(from).is_some_and(|sender| sender.no_echo) {
             self.subscribers.retain(|&to| to != from);
         }
-        let subscribers = std::mem::take(&mut self.subscribers);
+        let mut subscribers = std::mem::take(&mut self.subscribers);
+        // The reply says how many copies are queued, and precedes the copy for the sender: that one comes last.
+        let own = subscribers.iter().position(|&to| to == from);
+        if let Some(own) = own {
+            let last = subscribers.len() - 1;
+            subscribers.swap(own, last);
+        }
+        let mut receivers = 0;
+        let reply = |receivers| BroadcastReply { receivers: Some(receivers), ..Default::default() };
         let kind = MessageKind::BroadcastRequest;
         // For copies that say what was missed, if there are any.
         let mut shared = None;
@@ -51,18 +58,24 @@ impl Broker {
             };
             let pieces = body.as_ref().map_or([message, Slice::EMPTY, Slice::EMPTY], Body::slices);
             let copy = Outgoing { kind, slices: &pieces };
-            if !self.flow.is_stalled(to)
-                && self.flow.admits(to, Purpose::Broadcasts, copy.body_len(), from)
-            {
-                subscriber.missed = 0;
+            let is_admitted = !self.flow.is_stalled(to)
+                && self.flow.admits(to, Purpose::Broadcasts, copy.body_len(), from);
+            subscriber.missed = if is_admitted { 0 } else { subscriber.missed + 1 };
+            receivers += u32::from(is_admitted);
+            if to == from {
+                self.answer(from, reply(receivers).to_frame(), effects);
+            }
+            if is_admitted {
                 self.counters.deliveries += 1;
                 self.send(to, copy, (to, Purpose::Broadcasts), None, effects);
             } else {
-                subscriber.missed += 1;
                 let limit = self.limits.queued_bytes;
                 self.dropped(to, Dropped::SlowSubscriber { limit }, effects);
             }
         }
         self.subscribers = subscribers;
+        if own.is_none() {
+            self.answer(from, reply(receivers).to_frame(), effects);
+        }
     }
 }

@@ -22,7 +22,8 @@ pub enum Seen {
     Unregistered(i32),
     Subscribed(i32),
     Unsubscribed(i32),
-    Broadcasted(i32),
+    /// The code, and the number of receivers.
+    Broadcasted(i32, u32),
     Call(CallRequest),
     Reply(CallReply),
     Broadcast(BroadcastRequest),
@@ -405,7 +406,7 @@ fn read(frame: &Frame) -> (Seen, Option<String>) {
         MessageKind::BroadcastReply => {
             let reply: BroadcastReply = frame.decode().unwrap();
             said(reply.message);
-            Seen::Broadcasted(reply.code)
+            Seen::Broadcasted(reply.code, reply.receivers.unwrap())
         }
         MessageKind::CallRequest => Seen::Call(frame.decode().unwrap()),
         MessageKind::CallReply => {

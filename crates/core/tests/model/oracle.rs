@@ -477,20 +477,20 @@ impl Oracle {
 
     fn broadcast(&mut self, from: ConnId, event: BroadcastRequest) {
         if !is_name(&event.topic) {
-            return self.tell(from, Seen::Broadcasted(400));
+            return self.tell(from, Seen::Broadcasted(400, 0));
         }
-        self.tell(from, Seen::Broadcasted(0));
-        for at in 0..self.peers.len() {
-            let to = self.peers[at].id;
-            let meets = |held: &str| topics_meet(held, &event.topic);
-            if !self.subscriptions.iter().any(|(id, held)| *id == to && meets(held)) {
-                continue;
-            }
-            if to == from && self.peers[at].no_echo {
-                self.reached.insert("no echo");
-            } else {
-                self.tell(to, Seen::Broadcast(event.clone()));
-            }
+        let meets = |held: &str| topics_meet(held, &event.topic);
+        let listens = |id| self.subscriptions.iter().any(|(by, held)| *by == id && meets(held));
+        let mut to: Vec<_> = self.peers.iter().filter(|peer| listens(peer.id)).collect();
+        let all = to.len();
+        to.retain(|peer| peer.id != from || !peer.no_echo);
+        if to.len() < all {
+            self.reached.insert("no echo");
+        }
+        let to: Vec<_> = to.iter().map(|peer| peer.id).collect();
+        self.tell(from, Seen::Broadcasted(0, to.len() as u32));
+        for to in to {
+            self.tell(to, Seen::Broadcast(event.clone()));
         }
     }
 
