@@ -145,7 +145,7 @@ impl Router {
 
     /// Takes no more calls.
     pub fn begin_to_stop(&mut self) {
-        self.broker.begin_to_stop();
+        self.broker.begin_to_stop(&mut self.effects);
     }
 
     /// Ends all calls.

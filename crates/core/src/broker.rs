@@ -48,7 +48,7 @@ pub struct Broker {
     pub(crate) counters: Counters,
     pub(crate) slow_limits: SlowLimits,
     pub(crate) frame_timeout: Duration,
-    /// New calls are refused.
+    /// New calls are refused, with exceptions.
     pub(crate) is_stopping: bool,
     /// Reused by each broadcast.
     pub(crate) subscribers: Vec<ConnId>,
@@ -219,11 +219,6 @@ impl Broker {
         {
             self.close(largest, CloseReason::MemoryShort(bytes), effects);
         }
-    }
-
-    /// From now on new calls are refused, while those that are open go on.
-    pub fn begin_to_stop(&mut self) {
-        self.is_stopping = true;
     }
 
     /// Ends all calls that are open.

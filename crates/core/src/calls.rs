@@ -145,6 +145,11 @@ impl Calls {
         self.ends.get(caller).map_or(0, |ends| ends.made.len())
     }
 
+    /// Whether a connection has open calls to answer.
+    pub(crate) fn is_serving(&self, service: ConnId) -> bool {
+        self.ends.get(service).is_some_and(|ends| ends.serving.len() > ends.orphaned.len())
+    }
+
     /// The open call of `caller` with this id.
     #[inline(always)]
     pub(crate) fn made(&self, caller: ConnId, id: HashedId<'_>) -> Option<CallKey> {

@@ -94,6 +94,10 @@ impl Connections {
         live
     }
 
+    pub(crate) fn ids(&self) -> Vec<ConnId> {
+        self.slots.iter().map(|(_, connection)| connection.id).collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }

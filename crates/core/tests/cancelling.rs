@@ -174,7 +174,8 @@ fn who_goes_after_a_cancel_is_told_nothing_more() {
 fn a_call_is_cancelled_while_the_router_stops() {
     let (mut world, _, caller) = world(Limits::default());
     world.send(caller, call("/a", "1"));
-    world.broker.begin_to_stop();
+    world.begin_to_stop();
+    assert!(matches!(world.take(caller)[..], [Seen::GoAway(_)]));
     world.send(caller, cancel("1"));
     check_cancelled(&world.take_reply(caller), "1");
     world.end_calls();

@@ -323,7 +323,7 @@ fn ping_is_answered_and_a_stray_pong_is_fine() {
     assert_eq!(world.take(peer), [Seen::Pong]);
 }
 
-// Rules CO-12, CO-13, SV-7: each violation closes its sender, is counted, and disturbs no other peer.
+// Rules CO-12, CO-13, CO-20, CO-21, SV-7: each violation closes its sender, is counted, and disturbs no other peer.
 #[test]
 fn violations_close_and_nobody_else_notices() {
     let not_utf8 = |field: u8| vec![field << 3 | 2, 1, 0xff];
@@ -333,6 +333,8 @@ fn violations_close_and_nobody_else_notices() {
         (MessageKind::SubscribeReply, vec![], "wrong direction"),
         (MessageKind::UnsubscribeReply, vec![], "wrong direction"),
         (MessageKind::BroadcastReply, vec![], "wrong direction"),
+        (MessageKind::GoAway, vec![], "wrong direction"),
+        (MessageKind::NameLost, vec![], "wrong direction"),
         (MessageKind::RegisterRequest, not_utf8(1), "malformed message"),
         (MessageKind::UnregisterRequest, not_utf8(1), "malformed message"),
         (MessageKind::SubscribeRequest, not_utf8(1), "malformed message"),
@@ -354,8 +356,10 @@ fn violations_close_and_nobody_else_notices() {
     world.subscribe(service, "**");
     world.send(caller, call("/a", "1"));
     world.take(service);
-    for (kind, body, reason) in cases {
-        let peer = world.peer();
+    let at_levels = |case| [0, 1].map(|level| (level, case));
+    for (level, (kind, body, reason)) in cases.iter().flat_map(at_levels) {
+        let (kind, reason) = (*kind, *reason);
+        let peer = if level == 0 { world.peer() } else { world.peer_of_level(level) };
         let before = world.broker.counters().closes.get(reason).copied().unwrap_or_default();
         world.send_raw(peer, kind, body.clone());
         assert_eq!(world.take(peer), [Seen::Closed(reason)], "{kind:?} {body:?}");

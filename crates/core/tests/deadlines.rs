@@ -215,7 +215,7 @@ fn a_deadline_passes_while_the_router_stops() {
     let (mut world, _, caller) = world();
     world.send(caller, timed("1", 10));
     world.send(caller, timed("2", 1000));
-    world.broker.begin_to_stop();
+    world.begin_to_stop();
     world.wait(10 * MS);
     check_expired(&world.take_reply(caller), "1");
     world.end_calls();

@@ -724,7 +724,7 @@ fn a_router_that_stops_refuses_what_is_new() {
     }
     world.subscribe(service, "news");
     world.take(service);
-    world.broker.begin_to_stop();
+    world.begin_to_stop();
     world.send(caller, call("/s", "4"));
     let refused = world.take_reply(caller);
     assert_eq!((refused.request_id.as_str(), refused.code), ("4", 400));

@@ -262,11 +262,17 @@ impl RouterState {
         self.next_tick.notified().await;
     }
 
-    /// Takes no more connections and calls.
-    pub(crate) fn begin_to_stop(&self) {
-        let mut state = self.state.lock();
-        state.is_stopping = true;
-        state.broker.begin_to_stop();
+    /// Takes no more connections and calls, and tells the peers.
+    pub(crate) async fn begin_to_stop(&self) {
+        let mut deferred = Deferred::default();
+        self.under_lock(&mut deferred, |state, deferred| {
+            state.is_stopping = true;
+            let (broker, mut effects) = state.split(deferred);
+            broker.begin_to_stop(&mut effects);
+        });
+        while deferred.run_for_a_while() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Completes when no call is open, once the router has [begun to stop](RouterState::begin_to_stop).

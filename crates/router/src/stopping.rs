@@ -47,10 +47,10 @@ impl ShutdownHandle {
     }
 }
 
-/// Ends the calls and connections of a router that accepts no more: refuses new calls, gives the open ones
+/// Ends the calls and connections of a router that accepts no more: tells the peers, refuses new calls, gives the open ones
 /// `drain_timeout` to end, ends the rest, waits until queued frames are written, and closes all connections.
 pub(crate) async fn drain(shared: &RouterState, drain_timeout: Duration) {
-    shared.begin_to_stop();
+    shared.begin_to_stop().await;
     if timeout(shared, drain_timeout, shared.is_idle()).await.is_none() {
         let open = shared.usage().open_calls;
         log::warn!(

@@ -34,7 +34,7 @@ impl Broker {
                 Err(Unavailable::Gone | Unavailable::Full) => {
                     return self.dropped(from, Dropped::NoService, effects);
                 }
-                _ if self.is_stopping => {
+                _ if self.refuses_calls(from, head.address) => {
                     return self.dropped(from, Dropped::Stopping, effects);
                 }
                 Err(Unavailable::Stalled(service)) => {
@@ -89,7 +89,7 @@ impl Broker {
             let length = id.text.len();
             return Err((from, Refusal::RequestIdTooLong { length }));
         }
-        if self.is_stopping {
+        if self.refuses_calls(from, address) {
             return Err((from, Refusal::Stopping));
         }
         if self.calls.made(from, id).is_some() {

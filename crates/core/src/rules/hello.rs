@@ -43,6 +43,9 @@ impl Broker {
             self.close(holder, CloseReason::Replaced, effects);
         }
         self.instances.set(from, instance_id);
+        if self.is_stopping {
+            self.say_farewell(from, effects);
+        }
         Ok(())
     }
 }

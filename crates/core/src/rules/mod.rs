@@ -7,3 +7,4 @@ mod deadlines;
 mod groups;
 mod hello;
 mod names;
+mod stopping;

@@ -29,6 +29,7 @@ pub enum Seen {
     Broadcast(BroadcastRequest),
     Ping,
     Pong,
+    GoAway(GoAway),
     Closed(&'static str),
 }
 
@@ -228,6 +229,11 @@ impl World {
         self.settle();
     }
 
+    pub fn begin_to_stop(&mut self) {
+        self.broker.begin_to_stop(&mut self.effects);
+        self.settle();
+    }
+
     pub fn end_calls(&mut self) {
         self.broker.end_calls(&mut self.effects);
         self.settle();
@@ -419,6 +425,7 @@ fn read(frame: &Frame) -> (Seen, Option<String>) {
         MessageKind::BroadcastRequest => Seen::Broadcast(frame.decode().unwrap()),
         MessageKind::Ping => Seen::Ping,
         MessageKind::Pong => Seen::Pong,
+        MessageKind::GoAway => Seen::GoAway(frame.decode().unwrap()),
         kind => panic!("the broker sent a {}", kind.name()),
     };
     (seen, sentence)

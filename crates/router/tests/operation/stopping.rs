@@ -229,3 +229,37 @@ async fn calls_end_after_the_drain_timeout() {
     caller.expect_close().await;
     within("the end of the router", running).await.unwrap();
 }
+
+// Rules CO-20, CO-17: a peer of level 1 is told, and its handler may still call others.
+#[tokio::test]
+async fn peers_are_told_that_the_router_stops() {
+    let (_directory, path, router) = bind(1).await;
+    let handle = router.shutdown_handle();
+    let running = tokio::spawn(router.run());
+    let address = Address::Unix(path);
+    let mut front = Peer::silent(&address, Framing::Packet).await;
+    front.send(Hello { level: 1, ..Default::default() }).await;
+    let Hello { .. } = front.expect().await;
+    front.register("/front").await;
+    let mut back = Peer::connect(&address, Framing::Classic).await;
+    back.register("/back").await;
+    let mut caller = Peer::connect(&address, Framing::Packet).await;
+    caller.call("/front", "1", "").await;
+    let CallRequest { .. } = front.expect().await;
+    handle.shutdown();
+    let go_away: GoAway = front.expect().await;
+    assert_eq!((go_away.retry_after_ms, go_away.reason.is_empty()), (1000, false));
+    caller.call("/back", "2", "").await;
+    let refused: CallReply = caller.expect().await;
+    assert_eq!((refused.code, refused.reason()), (400, CallReplyReason::ReasonRouterStops));
+    front.call("/back", "3", "").await;
+    let CallRequest { .. } = back.expect().await;
+    back.reply("3", "to front").await;
+    assert_eq!(front.expect::<CallReply>().await.data, "to front");
+    front.reply("1", "to caller").await;
+    assert_eq!(caller.expect::<CallReply>().await.data, "to caller");
+    for mut peer in [front, back, caller] {
+        peer.expect_close().await;
+    }
+    within("the end of the router", running).await.unwrap();
+}

@@ -1,0 +1,123 @@
+//! A router that stops (rules CO-17 and CO-20).
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use gsb_core::{BrokerConfig, ConnId, Usage};
+use gsb_proto::Framing;
+use gsb_proto::messages::*;
+
+fn world() -> World {
+    World::new(BrokerConfig::default())
+}
+
+fn check_refused(world: &mut World, caller: ConnId, address: &str) {
+    world.send(caller, call(address, "refused"));
+    let reply = world.take_reply(caller);
+    assert_eq!((reply.code, reply.reason()), (400, CallReplyReason::ReasonRouterStops));
+    let drops = world.broker.counters().drops.get("stopping").copied().unwrap_or_default();
+    world.send(caller, push(address, ""));
+    assert_eq!(world.broker.counters().drops["stopping"], drops + 1);
+}
+
+// Rules CO-20, CO-18: a peer whose first frame was a Hello of level 1 is told, once, whenever that frame comes.
+#[test]
+fn peers_are_told_that_the_router_stops() {
+    let mut world = world();
+    let told = world.peer_of_level(1);
+    let level_0 = world.peer_of_level(0);
+    let no_hello = world.peer();
+    let classic = world.peer_of(Framing::Classic, UID);
+    let begun = world.peer();
+    world.send(begun, Ping {});
+    world.send(begun, Hello { level: 1, ..Hello::default() });
+    assert_eq!(world.take(begun), [Seen::Pong]);
+    let unknown = world.connect(UID);
+    world.begin_to_stop();
+    world.begin_to_stop();
+    let go_away = GoAway {
+        reason: "the router is shutting down and accepts no more calls; try again when it is back"
+            .into(),
+        retry_after_ms: 1000,
+    };
+    assert_eq!(world.take(told), [Seen::GoAway(go_away.clone())]);
+    for peer in [level_0, no_hello, classic, begun, unknown] {
+        assert_eq!(world.take(peer), []);
+    }
+    for (level, seen) in [(0, vec![]), (7, vec![Seen::GoAway(go_away)])] {
+        let late = world.connect(UID);
+        world.framing_known(late, Framing::Packet);
+        world.take(late);
+        world.send(late, Hello { level, ..Hello::default() });
+        assert_eq!(world.take(late), seen);
+    }
+}
+
+// Rule CO-17: a handler may have to call others before it can answer.
+#[test]
+fn connections_with_calls_to_answer_may_call() {
+    let mut world = world();
+    let (caller, front, back, idle) = (world.peer(), world.peer(), world.peer(), world.peer());
+    world.register(front, "/front");
+    world.register(back, "/back");
+    world.register(idle, "/idle");
+    world.send(caller, call("/front", "1"));
+    world.take_call(front);
+    world.begin_to_stop();
+    for peer in [caller, back, idle] {
+        check_refused(&mut world, peer, "/back");
+    }
+    world.send(front, push("/back", "push"));
+    world.take_call(back);
+    check_refused(&mut world, back, "/idle");
+    world.send(front, call("/back", "2"));
+    world.take_call(back);
+    world.send(back, call("/idle", "3"));
+    world.take_call(idle);
+    for (service, id, caller) in [(idle, "3", back), (back, "2", front), (front, "1", caller)] {
+        world.send(service, full(id, ""));
+        assert_eq!(world.take_reply(caller), full(id, ""));
+        check_refused(&mut world, service, "/back");
+    }
+    for peer in [caller, front, back, idle] {
+        world.close(peer);
+    }
+    assert_eq!(world.broker.usage(), Usage::default());
+}
+
+// Rule CO-17: the router does not wait for a call whose caller is gone.
+#[test]
+fn an_orphaned_call_is_no_call_to_answer() {
+    let mut world = world();
+    let (caller, service) = (world.peer_of_level(1), world.peer());
+    world.register(service, "/s");
+    world.send(caller, call("/s", "1"));
+    world.take_call(service);
+    world.send(caller, cancel("1"));
+    world.begin_to_stop();
+    check_refused(&mut world, service, "/s");
+}
+
+// Rule CO-17: an operator may ask a router that stops how far it is.
+#[test]
+fn the_routers_own_service_may_be_called() {
+    let mut world = world();
+    let (caller, service) = (world.peer(), world.peer());
+    for name in ["/gsb", "/gsb/admin", "/gsbx", "/", "gsb"] {
+        world.register(service, name);
+    }
+    world.begin_to_stop();
+    for address in ["/gsb", "/gsb/admin", "/gsb/admin/x", "/gsb/"] {
+        world.send(caller, push(address, ""));
+        assert_eq!(world.take_call(service).address, address);
+        world.send(caller, call(address, "1"));
+        world.take_call(service);
+        world.send(service, full("1", ""));
+        world.take_reply(caller);
+    }
+    for address in ["/gsbx", "gsb/x", "gsb"] {
+        check_refused(&mut world, caller, address);
+    }
+}
