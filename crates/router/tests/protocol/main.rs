@@ -7,5 +7,6 @@ mod limits;
 mod liveness;
 mod no_echo;
 mod replacement;
+mod shared_names;
 mod violations;
 mod workers;
