@@ -12,6 +12,7 @@ use gsb_proto::{Frame, Framing, MessageKind};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
+use super::owners::{Choice, Owners};
 use crate::common::*;
 
 /// Of services, subscriptions and open calls alike; small, so that it is reached often.
@@ -22,13 +23,15 @@ pub(super) const PARTIAL: i32 = CallReplyType::Partial as i32;
 pub(super) enum Say {
     /// With an instance id, whether it wants no echo, and its level.
     Hello(&'static [u8], bool, u32),
-    Register(&'static str),
+    /// In a mode, with a capacity.
+    Register(&'static str, i32, u32),
     Unregister(&'static str),
     Subscribe(&'static str),
     Unsubscribe(&'static str),
     Broadcast(&'static str),
-    Call(&'static str, &'static str),
-    Push(&'static str, &'static str),
+    /// To an address, with a request id and an affinity.
+    Call(&'static str, &'static str, &'static str),
+    Push(&'static str, &'static str, &'static str),
     Reply(String, i32),
     Cancel(String),
     Ping,
@@ -54,15 +57,20 @@ impl Say {
                 let (instance_id, no_echo) = ((*instance_id).into(), *no_echo);
                 Hello { instance_id, no_echo, level: *level, ..Hello::default() }.to_frame()
             }
-            Say::Register(name) => {
-                RegisterRequest { service_id: (*name).into(), ..Default::default() }.to_frame()
+            Say::Register(name, mode, capacity) => {
+                let (service_id, mode, capacity) = ((*name).into(), *mode, *capacity);
+                RegisterRequest { service_id, mode, capacity }.to_frame()
             }
             Say::Unregister(name) => UnregisterRequest { service_id: (*name).into() }.to_frame(),
             Say::Subscribe(topic) => SubscribeRequest { topic: (*topic).into() }.to_frame(),
             Say::Unsubscribe(topic) => UnsubscribeRequest { topic: (*topic).into() }.to_frame(),
             Say::Broadcast(topic) => event(topic, number).to_frame(),
-            Say::Call(address, id) => request(call(address, id), number).to_frame(),
-            Say::Push(address, id) => request(push(address, id), number).to_frame(),
+            Say::Call(address, id, affinity) => {
+                request(call(address, id), affinity, number).to_frame()
+            }
+            Say::Push(address, id, affinity) => {
+                request(push(address, id), affinity, number).to_frame()
+            }
             Say::Reply(id, reply_type) => reply(id, *reply_type, number).to_frame(),
             Say::Cancel(id) => cancel(id).to_frame(),
             Say::Ping => Ping {}.to_frame(),
@@ -76,8 +84,8 @@ fn data(number: u32) -> Bytes {
     number.to_be_bytes().to_vec().into()
 }
 
-fn request(call: CallRequest, number: u32) -> CallRequest {
-    CallRequest { data: data(number), ..call }
+fn request(call: CallRequest, affinity: &str, number: u32) -> CallRequest {
+    CallRequest { data: data(number), affinity: affinity.into(), ..call }
 }
 
 fn reply(request_id: &str, reply_type: i32, number: u32) -> CallReply {
@@ -93,7 +101,7 @@ fn refusal(request_id: &str, code: i32, reason: CallReplyReason) -> Seen {
     Seen::Reply(CallReply { code, reason: reason.into(), ..full(request_id, "") })
 }
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     let segments = text.strip_prefix('/').unwrap_or(text);
     text.len() <= 1024
         && !text.chars().any(|c| c.is_control() || c.is_whitespace())
@@ -148,6 +156,8 @@ pub(super) struct Call {
     caller_id: String,
     pub(super) service: ConnId,
     pub(super) service_id: String,
+    /// The registration that it counts against.
+    registration: u64,
 }
 
 impl Call {
@@ -162,7 +172,7 @@ impl Call {
 pub(super) struct Oracle {
     now: u32,
     pub(super) peers: Vec<Peer>,
-    services: Vec<(ConnId, &'static str)>,
+    owners: Owners,
     subscriptions: Vec<(ConnId, &'static str)>,
     pub(super) calls: Vec<Call>,
     /// Services of which an orphaned call was forgotten.
@@ -174,7 +184,7 @@ pub(super) struct Oracle {
     /// Every call that has had its last reply from its service.
     ended: BTreeSet<(ConnId, String)>,
     /// Rules that are hard to come by and were applied all the same.
-    pub(super) reached: BTreeSet<&'static str>,
+    reached: BTreeSet<&'static str>,
 }
 
 impl Oracle {
@@ -254,7 +264,7 @@ impl Oracle {
 
     fn close(&mut self, id: ConnId, reason: &'static str) {
         self.peers.retain(|peer| peer.id != id);
-        self.services.retain(|(owner, _)| *owner != id);
+        self.owners.close(id);
         self.subscriptions.retain(|(owner, _)| *owner != id);
         let (served, kept) =
             std::mem::take(&mut self.calls).into_iter().partition(|call| call.service == id);
@@ -303,22 +313,26 @@ impl Oracle {
             }
             Say::Cancel(ref id) => self.cancel(from, id),
             Say::Bad(_, _, reason) => self.close(from, reason),
-            Say::Call(address, id) => self.call(from, request(call(address, id), number), seen)?,
-            Say::Push(address, id) => self.call(from, request(push(address, id), number), seen)?,
+            Say::Call(address, id, affinity) => {
+                self.call(from, request(call(address, id), affinity, number), seen)?;
+            }
+            Say::Push(address, id, affinity) => {
+                self.call(from, request(push(address, id), affinity, number), seen)?;
+            }
             Say::Reply(ref id, reply_type) => self.reply(from, reply(id, reply_type, number)),
             Say::Broadcast(topic) => self.broadcast(from, event(topic, number)),
-            Say::Register(name) => {
-                let taken = self.services.iter().any(|(_, held)| *held == name);
-                let code = add(&mut self.services, from, name, taken.then_some(409));
+            Say::Register(name, mode, capacity) => {
+                let instance = self.peer(from).unwrap().instance;
+                let code = self.owners.register(from, instance, name, (mode, capacity));
                 self.tell(from, Seen::Registered(code));
             }
             Say::Subscribe(topic) => {
                 let held = self.subscriptions.contains(&(from, topic));
-                let code = add(&mut self.subscriptions, from, topic, held.then_some(400));
+                let code = if held { 400 } else { add(&mut self.subscriptions, from, topic) };
                 self.tell(from, Seen::Subscribed(code));
             }
             Say::Unregister(name) => {
-                let code = remove(&mut self.services, from, name);
+                let code = self.owners.unregister(from, name);
                 self.tell(from, Seen::Unregistered(code));
             }
             Say::Unsubscribe(topic) => {
@@ -355,19 +369,25 @@ impl Oracle {
         request: CallRequest,
         seen: &[(ConnId, Seen)],
     ) -> TestCaseResult {
-        let address = &request.address;
-        let service = (self.services.iter())
-            .filter(|(_, name)| address == name || address.starts_with(&format!("{name}/")))
-            .max_by_key(|(_, name)| name.len())
-            .map(|(owner, _)| *owner);
+        let refuse = |oracle: &mut Self, reason| {
+            if !request.no_reply {
+                oracle.tell(from, refusal(&request.request_id, 400, reason));
+            }
+            Ok(())
+        };
         if !request.no_reply
-            && let Some(reason) = self.objection(from, &request.request_id, service)
+            && let Some(reason) = self.objection(from, &request.request_id)
         {
-            self.tell(from, refusal(&request.request_id, 400, reason));
-            return Ok(());
+            return refuse(self, reason);
         }
-        let Some(service) = service else {
-            return Ok(());
+        let mut served_by = seen.iter().filter(|(_, seen)| matches!(seen, Seen::Call(_)));
+        let served_by = served_by.next().map(|(to, _)| *to);
+        let calls = &self.calls;
+        let load = |number| calls.iter().filter(|call| call.registration == number).count();
+        let (service, registration) = match self.owners.choose(&request, load, served_by)? {
+            Choice::NoSuchService => return refuse(self, CallReplyReason::ReasonNoSuchService),
+            Choice::Busy => return refuse(self, CallReplyReason::ReasonBusy),
+            Choice::Owner(service, registration) => (service, registration),
         };
         let service_id = self.id_at(service, &request.request_id, seen)?;
         self.given.push((service, service_id.clone()));
@@ -377,6 +397,7 @@ impl Oracle {
                 caller_id: request.request_id.clone(),
                 service,
                 service_id: service_id.clone(),
+                registration,
             });
         }
         let request_id = service_id;
@@ -384,12 +405,7 @@ impl Oracle {
         Ok(())
     }
 
-    fn objection(
-        &self,
-        from: ConnId,
-        id: &str,
-        service: Option<ConnId>,
-    ) -> Option<CallReplyReason> {
+    fn objection(&self, from: ConnId, id: &str) -> Option<CallReplyReason> {
         let own = || self.calls.iter().filter(|call| call.caller == Some(from));
         if id.len() > 1024 {
             Some(CallReplyReason::ReasonLimitReached)
@@ -397,8 +413,6 @@ impl Oracle {
             Some(CallReplyReason::ReasonRequestIdInUse)
         } else if own().count() == LIMIT {
             Some(CallReplyReason::ReasonLimitReached)
-        } else if service.is_none() {
-            Some(CallReplyReason::ReasonNoSuchService)
         } else {
             None
         }
@@ -494,12 +508,17 @@ impl Oracle {
         }
     }
 
+    /// Rules that were applied and are hard to come by.
+    pub(super) fn reached(self) -> BTreeSet<&'static str> {
+        self.reached.into_iter().chain(self.owners.reached).collect()
+    }
+
     pub(super) fn usage(&self) -> Usage {
         let open_calls = self.open_calls().len();
         Usage {
             accounts: self.peers.len(),
             connections: self.peers.len(),
-            services: self.services.len(),
+            services: self.owners.len(),
             subscriptions: self.subscriptions.len(),
             open_calls,
             orphaned_calls: self.calls.len() - open_calls,
@@ -517,16 +536,16 @@ impl Oracle {
 
 type Held = Vec<(ConnId, &'static str)>;
 
-fn add(held: &mut Held, by: ConnId, name: &'static str, objection: Option<i32>) -> i32 {
+fn add(held: &mut Held, by: ConnId, name: &'static str) -> i32 {
     if !is_name(name) {
         return 400;
     }
     let is_full = held.iter().filter(|(owner, _)| *owner == by).count() == LIMIT;
-    let code = objection.or(is_full.then_some(400)).unwrap_or(0);
-    if code == 0 {
-        held.push((by, name));
+    if is_full {
+        return 400;
     }
-    code
+    held.push((by, name));
+    0
 }
 
 fn remove(held: &mut Held, by: ConnId, name: &'static str) -> i32 {
