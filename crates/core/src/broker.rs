@@ -8,7 +8,7 @@ use gsb_proto::head::{BroadcastHead, CallHead, ReplyHead};
 use gsb_proto::messages::{Message, Ping, Pong};
 use gsb_proto::{Frame, FrameRef, Framing, MessageKind, Outgoing, Violation};
 
-use crate::calls::{Calls, LostCall, RequestId};
+use crate::calls::{Calls, LostCall, RequestId, Swept};
 use crate::close_reason::CloseReason;
 use crate::config::{BrokerConfig, LONGEST_TIMEOUT, Limits};
 use crate::connections::{Connections, Identity};
@@ -201,10 +201,8 @@ impl Broker {
 
     /// A call is in the outbox of a service that has stalled. It may still reach the service.
     pub fn end_stalled_call(&mut self, service: ConnId, call: CallKey, effects: &mut dyn Effects) {
-        if let Some(call) = self.calls.cancel(call) {
-            let refusal = Refusal::ServiceStalled { timeout: self.slow_limits.stall_timeout };
-            self.end_call(call, service, refusal, effects);
-        }
+        let refusal = Refusal::ServiceStalled { timeout: self.slow_limits.stall_timeout };
+        self.abort(call, service, refusal, effects);
     }
 
     /// The broker has received all whole frames of a peer, and `bytes` of an unfinished frame are left. If the memory
@@ -223,9 +221,9 @@ impl Broker {
 
     /// Ends all calls that are open.
     pub fn end_calls(&mut self, effects: &mut dyn Effects) {
-        for key in self.calls.open_calls() {
-            if let Some((caller, request_id)) = self.calls.cancel(key) {
-                self.end_call((caller, request_id), caller, Refusal::Stopped, effects);
+        for call in self.calls.open_calls() {
+            if let Some(caller) = self.calls.caller(call) {
+                self.abort(call, caller, Refusal::Stopped, effects);
             }
         }
     }
@@ -251,12 +249,16 @@ impl Broker {
     /// Continues the removal of closed connections: at most `budget` names, subscriptions and calls. Lookups do not find
     /// the names any more. Returns whether something is left.
     pub fn sweep(&mut self, budget: usize, effects: &mut dyn Effects) -> bool {
-        let mut lost = Vec::new();
-        let left = self.calls.sweep(budget, &mut lost);
+        let mut swept = Swept::default();
+        let left = self.calls.sweep(budget, &mut swept);
         let left = self.services.sweep(left);
         let left = self.subscriptions.sweep(left);
-        lost.sort_unstable_by_key(|call| call.serial);
-        for LostCall { caller, request_id, reason, .. } in lost {
+        swept.orphans.sort_unstable_by_key(|call| call.serial);
+        for orphan in &swept.orphans {
+            self.cancel_at_service(orphan, effects);
+        }
+        swept.lost.sort_unstable_by_key(|call| call.serial);
+        for LostCall { caller, request_id, reason, .. } in swept.lost {
             let refusal = Refusal::ServiceGone { reason };
             self.count(&refusal);
             self.answer(caller, refusal.call_reply(&request_id), effects);

@@ -102,6 +102,31 @@ pub(crate) struct LostCall {
     pub(crate) reason: CloseReason,
 }
 
+/// A call that no caller waits for any more, and that its service has not ended.
+#[derive(Debug)]
+pub(crate) struct Orphan {
+    pub(crate) caller: ConnId,
+    pub(crate) caller_id: RequestId,
+    pub(crate) service: ConnId,
+    new_id: Option<RequestId>,
+    /// Calls are numbered in the order in which they were opened.
+    pub(crate) serial: u64,
+}
+
+impl Orphan {
+    /// The id that the service knows the call by.
+    pub(crate) fn service_id(&self) -> &str {
+        self.new_id.as_ref().unwrap_or(&self.caller_id)
+    }
+}
+
+/// The calls of closed connections that [`Calls::sweep`] has ended.
+#[derive(Debug, Default)]
+pub(crate) struct Swept {
+    pub(crate) lost: Vec<LostCall>,
+    pub(crate) orphans: Vec<Orphan>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Calls {
     /// Memory of ended calls is kept. Freeing that of two million calls at once would block routing for 50 ms.
@@ -269,14 +294,11 @@ impl Calls {
         forward
     }
 
-    /// Orphans a call: later replies of its service are dropped. Returns its caller and the caller's id for it, so that the
-    /// caller can be answered.
-    pub(crate) fn cancel(&mut self, key: CallKey) -> Option<(ConnId, RequestId)> {
+    /// Orphans a call: later replies of its service are dropped. `None` if it is orphaned or has ended.
+    pub(crate) fn cancel(&mut self, key: CallKey) -> Option<Orphan> {
         let call = self.get(key)?;
-        let (caller, caller_id, hash) = (call.caller?, call.caller_id.clone(), call.caller_hash);
-        self.remove_made(caller, hash, key.slot as usize);
-        self.orphan(key.slot as usize);
-        Some((caller, caller_id))
+        self.remove_made(call.caller?, call.caller_hash, key.slot as usize);
+        self.orphan(key.slot as usize)
     }
 
     /// All open calls, in the order in which they were opened.
@@ -351,9 +373,9 @@ impl Calls {
         });
     }
 
-    /// Ends at most `budget` calls of closed connections: orphans those that they made, and collects those that they had to
+    /// Ends at most `budget` calls of closed connections: orphans those that they made, and removes those that they had to
     /// answer. Returns the rest of the budget.
-    pub(crate) fn sweep(&mut self, mut budget: usize, lost: &mut Vec<LostCall>) -> usize {
+    pub(crate) fn sweep(&mut self, mut budget: usize, swept: &mut Swept) -> usize {
         while budget > 0
             && let Some(closing) = self.closing.front_mut()
         {
@@ -362,12 +384,12 @@ impl Calls {
                 budget -= 1;
                 // Unless it has ended meanwhile.
                 if self.calls.get(slot).is_some_and(|call| call.caller == Some(connection)) {
-                    self.orphan(slot);
+                    swept.orphans.extend(self.orphan(slot));
                 }
             } else if let Some(slot) = closing.serving.next() {
                 budget -= 1;
                 let reason = closing.reason.clone();
-                lost.extend(self.lose(slot, connection, reason));
+                swept.lost.extend(self.lose(slot, connection, reason));
             } else {
                 self.closing.pop_front();
             }
@@ -387,10 +409,17 @@ impl Calls {
         Some(LostCall { caller, request_id: call.caller_id, serial: call.serial, reason })
     }
 
-    /// Marks a call as orphaned, and evicts the oldest one of the same service if there are too many.
-    fn orphan(&mut self, slot: usize) {
+    /// Marks a call as orphaned, and evicts the oldest one of the same service if there are too many. `None` if it was
+    /// orphaned before.
+    fn orphan(&mut self, slot: usize) -> Option<Orphan> {
         let call = &mut self.calls[slot];
-        call.caller = None;
+        let orphan = Orphan {
+            caller: call.caller.take()?,
+            caller_id: call.caller_id.clone(),
+            service: call.service,
+            new_id: call.new_id.clone(),
+            serial: call.serial,
+        };
         self.orphaned += 1;
         let (service, serial) = (call.service, call.serial);
         if let Some(index) = call.deadline.take() {
@@ -399,7 +428,7 @@ impl Calls {
         let call = &self.calls[slot];
         if !self.is_served(call, slot) {
             // Its service is gone too; that is where it will be forgotten.
-            return;
+            return Some(orphan);
         }
         let ends = self.ends.entry(service);
         ends.orphaned.insert(serial, slot);
@@ -409,6 +438,7 @@ impl Calls {
             ends.has_evicted = true;
             self.end(oldest);
         }
+        Some(orphan)
     }
 
     /// The number of open calls.
@@ -464,9 +494,9 @@ mod tests {
         // Nor when a service goes, and the next calls find room.
         open(&mut calls, other);
         calls.remove_connection(other, &CloseReason::HungUp);
-        let mut lost = Vec::new();
-        calls.sweep(usize::MAX, &mut lost);
-        assert_eq!((calls.len(), lost.len()), (0, COUNT));
+        let mut swept = Swept::default();
+        calls.sweep(usize::MAX, &mut swept);
+        assert_eq!((calls.len(), swept.lost.len()), (0, COUNT));
         assert_eq!(calls.calls.capacity(), capacity);
     }
 }

@@ -10,6 +10,8 @@
 mod common;
 #[path = "model/flow.rs"]
 mod flow;
+#[path = "model/names.rs"]
+mod names;
 #[path = "model/oracle.rs"]
 mod oracle;
 #[path = "model/owners.rs"]
@@ -25,7 +27,7 @@ use common::{Seen, World};
 use gsb_core::{BrokerConfig, ConnId, Identity, Limits, Usage};
 use gsb_proto::messages::CallReply;
 use gsb_proto::{Framing, MessageKind};
-use oracle::{Event, LIMIT, Oracle, PARTIAL, Peer, Say, router_hello};
+use oracle::{Call, Event, LIMIT, Oracle, PARTIAL, Peer, Say, Steering, router_hello};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{RngAlgorithm, TestCaseResult, TestError, TestRng, TestRunner};
@@ -114,7 +116,7 @@ enum Op {
     Wait(u32),
     Say(Who, Say),
     /// A newcomer makes a call, and does not wait for its end.
-    CallAndLeave(&'static str, &'static str),
+    CallAndLeave(&'static str, &'static str, Steering),
     /// A service replies to a call that it has not finished, orphaned or not.
     Answer(usize, i32),
     /// A service replies under an id that it was once given, finished or not.
@@ -186,12 +188,12 @@ impl Model {
                 }
                 events
             }
-            Op::CallAndLeave(address, request_id) => {
+            Op::CallAndLeave(address, request_id, steering) => {
                 let id = self.world.connect(IDENTITIES[0].clone());
                 vec![
                     Event::Connected(id, IDENTITIES[0].clone()),
                     Event::Detected(id, Framing::Classic),
-                    Event::Said(id, Say::Call(address, request_id, ""), self.events),
+                    Event::Said(id, Say::Call(address, request_id, steering), self.events),
                     Event::HungUp(id),
                 ]
             }
@@ -312,7 +314,8 @@ impl Model {
 
     /// Whoever sleeps until the deadline must not miss what is due, nor wake up for ever.
     fn check_deadline(&self) -> TestCaseResult {
-        let soonest = self.oracle.peers.iter().map(Peer::due).min();
+        let calls = self.oracle.calls.iter().filter_map(Call::due);
+        let soonest = self.oracle.peers.iter().map(Peer::due).chain(calls).min();
         let soonest = soonest.map(|halves| self.start + halves * HALF);
         let deadline = self.world.broker.next_deadline();
         prop_assert_eq!(deadline.is_some(), soonest.is_some());
@@ -375,6 +378,12 @@ fn hello() -> impl Strategy<Value = Say> {
         .prop_map(|(instance, no_echo, level)| Say::Hello(instance, no_echo, level))
 }
 
+fn steering() -> impl Strategy<Value = Steering> {
+    let affinity = prop_oneof![3 => Just(""), 1 => select(&["x", "y"][..])];
+    let halves = prop_oneof![2 => Just(0), 1 => 1..5u32];
+    (affinity, halves).prop_map(|(affinity, halves)| Steering { affinity, halves })
+}
+
 fn say(focus: Focus) -> impl Strategy<Value = Say> {
     let name = || one_of(focus.names, BAD_NAMES);
     let topic = || one_of(TOPICS, BAD_NAMES);
@@ -382,8 +391,7 @@ fn say(focus: Focus) -> impl Strategy<Value = Say> {
     let reply_type = select(REPLY_TYPES);
     let mode = select(focus.modes);
     let capacity = select(focus.capacities);
-    let affinity = || prop_oneof![3 => Just(""), 1 => select(&["x", "y"][..])];
-    let request = || (select(focus.addresses), id(), affinity());
+    let request = || (select(focus.addresses), id(), steering());
     prop_oneof![
         3 => hello(),
         16 => (name(), mode, capacity)
@@ -392,8 +400,8 @@ fn say(focus: Focus) -> impl Strategy<Value = Say> {
         10 => topic().prop_map(Say::Subscribe),
         3 => topic().prop_map(Say::Unsubscribe),
         8 => topic().prop_map(Say::Broadcast),
-        40 => request().prop_map(|(address, id, affinity)| Say::Call(address, id, affinity)),
-        5 => request().prop_map(|(address, id, affinity)| Say::Push(address, id, affinity)),
+        40 => request().prop_map(|(address, id, steering)| Say::Call(address, id, steering)),
+        5 => request().prop_map(|(address, id, steering)| Say::Push(address, id, steering)),
         4 => (id(), reply_type).prop_map(|(id, kind)| Say::Reply(id.to_owned(), kind)),
         3 => id().prop_map(|id| Say::Cancel(id.to_owned())),
         1 => Just(Say::Ping),
@@ -416,7 +424,8 @@ fn op(focus: Focus) -> impl Strategy<Value = Op> {
         5 => who().prop_map(Op::HangUp),
         4 => halves.prop_map(Op::Wait),
         90 => (who(), say(focus)).prop_map(|(who, say)| Op::Say(who, say)),
-        10 => (select(focus.addresses), select(REQUEST_IDS)).prop_map(|(address, id)| Op::CallAndLeave(address, id)),
+        10 => (select(focus.addresses), select(REQUEST_IDS), steering())
+            .prop_map(|(address, id, steering)| Op::CallAndLeave(address, id, steering)),
         15 => (0..100usize, reply_type()).prop_map(|(at, kind)| Op::Answer(at, kind)),
         3 => (0..100usize, reply_type()).prop_map(|(at, kind)| Op::AnswerAgain(at, kind)),
         8 => (0..100usize, prop_oneof![9 => Just(None), 1 => who().prop_map(Some)], any::<bool>())
@@ -432,6 +441,9 @@ const TO_REACH: &[&str] = &[
     "busy",
     "cancelled",
     "cancelled after the last reply",
+    "cancelled at the service",
+    "cancelled at the service under made-up id",
+    "deadline exceeded",
     "foreign instance id",
     "hung up",
     "instance id too long",

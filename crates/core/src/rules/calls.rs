@@ -1,10 +1,9 @@
-//! Calls, their cancellation, and their replies (rules CA-1 to CA-11).
+//! Calls and their replies (rules CA-1 to CA-10).
 
 use std::time::Instant;
 
 use gsb_proto::head::{CallHead, ReplyHead};
-use gsb_proto::messages::CancelCall;
-use gsb_proto::{FrameRef, MessageKind, Outgoing, Quoted, Slice, Violation};
+use gsb_proto::{MessageKind, Outgoing, Quoted, Slice};
 
 use crate::broker::{Broker, Unhandled};
 use crate::call_ids::HashedId;
@@ -109,24 +108,6 @@ impl Broker {
         })
     }
 
-    /// Ends a call that its caller does not want any more, unless it has ended (rule CA-11).
-    pub(crate) fn cancel(
-        &mut self,
-        from: ConnId,
-        frame: FrameRef<'_>,
-        effects: &mut dyn Effects,
-    ) -> Result<(), Violation> {
-        if self.connections.get(from).is_some_and(|sender| sender.level < 1) {
-            return Err(Violation::LevelTooLow(frame.kind));
-        }
-        let CancelCall { request_id } = frame.decode()?;
-        let key = self.calls.made(from, self.calls.hash(&request_id));
-        if let Some(call) = key.and_then(|key| self.calls.cancel(key)) {
-            self.end_call(call, from, Refusal::Cancelled, effects);
-        }
-        Ok(())
-    }
-
     pub(crate) fn reply(
         &mut self,
         from: ConnId,
@@ -139,7 +120,7 @@ impl Broker {
         let waited = paused.and_then(|paused| paused.reply_to);
         let key = key.filter(|&key| waited.is_none_or(|waited| waited == key));
         if let Some(key) = key {
-            self.admit_reply(from, key, message.bytes.len(), effects)?;
+            self.admit_reply(from, key, message.bytes.len(), head.is_last, effects)?;
         }
         let Some(forward) = key.and_then(|key| self.calls.reply(key, head.is_last)) else {
             self.dropped(from, Dropped::StrayReply, effects);
@@ -171,21 +152,21 @@ impl Broker {
         from: ConnId,
         key: CallKey,
         body: usize,
+        is_last: bool,
         effects: &mut dyn Effects,
     ) -> Result<(), Unhandled> {
         let Some(caller) = self.calls.caller(key) else {
             return Ok(());
         };
-        if self.connections.get(caller).is_none() {
-            // The caller has gone, and `sweep` has not removed the call yet.
-            self.calls.cancel(key);
-        } else if self.flow.is_stalled(caller) {
-            if let Some(call) = self.calls.cancel(key) {
-                let refusal = Refusal::CallerStalled { timeout: self.slow_limits.stall_timeout };
-                self.end_call(call, caller, refusal, effects);
-            }
-        } else {
+        if !self.flow.is_stalled(caller) {
             return self.admit(from, caller, Purpose::Replies, body, Some(key));
+        }
+        let refusal = Refusal::CallerStalled { timeout: self.slow_limits.stall_timeout };
+        if !is_last {
+            self.abort(key, caller, refusal, effects);
+        } else if let Some(orphan) = self.calls.cancel(key) {
+            // The service has ended the call, so it is not cancelled there.
+            self.end_call((orphan.caller, orphan.caller_id), caller, refusal, effects);
         }
         Ok(())
     }

@@ -17,9 +17,8 @@ impl Broker {
             let Some(Expired { call, timeout }) = self.calls.next_expired(now) else {
                 return;
             };
-            if let Some((caller, request_id)) = self.calls.cancel(call) {
-                let refusal = Refusal::DeadlineExceeded { timeout };
-                self.end_call((caller, request_id), caller, refusal, effects);
+            if let Some(caller) = self.calls.caller(call) {
+                self.abort(call, caller, Refusal::DeadlineExceeded { timeout }, effects);
             }
         }
     }

@@ -3,6 +3,7 @@
 
 mod broadcasts;
 mod calls;
+mod cancelling;
 mod deadlines;
 mod groups;
 mod hello;

@@ -27,6 +27,7 @@ pub enum Seen {
     Call(CallRequest),
     Reply(CallReply),
     Broadcast(BroadcastRequest),
+    Cancel(String),
     Ping,
     Pong,
     GoAway(GoAway),
@@ -41,7 +42,7 @@ pub struct Queued {
     pub left: usize,
     pub charge: Option<Charge>,
     pub seen: Seen,
-    /// Whether its receiver has stalled since, and pays for it.
+    /// Whether its receiver has stalled since, and pays for what its sender would pay for.
     pub is_moved: bool,
 }
 
@@ -192,7 +193,7 @@ impl World {
             let payer = self.broker.payer(peer).unwrap();
             let own = self.queued.iter_mut().filter(|queued| queued.to == peer);
             let calls = own.filter_map(|queued| {
-                queued.is_moved |= matches!(queued.seen, Seen::Call(_));
+                queued.is_moved = true;
                 queued.charge.as_mut()?.move_to(&payer)
             });
             for call in calls.collect::<Vec<_>>() {
@@ -423,6 +424,7 @@ fn read(frame: &Frame) -> (Seen, Option<String>) {
             Seen::Reply(reply)
         }
         MessageKind::BroadcastRequest => Seen::Broadcast(frame.decode().unwrap()),
+        MessageKind::CancelCall => Seen::Cancel(frame.decode::<CancelCall>().unwrap().request_id),
         MessageKind::Ping => Seen::Ping,
         MessageKind::Pong => Seen::Pong,
         MessageKind::GoAway => Seen::GoAway(frame.decode().unwrap()),

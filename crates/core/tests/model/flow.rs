@@ -116,6 +116,8 @@ struct Model {
     peers: Vec<Peer>,
     /// The newest last.
     calls: Vec<Call>,
+    /// Who paid for the cancellation of a call when it was sent to the service, by the id of the call.
+    cancelled: BTreeMap<String, Payer>,
     /// How many calls were sent.
     sent: usize,
     /// First come, first served.
@@ -141,8 +143,8 @@ impl Model {
             peers.push(Peer { id, history: Vec::new(), recent: None, stalled: None });
         }
         let names = peers.iter().map(|peer: &Peer| (peer.id.to_string(), peer.id)).collect();
-        let (calls, paused, sent, reached) = Default::default();
-        Model { world, names, peers, calls, sent, paused, reached }
+        let (calls, cancelled, paused, sent, reached) = Default::default();
+        Model { world, names, peers, calls, cancelled, sent, paused, reached }
     }
 
     fn apply(&mut self, op: &Op) -> TestCaseResult {
@@ -294,6 +296,10 @@ impl Model {
         match &queued.seen {
             Seen::Call(_) if queued.is_moved => (queued.to, Purpose::Stalled),
             Seen::Call(call) => (self.by_name(&call.caller), Purpose::Calls),
+            Seen::Cancel(id) => match self.cancelled[id] {
+                (_, Purpose::Calls) if queued.is_moved => (queued.to, Purpose::Stalled),
+                payer => payer,
+            },
             Seen::Reply(reply) if reply.reason == 0 => (queued.to, Purpose::Replies),
             Seen::Broadcast(_) => (queued.to, Purpose::Broadcasts),
             _ => (queued.to, Purpose::Answers),
@@ -352,6 +358,22 @@ impl Model {
                         self.reached.insert(reason);
                     }
                 }
+                Seen::Cancel(id) => {
+                    let is_it = |call: &&Call| (call.service, &call.id) == (to, &id);
+                    let caller = self.calls.iter().find(is_it).unwrap().caller;
+                    let is_live = self.peers.iter().any(|peer| peer.id == caller);
+                    let payer = match is_live && !is_stalled {
+                        true => (caller, Purpose::Calls),
+                        false => (to, Purpose::Answers),
+                    };
+                    self.reached.insert(if is_live {
+                        "cancelled"
+                    } else {
+                        "cancelled for one gone"
+                    });
+                    let before = self.cancelled.insert(id, payer);
+                    prop_assert!(before.is_none(), "cancelled twice");
+                }
                 Seen::Broadcast(_) => prop_assert!(!is_stalled, "{} has stalled", to),
                 Seen::Closed(reason) => {
                     self.reached.insert(reason);
@@ -366,9 +388,12 @@ impl Model {
         for Peer { id, .. } in &self.peers {
             for purpose in [Purpose::Calls, Purpose::Replies, Purpose::Broadcasts] {
                 let payer = (*id, purpose);
-                let count = self.world.queued.iter().filter(|queued| self.payer(queued) == payer);
-                let used = self.used(payer);
-                prop_assert!(used <= LIMIT || count.count() == 1, "{:?} has {}", payer, used);
+                let queued = self.world.queued.iter().filter(|queued| self.payer(queued) == payer);
+                // Cancellations are queued above the limit.
+                let limited = queued.filter(|queued| !matches!(queued.seen, Seen::Cancel(_)));
+                let limited: Vec<_> = limited.map(|queued| queued.left).collect();
+                let used = limited.iter().sum::<usize>();
+                prop_assert!(used <= LIMIT || limited.len() == 1, "{:?} has {}", payer, used);
             }
         }
         let open = self.calls.iter().filter(|call| call.is_open).count();
@@ -474,6 +499,8 @@ pub(crate) const TO_REACH: &[&str] = &[
     "REASON_CANCELLED",
     "REASON_SERVICE_GONE",
     "REASON_SERVICE_STALLED",
+    "cancelled",
+    "cancelled for one gone",
     "not reading",
     "paused for calls",
     "paused for replies",

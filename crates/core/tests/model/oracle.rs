@@ -14,6 +14,7 @@ use proptest::test_runner::TestCaseResult;
 
 use super::owners::{Choice, Owners};
 use crate::common::*;
+use crate::names::{is_name, topics_meet};
 
 /// Of services, subscriptions and open calls alike; small, so that it is reached often.
 pub(super) const LIMIT: usize = 3;
@@ -29,14 +30,29 @@ pub(super) enum Say {
     Subscribe(&'static str),
     Unsubscribe(&'static str),
     Broadcast(&'static str),
-    /// To an address, with a request id and an affinity.
-    Call(&'static str, &'static str, &'static str),
-    Push(&'static str, &'static str, &'static str),
+    /// To an address, with a request id.
+    Call(&'static str, &'static str, Steering),
+    Push(&'static str, &'static str, Steering),
     Reply(String, i32),
     Cancel(String),
     Ping,
     Pong,
     Bad(MessageKind, &'static [u8], &'static str),
+}
+
+/// How the caller steers a call.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Steering {
+    pub(super) affinity: &'static str,
+    /// For how many halves it waits; 0 is for ever.
+    pub(super) halves: u32,
+}
+
+impl Steering {
+    fn of(self, call: CallRequest) -> CallRequest {
+        let Steering { affinity, halves } = self;
+        CallRequest { affinity: affinity.into(), timeout_ms: halves * 30_000, ..call }
+    }
 }
 
 /// What happens. The number marks the data of a message, so that no two are alike.
@@ -65,11 +81,11 @@ impl Say {
             Say::Subscribe(topic) => SubscribeRequest { topic: (*topic).into() }.to_frame(),
             Say::Unsubscribe(topic) => UnsubscribeRequest { topic: (*topic).into() }.to_frame(),
             Say::Broadcast(topic) => event(topic, number).to_frame(),
-            Say::Call(address, id, affinity) => {
-                request(call(address, id), affinity, number).to_frame()
+            Say::Call(address, id, steering) => {
+                steering.of(request(call(address, id), number)).to_frame()
             }
-            Say::Push(address, id, affinity) => {
-                request(push(address, id), affinity, number).to_frame()
+            Say::Push(address, id, steering) => {
+                steering.of(request(push(address, id), number)).to_frame()
             }
             Say::Reply(id, reply_type) => reply(id, *reply_type, number).to_frame(),
             Say::Cancel(id) => cancel(id).to_frame(),
@@ -84,8 +100,8 @@ fn data(number: u32) -> Bytes {
     number.to_be_bytes().to_vec().into()
 }
 
-fn request(call: CallRequest, affinity: &str, number: u32) -> CallRequest {
-    CallRequest { data: data(number), affinity: affinity.into(), ..call }
+fn request(call: CallRequest, number: u32) -> CallRequest {
+    CallRequest { data: data(number), ..call }
 }
 
 fn reply(request_id: &str, reply_type: i32, number: u32) -> CallReply {
@@ -99,34 +115,6 @@ fn event(topic: &str, number: u32) -> BroadcastRequest {
 /// A reply of the router itself, without its sentence.
 fn refusal(request_id: &str, code: i32, reason: CallReplyReason) -> Seen {
     Seen::Reply(CallReply { code, reason: reason.into(), ..full(request_id, "") })
-}
-
-pub(super) fn is_name(text: &str) -> bool {
-    let segments = text.strip_prefix('/').unwrap_or(text);
-    text.len() <= 1024
-        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
-        && !segments.split('/').any(str::is_empty)
-}
-
-fn topics_meet(a: &str, b: &str) -> bool {
-    // The one segment of `*` cannot be the empty one before a slash: there is no empty topic.
-    let is_empty = |a: &str, b: &str| a == "*" && b.starts_with('/');
-    let (left, right): (Vec<_>, Vec<_>) = (a.split('/').collect(), b.split('/').collect());
-    !is_empty(a, b) && !is_empty(b, a) && segments_meet(&left, &right)
-}
-
-fn segments_meet(a: &[&str], b: &[&str]) -> bool {
-    let any = |side: &[&str]| side.first() == Some(&"**");
-    match (a, b) {
-        ([], []) => true,
-        // `**` takes nothing or one segment more.
-        ([_, rest @ ..], _) if any(a) => {
-            segments_meet(rest, b) || (!b.is_empty() && segments_meet(a, &b[1..]))
-        }
-        (_, [_, ..]) if any(b) => segments_meet(b, a),
-        ([x, a @ ..], [y, b @ ..]) => (x == y || *x == "*" || *y == "*") && segments_meet(a, b),
-        _ => false,
-    }
 }
 
 pub(super) struct Peer {
@@ -158,9 +146,15 @@ pub(super) struct Call {
     pub(super) service_id: String,
     /// The registration that it counts against.
     registration: u64,
+    due: Option<u32>,
 }
 
 impl Call {
+    /// When its deadline passes, if anybody waits for it.
+    pub(super) fn due(&self) -> Option<u32> {
+        self.due.filter(|_| self.caller.is_some())
+    }
+
     /// Whether it is open, and was made by this connection under this id.
     pub(super) fn is_of(&self, caller: ConnId, id: &str) -> bool {
         self.caller == Some(caller) && self.caller_id == id
@@ -239,6 +233,7 @@ impl Oracle {
 
     fn wait(&mut self, halves: u32, seen: &[(ConnId, Seen)]) -> TestCaseResult {
         self.now += halves;
+        self.expire();
         let due = |peer: &Peer| match self.now - peer.heard {
             4.. => Some((peer.id, Seen::Closed("silent"))),
             2.. if peer.due() <= self.now => Some((peer.id, Seen::Ping)),
@@ -262,8 +257,44 @@ impl Oracle {
         Ok(())
     }
 
+    /// Rule CA-12.
+    fn expire(&mut self) {
+        let now = self.now;
+        let due = |call: &Call| Some((call.due().filter(|due| *due <= now)?, call.caller?));
+        let mut expired: Vec<_> = (self.calls.iter())
+            .filter_map(|call| Some((due(call)?, call.caller_id.clone())))
+            .collect();
+        expired.sort_by_key(|((due, _), _)| *due);
+        for ((_, caller), id) in expired {
+            let at = self.calls.iter().position(|call| call.is_of(caller, &id)).unwrap();
+            self.abandon(at);
+            self.tell(caller, refusal(&id, 500, CallReplyReason::ReasonDeadlineExceeded));
+            self.forget_abandoned(self.calls[at].service);
+        }
+    }
+
+    /// Rule CA-13: the caller of a call waits no more.
+    fn abandon(&mut self, at: usize) {
+        let call = &mut self.calls[at];
+        call.caller = None;
+        let (service, id) = (call.service, call.service_id.clone());
+        let is_renamed = call.caller_id != id;
+        if self.peer(service).is_some_and(|service| service.level > Some(0)) {
+            self.reached.insert("cancelled at the service");
+            if is_renamed {
+                self.reached.insert("cancelled at the service under made-up id");
+            }
+            self.tell(service, Seen::Cancel(id));
+        }
+    }
+
     fn close(&mut self, id: ConnId, reason: &'static str) {
         self.peers.retain(|peer| peer.id != id);
+        for at in 0..self.calls.len() {
+            if self.calls[at].caller == Some(id) {
+                self.abandon(at);
+            }
+        }
         self.owners.close(id);
         self.subscriptions.retain(|(owner, _)| *owner != id);
         let (served, kept) =
@@ -274,9 +305,6 @@ impl Oracle {
                 let gone = CallReplyReason::ReasonServiceGone;
                 self.tell(caller, refusal(&call.caller_id, 500, gone));
             }
-        }
-        for call in &mut self.calls {
-            call.caller = call.caller.filter(|caller| *caller != id);
         }
         for at in 0..self.peers.len() {
             self.forget_abandoned(self.peers[at].id);
@@ -313,11 +341,11 @@ impl Oracle {
             }
             Say::Cancel(ref id) => self.cancel(from, id),
             Say::Bad(_, _, reason) => self.close(from, reason),
-            Say::Call(address, id, affinity) => {
-                self.call(from, request(call(address, id), affinity, number), seen)?;
+            Say::Call(address, id, steering) => {
+                self.call(from, steering.of(request(call(address, id), number)), seen)?;
             }
-            Say::Push(address, id, affinity) => {
-                self.call(from, request(push(address, id), affinity, number), seen)?;
+            Say::Push(address, id, steering) => {
+                self.call(from, steering.of(request(push(address, id), number)), seen)?;
             }
             Say::Reply(ref id, reply_type) => self.reply(from, reply(id, reply_type, number)),
             Say::Broadcast(topic) => self.broadcast(from, event(topic, number)),
@@ -398,6 +426,7 @@ impl Oracle {
                 service,
                 service_id: service_id.clone(),
                 registration,
+                due: (request.timeout_ms > 0).then(|| self.now + request.timeout_ms / 30_000),
             });
         }
         let request_id = service_id;
@@ -474,19 +503,18 @@ impl Oracle {
         if self.peer(from).unwrap().level == Some(0) {
             return self.close(from, "level too low");
         }
-        let Some(call) = self.calls.iter_mut().find(|call| call.is_of(from, id)) else {
+        let Some(at) = self.calls.iter().position(|call| call.is_of(from, id)) else {
             if self.ended.contains(&(from, id.to_owned())) {
                 self.reached.insert("cancelled after the last reply");
             }
             return;
         };
-        call.caller = None;
-        if call.service_id != id {
+        if self.calls[at].service_id != id {
             self.reached.insert("made-up id for a cancelled call");
         }
-        let service = call.service;
+        self.abandon(at);
         self.tell(from, refusal(id, 500, CallReplyReason::ReasonCancelled));
-        self.forget_abandoned(service);
+        self.forget_abandoned(self.calls[at].service);
     }
 
     fn broadcast(&mut self, from: ConnId, event: BroadcastRequest) {
@@ -523,7 +551,7 @@ impl Oracle {
             open_calls,
             orphaned_calls: self.calls.len() - open_calls,
             instances: self.peers.iter().filter(|peer| !peer.instance.is_empty()).count(),
-            deadlines: self.peers.len(),
+            deadlines: self.peers.len() + self.calls.iter().filter_map(Call::due).count(),
         }
     }
 

@@ -6,7 +6,8 @@ use gsb_core::ConnId;
 use gsb_proto::messages::CallRequest;
 use proptest::prelude::*;
 
-use super::oracle::{LIMIT, is_name};
+use super::names::is_name;
+use super::oracle::LIMIT;
 
 const EXCLUSIVE: i32 = 0;
 const SHARED: i32 = 1;
