@@ -184,10 +184,17 @@ impl Groups {
                 group.first_ready(group.by_load.values(), condition)
             }
             (RegisterMode::Shared, Some(affinity), _) => {
-                let live =
-                    group.members.iter().filter(|(id, _)| condition(**id) != Condition::Gone);
-                let best = live.max_by_key(|(_, member)| affinity.score(member.seed));
-                group.only(best.map(|(owner, _)| *owner), kind, condition)
+                let mut best = None;
+                for (&owner, member) in &group.members {
+                    let score = affinity.score(member.seed);
+                    // There may be many owners, and few have a higher score than all before them.
+                    if best.is_none_or(|(highest, _)| score > highest)
+                        && condition(owner) != Condition::Gone
+                    {
+                        best = Some((score, owner));
+                    }
+                }
+                group.only(best.map(|(_, owner)| owner), kind, condition)
             }
             (RegisterMode::Exclusive | RegisterMode::Standby, ..) => {
                 let mut live = group.by_turn.values();

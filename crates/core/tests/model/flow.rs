@@ -29,10 +29,12 @@ const TICK: Duration = Duration::from_nanos(STALL.as_nanos() as u64 / 16);
 const FRAME_COST: usize = 64;
 
 const PEERS: usize = 4;
+/// A name that all peers own.
+const SHARED: &str = "/shared";
 const SIZES: &[usize] = &[0, 1000, 40_000, 40_000, 250_000, 350_000, 1_000_000];
 const READS: &[usize] = &[1, 30_000, 70_000, 80_000, 300_000, usize::MAX];
 
-/// Peers and calls are meant by number, modulo how many there are.
+/// Peers and calls are meant by number, modulo how many there are. A call to number [`PEERS`] is for any peer.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     Call { from: usize, to: usize, size: usize, no_reply: bool },
@@ -50,7 +52,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
     let size = || select(SIZES);
     let peer = || 0..PEERS;
     prop_oneof![
-        20 => (peer(), peer(), size(), prop::bool::weighted(0.2))
+        20 => (peer(), 0..=PEERS, size(), prop::bool::weighted(0.2))
             .prop_map(|(from, to, size, no_reply)| Op::Call { from, to, size, no_reply }),
         20 => (0..100usize, size(), select(&[0, PARTIAL, PARTIAL][..]))
             .prop_map(|(call, size, reply_type)| Op::Reply { call, size, reply_type }),
@@ -139,6 +141,9 @@ impl Model {
         for _ in 0..PEERS {
             let id = world.peer_of_level(1);
             world.register(id, &format!("/{id}"));
+            let (service_id, mode) = (SHARED.to_owned(), RegisterMode::Shared.into());
+            world.send(id, RegisterRequest { service_id, mode, capacity: 2 });
+            world.take(id);
             world.subscribe(id, "news");
             peers.push(Peer { id, history: Vec::new(), recent: None, stalled: None });
         }
@@ -153,11 +158,12 @@ impl Model {
         let open_call = |at: usize| Some(open[at.checked_rem(open.len())?]);
         match *op {
             Op::Call { from, to, size, no_reply } => {
-                let (Some(from), Some(to)) = (id(from), id(to)) else { return Ok(()) };
+                let (Some(from), Some(owner)) = (id(from), id(to)) else { return Ok(()) };
+                let address = if to == PEERS { SHARED } else { &format!("/{owner}") };
                 self.sent += 1;
                 let data = vec![0; size].into();
                 let caller = from.to_string();
-                let call = call(&format!("/{to}"), &self.sent.to_string());
+                let call = call(address, &format!("{} to {address}", self.sent));
                 let request = CallRequest { caller, data, no_reply, ..call };
                 self.say(from, request.into_frame(), None)?;
             }
@@ -316,11 +322,13 @@ impl Model {
     }
 
     /// Whether a call may have been refused for this reason.
-    fn is_any_stalled(&self, refusal: &CallReply) -> bool {
+    fn may_be_refused(&self, refusal: &CallReply) -> bool {
+        let mut stalled = self.peers.iter().map(|peer| peer.stalled.is_some());
+        let is_shared = refusal.request_id.ends_with(SHARED);
         match refusal.reason() {
-            CallReplyReason::ReasonServiceStalled => {
-                self.peers.iter().any(|peer| peer.stalled.is_some())
-            }
+            CallReplyReason::ReasonServiceStalled if is_shared => stalled.all(|stalled| stalled),
+            CallReplyReason::ReasonServiceStalled => stalled.any(|stalled| stalled),
+            CallReplyReason::ReasonBusy => is_shared && stalled.any(|stalled| !stalled),
             reason => reason == CallReplyReason::ReasonNoSuchService,
         }
     }
@@ -346,7 +354,7 @@ impl Model {
                         Some(call) => call.is_open = reply.reply_type == PARTIAL,
                         // A call that was refused.
                         None => prop_assert!(
-                            is_router && self.is_any_stalled(&reply),
+                            is_router && self.may_be_refused(&reply),
                             "{:?} at {}",
                             reply,
                             to
@@ -495,6 +503,7 @@ impl Model {
 
 /// What random events must come to.
 pub(crate) const TO_REACH: &[&str] = &[
+    "REASON_BUSY",
     "REASON_CALLER_STALLED",
     "REASON_CANCELLED",
     "REASON_SERVICE_GONE",
