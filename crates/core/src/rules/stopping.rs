@@ -27,7 +27,7 @@ impl Broker {
 
     /// Tells a peer that the router stops, unless its level is too low for that.
     pub(crate) fn say_farewell(&mut self, to: ConnId, effects: &mut dyn Effects) {
-        if self.connections.get(to).is_some_and(|peer| peer.level >= 1) {
+        if self.level(to) >= 1 {
             let reason = Refusal::Stopping.to_string();
             self.answer(to, GoAway { reason, retry_after_ms: RETRY_AFTER_MS }.to_frame(), effects);
         }
