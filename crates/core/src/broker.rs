@@ -356,13 +356,13 @@ impl Broker {
                 let Pong {} = frame.decode()?;
             }
             MessageKind::CancelCall => self.cancel(from, frame, effects)?,
+            MessageKind::StreamCredit => self.stream_credit(from, frame, paused, effects)?,
+            MessageKind::CallData => self.call_data(from, frame, effects)?,
             MessageKind::RegisterReply
             | MessageKind::UnregisterReply
             | MessageKind::SubscribeReply
             | MessageKind::UnsubscribeReply
             | MessageKind::BroadcastReply
-            | MessageKind::StreamCredit
-            | MessageKind::CallData
             | MessageKind::GoAway
             | MessageKind::NameLost => {
                 return Err(Violation::WrongDirection(frame.kind).into());

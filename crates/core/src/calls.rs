@@ -13,7 +13,7 @@
 //! An orphaned call keeps its request id at the service. Otherwise another call could get that id, and the late reply to
 //! the old call would be delivered to the other caller.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Instant;
 
@@ -68,6 +68,8 @@ struct Call {
 struct Ends {
     /// The calls that it made, by its own ids.
     made: CallIds,
+    /// The slots of those among `made` whose requests are streams that have not ended.
+    uploads: BTreeSet<usize>,
     /// The calls that it has to answer, by the ids that it was given.
     serving: CallIds,
     /// The orphaned calls among `serving`, by their serials.
@@ -80,6 +82,13 @@ struct Ends {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forward {
     pub(crate) caller: ConnId,
+    pub(crate) new_id: Option<RequestId>,
+}
+
+/// The service that has to answer a call, and its id for the call; `None` leaves the caller's id as it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ToService {
+    pub(crate) service: ConnId,
     pub(crate) new_id: Option<RequestId>,
 }
 
@@ -283,6 +292,27 @@ impl Calls {
         self.get(key)?.caller
     }
 
+    /// The service of an open call; `None` if the call is orphaned or has ended.
+    pub(crate) fn to_service(&self, key: CallKey) -> Option<ToService> {
+        let call = self.get(key).filter(|call| call.caller.is_some())?;
+        Some(ToService { service: call.service, new_id: call.new_id.clone() })
+    }
+
+    /// The request of a call that was just opened is a stream.
+    pub(crate) fn begin_upload(&mut self, caller: ConnId, key: CallKey) {
+        self.ends.entry(caller).uploads.insert(key.slot as usize);
+    }
+
+    /// Whether the request of an open call of `caller` is a stream that has not ended.
+    pub(crate) fn is_upload(&self, caller: ConnId, key: CallKey) -> bool {
+        self.ends.get(caller).is_some_and(|ends| ends.uploads.contains(&(key.slot as usize)))
+    }
+
+    /// No more data of the request of a call follows.
+    pub(crate) fn end_upload(&mut self, caller: ConnId, key: CallKey) {
+        self.ends.entry(caller).uploads.remove(&(key.slot as usize));
+    }
+
     /// Takes a reply to a call; `last` ends it. `None` if no caller waits for it.
     pub(crate) fn reply(&mut self, key: CallKey, last: bool) -> Option<Forward> {
         let call = self.get(key)?;
@@ -355,7 +385,11 @@ impl Calls {
 
     /// Removes a call at its caller, unless the caller is gone; another connection may have its slot.
     fn remove_made(&mut self, caller: ConnId, hash: IdHash, slot: usize) {
-        self.ends.entry(caller).made.remove(hash, slot);
+        let ends = self.ends.entry(caller);
+        ends.made.remove(hash, slot);
+        if !ends.uploads.is_empty() {
+            ends.uploads.remove(&slot);
+        }
     }
 
     /// A connection was closed: the calls that it made and those that it has to answer end when [`Calls::sweep`] reaches

@@ -7,7 +7,7 @@ use gsb_proto::messages::{
     RegisterMode, RegisterReply, RegisterReplyCode, SubscribeReply, SubscribeReplyCode,
 };
 use gsb_proto::names::{BYTES_PER_SUBSCRIPTION, SEGMENTS_PER_SUBSCRIPTION};
-use gsb_proto::{Frame, NameError, Quoted};
+use gsb_proto::{Frame, LEVEL, NameError, Quoted};
 
 use crate::close_reason::{CloseReason, seconds};
 use crate::config::MAX_REQUEST_ID;
@@ -63,6 +63,16 @@ pub(crate) enum Refusal {
         seconds(*.timeout)
     )]
     CallerStalled { timeout: Duration },
+    #[error(
+        "the call asks for a stream with credit, or is one (reply_credit, more), which needs level {LEVEL} of the \
+         protocol, but the first frame of this connection was not a Hello of that level"
+    )]
+    CallerUnsupported,
+    #[error(
+        "the request is a stream (more), which needs level {LEVEL} of the protocol, but the first frame of the service's \
+         connection was not a Hello of that level"
+    )]
+    ServiceUnsupported,
     #[error("the caller cancelled this call")]
     Cancelled,
     #[error("the service did not finish its answer within {}, the timeout of the call (timeout_ms)", seconds(*.timeout))]
@@ -98,6 +108,7 @@ impl Refusal {
             Refusal::ServiceGone { .. } => "service gone",
             Refusal::ServiceStalled { .. } => "service stalled",
             Refusal::CallerStalled { .. } => "caller stalled",
+            Refusal::CallerUnsupported | Refusal::ServiceUnsupported => "unsupported",
             Refusal::Cancelled => "cancelled",
             Refusal::DeadlineExceeded { .. } => "deadline exceeded",
             Refusal::Stopping => "stopping",
@@ -155,6 +166,9 @@ impl Refusal {
             }
             Refusal::CallerStalled { .. } => {
                 (CallReplyCode::ServiceFailure, CallReplyReason::ReasonCallerStalled)
+            }
+            Refusal::CallerUnsupported | Refusal::ServiceUnsupported => {
+                (CallReplyCode::CallReplyBadRequest, CallReplyReason::ReasonUnsupported)
             }
             Refusal::Cancelled => (CallReplyCode::ServiceFailure, CallReplyReason::ReasonCancelled),
             Refusal::DeadlineExceeded { .. } => {

@@ -12,6 +12,12 @@ pub(crate) enum Dropped {
     NoService,
     #[error("sent a reply to a call that is not open")]
     StrayReply,
+    #[error("sent data for a call that is not open, or whose request is not a stream or has ended")]
+    StrayData,
+    #[error(
+        "sent a call without a reply whose request is a stream (no_reply and more); a stream needs a reply"
+    )]
+    StreamWithoutReply,
     #[error("sent a call without a reply while the router is shutting down")]
     Stopping,
     #[error(
@@ -32,6 +38,8 @@ impl Dropped {
         match self {
             Dropped::NoService => "no service",
             Dropped::StrayReply => "stray reply",
+            Dropped::StrayData => "stray data",
+            Dropped::StreamWithoutReply => "stream without reply",
             Dropped::Stopping => "stopping",
             Dropped::ServiceStalled { .. } => "service stalled",
             Dropped::SlowSubscriber { .. } => "slow subscriber",

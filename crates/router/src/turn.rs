@@ -54,6 +54,9 @@ impl Turn {
         self.cost += match kind {
             MessageKind::CallRequest
             | MessageKind::CallReply
+            | MessageKind::CancelCall
+            | MessageKind::StreamCredit
+            | MessageKind::CallData
             | MessageKind::Ping
             | MessageKind::Pong => FRAME_COST + length,
             // Changes tables, or is for many: what it takes does not follow from its length.

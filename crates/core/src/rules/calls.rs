@@ -28,6 +28,9 @@ impl Broker {
         let request_id = head.request_id.text;
         let target = self.target(head);
         let (to, key, new_id) = if head.no_reply {
+            if head.more {
+                return self.dropped(from, Dropped::StreamWithoutReply, effects);
+            }
             let target = match target {
                 // A push needs no capacity.
                 Err(Unavailable::Gone | Unavailable::Full) => {
@@ -48,7 +51,8 @@ impl Broker {
             (service, None, self.calls.id_for_service(service, id))
         } else {
             let id = self.calls.hash(request_id);
-            let target = match self.may_call(from, head.address, id, target) {
+            let may_call = self.may_call(from, head.address, id, target);
+            let target = match may_call.and_then(|target| self.may_stream(from, head, target)) {
                 Ok(target) => target,
                 Err((culprit, refusal)) => {
                     let write = |refusal: &Refusal| refusal.call_reply(request_id);
@@ -60,6 +64,9 @@ impl Broker {
             let opened = self.calls.open(from, id, target.service);
             if head.timeout_ms > 0 {
                 self.calls.set_deadline(opened.key, head.timeout_ms, now);
+            }
+            if head.more {
+                self.calls.begin_upload(from, opened.key);
             }
             self.begin_at(target, Some(opened.key));
             (target.service, Some(opened.key), opened.new_id)
@@ -116,9 +123,7 @@ impl Broker {
         paused: Option<Paused>,
         effects: &mut dyn Effects,
     ) -> Result<(), Unhandled> {
-        let key = self.calls.served(from, head.request_id.text);
-        let waited = paused.and_then(|paused| paused.reply_to);
-        let key = key.filter(|&key| waited.is_none_or(|waited| waited == key));
+        let key = self.served(from, head.request_id.text, paused);
         if let Some(key) = key {
             self.admit_reply(from, key, message.bytes.len(), head.is_last, effects)?;
         }
@@ -146,8 +151,20 @@ impl Broker {
         Ok(())
     }
 
+    /// The call that `service` knows by an id, unless the frame has waited for another call to have that id.
+    pub(crate) fn served(
+        &self,
+        service: ConnId,
+        request_id: &str,
+        paused: Option<Paused>,
+    ) -> Option<CallKey> {
+        let waited = paused.and_then(|paused| paused.reply_to);
+        let key = self.calls.served(service, request_id)?;
+        Some(key).filter(|&key| waited.is_none_or(|waited| waited == key))
+    }
+
     /// Makes a reply wait that does not fit, or ends its call if the caller has stalled.
-    fn admit_reply(
+    pub(crate) fn admit_reply(
         &mut self,
         from: ConnId,
         key: CallKey,

@@ -1,7 +1,7 @@
 //! Calls that end before their services have ended them (rules CA-11 and CA-13).
 
 use gsb_proto::messages::{CancelCall, Message as _};
-use gsb_proto::{FrameRef, Outgoing, Violation};
+use gsb_proto::{FrameRef, LEVEL, Outgoing, Violation};
 
 use crate::broker::Broker;
 use crate::calls::Orphan;
@@ -18,9 +18,7 @@ impl Broker {
         frame: FrameRef<'_>,
         effects: &mut dyn Effects,
     ) -> Result<(), Violation> {
-        if self.level(from) < 1 {
-            return Err(Violation::LevelTooLow(frame.kind));
-        }
+        self.check_level(from, frame.kind)?;
         let CancelCall { request_id } = frame.decode()?;
         if let Some(call) = self.calls.made(from, self.calls.hash(&request_id)) {
             self.abort(call, from, Refusal::Cancelled, effects);
@@ -45,7 +43,7 @@ impl Broker {
     /// Tells a service that no caller waits for a call any more. It has not ended the call.
     pub(crate) fn cancel_at_service(&mut self, orphan: &Orphan, effects: &mut dyn Effects) {
         let Orphan { caller, service, .. } = *orphan;
-        if self.level(service) < 1 {
+        if self.level(service) < LEVEL {
             return;
         }
         // There is one for each call, so it does not wait until it fits.
@@ -58,10 +56,5 @@ impl Broker {
         let frame = CancelCall { request_id: orphan.service_id().to_owned() }.to_frame();
         let frame = Outgoing { kind: frame.kind, slices: &frame.body.slices() };
         self.send(service, frame, payer, None, effects);
-    }
-
-    /// The level of the extensions that may be sent to a connection, and come from it; 0 if it is gone.
-    pub(crate) fn level(&self, connection: ConnId) -> u32 {
-        self.connections.get(connection).map_or(0, |connection| connection.level)
     }
 }

@@ -1,8 +1,9 @@
-//! Hello: the introduction of a peer, which may replace an older connection of the same peer (rules CO-2 to CO-5).
+//! Hello: the introduction of a peer, which may replace an older connection of the same peer (rules CO-2 to CO-5), and the level that it
+//! fixes (rule CO-18).
 
 use gsb_proto::messages::Hello;
 use gsb_proto::violation::MAX_INSTANCE_ID;
-use gsb_proto::{LEVEL, Violation};
+use gsb_proto::{LEVEL, MessageKind, Violation};
 
 use crate::broker::Broker;
 use crate::close_reason::CloseReason;
@@ -47,5 +48,15 @@ impl Broker {
             self.say_farewell(from, effects);
         }
         Ok(())
+    }
+
+    /// The level of the extensions that may be sent to a connection; 0 if it is gone.
+    pub(crate) fn level(&self, connection: ConnId) -> u32 {
+        self.connections.get(connection).map_or(0, |connection| connection.level)
+    }
+
+    /// Checks that a message of an extension comes from a connection of its level (rule CO-18).
+    pub(crate) fn check_level(&self, from: ConnId, kind: MessageKind) -> Result<(), Violation> {
+        if self.level(from) < LEVEL { Err(Violation::LevelTooLow(kind)) } else { Ok(()) }
     }
 }

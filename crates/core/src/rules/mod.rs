@@ -9,3 +9,4 @@ mod groups;
 mod hello;
 mod names;
 mod stopping;
+mod streams;

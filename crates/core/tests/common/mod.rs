@@ -28,6 +28,8 @@ pub enum Seen {
     Reply(CallReply),
     Broadcast(BroadcastRequest),
     Cancel(String),
+    Credit(StreamCredit),
+    Data(CallData),
     Ping,
     Pong,
     GoAway(GoAway),
@@ -364,6 +366,14 @@ pub fn cancel(request_id: &str) -> CancelCall {
     CancelCall { request_id: request_id.into() }
 }
 
+pub fn credit(request_id: &str, bytes: u64, for_request: bool) -> StreamCredit {
+    StreamCredit { request_id: request_id.into(), bytes, for_request }
+}
+
+pub fn data(request_id: &str, data: &str, end: bool) -> CallData {
+    CallData { request_id: request_id.into(), data: Bytes::from(data.to_owned()), end }
+}
+
 pub fn full(request_id: &str, data: &str) -> CallReply {
     CallReply {
         request_id: request_id.into(),
@@ -425,6 +435,8 @@ fn read(frame: &Frame) -> (Seen, Option<String>) {
         }
         MessageKind::BroadcastRequest => Seen::Broadcast(frame.decode().unwrap()),
         MessageKind::CancelCall => Seen::Cancel(frame.decode::<CancelCall>().unwrap().request_id),
+        MessageKind::StreamCredit => Seen::Credit(frame.decode().unwrap()),
+        MessageKind::CallData => Seen::Data(frame.decode().unwrap()),
         MessageKind::Ping => Seen::Ping,
         MessageKind::Pong => Seen::Pong,
         MessageKind::GoAway => Seen::GoAway(frame.decode().unwrap()),

@@ -8,5 +8,6 @@ mod liveness;
 mod no_echo;
 mod replacement;
 mod shared_names;
+mod streams;
 mod violations;
 mod workers;

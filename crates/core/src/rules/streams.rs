@@ -1,0 +1,149 @@
+//! Calls whose requests or replies are streams: credit, and more data of a request (rules CA-14 and CA-15).
+
+use gsb_proto::head::{CallHead, DataHead};
+use gsb_proto::messages::{Message as _, StreamCredit};
+use gsb_proto::{FrameRef, LEVEL, Outgoing};
+
+use crate::broker::{Broker, Unhandled};
+use crate::calls::ToService;
+use crate::effect::Effects;
+use crate::flow::{Paused, Purpose};
+use crate::ids::{CallKey, ConnId};
+use crate::refusal::Refusal;
+use crate::report::Dropped;
+use crate::rules::groups::Target;
+
+impl Broker {
+    /// Whether both ends of a call support the streams that it asks for. If not, the connection that causes the refusal.
+    #[inline]
+    pub(crate) fn may_stream(
+        &self,
+        from: ConnId,
+        head: &CallHead<'_>,
+        target: Target,
+    ) -> Result<Target, (ConnId, Refusal)> {
+        if !head.more && !head.has_reply_credit {
+            return Ok(target);
+        }
+        if self.level(from) < LEVEL {
+            return Err((from, Refusal::CallerUnsupported));
+        }
+        // A service that does not know `reply_credit` ignores it.
+        if head.more && self.level(target.service) < LEVEL {
+            return Err((from, Refusal::ServiceUnsupported));
+        }
+        Ok(target)
+    }
+
+    /// Passes more data of a request to the service, as a call.
+    pub(crate) fn call_data(
+        &mut self,
+        from: ConnId,
+        frame: FrameRef<'_>,
+        effects: &mut dyn Effects,
+    ) -> Result<(), Unhandled> {
+        self.check_level(from, frame.kind)?;
+        self.admit(from, from, Purpose::Calls, frame.body.bytes.len(), None)?;
+        let head = DataHead::read(frame.body.bytes)?;
+        let call = self.calls.made(from, self.calls.hash(head.request_id.text));
+        let Some(call) = call.filter(|&call| self.calls.is_upload(from, call)) else {
+            self.dropped(from, Dropped::StrayData, effects);
+            return Ok(());
+        };
+        if head.end {
+            self.calls.end_upload(from, call);
+        }
+        let Some(ToService { service, new_id }) = self.streaming_service(call, effects) else {
+            return Ok(());
+        };
+        let payer = (from, Purpose::Calls);
+        match new_id {
+            None => {
+                let frame = Outgoing { kind: frame.kind, slices: &[frame.body] };
+                self.send(service, frame, payer, None, effects);
+            }
+            Some(id) => {
+                let pieces = head.with_request_id(&frame.body.to_bytes(), &id);
+                let frame = Outgoing { kind: frame.kind, slices: &pieces.slices() };
+                self.send(service, frame, payer, None, effects);
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes credit to the other end of a call. Credit for a call that is not open, or to a peer that does not know it, has
+    /// no effect.
+    pub(crate) fn stream_credit(
+        &mut self,
+        from: ConnId,
+        frame: FrameRef<'_>,
+        paused: Option<Paused>,
+        effects: &mut dyn Effects,
+    ) -> Result<(), Unhandled> {
+        self.check_level(from, frame.kind)?;
+        let credit: StreamCredit = frame.decode()?;
+        let length = frame.body.bytes.len();
+        if credit.for_request {
+            return self.credit_for_request(from, credit, length, paused, effects);
+        }
+        self.admit(from, from, Purpose::Calls, length, None)?;
+        let call = self.calls.made(from, self.calls.hash(&credit.request_id));
+        let to = call.and_then(|call| self.streaming_service(call, effects));
+        if let Some(ToService { service, new_id }) = to {
+            let payer = (from, Purpose::Calls);
+            self.send_credit(service, credit, new_id.as_deref(), payer, effects);
+        }
+        Ok(())
+    }
+
+    /// Credit from the service, which its caller pays for as for a reply.
+    fn credit_for_request(
+        &mut self,
+        from: ConnId,
+        credit: StreamCredit,
+        length: usize,
+        paused: Option<Paused>,
+        effects: &mut dyn Effects,
+    ) -> Result<(), Unhandled> {
+        let Some(call) = self.served(from, &credit.request_id, paused) else {
+            return Ok(());
+        };
+        if self.calls.caller(call).is_none_or(|caller| self.level(caller) < LEVEL) {
+            return Ok(());
+        }
+        self.admit_reply(from, call, length, false, effects)?;
+        if let Some(forward) = self.calls.reply(call, false) {
+            let payer = (forward.caller, Purpose::Replies);
+            self.send_credit(forward.caller, credit, forward.new_id.as_deref(), payer, effects);
+        }
+        Ok(())
+    }
+
+    fn send_credit(
+        &mut self,
+        to: ConnId,
+        mut credit: StreamCredit,
+        new_id: Option<&str>,
+        payer: (ConnId, Purpose),
+        effects: &mut dyn Effects,
+    ) {
+        if let Some(id) = new_id {
+            credit.request_id = id.to_owned();
+        }
+        let frame = credit.to_frame();
+        let frame = Outgoing { kind: frame.kind, slices: &frame.body.slices() };
+        self.send(to, frame, payer, None, effects);
+    }
+
+    /// The service of an open call, if it supports streams. If it has stalled, the call ends: nothing of a stream may be
+    /// lost, and no connection waits for a service that has stalled.
+    fn streaming_service(&mut self, call: CallKey, effects: &mut dyn Effects) -> Option<ToService> {
+        let to = self.calls.to_service(call).filter(|to| self.level(to.service) >= LEVEL)?;
+        if !self.flow.is_stalled(to.service) {
+            return Some(to);
+        }
+        let refusal = Refusal::ServiceStalled { timeout: self.slow_limits.stall_timeout };
+        self.abort(call, to.service, refusal, effects);
+        None
+    }
+}
