@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
-use gsb_proto::{Address, AddressError, NameError, Violation};
+use gsb_proto::{Address, AddressError, MAX_TEXT, NameError, Violation};
 
 use crate::encoding::error::EncodingError;
 
@@ -78,7 +78,9 @@ pub enum Error {
         message: String,
     },
     /// The reply has a code that this client does not know.
-    #[error("the service at {address:?} answered with the unknown code {code}: {message}")]
+    #[error(
+        "the service at {address:?} answered with code {code}, which this client does not know: {message}"
+    )]
     UnknownCode {
         /// The address of the call.
         address: String,
@@ -120,7 +122,8 @@ pub enum Error {
     /// The consumer of a stream or subscription is too slow, and its buffer is full. A stream ends with this error. A
     /// subscription has lost `missed` events, and goes on.
     #[error(
-        "the consumer is too slow: {} did not fit into its buffer of {limit} bytes (buffer_limit)",
+        "the consumer reads too slowly: {} did not fit into its buffer of {limit} bytes; read faster, or raise \
+         buffer_limit",
         counted(*.missed, "message")
     )]
     Overflow {
@@ -132,8 +135,8 @@ pub enum Error {
     /// The router has dropped events, because this process reads too slowly. The subscription goes on. The router
     /// counts for all subscriptions of a process together: some of the events, or all, may have been for others.
     #[error(
-        "this process reads too slowly: the router has dropped {} for its subscriptions (--queue-limit of the \
-         router)",
+        "this process reads too slowly: the router dropped {} for its subscriptions; read faster, or raise \
+         --queue-limit of the router",
         counted(*.count, "event")
     )]
     Missed {
@@ -141,7 +144,7 @@ pub enum Error {
         count: u64,
     },
     /// The message, or its texts, are larger than the router accepts.
-    #[error("the message has {length} bytes, which is over the limit of {limit} bytes")]
+    #[error("{}", too_large(*.length, *.limit))]
     TooLarge {
         /// The size of the message, in bytes.
         length: usize,
@@ -170,7 +173,7 @@ pub enum Error {
     #[error("the connection to the router was lost: {0}")]
     ConnectionLost(LostReason),
     /// The request was not sent, because this program has shut the bus down or closed it.
-    #[error("this program has shut the bus down")]
+    #[error("not sent: this program has shut the bus down or closed it")]
     ShutDown,
     /// A shutdown has reached its timeout.
     #[error("the shutdown did not finish within {}: {}", seconds(*.after), unfinished(*.running))]
@@ -198,6 +201,15 @@ fn counted(count: u64, noun: &str) -> String {
     }
 }
 
+fn too_large(length: usize, limit: usize) -> String {
+    let (what, remedy) = match limit {
+        // It is the limit for the address, the caller and the names together. A frame may have it, too.
+        MAX_TEXT => ("the message, or its address and caller together,", "send less"),
+        _ => ("the message", "split it, or raise max_frame here and --max-frame at the router"),
+    };
+    format!("{what} has {length} bytes, which is over the limit of {limit} bytes; {remedy}")
+}
+
 fn unfinished(running: usize) -> String {
     match running {
         0 => "the router has not read, or not confirmed, all that was sent".to_owned(),
@@ -217,7 +229,7 @@ impl From<Infallible> for Error {
 #[non_exhaustive]
 pub enum LostReason {
     /// The bus has not been connected yet.
-    #[error("the bus is not connected yet")]
+    #[error("the bus is not connected to a router yet; `wait_for_router` waits for the connection")]
     NotYet,
     /// The router cannot be connected to.
     #[error("cannot connect to {address}: {problem}")]
@@ -237,7 +249,9 @@ pub enum LostReason {
     #[error("the outbox is full, and the router has read nothing for {}", seconds(*.0))]
     NothingTaken(Duration),
     /// The router owes the answers to too many requests.
-    #[error("the router does not answer requests")]
+    #[error(
+        "the router has not answered earlier requests, which hold 64 MiB, the limit; is it alive?"
+    )]
     Unanswered,
     /// The router closed the connection.
     #[error("the router closed the connection")]

@@ -43,8 +43,8 @@ pub enum Failure {
         "the router did not answer within {0:?}: it hangs, or another program listens at its address"
     )]
     NoAnswer(Duration),
-    /// A reply came that belongs to no call.
-    #[error("a reply came to call {0}, which was not made")]
+    /// The router sent a reply that belongs to no open call.
+    #[error("the router sent a reply to call {0}, which is not open")]
     ForeignReply(u64),
     /// The histogram of the latencies could not be made.
     #[error("the latencies cannot be recorded: {0}")]
@@ -200,7 +200,7 @@ mod tests {
                 Failure::NoAnswer(Duration::from_secs(10)),
                 "the router did not answer within 10s: it hangs, or another program listens",
             ),
-            (Failure::ForeignReply(7), "a reply came to call 7, which was not made"),
+            (Failure::ForeignReply(7), "the router sent a reply to call 7, which is not open"),
             (Failure::Process(7), "process 7 does not exist, or this user may not inspect it; "),
             (Failure::Payload(1 << 30), "1073741824 bytes do not fit in a message: "),
             (

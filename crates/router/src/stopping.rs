@@ -67,7 +67,7 @@ pub(crate) async fn drain(shared: &RouterState, drain_timeout: Duration) {
     };
     if timeout(shared, FLUSH_TIMEOUT, flushed).await.is_none() {
         log::warn!(
-            "some peers did not read what was queued for them within {} s; it is lost",
+            "some peers did not read the rest of their queues within {} s; the rest is lost",
             FLUSH_TIMEOUT.as_secs_f64()
         );
     }

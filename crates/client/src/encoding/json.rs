@@ -132,7 +132,9 @@ impl<'a, S: Serializer> Checked<'a, S> {
     fn null(self, write: impl FnOnce(S) -> Result<S::Ok, S::Error>) -> Result<S::Ok, S::Error> {
         match self.is_in_some {
             false => write(self.inner),
-            true => Err(S::Error::custom("JSON cannot represent Some of what it writes as null")),
+            true => Err(S::Error::custom(
+                "JSON cannot represent Some(None) or Some(()): None and () are null in it",
+            )),
         }
     }
 }

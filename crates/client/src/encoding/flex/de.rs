@@ -299,7 +299,9 @@ struct Payload<'r, 'de>(Option<Node<'r, 'de>>);
 
 impl<'r, 'de> Payload<'r, 'de> {
     fn some(self) -> Result<Node<'r, 'de>> {
-        self.0.ok_or_else(|| EncodingError::custom("the variant has no value"))
+        self.0.ok_or_else(|| {
+            EncodingError::custom("an enum variant has no value, but its type requires one")
+        })
     }
 }
 
@@ -309,7 +311,9 @@ impl<'de> VariantAccess<'de> for Payload<'_, 'de> {
     fn unit_variant(self) -> Result<()> {
         match self.0 {
             None => Ok(()),
-            Some(_) => Err(EncodingError::custom("the variant has an unexpected value")),
+            Some(_) => {
+                Err(EncodingError::custom("an enum variant has a value, but its type has none"))
+            }
         }
     }
 
