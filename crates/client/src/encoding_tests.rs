@@ -154,7 +154,7 @@ fn no_bytes_panic() {
 }
 
 #[test]
-fn what_is_shared_is_not_read_again_and_again() {
+fn reading_shared_values_again_is_limited() {
     READ.set(0);
     let data = laughs(3, 2);
     let value: Vec<Vec<Vec<Counted>>> = flex(&data).unwrap();

@@ -187,7 +187,7 @@ async fn a_large_frame_gets_its_turn() {
 }
 
 #[tokio::test]
-async fn closing_wakes_whoever_waits() {
+async fn closing_wakes_all_waiters() {
     let (a, _b) = pair();
     a.push(Framing::Packet, &frame(0, 2 * LIMIT)).unwrap();
     let waiting = tokio::spawn({
@@ -203,7 +203,7 @@ async fn closing_wakes_whoever_waits() {
 }
 
 #[tokio::test]
-async fn one_that_waits_and_is_not_polled_does_not_hold_others_up() {
+async fn a_waiter_that_is_not_polled_does_not_block_others() {
     let (link, peer) = pair();
     let driver = tokio::spawn(drive(link.clone()));
     let mut kept = Box::pin(async {
@@ -226,7 +226,7 @@ async fn one_that_waits_and_is_not_polled_does_not_hold_others_up() {
 }
 
 #[tokio::test]
-async fn what_was_written_before_the_finish_arrives_and_nothing_after_it() {
+async fn frames_before_the_finish_arrive_and_no_others() {
     let (link, peer) = pair();
     link.send(Framing::Packet, &frame(1, 10)).await;
     link.finish();

@@ -26,7 +26,7 @@ const BACKOFF: std::ops::RangeInclusive<Duration> =
 /// The most connections that are accepted before other tasks run.
 const BATCH: usize = 64;
 
-/// How often the file of a Unix socket is looked for.
+/// Time between two checks that the file of a Unix socket exists.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Accepts the connections of a router and starts a task for each.
@@ -91,7 +91,7 @@ impl Acceptor {
     /// Waits for the tasks of all connections, which are closed, and ends the workers.
     pub(crate) async fn finish(self) {
         let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
-        // Each task gives its permit back. The workers end any that have not.
+        // Each task returns its permit when it ends. Stopping the workers ends the tasks that are left.
         let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.permits.acquire_many(all)).await;
         self.workers.into_inner().stop().await;
     }
@@ -115,7 +115,7 @@ impl Acceptor {
                 Some(Ok(stream)) => {
                     backoff = *BACKOFF.start();
                     self.admit(stream, &limits);
-                    // Any other error than an empty queue comes again above.
+                    // An error other than an empty queue is reported by the next `accept`.
                     for _ in 1..BATCH {
                         let Ok(stream) = listener.accept_now() else {
                             break;
@@ -126,8 +126,8 @@ impl Acceptor {
                 }
                 Some(Err(error)) if concerns_one_connection(&error) => {}
                 Some(Err(error)) => {
-                    // Mostly because the process is out of file descriptors. Open connections go on, and one that
-                    // ends frees its descriptor.
+                    // The usual cause is that the process has no free file descriptor. Open connections go on, and
+                    // each frees its descriptor when it ends.
                     if let Some(left_out) = limits.failed.allow() {
                         log::error!("cannot accept connections for now: {error}{left_out}");
                     }

@@ -21,8 +21,8 @@ use crate::stopping::{CloseOnDrop, ShutdownHandle, drain};
 
 /// A router that listens. It serves its connections while [`run`](Router::run) runs.
 ///
-/// A router that is dropped, or whose [`run`](Router::run) is, leaves the files of its Unix sockets, as a killed
-/// process does. The next router at the same path replaces them.
+/// Dropping a router, or the future of [`run`](Router::run), leaves the files of its Unix sockets, as a killed process
+/// does. The next router at the same path replaces them.
 #[derive(Debug)]
 pub struct Router {
     listeners: Vec<Listener>,
@@ -144,19 +144,19 @@ impl Router {
     }
 }
 
-/// Everything of a router but its listeners.
+/// Starts the parts of a router other than its listeners.
 fn start(config: &RouterConfig) -> Result<Acceptor, BindError> {
     check(config)?;
-    // A zero timeout would disconnect every peer; it stands for none.
+    // Zero disables the timeout.
     let ping_timeout = config.ping_timeout.filter(|timeout| !timeout.is_zero());
     let hello = Hello {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         instance_id: uuid::Uuid::new_v4().into_bytes().to_vec().into(),
-        // The broker supports it, and clients that ask for it look here (TO-9).
+        // Tells clients that the router supports the field in their Hello (TO-9).
         no_echo: true,
         level: LEVEL,
-        // Lets a client refuse a message that would cost it its connection (CO-19).
+        // A client then refuses a larger message, for which the router would close the connection (CO-19).
         max_frame: config.max_frame as u64,
     };
     let timeouts = [config.stall_timeout, config.write_timeout, config.frame_timeout];
@@ -174,7 +174,7 @@ fn start(config: &RouterConfig) -> Result<Acceptor, BindError> {
     Acceptor::start(config, Arc::new(RouterState::new(broker, clock)))
 }
 
-/// Listens on all addresses, in their order. On an error `listeners` are those that were opened before it.
+/// Listens on all addresses, in their order. After an error, `listeners` has those that were opened before.
 async fn listen(
     config: &RouterConfig,
     listeners: &mut Vec<Listener>,
@@ -195,7 +195,7 @@ async fn listen(
     Ok(addresses)
 }
 
-/// The error for an address that conflicts with one of `listeners`, which are those of the first addresses of `listen`.
+/// The error if `address` conflicts with one of `listeners`, which belong to the first addresses of `listen`.
 async fn named_twice(
     address: &Address,
     listen: &[Address],
@@ -236,7 +236,7 @@ async fn keep_time(shared: Arc<RouterState>) {
     let clock = &shared.clock;
     loop {
         let next = shared.tick();
-        // More may be due already; other tasks run first.
+        // More may be due, but other tasks run first.
         tokio::task::yield_now().await;
         let latest = clock.now() + clock.beat();
         clock.sleep_until(next.map_or(latest, |deadline| deadline.min(latest))).await;

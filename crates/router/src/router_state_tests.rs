@@ -66,7 +66,7 @@ async fn a_connection_that_is_gone_leaves_nothing_to_its_successor() {
 }
 
 #[tokio::test]
-async fn a_stopping_router_takes_nobody_in() {
+async fn a_stopping_router_accepts_no_connections() {
     let shared = shared();
     let (_, link, _far) = connect(&shared);
     let links = shared.stop();

@@ -1,4 +1,4 @@
-//! How a router stops.
+//! Stopping a router: in which order its calls and connections end.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -131,7 +131,7 @@ fn the_crate_refuses_forms_of_our_own() {
 }
 
 #[test]
-fn what_has_no_form_is_refused() {
+fn values_without_a_form_are_refused() {
     #[derive(Serialize)]
     struct Twice {
         #[serde(rename = "same")]
@@ -160,7 +160,7 @@ fn what_has_no_form_is_refused() {
 
 /// Long keys are shared only up to the limit for text of a decoder.
 #[test]
-fn what_is_written_can_be_read() {
+fn written_data_can_be_read() {
     let long = "x".repeat(40_000);
     let maps = vec![BTreeMap::from([(long, 1_u8)]); 300];
     let data = encode(&maps).unwrap();

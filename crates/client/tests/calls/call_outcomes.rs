@@ -243,7 +243,7 @@ async fn a_lost_connection_ends_everything_at_once() {
 }
 
 #[tokio::test]
-async fn nobody_at_the_address_is_an_error_that_says_so() {
+async fn an_address_without_a_router_is_an_error_that_says_so() {
     let error = Bus::connect("unix:/no/such/socket").await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }));
     assert!(error.to_string().contains("/no/such/socket"));
@@ -257,7 +257,7 @@ async fn nobody_at_the_address_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused_here() {
+async fn a_message_that_is_too_large_is_refused_by_the_client() {
     let router = TestRouter::start().await;
     let (service, caller) = pair(&router).await;
     let large = |call: Call| async move {

@@ -193,7 +193,7 @@ async fn payloads_are_not_copied() {
 }
 
 #[tokio::test]
-async fn what_is_in_process_is_invisible_to_others() {
+async fn in_process_services_are_invisible_to_other_processes() {
     let router = TestRouter::start().await;
     let here = Bus::connect(&router.unix).await.unwrap();
     let there = Bus::connect(&router.unix).await.unwrap();

@@ -22,7 +22,7 @@ async fn forgotten(router: &TestRouter) {
 }
 
 #[tokio::test]
-async fn closing_ends_it_for_the_router_whoever_holds_a_handle() {
+async fn closing_ends_the_connection_although_handles_exist() {
     let router = TestRouter::start().await;
     let bus = Bus::connect(&router.unix).await.unwrap();
     let registration = bus.register("/s", |_: Call| async { Ok("") }).await.unwrap();

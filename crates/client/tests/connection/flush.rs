@@ -153,11 +153,11 @@ async fn the_runtime_ends(drops_the_bus: bool) {
 }
 
 #[tokio::test]
-async fn what_is_queued_is_written_when_the_runtime_ends() {
+async fn queued_frames_are_written_when_the_runtime_ends() {
     the_runtime_ends(false).await;
 }
 
 #[tokio::test]
-async fn what_is_queued_is_written_when_the_last_handle_is_dropped_at_the_end() {
+async fn queued_frames_are_written_when_the_last_handle_is_dropped_at_the_end() {
     the_runtime_ends(true).await;
 }

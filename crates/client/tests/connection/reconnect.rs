@@ -84,7 +84,7 @@ async fn services_and_subscriptions() {
 }
 
 #[tokio::test]
-async fn what_is_sent_without_a_connection_fails_at_once_or_waits() {
+async fn requests_without_a_connection_fail_at_once_or_wait() {
     let place = RouterPlace::empty();
     let router = place.start().await;
     let service = eager().connect(&place.unix).await.unwrap();
@@ -135,7 +135,7 @@ async fn what_is_sent_without_a_connection_fails_at_once_or_waits() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_ends_with_the_connection() {
+async fn open_requests_end_with_the_connection() {
     let place = RouterPlace::empty();
     let router = place.start().await;
     let service = eager().connect(&place.unix).await.unwrap();
@@ -166,7 +166,7 @@ async fn what_is_under_way_ends_with_the_connection() {
 }
 
 #[tokio::test]
-async fn what_is_registered_without_a_connection_is_announced_later() {
+async fn names_registered_without_a_connection_are_announced_later() {
     let place = RouterPlace::empty();
     let bus = eager().connect_lazy(&place.unix).unwrap();
     assert!(matches!(bus.status().connection, Connection::Connecting { failures: 0 }));
@@ -275,7 +275,7 @@ async fn attempts_may_be_limited() {
 }
 
 #[tokio::test]
-async fn whoever_watches_sees_it() {
+async fn watchers_see_each_change_of_the_status() {
     // So that the pauses are the same each time, and long enough for a change not to be overtaken.
     fastrand::seed(4);
     let place = RouterPlace::empty();

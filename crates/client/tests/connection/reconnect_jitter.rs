@@ -96,7 +96,7 @@ fn simulate<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn of_a_hundred_clients_and_a_router_that_is_away_for_two_minutes() {
+fn a_hundred_clients_reconnect_to_a_router_that_is_away_for_two_minutes() {
     for seed in 0..10 {
         let attempts = simulate(storm(seed));
         let all = || attempts.iter().flatten().copied();

@@ -154,7 +154,7 @@ async fn of_each_of_two_processes() {
 }
 
 #[tokio::test]
-async fn what_is_announced_within_the_process_stays_there() {
+async fn in_process_events_stay_in_the_process() {
     let router = TestRouter::start().await;
     for builder in publishers() {
         let here = builder.connect(&router.unix).await.unwrap();

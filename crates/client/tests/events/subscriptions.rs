@@ -118,7 +118,7 @@ async fn a_router_that_never_answers_is_asked_for_a_bounded_number_of_things() {
 
 // Rule TO-11: what the router has dropped is told in its place to all who may have missed it.
 #[tokio::test]
-async fn what_the_router_has_dropped_is_told() {
+async fn events_that_the_router_dropped_are_reported() {
     let router = FakeRouter::start().await;
     let (bus, mut peer) = tokio::join!(Bus::connect(&router.address), router.accept());
     let bus = bus.unwrap();

@@ -131,7 +131,7 @@ async fn each_call_that_has_begun_is_answered_on_two_threads() {
 }
 
 #[tokio::test]
-async fn what_is_queued_is_sent_first() {
+async fn queued_replies_are_sent_before_the_end() {
     let router = TestRouter::start().await;
     let length = 4 << 20;
     for address in [&router.unix, &router.tcp] {

@@ -61,7 +61,7 @@ async fn add_twice(bus: &Bus) {
     assert_eq!(counted, [Ok(1), Ok(2), Ok(3)]);
 }
 
-async fn nobody_counts(bus: &Bus) {
+async fn check_that_counting_has_no_service(bus: &Bus) {
     for address in ["/counter/add", "/counter/total", "/counter/count"] {
         let error = bus.call(address, "").await.unwrap_err();
         assert!(matches!(error, Error::NoSuchService { .. }), "{error:?}");
@@ -87,11 +87,11 @@ async fn one_registration_holds_all_messages_of_a_service() {
         assert_eq!(registration.service_id(), "/counter");
         add_twice(caller).await;
         registration.unregister().await.unwrap();
-        nobody_counts(caller).await;
+        check_that_counting_has_no_service(caller).await;
     }
     drop(counter(&here).await.unwrap());
     here.settled().await.unwrap();
-    nobody_counts(&here).await;
+    check_that_counting_has_no_service(&here).await;
     router.stop().await;
 }
 
@@ -107,7 +107,7 @@ async fn one_refused_message_refuses_the_service() {
             let held = holder.register(taken, |_: Call| async { Ok("") }).await.unwrap();
             assert_eq!(refused(counter(bus).await), taken);
             held.unregister().await.unwrap();
-            nobody_counts(bus).await;
+            check_that_counting_has_no_service(bus).await;
             counter(bus).await.unwrap().unregister().await.unwrap();
         }
     }

@@ -112,7 +112,7 @@ fn one_name_of_three_is_taken() {
 }
 
 #[test]
-fn what_is_refused_can_be_given_up() {
+fn a_refused_name_can_be_given_up() {
     simulate(async {
         let network = Network::new(1, Conditions::default());
         let (bus, rival, [_a, b, _c], taken) = conflict(&network).await;
@@ -233,7 +233,7 @@ async fn topics_are_asked_for_again_too() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_again_is_still_refused() {
+async fn a_refused_name_stays_refused_while_it_is_asked_for_again() {
     let router = FakeRouter::start().await;
     fastrand::seed(SEED);
     let reconnect = Reconnect::default().first_delay(FIRST);

@@ -223,7 +223,7 @@ async fn serial_services_take_turns_in_process() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_over_the_bound_is_counted() {
+async fn pushes_over_the_limit_are_counted() {
     let router = TestRouter::start().await;
     let (service, caller) = buses(Some(&router)).await;
     let _probe = probe(&service).await;
@@ -264,7 +264,7 @@ async fn what_is_over_the_bound_is_counted() {
 }
 
 #[tokio::test]
-async fn a_caller_that_gives_up_its_turn_holds_nobody_up() {
+async fn a_caller_that_gives_up_its_turn_delays_no_other() {
     let bus = Bus::local();
     let gate = Arc::new(Notify::new());
     let held = gate.clone();

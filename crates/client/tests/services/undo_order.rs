@@ -37,7 +37,7 @@ async fn of_two_tasks_on_two_threads() {
 }
 
 #[tokio::test]
-async fn of_one_that_is_given_up() {
+async fn a_name_whose_registration_is_dropped() {
     let router = TestRouter::start().await;
     let bus = Bus::connect(&router.unix).await.unwrap();
     let handler = |_: Call| async { Ok("") };

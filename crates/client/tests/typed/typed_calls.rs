@@ -107,7 +107,7 @@ async fn streams_have_types() {
 }
 
 #[tokio::test]
-async fn what_does_not_decode_is_an_error_that_says_so() {
+async fn data_that_does_not_decode_is_an_error_that_says_so() {
     let router = TestRouter::start().await;
     let server = Bus::connect(&router.unix).await.unwrap();
     let bus = Bus::connect(&router.unix).await.unwrap();

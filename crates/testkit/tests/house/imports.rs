@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_passes_names_on_is_in_no_circle_and_tests_are_left_out() {
+    fn re_exports_and_tests_are_in_no_circle() {
         let files = [
             ("lib.rs", "pub mod a; mod b; pub use b::*; #[cfg(test)] mod tests;"),
             ("a.rs", "use crate::B; pub struct A(B);"),

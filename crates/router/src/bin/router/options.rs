@@ -30,7 +30,7 @@ RUST_LOG overrides --log-level.
 Exit codes: 0 stopped by a signal, 2 unusable options, 3 cannot listen on an address, 1 any other
 failure.";
 
-/// A peer must read as much within the stall timeout.
+/// Within the stall timeout, a peer must read this much.
 const SMALLEST_QUEUE_LIMIT: ByteSize = ByteSize::kib(64);
 
 /// New and old names of variables. The old one counts if the new one is not set.
