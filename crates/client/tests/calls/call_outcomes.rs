@@ -89,7 +89,7 @@ async fn outcomes_are_told_apart() {
         }
         other => panic!("{other}"),
     }
-    // After all that, both connections are as good as new.
+    // After all that, both connections still work.
     assert_eq!(caller.call("/s", "").await.unwrap(), "fine");
     router.stop().await;
 }
@@ -107,7 +107,7 @@ async fn names_are_unique_and_come_back() {
         }
     }
     assert!(matches!(a.register("a b", handler).await, Err(Error::Name(_))));
-    // The refused ones have not disturbed the first.
+    // The refused registrations have not affected the first one.
     b.call("/x", "").await.unwrap();
     first.unregister().await.unwrap();
     let second = b.register("/x", handler).await.unwrap();
@@ -230,7 +230,7 @@ async fn a_lost_connection_ends_everything_at_once() {
     });
     within("the call", running.recv()).await.unwrap();
     router.stop().await;
-    // Whether the router's last answer or the end of the connection comes first is the router's choice.
+    // Either the last answer of the router or the end of the connection comes first.
     let error = within("the end of the call", waiting).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ConnectionLost(_) | Error::ServiceFailure { .. }), "{error}");
     let ended = within("the end", caller.closed()).await;
@@ -312,7 +312,7 @@ async fn a_dropped_call_is_forgotten() {
     router.stop().await;
 }
 
-// What was sent before the last handle was dropped arrives, a full socket or not.
+// Frames that were sent before the last handle was dropped arrive, also if the socket was full.
 #[tokio::test]
 async fn dropping_the_handle_loses_nothing_that_was_sent() {
     let router = TestRouter::start().await;

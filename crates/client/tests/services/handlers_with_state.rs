@@ -24,7 +24,7 @@ struct Total;
 #[message(id = "count", item = i64)]
 struct Count;
 
-/// What the messages share.
+/// The state that the handlers share.
 #[derive(Default)]
 struct Counter(AtomicI64);
 
@@ -42,7 +42,7 @@ impl Counter {
     }
 }
 
-/// The return type is the guard against three compiler errors for one wrong handler; see `Registering`.
+/// The return type is named so that a wrong handler causes one compiler error instead of three; see `Registering`.
 fn counter(bus: &Bus) -> Registering {
     bus.serve("/counter", Arc::new(Counter::default()))
         .on(Counter::add)
@@ -68,7 +68,7 @@ async fn check_that_counting_has_no_service(bus: &Bus) {
     }
 }
 
-/// The address that a registration was refused for.
+/// The address for which a registration was refused.
 fn refused(result: Result<Registration, Error>) -> String {
     match result.unwrap_err() {
         Error::AlreadyRegistered { service_id, .. } => service_id,
@@ -95,7 +95,7 @@ async fn one_registration_holds_all_messages_of_a_service() {
     router.stop().await;
 }
 
-// All or nothing: of a service of which one name is refused, nothing stays.
+// If one name of a service is refused, no name of it stays registered.
 #[tokio::test]
 async fn one_refused_message_refuses_the_service() {
     let router = TestRouter::start().await;

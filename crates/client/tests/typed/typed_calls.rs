@@ -101,7 +101,7 @@ async fn streams_have_types() {
     let items = bus.service("/s").stream(Count(4)).await.unwrap();
     let items: Vec<_> = items.try_collect().await.unwrap();
     assert_eq!(items, [Ok(1), Ok(2), Err("three".to_owned()), Ok(4)]);
-    // Asked for one answer, a service that streams is told from one that does not.
+    // A call to a service that answers with a stream fails with its own error.
     assert!(matches!(bus.service("/s").call(Count(2)).await, Err(Error::IsStream { .. })));
     router.stop().await;
 }

@@ -13,7 +13,7 @@ use gsb_testkit::{Peer, TestRouter, within};
 const STALL: Duration = Duration::from_millis(300);
 
 /// Small limits and short timeouts. Socket buffers take some hundred KiB more.
-fn impatient() -> RouterConfig {
+fn small_limits() -> RouterConfig {
     RouterConfig {
         limits: Limits { queued_bytes: 256 << 10, ..Limits::default() },
         stall_timeout: STALL,
@@ -90,7 +90,7 @@ async fn a_service_that_pauses_loses_no_call() {
 // Rule LI-3: calls to a service that never reads end, and do not disturb their caller's other calls.
 #[tokio::test]
 async fn a_service_that_never_reads() {
-    let router = TestRouter::with(impatient()).await;
+    let router = TestRouter::with(small_limits()).await;
     let (mut deaf, mut service, mut caller) =
         (peer(&router).await, peer(&router).await, peer(&router).await);
     deaf.register("/deaf").await;
@@ -127,7 +127,7 @@ async fn a_service_that_never_reads() {
 // Rule LI-3: a caller that has sent more than its limit is paused, and goes on when its calls have ended.
 #[tokio::test]
 async fn a_caller_that_has_sent_too_much_goes_on() {
-    let router = TestRouter::with(impatient()).await;
+    let router = TestRouter::with(small_limits()).await;
     let (mut deaf, mut service, mut caller) =
         (peer(&router).await, peer(&router).await, peer(&router).await);
     deaf.register("/deaf").await;
@@ -145,7 +145,7 @@ async fn a_caller_that_has_sent_too_much_goes_on() {
 // Rule LI-3: a caller that never reads delays the others of its service once.
 #[tokio::test]
 async fn a_caller_that_never_reads() {
-    let router = TestRouter::with(impatient()).await;
+    let router = TestRouter::with(small_limits()).await;
     let (mut service, mut deaf, mut caller) =
         (peer(&router).await, peer(&router).await, peer(&router).await);
     service.register("/s").await;
@@ -177,7 +177,7 @@ async fn a_caller_that_never_reads() {
 // Rule LI-2: a subscriber that never reads misses the events over its limit, and no other subscriber misses any.
 #[tokio::test]
 async fn a_subscriber_that_never_reads() {
-    let router = TestRouter::with(impatient()).await;
+    let router = TestRouter::with(small_limits()).await;
     let (mut deaf, mut healthy, mut sender) =
         (peer(&router).await, peer(&router).await, peer(&router).await);
     deaf.subscribe("news").await;
@@ -201,7 +201,7 @@ async fn a_subscriber_that_never_reads() {
 // others.
 #[tokio::test]
 async fn a_flood_of_questions() {
-    let router = TestRouter::with(impatient()).await;
+    let router = TestRouter::with(small_limits()).await;
     let (mut service, mut caller, mut flood) =
         (peer(&router).await, peer(&router).await, peer(&router).await);
     service.register("/s").await;
@@ -231,7 +231,7 @@ async fn a_flood_of_questions() {
 #[tokio::test]
 async fn a_peer_that_reads_nothing_is_closed() {
     let write_timeout = Duration::from_millis(500);
-    let router = TestRouter::with(RouterConfig { write_timeout, ..impatient() }).await;
+    let router = TestRouter::with(RouterConfig { write_timeout, ..small_limits() }).await;
     let (mut deaf, mut slow, mut sender) =
         (peer(&router).await, peer(&router).await, peer(&router).await);
     deaf.subscribe("news").await;
@@ -256,7 +256,7 @@ async fn a_peer_that_reads_nothing_is_closed() {
 async fn a_peer_that_reads_slowly_stays() {
     let write_timeout = Duration::from_millis(500);
     let limits = Limits { queued_bytes: 1 << 20, ..Limits::default() };
-    let router = TestRouter::with(RouterConfig { write_timeout, limits, ..impatient() }).await;
+    let router = TestRouter::with(RouterConfig { write_timeout, limits, ..small_limits() }).await;
     let (mut slow, mut sender) = (peer(&router).await, peer(&router).await);
     slow.subscribe("news").await;
     for _ in 0..120 {
