@@ -39,7 +39,7 @@ fn unreachable(reason: &LostReason) -> LostReason {
     LostReason::Unreachable { address: address(), problem: reason.to_string() }
 }
 
-/// Each reason and its text, which stands after a colon.
+/// Each reason and its text, which follows a colon in an error.
 fn reasons() -> Vec<(LostReason, String)> {
     let time = Duration::from_millis(1500);
     let refused = "Connection refused (os error 111); is a router running there?";
@@ -80,7 +80,7 @@ fn reasons() -> Vec<(LostReason, String)> {
     rows
 }
 
-/// Each error and its text, and those that are composed of several.
+/// Each error and its text, composed errors included.
 fn errors() -> Vec<(Error, String)> {
     let after = Duration::from_secs(10);
     let a = || "/a".to_owned();

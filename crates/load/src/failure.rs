@@ -75,7 +75,7 @@ pub enum Failure {
         /// The bytes that they need.
         bytes: u64,
     },
-    /// The system does not allow this process so many connections.
+    /// The system does not allow this process that many connections.
     #[error(
         "{count} connections exceed the {allowed} that this program may open: ask for fewer, or raise the limit of \
          open files (ulimit -Hn)"

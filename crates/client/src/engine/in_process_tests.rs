@@ -23,7 +23,7 @@ async fn depth_is_counted_while_a_handler_is_polled_only() {
     assert_eq!(depth(), 0);
 }
 
-/// A service that calls itself as often as it is told.
+/// A service that calls itself as often as the call says.
 fn countdown(bus: crate::WeakBus) -> impl Fn(Call) -> BoxFuture<'static, Result<Bytes, Failure>> {
     move |call: Call| {
         let bus = bus.clone();

@@ -74,7 +74,7 @@ impl Crate {
         Some(module.to_vec())
     }
 
-    /// The imports from each file: a file that passes a name on is not asked, but the one that defines it.
+    /// The imports of each file: the files that define the imported names, not those that re-export them.
     fn imports(&self) -> BTreeMap<&Path, BTreeSet<&Path>> {
         let mut imports = BTreeMap::new();
         for (module, file) in &self.files {
