@@ -12,7 +12,7 @@ use gsb_proto::{Frame, NameError, Quoted};
 use crate::close_reason::{CloseReason, seconds};
 use crate::config::MAX_REQUEST_ID;
 
-/// Why the broker refuses a request. Displays as a sentence for the peer that sent it.
+/// Why the broker refuses a request, or drops a message. Displays as a sentence for the peer that sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error(transparent)]
@@ -57,6 +57,13 @@ pub(crate) enum Refusal {
     Stopped,
     #[error("the service went away before it finished its answer: its connection {reason}")]
     ServiceGone { reason: CloseReason },
+    #[error("the reply belongs to no open call")]
+    StrayReply,
+    #[error(
+        "this connection does not read its events: {limit} bytes of them are queued, which is the limit \
+         (--queue-limit), or it has stalled; new events are dropped"
+    )]
+    SlowSubscriber { limit: usize },
 }
 
 fn holder(own: bool) -> &'static str {
@@ -82,6 +89,8 @@ impl Refusal {
             Refusal::Cancelled => "cancelled",
             Refusal::Stopping => "stopping",
             Refusal::Stopped => "stopped",
+            Refusal::StrayReply => "stray reply",
+            Refusal::SlowSubscriber { .. } => "slow subscriber",
         }
     }
 
@@ -94,6 +103,7 @@ impl Refusal {
                 | Refusal::TooManyCalls { .. }
                 | Refusal::ServiceStalled { .. }
                 | Refusal::CallerStalled { .. }
+                | Refusal::SlowSubscriber { .. }
         )
     }
 

@@ -321,7 +321,7 @@ fn pushes_are_never_answered() {
     world.send(caller, push("/s", "1"));
     assert_eq!(world.take(service).len(), 2);
     assert_eq!(world.broker.usage().open_calls, 0);
-    assert_eq!(world.broker.counters().drops["no service"], 1);
+    assert_eq!(world.broker.counters().drops["no such service"], 1);
     // A reply of the service is dropped.
     world.send(service, full("1", "thanks"));
     world.close(service);

@@ -25,10 +25,9 @@ pub(crate) struct Clock {
 
 #[derive(Debug)]
 struct State {
-    /// When the clock was looked at last.
+    /// When the clock was looked at last, and the time that it showed.
     seen: Instant,
-    /// How long it has stood still, once it goes on.
-    lost: Duration,
+    shown: Instant,
     /// It stands still until then.
     goes_on: Instant,
 }
@@ -40,7 +39,7 @@ impl Clock {
         Clock {
             beat: (shortest / 4).clamp(*BEAT.start(), *BEAT.end()),
             grace: shortest.min(GRACE),
-            state: Mutex::new(State { seen: now, lost: Duration::ZERO, goes_on: now }),
+            state: Mutex::new(State { seen: now, shown: now, goes_on: now }),
         }
     }
 
@@ -54,12 +53,12 @@ impl Clock {
         let mut state = self.state.lock();
         let now = real();
         if now.saturating_duration_since(state.seen) > 2 * self.beat {
-            let stands_at = state.running(state.seen);
             state.goes_on = now + self.grace;
-            state.lost = state.goes_on - stands_at;
         }
+        let since = state.seen.max(state.goes_on);
+        state.shown += now.saturating_duration_since(since);
         state.seen = now;
-        state.running(now)
+        state.shown
     }
 
     /// Completes at a time of this clock.
@@ -71,14 +70,6 @@ impl Clock {
             }
             tokio::time::sleep(left).await;
         }
-    }
-}
-
-impl State {
-    fn running(&self, moment: Instant) -> Instant {
-        let moment = moment.max(self.goes_on);
-        // Before the first moment there is none.
-        moment.checked_sub(self.lost).unwrap_or(moment)
     }
 }
 

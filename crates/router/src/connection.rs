@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
@@ -14,6 +15,7 @@ use crate::deferred::Deferred;
 use crate::identity::identify;
 use crate::queued_frame::QueuedFrame;
 use crate::router_state::{Routed, RouterState};
+use crate::slow_peers::watch;
 use crate::turn::SLICE;
 
 /// Serves a peer until it goes or is closed, and until nothing of it is left.
@@ -26,10 +28,10 @@ pub(crate) async fn serve(shared: Arc<RouterState>, stream: Stream, max_frame: u
         return;
     };
     log::debug!("connection {id} of {identity}");
+    let (end, watch) = (CloseReason::Shutdown, None);
     let mut connection =
-        Connection { shared: shared.clone(), id, link, resume, end: CloseReason::Shutdown };
+        Connection { shared: shared.clone(), id, link: link.clone(), resume, watch, end };
     connection.end = connection.run(max_frame).await;
-    let link = connection.link.clone();
     drop(connection);
     while link.clear_away() {
         tokio::task::yield_now().await;
@@ -48,12 +50,17 @@ impl Wake for Resume {
     }
 }
 
+/// Watches over a peer: see [`watch`].
+type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A connection that the broker knows. The broker is told of its end however the task ends, with its runtime too.
 struct Connection {
     shared: Arc<RouterState>,
     id: ConnId,
     link: Arc<Link<QueuedFrame>>,
     resume: Arc<Resume>,
+    /// Watches the peer, once its socket was full, until that has taken all.
+    watch: Option<Watch>,
     /// The reason of its end, as far as it is known.
     end: CloseReason,
 }
@@ -66,26 +73,25 @@ impl Drop for Connection {
 
 impl Connection {
     /// Reads and routes until the end.
-    async fn run(&self, max_frame: usize) -> CloseReason {
+    async fn run(&mut self, max_frame: usize) -> CloseReason {
         match self.receive(Inbox::new(FrameDecoder::detecting(max_frame))).await {
             Err(end) => end,
         }
     }
 
-    async fn receive(&self, mut inbox: Inbox) -> Result<Infallible, CloseReason> {
+    async fn receive(&mut self, mut inbox: Inbox) -> Result<Infallible, CloseReason> {
         loop {
-            if is_something(self.link.receive_or_full(&mut inbox).await)? {
+            // The link does not tell it of a peer that sends without a pause.
+            self.watch_if_full();
+            let received = self.link.receive_or_full(&mut inbox);
+            if is_something(watching(&mut self.watch, received).await)? {
                 self.route(&mut inbox).await?;
-            }
-            // The driver of the link does not hear it from a peer that sends without a pause.
-            if self.link.is_full() {
-                self.shared.is_slow(self.id);
             }
         }
     }
 
     /// Routes all whole frames that have come, batch by batch; those before a violation count.
-    async fn route(&self, inbox: &mut Inbox) -> Result<(), CloseReason> {
+    async fn route(&mut self, inbox: &mut Inbox) -> Result<(), CloseReason> {
         let mut deferred = Deferred::default();
         let mut begin = tokio::time::Instant::now();
         loop {
@@ -108,19 +114,40 @@ impl Connection {
     }
 
     /// Waits, without reading, until the next frame is to be handled again.
-    async fn pause(&self) -> Result<(), CloseReason> {
+    async fn pause(&mut self) -> Result<(), CloseReason> {
         loop {
+            self.watch_if_full();
             tokio::select! {
                 biased;
                 // Nothing is read: it can only be the end.
-                written = self.link.write_only() => is_something(written)?,
+                written = watching(&mut self.watch, self.link.write_only()) => {
+                    is_something(written)?
+                }
                 () = self.resume.0.notified() => return Ok(()),
             };
-            if self.link.is_full() {
-                self.shared.is_slow(self.id);
-            }
         }
     }
+
+    /// Has the peer watched, if its socket is full.
+    fn watch_if_full(&mut self) {
+        if self.watch.is_none() && self.link.is_full() {
+            let watch = watch(self.shared.clone(), self.id, self.link.clone());
+            self.watch = Some(Box::pin(watch));
+        }
+    }
+}
+
+/// Drives the link of a connection, and watches its peer meanwhile.
+async fn watching<T>(watch: &mut Option<Watch>, drive: impl Future<Output = T>) -> T {
+    let mut drive = pin!(drive);
+    if let Some(watching) = watch {
+        tokio::select! {
+            biased;
+            () = watching => *watch = None,
+            driven = &mut drive => return driven,
+        }
+    }
+    drive.await
 }
 
 /// Whether there are bytes; the end is an error.

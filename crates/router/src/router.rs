@@ -16,7 +16,6 @@ use crate::error::BindError;
 use crate::listener::Listener;
 use crate::memory_limit;
 use crate::router_state::RouterState;
-use crate::slow_peers;
 use crate::stopping::{CloseOnDrop, ShutdownHandle, drain};
 
 /// A router that listens. It serves its connections while [`run`](Router::run) runs.
@@ -128,7 +127,6 @@ impl Router {
         let _close = CloseOnDrop(shared.clone());
         let mut clock = JoinSet::new();
         clock.spawn(keep_time(shared.clone()));
-        clock.spawn(slow_peers::watch(shared.clone()));
         let mut accepting = JoinSet::new();
         for listener in listeners {
             let (acceptor, shutdown) = (acceptor.clone(), shutdown.clone());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gsb_core::{
     Broker, BrokerConfig, CallKey, CloseReason, ConnId, Cost, Counters, Effects, Identity,
-    LONGEST_TIMEOUT, Payer, Progress, Report, Usage,
+    LONGEST_TIMEOUT, Progress, Report, Usage,
 };
 use gsb_net::{Batch, Inbox, LeftOut, Link, LogLimit, Peek};
 use gsb_proto::{Framing, MessageKind, Outgoing, Violation};
@@ -33,8 +33,6 @@ pub(crate) struct RouterState {
     state: Mutex<Locked>,
     /// Notified when the router stops and no call is open.
     idle: Notify,
-    /// Notified when a socket has become full.
-    slow_peer: Notify,
     /// Held by the one task that clears up after ended connections.
     turn_to_sweep: Semaphore,
 }
@@ -55,8 +53,6 @@ struct Locked {
     broker: Broker,
     /// By the slots of the broker's connections.
     peers: Vec<Option<Peer>>,
-    /// Those whose sockets are full.
-    slow_peers: BTreeSet<ConnId>,
     /// No more connections are taken.
     is_stopping: bool,
     /// Empty whenever the state is not locked; kept for its room.
@@ -87,14 +83,12 @@ impl RouterState {
             state: Mutex::new(Locked {
                 broker: Broker::new(config),
                 peers: Vec::new(),
-                slow_peers: BTreeSet::new(),
                 batch: Batch::default(),
                 is_stopping: false,
                 logged: HashMap::new(),
                 now,
             }),
             idle: Notify::new(),
-            slow_peer: Notify::new(),
             turn_to_sweep: Semaphore::new(1),
         }
     }
@@ -165,47 +159,13 @@ impl RouterState {
         })
     }
 
-    /// The socket of a peer has become full.
-    pub(crate) fn is_slow(&self, peer: ConnId) {
-        self.state.lock().slow_peers.insert(peer);
-        self.slow_peer.notify_one();
-    }
-
-    /// The peers whose sockets are full. Waits until there are any.
-    pub(crate) async fn slow_peers(&self) -> Vec<(ConnId, Arc<Link<QueuedFrame>>, Payer)> {
-        loop {
-            let mut found = Vec::new();
-            {
-                let Locked { slow_peers, peers, broker, .. } = &mut *self.state.lock();
-                slow_peers.retain(|id| {
-                    let peer = peers.get(id.slot()).and_then(Option::as_ref);
-                    let slow = peer.zip(broker.payer(*id));
-                    found.extend(slow.clone().map(|(peer, payer)| (*id, peer.link.clone(), payer)));
-                    slow.is_some()
-                });
-            }
-            if !found.is_empty() {
-                return found;
-            }
-            self.slow_peer.notified().await;
-        }
-    }
-
-    /// See [`Broker::look_at_slow_peer`]. A peer with nothing in its outbox is slow no more.
+    /// See [`Broker::look_at_slow_peer`].
     pub(crate) fn look_at_slow_peer(
         &self,
         peer: ConnId,
         progress: Progress,
         callers: &BTreeSet<ConnId>,
     ) -> bool {
-        if progress.queued == 0 {
-            let Locked { slow_peers, peers, .. } = &mut *self.state.lock();
-            let state = peers.get(peer.slot()).and_then(Option::as_ref);
-            // Its socket may have become full again since.
-            if !state.is_some_and(|state| state.id == peer && state.link.is_full()) {
-                slow_peers.remove(&peer);
-            }
-        }
         self.with_broker(|broker, now, effects| {
             broker.look_at_slow_peer(peer, progress, callers, now, effects)
         })
@@ -360,7 +320,7 @@ impl Effects for Dispatch<'_> {
             (self.batch_to, self.batch_framing) = (Some(to), framing);
         }
         // The broker has seen to the limits.
-        self.batch.push(self.batch_framing, frame, |before| QueuedFrame::new(cost, before));
+        self.batch.push(self.batch_framing, frame, |before| charge(cost, before));
     }
 
     fn close(&mut self, connection: ConnId, reason: CloseReason) {
@@ -406,6 +366,11 @@ impl Effects for Dispatch<'_> {
     }
 }
 
+/// See [`Cost::charge`].
+fn charge(cost: Cost<'_>, before: Option<&mut QueuedFrame>) -> Option<QueuedFrame> {
+    cost.charge(before.map(|before| &mut before.0)).map(QueuedFrame)
+}
+
 impl Drop for Dispatch<'_> {
     fn drop(&mut self) {
         self.push_batch();
@@ -427,7 +392,7 @@ impl Dispatch<'_> {
         let Some((link, framing)) = self.peer(to) else {
             return;
         };
-        if link.push_unlimited(framing, frame, |before| QueuedFrame::new(cost, before)) {
+        if link.push_unlimited(framing, frame, |before| charge(cost, before)) {
             let link = link.clone();
             self.deferred.flush.push(link);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use gsb_core::{ConnId, Payer, Progress};
+use gsb_core::{ConnId, Progress};
 use gsb_net::Link;
 
 use crate::queued_frame::QueuedFrame;
@@ -12,30 +12,28 @@ use crate::router_state::RouterState;
 /// How often in a timeout a slow peer is looked at.
 const LOOKS: u32 = 16;
 
-/// Looks at all peers whose sockets are full, several times in the shortest timeout for reading. Runs for ever.
-pub(crate) async fn watch(shared: Arc<RouterState>) {
-    loop {
-        for (id, link, payer) in shared.slow_peers().await {
-            look(&shared, id, &link, &payer).await;
-        }
-        let next = shared.clock.now() + shared.read_timeout / LOOKS;
-        shared.clock.sleep_until(next).await;
+/// Looks at a peer whose socket is full, several times in the shortest timeout for reading, until it has taken all that
+/// is queued for it.
+pub(crate) async fn watch(shared: Arc<RouterState>, id: ConnId, link: Arc<Link<QueuedFrame>>) {
+    while look(&shared, id, &link).await > 0 {
+        shared.clock.sleep_until(shared.clock.now() + shared.read_timeout / LOOKS).await;
     }
 }
 
-/// Tells the broker how far a peer has got with its outbox. If it has stalled, it pays for the calls in there from now
-/// on, and they end.
-async fn look(shared: &RouterState, id: ConnId, link: &Link<QueuedFrame>, payer: &Payer) {
+/// Tells the broker how far a peer has got with its outbox. If it has stalled, the calls in there end. Returns how many
+/// bytes there were.
+async fn look(shared: &RouterState, id: ConnId, link: &Link<QueuedFrame>) -> usize {
     // A Unix socket does not tell that it has room before most of it is free.
     link.flush_full();
     let (queued, written) = link.progress();
     let mut callers = BTreeSet::new();
-    visit(link, |frame| callers.extend(frame.paused_caller())).await;
+    visit(link, |frame| callers.extend(frame.0.paused_caller())).await;
     if shared.look_at_slow_peer(id, Progress { queued, written }, &callers) {
         let mut calls = Vec::new();
-        visit(link, |frame| calls.extend(frame.move_to(payer))).await;
+        visit(link, |frame| calls.extend(frame.0.stall())).await;
         shared.end_stalled_calls(id, calls).await;
     }
+    queued
 }
 
 async fn visit(link: &Link<QueuedFrame>, mut visit: impl FnMut(&mut QueuedFrame)) {

@@ -60,15 +60,11 @@ async fn the_calls_of_a_long_outbox_end_in_steps() {
         let call = CallRequest { address, request_id, ..Default::default() };
         receive(&shared, peer, call.to_frame());
     }
-    shared.is_slow(service);
-    let [(id, link, payer)] = &shared.slow_peers().await[..] else {
-        panic!("there is one slow peer");
-    };
-    look(&shared, *id, link, payer).await;
+    look(&shared, service, &link).await;
     pass(&shared.clock, STALL).await;
     assert_eq!(shared.usage().open_calls, 3000);
     let mut pauses = 0;
-    let mut looking = pin!(look(&shared, *id, link, payer));
+    let mut looking = pin!(look(&shared, service, &link));
     std::future::poll_fn(|context| {
         let polled = looking.as_mut().poll(context);
         pauses += usize::from(polled.is_pending());
@@ -86,8 +82,7 @@ async fn a_peer_that_does_not_read_is_watched_until_it_is_closed() {
     let (peer, link, _far) = connect(&shared);
     receive(&shared, peer, SubscribeRequest { topic: "topic".into() }.to_frame());
     receive(&shared, peer, event(1 << 20));
-    shared.is_slow(peer);
-    let watching = watch(shared.clone());
+    let watching = watch(shared.clone(), peer, link.clone());
     let closed = async {
         let begin = shared.clock.now();
         while !link.is_closed() {
@@ -96,24 +91,7 @@ async fn a_peer_that_does_not_read_is_watched_until_it_is_closed() {
         }
         shared.clock.now() - begin
     };
-    tokio::select! {
-        () = watching => {}
-        took = closed => assert!((STALL..STALL * 2).contains(&took), "{took:?}"),
-    }
+    let ((), took) = tokio::join!(watching, closed);
+    assert!((STALL..STALL * 2).contains(&took), "{took:?}");
     assert_eq!(shared.counters().closes["not reading"], 1);
-}
-
-// Rule LI-3: a socket may become full between the look at the outbox and the note that it is empty.
-#[tokio::test(start_paused = true)]
-async fn a_peer_whose_socket_is_full_again_stays_watched() {
-    let shared = shared(STALL);
-    let (peer, link, _far) = connect(&shared);
-    receive(&shared, peer, SubscribeRequest { topic: "topic".into() }.to_frame());
-    receive(&shared, peer, event(1 << 20));
-    assert!(link.is_full());
-    shared.is_slow(peer);
-    let empty = Progress { queued: 0, written: 0 };
-    shared.look_at_slow_peer(peer, empty, &BTreeSet::new());
-    let slow = tokio::time::timeout(STALL, shared.slow_peers()).await;
-    assert!(slow.is_ok_and(|slow| slow.len() == 1));
 }

@@ -9,7 +9,6 @@ use crate::effect::Effects;
 use crate::flow::Purpose;
 use crate::ids::ConnId;
 use crate::refusal::Refusal;
-use crate::report::Dropped;
 
 impl Broker {
     pub(crate) fn broadcast(
@@ -52,7 +51,7 @@ impl Broker {
             let pieces = body.as_ref().map_or([message, Slice::EMPTY, Slice::EMPTY], Body::slices);
             let copy = Outgoing { kind, slices: &pieces };
             if !self.flow.is_stalled(to)
-                && self.flow.admits(to, Purpose::Broadcasts, copy.body_len(), from)
+                && self.flow.admits(from, (to, Purpose::Broadcasts), copy.body_len())
             {
                 subscriber.missed = 0;
                 self.counters.deliveries += 1;
@@ -60,7 +59,7 @@ impl Broker {
             } else {
                 subscriber.missed += 1;
                 let limit = self.limits.queued_bytes;
-                self.dropped(to, Dropped::SlowSubscriber { limit }, effects);
+                self.dropped(to, Refusal::SlowSubscriber { limit }, effects);
             }
         }
         self.subscribers = subscribers;

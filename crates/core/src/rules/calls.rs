@@ -4,14 +4,13 @@ use gsb_proto::head::{CallHead, ReplyHead};
 use gsb_proto::messages::CancelCall;
 use gsb_proto::{FrameRef, MessageKind, Outgoing, Quoted, Slice, Violation};
 
-use crate::broker::{Broker, Unhandled};
+use crate::broker::Broker;
 use crate::call_ids::HashedId;
 use crate::config::MAX_REQUEST_ID;
 use crate::effect::Effects;
-use crate::flow::{Paused, Purpose};
-use crate::ids::{CallKey, ConnId};
+use crate::flow::Purpose;
+use crate::ids::ConnId;
 use crate::refusal::Refusal;
-use crate::report::Dropped;
 
 impl Broker {
     pub(crate) fn call(
@@ -22,39 +21,25 @@ impl Broker {
         effects: &mut dyn Effects,
     ) {
         let request_id = head.request_id.text;
-        let service = self.services.find(head.address, |id| self.connections.get(id).is_some());
-        let (to, key, new_id) = if head.no_reply {
-            let service = match service {
-                Some(_) if self.is_stopping => {
-                    return self.dropped(from, Dropped::Stopping, effects);
-                }
-                Some(service) if self.flow.is_stalled(service) => {
-                    let timeout = self.slow_limits.stall_timeout;
-                    return self.dropped(service, Dropped::ServiceStalled { timeout }, effects);
-                }
-                Some(service) => service,
-                None => return self.dropped(from, Dropped::NoService, effects),
-            };
+        let id = self.calls.hash(request_id);
+        let to = match self.may_call(from, head, id) {
+            Ok(to) => to,
+            Err((culprit, refusal)) if head.no_reply => {
+                return self.dropped(culprit, refusal, effects);
+            }
+            Err((culprit, refusal)) => {
+                let write = |refusal: &Refusal| refusal.call_reply(request_id);
+                let reply = self.refused(culprit, refusal, write, effects);
+                return self.answer(from, reply, effects);
+            }
+        };
+        let (key, new_id) = if head.no_reply {
             self.counters.pushes += 1;
-            let id = self.calls.hash(request_id);
-            (service, None, self.calls.id_for_service(service, id))
+            (None, self.calls.id_for_service(to, id))
         } else {
-            let id = self.calls.hash(request_id);
-            let service = match self.may_call(from, head.address, id, service) {
-                Ok(service) => service,
-                Err(refusal) => {
-                    let culprit = match (&refusal, service) {
-                        (Refusal::ServiceStalled { .. }, Some(service)) => service,
-                        _ => from,
-                    };
-                    let write = |refusal: &Refusal| refusal.call_reply(request_id);
-                    let reply = self.refused(culprit, refusal, write, effects);
-                    return self.answer(from, reply, effects);
-                }
-            };
             self.counters.calls += 1;
-            let opened = self.calls.open(from, id, service);
-            (service, Some(opened.key), opened.new_id)
+            let opened = self.calls.open(from, id, to);
+            (Some(opened.key), opened.new_id)
         };
         let kind = MessageKind::CallRequest;
         let payer = (from, Purpose::Calls);
@@ -68,35 +53,34 @@ impl Broker {
         }
     }
 
-    /// Whether a call that wants an answer may be forwarded, and to whom.
+    /// The service that a call may be forwarded to; or the connection that causes its refusal.
     fn may_call(
-        &self,
+        &mut self,
         from: ConnId,
-        address: &str,
+        head: &CallHead<'_>,
         id: HashedId<'_>,
-        service: Option<ConnId>,
-    ) -> Result<ConnId, Refusal> {
-        if id.text.len() > MAX_REQUEST_ID {
-            let length = id.text.len();
-            return Err(Refusal::RequestIdTooLong { length });
-        }
-        if self.is_stopping {
-            return Err(Refusal::Stopping);
-        }
-        if self.calls.made(from, id).is_some() {
-            return Err(Refusal::RequestIdInUse { request_id: Quoted::new(id.text) });
-        }
-        let limit = self.limits.open_calls;
-        if self.calls.made_by(from) >= limit {
-            return Err(Refusal::TooManyCalls { limit });
-        }
-        match service {
-            None => Err(Refusal::NoSuchService { address: Quoted::new(address) }),
-            Some(service) if self.flow.is_stalled(service) => {
-                Err(Refusal::ServiceStalled { timeout: self.slow_limits.stall_timeout })
+    ) -> Result<ConnId, (ConnId, Refusal)> {
+        let (length, limit) = (id.text.len(), self.limits.open_calls);
+        let service = self.services.find(head.address, |id| self.connections.get(id).is_some());
+        let refusal = if !head.no_reply && length > MAX_REQUEST_ID {
+            Refusal::RequestIdTooLong { length }
+        } else if self.is_stopping {
+            Refusal::Stopping
+        } else if !head.no_reply && self.calls.made(from, id).is_some() {
+            Refusal::RequestIdInUse { request_id: Quoted::new(id.text) }
+        } else if !head.no_reply && self.calls.made_by(from) >= limit {
+            Refusal::TooManyCalls { limit }
+        } else {
+            match service {
+                None => Refusal::NoSuchService { address: Quoted::new(head.address) },
+                Some(service) if self.flow.is_stalled(service) => {
+                    let timeout = self.flow.limits.stall_timeout;
+                    return Err((service, Refusal::ServiceStalled { timeout }));
+                }
+                Some(service) => return Ok(service),
             }
-            Some(service) => Ok(service),
-        }
+        };
+        Err((from, refusal))
     }
 
     /// Ends a call that its caller does not want any more, unless it has ended (rule CA-11).
@@ -117,23 +101,29 @@ impl Broker {
         Ok(())
     }
 
+    /// Returns whether the reply is admitted; if not, it has to wait. A call keeps its id at the service until the last
+    /// reply, so a reply that waits is for no other call later.
     pub(crate) fn reply(
         &mut self,
         from: ConnId,
         message: Slice<'_>,
         head: &ReplyHead<'_>,
-        paused: Option<Paused>,
         effects: &mut dyn Effects,
-    ) -> Result<(), Unhandled> {
+    ) -> bool {
         let key = self.calls.served(from, head.request_id.text);
-        let waited = paused.and_then(|paused| paused.reply_to);
-        let key = key.filter(|&key| waited.is_none_or(|waited| waited == key));
-        if let Some(key) = key {
-            self.admit_reply(from, key, message.bytes.len(), effects)?;
+        if let Some((key, caller)) = key.and_then(|key| Some((key, self.calls.caller(key)?))) {
+            if !self.flow.is_stalled(caller) {
+                if !self.flow.admit(from, (caller, Purpose::Replies), message.bytes.len()) {
+                    return false;
+                }
+            } else if let Some(call) = self.calls.cancel(key) {
+                let timeout = self.flow.limits.stall_timeout;
+                self.end_call(call, caller, Refusal::CallerStalled { timeout }, effects);
+            }
         }
         let Some(forward) = key.and_then(|key| self.calls.reply(key, head.is_last)) else {
-            self.dropped(from, Dropped::StrayReply, effects);
-            return Ok(());
+            self.dropped(from, Refusal::StrayReply, effects);
+            return true;
         };
         self.counters.replies += 1;
         let kind = MessageKind::CallReply;
@@ -152,31 +142,6 @@ impl Broker {
                 self.send(forward.caller, frame, payer, None, effects);
             }
         }
-        Ok(())
-    }
-
-    /// Makes a reply wait that does not fit, or ends its call if the caller has stalled.
-    fn admit_reply(
-        &mut self,
-        from: ConnId,
-        key: CallKey,
-        body: usize,
-        effects: &mut dyn Effects,
-    ) -> Result<(), Unhandled> {
-        let Some(caller) = self.calls.caller(key) else {
-            return Ok(());
-        };
-        if self.connections.get(caller).is_none() {
-            // The caller has gone, and `sweep` has not removed the call yet.
-            self.calls.cancel(key);
-        } else if self.flow.is_stalled(caller) {
-            if let Some(call) = self.calls.cancel(key) {
-                let refusal = Refusal::CallerStalled { timeout: self.slow_limits.stall_timeout };
-                self.end_call(call, caller, refusal, effects);
-            }
-        } else {
-            return self.admit(from, caller, Purpose::Replies, body, Some(key));
-        }
-        Ok(())
+        true
     }
 }

@@ -187,11 +187,10 @@ impl World {
         let has_stalled =
             self.broker.look_at_slow_peer(peer, progress, &callers, self.now, effects);
         if has_stalled {
-            let payer = self.broker.payer(peer).unwrap();
             let own = self.queued.iter_mut().filter(|queued| queued.to == peer);
             let calls = own.filter_map(|queued| {
                 queued.is_moved |= matches!(queued.seen, Seen::Call(_));
-                queued.charge.as_mut()?.move_to(&payer)
+                queued.charge.as_mut()?.stall()
             });
             for call in calls.collect::<Vec<_>>() {
                 self.broker.end_stalled_call(peer, call, effects);
