@@ -18,7 +18,7 @@ use crate::router_state::{Routed, RouterState};
 use crate::slow_peers::watch;
 use crate::turn::SLICE;
 
-/// Serves a peer until it goes or is closed, and until nothing of it is left.
+/// Serves a peer until its connection ends, and clears its state away.
 pub(crate) async fn serve(shared: Arc<RouterState>, stream: Stream, max_frame: usize) {
     let identity = identify(&stream);
     let link = Arc::new(Link::unlimited(stream));
@@ -45,7 +45,7 @@ struct Resume(Notify);
 
 impl Wake for Resume {
     fn wake(self: Arc<Self>) {
-        // A permit stays until the task asks for it.
+        // The permit is kept until the task waits for it.
         self.0.notify_one();
     }
 }
@@ -53,15 +53,15 @@ impl Wake for Resume {
 /// Watches over a peer: see [`watch`].
 type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A connection that the broker knows. The broker is told of its end however the task ends, with its runtime too.
+/// A connection that is registered at the broker. Dropping it reports its end, also when the runtime ends.
 struct Connection {
     shared: Arc<RouterState>,
     id: ConnId,
     link: Arc<Link<QueuedFrame>>,
     resume: Arc<Resume>,
-    /// Watches the peer, once its socket was full, until that has taken all.
+    /// Watches the peer from the moment its socket is full until the outbox is empty.
     watch: Option<Watch>,
-    /// The reason of its end, as far as it is known.
+    /// The reason of its end so far.
     end: CloseReason,
 }
 
@@ -81,7 +81,7 @@ impl Connection {
 
     async fn receive(&mut self, mut inbox: Inbox) -> Result<Infallible, CloseReason> {
         loop {
-            // The link does not tell it of a peer that sends without a pause.
+            // While a peer sends without a pause, the link does not report a full socket.
             self.watch_if_full();
             let received = self.link.receive_or_full(&mut inbox);
             if is_something(watching(&mut self.watch, received).await)? {
@@ -90,12 +90,12 @@ impl Connection {
         }
     }
 
-    /// Routes all whole frames that have come, batch by batch; those before a violation count.
+    /// Routes all complete frames in batches, also those before a violation.
     async fn route(&mut self, inbox: &mut Inbox) -> Result<(), CloseReason> {
         let mut deferred = Deferred::default();
         let mut begin = tokio::time::Instant::now();
         loop {
-            // Bytes count, though they may be only a part of a frame (CO-9).
+            // Received bytes count as a sign of life, even if they are only a part of a frame (CO-9).
             let routed = self.shared.receive(self.id, inbox, &mut deferred);
             while deferred.run_for_a_while() {
                 tokio::task::yield_now().await;
@@ -103,7 +103,7 @@ impl Connection {
             match routed? {
                 Routed::All => return Ok(()),
                 Routed::Some => {}
-                // In memory of its own, which an idle connection does without.
+                // Boxed, so that an idle connection needs no memory for it.
                 Routed::Paused => Box::pin(self.pause()).await?,
             }
             if begin.elapsed() >= SLICE {
@@ -119,7 +119,7 @@ impl Connection {
             self.watch_if_full();
             tokio::select! {
                 biased;
-                // Nothing is read: it can only be the end.
+                // Without reading, the only event besides a full socket is the end.
                 written = watching(&mut self.watch, self.link.write_only()) => {
                     is_something(written)?
                 }
@@ -128,7 +128,7 @@ impl Connection {
         }
     }
 
-    /// Has the peer watched, if its socket is full.
+    /// Starts to watch the peer if its socket is full.
     fn watch_if_full(&mut self) {
         if self.watch.is_none() && self.link.is_full() {
             let watch = watch(self.shared.clone(), self.id, self.link.clone());
@@ -150,13 +150,13 @@ async fn watching<T>(watch: &mut Option<Watch>, drive: impl Future<Output = T>) 
     drive.await
 }
 
-/// Whether there are bytes; the end is an error.
+/// Whether bytes were received. The end of the connection is an error.
 fn is_something(received: io::Result<Option<Received>>) -> Result<bool, CloseReason> {
     match received {
         Ok(Some(Received::Bytes)) => Ok(true),
         Ok(None) => Ok(false),
         Ok(Some(Received::End)) => Err(CloseReason::HungUp),
-        // The broker closed it, or the router stops.
+        // The broker closed the connection, or the router stops.
         Ok(Some(Received::Closed)) => Err(CloseReason::Shutdown),
         Err(error) => Err(CloseReason::Io(error.to_string())),
     }

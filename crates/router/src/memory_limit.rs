@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// A quarter of the memory of this machine, or of the least that a cgroup of this process allows, in bytes. Without a
+/// A quarter of the memory of this machine, or of the lowest limit of this process's cgroups, in bytes. There is no
 /// limit if neither can be read.
 pub(crate) fn of_this_machine() -> usize {
     let [meminfo, cgroups] = ["/proc/meminfo", "/proc/self/cgroup"].map(read);
@@ -13,7 +13,7 @@ pub(crate) fn of_this_machine() -> usize {
     least.map_or(usize::MAX, |bytes| usize::try_from(bytes / 4).unwrap_or(usize::MAX))
 }
 
-/// The limits of the cgroups that `cgroups` names (as /proc/self/cgroup does), and of those around them.
+/// The limits of the cgroups in `cgroups` (the text of /proc/self/cgroup) and of their parents.
 fn of_cgroups(cgroups: &str, root: &Path) -> Vec<u64> {
     let mut limits = Vec::new();
     for line in cgroups.lines() {
@@ -24,7 +24,7 @@ fn of_cgroups(cgroups: &str, root: &Path) -> Vec<u64> {
             }
             _ => continue,
         };
-        // In a container the path may be that of the host; then the root is the container's.
+        // In a container, the path may be that of the host. Then the root is the cgroup of the container.
         let group = root.join(path.trim_start_matches('/'));
         for directory in group.ancestors().take_while(|directory| directory.starts_with(&root)) {
             limits.extend(read(directory.join(file)).trim().parse::<u64>());

@@ -1,4 +1,4 @@
-//! What travels with a frame while it is queued.
+//! The companion of a queued frame: its charge.
 
 use gsb_core::Charge;
 

@@ -25,27 +25,27 @@ fn connect(shared: &RouterState) -> (ConnId, Arc<Link<QueuedFrame>>, UnixStream)
     (id, link, far)
 }
 
-/// What has come of a peer when it has sent these frames.
+/// An inbox that has received these frames.
 fn inbox(framing: Framing, frames: &[Frame]) -> Inbox {
     let mut bytes = BytesMut::new();
     assert!(frames.iter().all(|frame| frame.encode(framing, &mut bytes)));
     Inbox::with_bytes(FrameDecoder::new(framing, 1 << 24), bytes)
 }
 
-/// Routes a frame that does not have to wait.
+/// Routes a frame, which must not have to wait.
 pub(crate) fn receive(shared: &RouterState, from: ConnId, framing: Framing, frame: Frame) {
     let mut inbox = inbox(framing, &[frame]);
     loop {
         match shared.receive(from, &mut inbox, &mut Deferred::default()).unwrap() {
             Routed::All => return,
-            // It has taken as long as a turn may.
+            // The turn is over.
             Routed::Some => {}
-            Routed::Paused => panic!("it has to wait"),
+            Routed::Paused => panic!("the frame has to wait"),
         }
     }
 }
 
-// The task of a connection may still be at work when the broker has closed it and another has its place.
+// The task of a connection may still run when the broker has closed it and another connection has its slot.
 #[tokio::test]
 async fn a_connection_that_is_gone_leaves_nothing_to_its_successor() {
     let shared = shared();
@@ -55,7 +55,7 @@ async fn a_connection_that_is_gone_leaves_nothing_to_its_successor() {
     assert_eq!(old.slot(), new.slot());
     receive(&shared, old, Framing::Packet, Ping {}.to_frame());
     receive(&shared, new, Framing::Classic, Ping {}.to_frame());
-    // Nothing but a Pong, in the framing of its own.
+    // The only message is a Pong, in the framing of the new connection.
     let mut inbox = Inbox::new(FrameDecoder::new(Framing::Classic, 100));
     let mut received = [0; 8];
     tokio::select! {
@@ -76,8 +76,7 @@ async fn a_stopping_router_accepts_no_connections() {
     assert!(shared.connect(Identity::Unknown, late, Waker::noop().clone()).is_none());
 }
 
-// Whatever its frames are, and whatever each costs, one peer does not keep the others from the state for all of
-// them together.
+// A peer with many expensive frames does not lock the state for all of them at once.
 #[tokio::test]
 async fn a_batch_that_takes_long_is_interrupted() {
     let shared = shared();

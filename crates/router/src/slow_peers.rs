@@ -1,4 +1,4 @@
-//! Watches over peers that do not read (rules LI-3 and LI-4).
+//! Watches peers that do not read (rules LI-3 and LI-4).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use gsb_net::Link;
 use crate::queued_frame::QueuedFrame;
 use crate::router_state::RouterState;
 
-/// How often in a timeout a slow peer is looked at.
+/// How often a slow peer is checked within the timeout.
 const LOOKS: u32 = 16;
 
-/// Looks at a peer whose socket is full, several times in the shortest timeout for reading, until it has taken all that
-/// is queued for it.
+/// Checks a peer whose socket is full, several times in the shorter of the stall and the write timeout, until its
+/// outbox is empty.
 pub(crate) async fn watch(shared: Arc<RouterState>, id: ConnId, link: Arc<Link<QueuedFrame>>) {
     while look(&shared, id, &link).await > 0 {
         shared.clock.sleep_until(shared.clock.now() + shared.read_timeout / LOOKS).await;
     }
 }
 
-/// Tells the broker how far a peer has got with its outbox. If it has stalled, the calls in there end. Returns how many
-/// bytes there were.
+/// Reports to the broker how much of its outbox a peer has read. If the peer has stalled, the calls in the outbox end.
+/// Returns the number of queued bytes.
 async fn look(shared: &RouterState, id: ConnId, link: &Link<QueuedFrame>) -> usize {
-    // A Unix socket does not tell that it has room before most of it is free.
+    // A Unix socket becomes writable only when most of it is free.
     link.flush_full();
     let (queued, written) = link.progress();
     let mut callers = BTreeSet::new();

@@ -35,7 +35,7 @@ fn event(length: usize) -> Frame {
     BroadcastRequest { topic: "topic".into(), data, ..Default::default() }.to_frame()
 }
 
-/// Lets time pass in which the router runs.
+/// Advances the clock while the router runs.
 async fn pass(clock: &Clock, time: Duration) {
     for _ in 0..100 {
         tokio::time::advance(time / 100).await;
@@ -43,7 +43,7 @@ async fn pass(clock: &Clock, time: Duration) {
     }
 }
 
-// Rule LI-3: the calls in the outbox of a peer that stalls end, behind other frames too, and others run meanwhile.
+// Rule LI-3: the calls in the outbox of a stalled peer end, also behind other frames, and other tasks run meanwhile.
 #[tokio::test(start_paused = true)]
 async fn the_calls_of_a_long_outbox_end_in_steps() {
     let shared = shared(10 * STALL);
@@ -75,7 +75,7 @@ async fn the_calls_of_a_long_outbox_end_in_steps() {
     assert!(pauses >= 3000 / 64, "{pauses} pauses");
 }
 
-// Rules LI-3, LI-4: a peer is watched while its socket is full, and closed in the end.
+// Rules LI-3, LI-4: a peer is watched while its socket is full, and closed after the write timeout.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_is_watched_until_it_is_closed() {
     let shared = shared(STALL);
