@@ -32,7 +32,7 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(20);
 /// Accepts the connections of a router and starts a task for each.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    shared: Arc<RouterState>,
+    state: Arc<RouterState>,
     workers: Mutex<Workers>,
     /// One permit for each connection that may still be opened.
     permits: Arc<Semaphore>,
@@ -62,11 +62,11 @@ impl Acceptor {
     /// [`BindError::Worker`] if one cannot be started.
     pub(crate) fn start(
         config: &RouterConfig,
-        shared: Arc<RouterState>,
+        state: Arc<RouterState>,
     ) -> Result<Acceptor, BindError> {
         let max_connections = config.max_connections.min(Semaphore::MAX_PERMITS);
         Ok(Acceptor {
-            shared,
+            state,
             workers: Mutex::new(Workers::start(config.workers, config.busy_poll)?),
             permits: Arc::new(Semaphore::new(max_connections)),
             max_connections,
@@ -74,8 +74,8 @@ impl Acceptor {
         })
     }
 
-    pub(crate) fn shared(&self) -> &Arc<RouterState> {
-        &self.shared
+    pub(crate) fn state(&self) -> &Arc<RouterState> {
+        &self.state
     }
 
     /// Accepts connections until the router is asked to stop, and closes the listener.
@@ -177,10 +177,10 @@ impl Acceptor {
             }
             return;
         };
-        let (shared, max_frame) = (self.shared.clone(), self.max_frame);
+        let (state, max_frame) = (self.state.clone(), self.max_frame);
         self.workers.lock().spawn(async move {
             match Stream::from_std(stream) {
-                Ok(stream) => connection::serve(shared, stream, max_frame).await,
+                Ok(stream) => connection::serve(state, stream, max_frame).await,
                 Err(error) => log::error!("cannot serve an accepted connection: {error}"),
             }
             drop(permit);

@@ -19,24 +19,24 @@ use crate::slow_peers::watch;
 use crate::turn::SLICE;
 
 /// Serves a peer until its connection ends, and clears its state away.
-pub(crate) async fn serve(shared: Arc<RouterState>, stream: Stream, max_frame: usize) {
+pub(crate) async fn serve(state: Arc<RouterState>, stream: Stream, max_frame: usize) {
     let identity = identify(&stream);
     let link = Arc::new(Link::unlimited(stream));
     let resume = Arc::new(Resume(Notify::new()));
     let waker = Waker::from(resume.clone());
-    let Some(id) = shared.connect(identity.clone(), link.clone(), waker) else {
+    let Some(id) = state.connect(identity.clone(), link.clone(), waker) else {
         return;
     };
     log::debug!("connection {id} of {identity}");
     let (end, watch) = (CloseReason::Shutdown, None);
     let mut connection =
-        Connection { shared: shared.clone(), id, link: link.clone(), resume, watch, end };
+        Connection { state: state.clone(), id, link: link.clone(), resume, watch, end };
     connection.end = connection.run(max_frame).await;
     drop(connection);
     while link.clear_away() {
         tokio::task::yield_now().await;
     }
-    shared.sweep().await;
+    state.sweep().await;
 }
 
 /// Resumes the task of a connection that is paused.
@@ -55,7 +55,7 @@ type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A connection that is registered at the broker. Dropping it reports its end, also when the runtime ends.
 struct Connection {
-    shared: Arc<RouterState>,
+    state: Arc<RouterState>,
     id: ConnId,
     link: Arc<Link<QueuedFrame>>,
     resume: Arc<Resume>,
@@ -67,7 +67,7 @@ struct Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.shared.close(self.id, self.end.clone());
+        self.state.close(self.id, self.end.clone());
     }
 }
 
@@ -96,7 +96,7 @@ impl Connection {
         let mut begin = tokio::time::Instant::now();
         loop {
             // Received bytes count as a sign of life, even if they are only a part of a frame (CO-9).
-            let routed = self.shared.receive(self.id, inbox, &mut deferred);
+            let routed = self.state.receive(self.id, inbox, &mut deferred);
             while deferred.run_for_a_while() {
                 tokio::task::yield_now().await;
             }
@@ -131,7 +131,7 @@ impl Connection {
     /// Starts to watch the peer if its socket is full.
     fn watch_if_full(&mut self) {
         if self.watch.is_none() && self.link.is_full() {
-            let watch = watch(self.shared.clone(), self.id, self.link.clone());
+            let watch = watch(self.state.clone(), self.id, self.link.clone());
             self.watch = Some(Box::pin(watch));
         }
     }

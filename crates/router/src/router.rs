@@ -34,18 +34,18 @@ pub struct Router {
 /// Counters and current usage of a [`Router`].
 #[derive(Debug, Clone)]
 pub struct RouterStatus {
-    shared: Arc<RouterState>,
+    state: Arc<RouterState>,
 }
 
 impl RouterStatus {
     /// Counts of events since the router was started.
     pub fn counters(&self) -> Counters {
-        self.shared.counters()
+        self.state.counters()
     }
 
     /// What the router holds at this moment: connections, names, calls and bytes.
     pub fn usage(&self) -> Usage {
-        self.shared.usage()
+        self.state.usage()
     }
 }
 
@@ -111,7 +111,7 @@ impl Router {
 
     /// A handle to the router's counters and current usage.
     pub fn status(&self) -> RouterStatus {
-        RouterStatus { shared: self.acceptor.shared().clone() }
+        RouterStatus { state: self.acceptor.state().clone() }
     }
 
     /// Serves connections until a [`ShutdownHandle`] is used. Then the router stops in this order: it stops
@@ -123,10 +123,10 @@ impl Router {
     pub async fn run(self) {
         let Router { listeners, acceptor, drain_timeout, shutdown, .. } = self;
         let acceptor = Arc::new(acceptor);
-        let shared = acceptor.shared().clone();
-        let _close = CloseOnDrop(shared.clone());
+        let state = acceptor.state().clone();
+        let _close = CloseOnDrop(state.clone());
         let mut clock = JoinSet::new();
-        clock.spawn(keep_time(shared.clone()));
+        clock.spawn(keep_time(state.clone()));
         let mut accepting = JoinSet::new();
         for listener in listeners {
             let (acceptor, shutdown) = (acceptor.clone(), shutdown.clone());
@@ -134,7 +134,7 @@ impl Router {
         }
         shutdown.requested().await;
         while accepting.join_next().await.is_some() {}
-        drain(&shared, drain_timeout).await;
+        drain(&state, drain_timeout).await;
         clock.shutdown().await;
         if let Some(acceptor) = Arc::into_inner(acceptor) {
             acceptor.finish().await;
@@ -230,10 +230,10 @@ fn check(config: &RouterConfig) -> Result<(), BindError> {
 }
 
 /// Runs the broker's timers, and reads the clock often enough for it to notice a standstill.
-async fn keep_time(shared: Arc<RouterState>) {
-    let clock = &shared.clock;
+async fn keep_time(state: Arc<RouterState>) {
+    let clock = &state.clock;
     loop {
-        let next = shared.tick();
+        let next = state.tick();
         // More may be due, but other tasks run first.
         tokio::task::yield_now().await;
         let latest = clock.now() + clock.beat();

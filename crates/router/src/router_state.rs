@@ -309,7 +309,7 @@ impl Locked {
 impl Effects for Dispatch<'_> {
     fn send(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
         if frame.kind == MessageKind::BroadcastRequest {
-            // This frame is for another peer.
+            // The next copy is for another peer, so a batch would not help.
             return self.send_alone(to, frame, cost);
         }
         if self.batch_to != Some(to) {

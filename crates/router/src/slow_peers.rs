@@ -14,24 +14,24 @@ const LOOKS: u32 = 16;
 
 /// Checks a peer whose socket is full, several times in the shorter of the stall and the write timeout, until its
 /// outbox is empty.
-pub(crate) async fn watch(shared: Arc<RouterState>, id: ConnId, link: Arc<Link<QueuedFrame>>) {
-    while look(&shared, id, &link).await > 0 {
-        shared.clock.sleep_until(shared.clock.now() + shared.read_timeout / LOOKS).await;
+pub(crate) async fn watch(state: Arc<RouterState>, id: ConnId, link: Arc<Link<QueuedFrame>>) {
+    while look(&state, id, &link).await > 0 {
+        state.clock.sleep_until(state.clock.now() + state.read_timeout / LOOKS).await;
     }
 }
 
 /// Reports to the broker how much of its outbox a peer has read. If the peer has stalled, the calls in the outbox end.
 /// Returns the number of queued bytes.
-async fn look(shared: &RouterState, id: ConnId, link: &Link<QueuedFrame>) -> usize {
+async fn look(state: &RouterState, id: ConnId, link: &Link<QueuedFrame>) -> usize {
     // A Unix socket becomes writable only when most of it is free.
     link.flush_full();
     let (queued, written) = link.progress();
     let mut callers = BTreeSet::new();
     visit(link, |frame| callers.extend(frame.0.paused_caller())).await;
-    if shared.look_at_slow_peer(id, Progress { queued, written }, &callers) {
+    if state.look_at_slow_peer(id, Progress { queued, written }, &callers) {
         let mut calls = Vec::new();
         visit(link, |frame| calls.extend(frame.0.stall())).await;
-        shared.end_stalled_calls(id, calls).await;
+        state.end_stalled_calls(id, calls).await;
     }
     queued
 }
