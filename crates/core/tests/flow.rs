@@ -336,8 +336,8 @@ fn a_connection_that_waits_and_goes_lets_the_next_go_on() {
     world.send_frame(other, small);
 }
 
-// Rule LI-3: a service that reads nothing stalls. The calls in its outbox end, and no connection pays for them; they may reach it
-// all the same. New ones are refused, and pushes dropped, until it has read.
+// Rule LI-3: a service that reads nothing stalls. The calls in its outbox end, and no connection pays for them. They may
+// still reach the service. New calls are refused, and pushes dropped, until it has read.
 #[test]
 fn a_service_that_reads_nothing_stalls() {
     let mut world = world();
