@@ -24,8 +24,8 @@ use parking_lot::Mutex;
 use script::Simulation;
 use world::{Facts, World};
 
-/// The tasks of a router without connections: itself, its clock, the watch over slow peers, and its listener.
-const ROUTER_TASKS: usize = 4;
+/// The tasks of a router without connections: itself, its clock, and its listener.
+const ROUTER_TASKS: usize = 3;
 
 /// A run that takes this long hangs: it lets no simulated time pass, or repeats the same steps for ever.
 const STUCK: Duration = Duration::from_secs(120);
