@@ -14,7 +14,7 @@ use crate::config::{BrokerConfig, LONGEST_TIMEOUT, Limits, SHORTEST_TIMEOUT};
 use crate::connections::{Connections, Identity};
 use crate::counters::{Counters, Usage};
 use crate::effect::Effects;
-use crate::flow::{Flow, FlowLimits, Progress, Purpose, Verdict};
+use crate::flow::{Flow, Progress, Purpose, Verdict};
 use crate::ids::{CallKey, ConnId};
 use crate::instances::Instances;
 use crate::liveness::{Due, Liveness};
@@ -58,14 +58,10 @@ pub struct Backpressure;
 
 impl Broker {
     /// A broker without connections.
-    pub fn new(config: BrokerConfig) -> Self {
+    pub fn new(mut config: BrokerConfig) -> Self {
         let limits = config.limits;
-        let flow = Flow::new(FlowLimits {
-            stall_timeout: config.stall_timeout.clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT),
-            write_timeout: config.write_timeout.min(LONGEST_TIMEOUT),
-            queue_limit: limits.queued_bytes,
-            memory_limit: config.memory_limit,
-        });
+        config.stall_timeout = config.stall_timeout.clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT);
+        config.write_timeout = config.write_timeout.min(LONGEST_TIMEOUT);
         Broker {
             limits,
             hello: config.hello.to_frame(),
@@ -74,8 +70,8 @@ impl Broker {
             services: Services::new(limits.services),
             calls: Calls::new(limits.open_calls),
             subscriptions: Subscriptions::new(limits.subscriptions),
-            flow,
             liveness: Liveness::new(config.ping_timeout, config.frame_timeout),
+            flow: Flow::new(config),
             counters: Counters::default(),
             is_stopping: false,
             subscribers: Vec::new(),
@@ -164,7 +160,7 @@ impl Broker {
     ) -> bool {
         let verdict = self.flow.look(peer, progress, callers, now);
         if verdict == Verdict::Dead {
-            self.close(peer, CloseReason::NotReading(self.flow.limits.write_timeout), effects);
+            self.close(peer, CloseReason::NotReading(self.flow.config.write_timeout), effects);
         }
         verdict == Verdict::Stalled
     }
@@ -172,7 +168,7 @@ impl Broker {
     /// A call is in the outbox of a service that has stalled. It may still reach the service.
     pub fn end_stalled_call(&mut self, service: ConnId, call: CallKey, effects: &mut dyn Effects) {
         if let Some(call) = self.calls.cancel(call) {
-            let refusal = Refusal::ServiceStalled { timeout: self.flow.limits.stall_timeout };
+            let refusal = Refusal::ServiceStalled { timeout: self.flow.config.stall_timeout };
             self.end_call(call, service, refusal, effects);
         }
     }

@@ -14,8 +14,9 @@ use charges::{Account, FRAME_COST, Total, Waiter};
 pub use charges::{Charge, Cost};
 pub use stall::Progress;
 use stall::SlowPeer;
-pub(crate) use stall::{FlowLimits, Verdict};
+pub(crate) use stall::Verdict;
 
+use crate::config::BrokerConfig;
 use crate::connections::PerConnection;
 use crate::ids::{CallKey, ConnId};
 
@@ -46,7 +47,7 @@ struct Peer {
 /// The flow control of all connections.
 #[derive(Debug)]
 pub(crate) struct Flow {
-    pub(crate) limits: FlowLimits,
+    pub(crate) config: BrokerConfig,
     peers: PerConnection<Option<Peer>>,
     count: usize,
     total: Arc<Total>,
@@ -55,9 +56,9 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    pub(crate) fn new(limits: FlowLimits) -> Self {
+    pub(crate) fn new(config: BrokerConfig) -> Self {
         let (peers, count, total, is_short) = Default::default();
-        Flow { limits, peers, count, total, is_short }
+        Flow { config, peers, count, total, is_short }
     }
 
     pub(crate) fn add(&mut self, id: ConnId, waker: Waker, now: Instant) {
@@ -107,9 +108,10 @@ impl Flow {
     /// The queue limit of each connection at the moment.
     #[inline]
     fn queue_limit(&mut self) -> usize {
-        let (used, limit) = (self.total.used(), self.limits.memory_limit);
+        let (used, limit) = (self.total.used(), self.config.memory_limit);
         self.is_short = used > limit || self.is_short && used > limit / 4 * 3;
-        if self.is_short { self.limits.queue_limit.min(SMALL) } else { self.limits.queue_limit }
+        let limit = self.config.limits.queued_bytes;
+        if self.is_short { limit.min(SMALL) } else { limit }
     }
 
     /// Whether a frame of `from` may be queued at the cost of `payer`: it fits, or is alone, and no other waits for
@@ -186,7 +188,7 @@ impl Flow {
         callers: &BTreeSet<ConnId>,
         now: Instant,
     ) -> Verdict {
-        let limits = self.limits;
+        let stall_timeout = self.config.stall_timeout;
         let slow = self.get_mut(id).map(|peer| peer.slow.take()).filter(|_| progress.queued > 0);
         let Some(slow) = slow else {
             return Verdict::Fine;
@@ -197,16 +199,16 @@ impl Flow {
         let calls = |id| (id, Some((id, Purpose::Calls)));
         blocked.extend(callers.iter().filter(|id| calls(**id) == (**id, self.paused(**id))));
         blocked.retain(|other| *other != id);
-        let mut patience = limits.stall_timeout;
+        let mut patience = stall_timeout;
         for other in &blocked {
             if let Some(other) = self.get_mut(*other) {
                 other.rested_at = other.rested_at.max(now);
                 let rest = (other.rested_at - now).div_duration_f64(MINUTE);
-                let left = limits.stall_timeout.saturating_sub(limits.stall_timeout.mul_f64(rest));
+                let left = stall_timeout.saturating_sub(stall_timeout.mul_f64(rest));
                 patience = patience.min(left);
             }
         }
-        let verdict = slow.look(progress, (blocked, patience), limits, now);
+        let verdict = slow.look(progress, (blocked, patience), &self.config, now);
         if let Some(peer) = self.get_mut(id) {
             peer.slow = Some(slow);
         }
@@ -226,7 +228,7 @@ impl Flow {
     /// No connection waits for this one any more. Those that did have to rest from that.
     fn release_blocked(&mut self, id: ConnId) {
         self.wake_waiting(id);
-        let stall_timeout = self.limits.stall_timeout;
+        let stall_timeout = self.config.stall_timeout;
         if let Some(slow) = self.get_mut(id).and_then(|peer| peer.slow.as_mut()) {
             let rest = MINUTE.mul_f64(slow.spent.div_duration_f64(stall_timeout));
             for other in std::mem::take(&mut slow.blocked) {
@@ -243,7 +245,7 @@ impl Flow {
         let bytes = if bytes > SMALL { bytes } else { 0 };
         let before = std::mem::replace(&mut self.get_mut(id)?.unfinished, bytes);
         self.total.changed(before, bytes);
-        let is_too_much = bytes > before && self.total.used() > self.limits.memory_limit;
+        let is_too_much = bytes > before && self.total.used() > self.config.memory_limit;
         let peers = self.peers.iter().flatten().filter(|_| is_too_much);
         peers.map(|peer| (peer.id, peer.unfinished)).max_by_key(|largest| largest.1)
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::config::BrokerConfig;
 use crate::ids::ConnId;
 
 /// A peer takes at least so many bytes in each timeout.
@@ -9,15 +10,6 @@ const LEAST: u64 = 64 << 10;
 
 /// While it keeps another connection from being read, it takes at least this part of the queue limit.
 const SHARE_OF_LIMIT: u64 = 8;
-
-/// The limits of flow control: see [`BrokerConfig`](crate::BrokerConfig).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FlowLimits {
-    pub(crate) stall_timeout: Duration,
-    pub(crate) write_timeout: Duration,
-    pub(crate) queue_limit: usize,
-    pub(crate) memory_limit: usize,
-}
 
 /// How far a peer has got with its outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,24 +71,23 @@ impl SlowPeer {
         &mut self,
         progress: Progress,
         (blocked, patience): (Vec<ConnId>, Duration),
-        limits: FlowLimits,
+        config: &BrokerConfig,
         now: Instant,
     ) -> Verdict {
         let anew = || Window { since: now, start: progress };
         if self.recent.has_taken(LEAST, progress) {
             self.recent = anew();
         }
-        let slow_for = now - self.recent.since;
-        if slow_for >= limits.write_timeout {
+        let (slow_for, limit) = (now - self.recent.since, config.limits.queued_bytes);
+        if slow_for >= config.write_timeout {
             return Verdict::Dead;
         }
         if let Some(stalled_at) = self.stalled_at {
-            let is_over =
-                self.recent.since > stalled_at && progress.queued <= limits.queue_limit / 2;
+            let is_over = self.recent.since > stalled_at && progress.queued <= limit / 2;
             self.stalled_at = Some(stalled_at).filter(|_| !is_over);
             return Verdict::Fine;
         }
-        let share = LEAST.max(limits.queue_limit as u64 / SHARE_OF_LIMIT);
+        let share = LEAST.max(limit as u64 / SHARE_OF_LIMIT);
         let is_first = blocked.is_empty() || self.blocked.is_empty();
         if is_first || self.blocking.has_taken(share, progress) {
             self.blocking = anew();
@@ -105,9 +96,9 @@ impl SlowPeer {
         let blocked_for = now - self.blocking.since;
         self.spent = blocked_for.min(patience);
         // Of its share, the part for the time that has passed.
-        let due = share as f64 * blocked_for.div_duration_f64(limits.stall_timeout);
+        let due = share as f64 * blocked_for.div_duration_f64(config.stall_timeout);
         let is_late = blocked_for >= patience && !self.blocking.has_taken(due as u64, progress);
-        if slow_for < limits.stall_timeout && !is_late {
+        if slow_for < config.stall_timeout && !is_late {
             return Verdict::Fine;
         }
         self.stalled_at = Some(now);

@@ -74,7 +74,7 @@ impl Broker {
             match service {
                 None => Refusal::NoSuchService { address: Quoted::new(head.address) },
                 Some(service) if self.flow.is_stalled(service) => {
-                    let timeout = self.flow.limits.stall_timeout;
+                    let timeout = self.flow.config.stall_timeout;
                     return Err((service, Refusal::ServiceStalled { timeout }));
                 }
                 Some(service) => return Ok(service),
@@ -117,7 +117,7 @@ impl Broker {
                     return false;
                 }
             } else if let Some(call) = self.calls.cancel(key) {
-                let timeout = self.flow.limits.stall_timeout;
+                let timeout = self.flow.config.stall_timeout;
                 self.end_call(call, caller, Refusal::CallerStalled { timeout }, effects);
             }
         }
