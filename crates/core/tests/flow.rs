@@ -543,8 +543,8 @@ fn peers_that_leave_in_time_do_not_add_up() {
     let begin = world.now;
     for number in 0..20 {
         let (caller, waits) = stream(&mut world, service);
-        let patience = if number == 0 { STALL - STALL / 16 } else { STALL };
-        let waits = go_on(&mut world, service, waits, patience);
+        let time = if number == 0 { STALL - STALL / 16 } else { STALL };
+        let waits = go_on(&mut world, service, waits, time);
         world.close(caller);
         waits.into_iter().for_each(|waits| world.send_frame(service, waits));
     }

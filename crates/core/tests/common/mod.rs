@@ -39,7 +39,7 @@ pub struct Queued {
     pub left: usize,
     pub charge: Option<Charge>,
     pub seen: Seen,
-    /// Whether it is charged to its receiver, which has stalled since.
+    /// Whether its receiver has stalled since, so that the frame counts for the memory limit alone.
     pub is_moved: bool,
 }
 
