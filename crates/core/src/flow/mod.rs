@@ -196,8 +196,8 @@ impl Flow {
         let mut slow = slow.unwrap_or_else(|| Box::new(SlowPeer::new(progress, now)));
         let mut blocked =
             self.get(id).map_or(vec![], |peer| peer.account.waiting(Purpose::Replies));
-        let calls = |id| (id, Some((id, Purpose::Calls)));
-        blocked.extend(callers.iter().filter(|id| calls(**id) == (**id, self.paused(**id))));
+        let waits_for_calls = |id: &&ConnId| self.paused(**id) == Some((**id, Purpose::Calls));
+        blocked.extend(callers.iter().filter(waits_for_calls));
         blocked.retain(|other| *other != id);
         let mut patience = stall_timeout;
         for other in &blocked {
