@@ -1,5 +1,6 @@
 //! Who pays for queued bytes: the account of each connection, and the charges on it (rule LI-2).
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -76,10 +77,18 @@ pub(super) struct Account {
     owner: ConnId,
     used: [AtomicUsize; PURPOSES],
     total: Arc<Total>,
-    /// First come, first served.
-    waiters: Mutex<Vec<Waiter>>,
+    waiters: Mutex<Waiters>,
     /// Whether there are any.
     is_awaited: AtomicBool,
+}
+
+/// The connections that wait for an account.
+#[derive(Debug, Default)]
+struct Waiters {
+    /// The owner, which waits for room for its calls or for answers to it.
+    owner: Option<Waiter>,
+    /// The connections that wait for room for replies, first come, first served.
+    replying: VecDeque<Waiter>,
 }
 
 impl Account {
@@ -106,23 +115,26 @@ impl Account {
     /// Whether no other connection waits for the same, or `id` is the first that does.
     #[inline]
     pub(super) fn is_turn(&self, purpose: Purpose, id: ConnId) -> bool {
-        !self.is_awaited.load(SeqCst)
-            || self.waiting(purpose).first().is_none_or(|first| *first == id)
+        purpose != Purpose::Replies
+            || !self.is_awaited.load(SeqCst)
+            || self.waiters().replying.front().is_none_or(|first| first.id == id)
     }
 
-    /// The connections that wait, the first first.
-    pub(super) fn waiting(&self, purpose: Purpose) -> Vec<ConnId> {
-        let waiters = self.waiters();
-        waiters.iter().filter(|waiter| waiter.purpose == purpose).map(|waiter| waiter.id).collect()
+    /// The connections that wait for room for replies, the first first.
+    pub(super) fn replying(&self) -> Vec<ConnId> {
+        self.waiters().replying.iter().map(|waiter| waiter.id).collect()
     }
 
     /// A connection waits. It keeps its place if it has waited for the same before.
     pub(super) fn wait(&self, waiter: Waiter) {
-        let same = |other: &&mut Waiter| (other.id, other.purpose) == (waiter.id, waiter.purpose);
         let mut waiters = self.waiters();
-        match waiters.iter_mut().find(same) {
-            Some(place) => *place = waiter,
-            None => waiters.push(waiter),
+        if waiter.purpose != Purpose::Replies {
+            waiters.owner = Some(waiter);
+        } else if let Some(place) = waiters.replying.iter_mut().find(|other| other.id == waiter.id)
+        {
+            *place = waiter;
+        } else {
+            waiters.replying.push_back(waiter);
         }
         self.is_awaited.store(true, SeqCst);
         drop(waiters);
@@ -133,26 +145,34 @@ impl Account {
     /// A connection does not wait any more. If it was the first, the next one is.
     pub(super) fn leave(&self, id: ConnId) {
         let mut waiters = self.waiters();
-        waiters.retain(|waiter| waiter.id != id);
-        self.is_awaited.store(!waiters.is_empty(), SeqCst);
+        waiters.owner.take_if(|waiter| waiter.id == id);
+        // Usually it is the first one.
+        if waiters.replying.pop_front_if(|waiter| waiter.id == id).is_none() {
+            waiters.replying.retain(|waiter| waiter.id != id);
+        }
+        let is_awaited = waiters.owner.is_some() || !waiters.replying.is_empty();
+        self.is_awaited.store(is_awaited, SeqCst);
         drop(waiters);
         self.wake(false);
     }
 
-    /// Wakes all connections that wait, or of each purpose the first one, if the usage is low enough. Once each.
+    /// Wakes the owner, and the first of the other connections, if the usage is low enough; or all of them. Once each.
     #[cold]
     pub(super) fn wake(&self, all: bool) {
-        let (mut seen, mut woken) = ([false; PURPOSES], Vec::new());
-        for waiter in self.waiters().iter_mut() {
-            let is_first = !std::mem::replace(&mut seen[waiter.purpose as usize], true);
-            if all || is_first && self.used(waiter.purpose) <= waiter.usage {
+        let mut woken = Vec::new();
+        let mut waiters = self.waiters();
+        let Waiters { owner, replying } = &mut *waiters;
+        let count = if all { replying.len() } else { 1 };
+        for waiter in owner.iter_mut().chain(replying.iter_mut().take(count)) {
+            if all || self.used(waiter.purpose) <= waiter.usage {
                 woken.extend(waiter.waker.take());
             }
         }
+        drop(waiters);
         woken.into_iter().for_each(Waker::wake);
     }
 
-    fn waiters(&self) -> MutexGuard<'_, Vec<Waiter>> {
+    fn waiters(&self) -> MutexGuard<'_, Waiters> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

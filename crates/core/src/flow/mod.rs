@@ -194,8 +194,7 @@ impl Flow {
             return Verdict::Fine;
         };
         let mut slow = slow.unwrap_or_else(|| Box::new(SlowPeer::new(progress, now)));
-        let mut blocked =
-            self.get(id).map_or(vec![], |peer| peer.account.waiting(Purpose::Replies));
+        let mut blocked = self.get(id).map_or(vec![], |peer| peer.account.replying());
         let waits_for_calls = |id: &&ConnId| self.paused(**id) == Some((**id, Purpose::Calls));
         blocked.extend(callers.iter().filter(waits_for_calls));
         blocked.retain(|other| *other != id);
