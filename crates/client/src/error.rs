@@ -69,7 +69,8 @@ pub enum Error {
         /// The message of the service.
         message: String,
     },
-    /// The service failed, or its connection ended before it had answered.
+    /// The service failed, or the router ended the call: the service's connection ended or stalled, or the connection of
+    /// this bus stalled. The service may have handled the request, or may still.
     #[error("the service at {address:?} failed: {message}")]
     ServiceFailure {
         /// The address of the call.
@@ -240,7 +241,7 @@ pub enum LostReason {
         problem: String,
     },
     /// The connection was not established in time.
-    #[error("no answer within {}", seconds(*.0))]
+    #[error("the router did not answer within {} (connect_timeout)", seconds(*.0))]
     NoAnswer(Duration),
     /// The socket cannot be connected. The text is that of the system, with a remedy.
     #[error("{0}")]

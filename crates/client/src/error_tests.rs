@@ -48,7 +48,7 @@ fn reasons() -> Vec<(LostReason, String)> {
         "the bus is not connected to a router yet; `wait_for_router` waits for the connection";
     let rows = [
         (LostReason::NotYet, not_yet),
-        (LostReason::NoAnswer(time), "no answer within 1.5 s"),
+        (LostReason::NoAnswer(time), "the router did not answer within 1.5 s (connect_timeout)"),
         (LostReason::NotConnected(refused.to_owned()), refused),
         (
             LostReason::NothingTaken(time),
@@ -67,7 +67,7 @@ fn reasons() -> Vec<(LostReason, String)> {
         (LostReason::Closed, "this program has closed the bus"),
         (
             unreachable(&LostReason::NoAnswer(time)),
-            "cannot connect to tcp://127.0.0.1:7464: no answer within 1.5 s",
+            "cannot connect to tcp://127.0.0.1:7464: the router did not answer within 1.5 s (connect_timeout)",
         ),
         (
             unreachable(&LostReason::HungUp),
@@ -192,7 +192,7 @@ fn errors() -> Vec<(Error, String)> {
         (Error::NotSent(LostReason::Stopping), "not sent: the router is shutting down"),
         (
             Error::NotSent(unreachable(&LostReason::NoAnswer(after))),
-            "not sent: cannot connect to tcp://127.0.0.1:7464: no answer within 10 s",
+            "not sent: cannot connect to tcp://127.0.0.1:7464: the router did not answer within 10 s (connect_timeout)",
         ),
         (
             Error::ConnectionLost(LostReason::HungUp),

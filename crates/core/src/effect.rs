@@ -44,8 +44,8 @@ pub enum Effect {
         to: ConnId,
         /// The frame.
         frame: Frame,
-        /// Pays for the frame while it is queued. Drop it when the frame was written or dropped. `None` if the charge of
-        /// the frame before it pays for this one.
+        /// Pays for the frame while it is queued. Drop it when the frame was written or dropped. Always `Some`: stored
+        /// frames are charged one by one.
         charge: Option<Charge>,
     },
     /// Close a connection, which the broker has removed already.

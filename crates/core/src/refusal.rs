@@ -60,8 +60,8 @@ pub(crate) enum Refusal {
     #[error("the reply belongs to no open call")]
     StrayReply,
     #[error(
-        "this connection does not read its events: {limit} bytes of them are queued, which is the limit \
-         (--queue-limit), or it has stalled; new events are dropped"
+        "events for this connection are dropped: it does not read them, and its queue is full (--queue-limit, {limit} \
+         bytes) or it has stalled (--stall-timeout)"
     )]
     SlowSubscriber { limit: usize },
 }

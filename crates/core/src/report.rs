@@ -5,7 +5,7 @@ use crate::refusal::Refusal;
 /// A message that was refused, or dropped without an answer. Displays as a clause whose subject is the connection that
 /// caused it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("caused the refusal of a message: {0}")]
+#[error("caused a message to be refused or dropped: {0}")]
 pub struct Report(#[from] Refusal);
 
 impl Report {

@@ -377,7 +377,7 @@ fn closes_that_come_of_an_option_name_it() {
     let too_large = Violation::FrameTooLarge { length: 2000, limit: 1000 };
     let cases = [
         (too_large.into(), "over the limit of 1000 bytes (--max-frame)"),
-        (CloseReason::Silent(time), "1 s (--ping-timeout)"),
+        (CloseReason::Silent(time), "1 s, twice the time of --ping-timeout"),
         (CloseReason::NotReading(time), "1 s (--write-timeout)"),
         (CloseReason::UnfinishedFrame(time), "1 s (--frame-timeout)"),
         (Violation::EmptyPacket.into(), "a Packet contains no known message"),

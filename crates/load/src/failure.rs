@@ -158,7 +158,7 @@ impl From<hdrhistogram::CreationError> for Failure {
 fn failed_text(failed: u64, of: u64, units: &str, example: Option<&str>) -> String {
     let text = format!("{failed} of {of} {units} failed");
     match example {
-        Some(example) => format!("{text}, such as: {example}"),
+        Some(example) => format!("{text}, for example: {example}"),
         None => text,
     }
 }
@@ -205,7 +205,7 @@ mod tests {
             (Failure::Payload(1 << 30), "1073741824 bytes do not fit in a message: "),
             (
                 Failure::Failed { failed: 2, of: 9, units: units(), example },
-                "2 of 9 calls failed, such as: the service is gone",
+                "2 of 9 calls failed, for example: the service is gone",
             ),
             (
                 Failure::Nothing { units: units(), time: Duration::from_secs(5) },

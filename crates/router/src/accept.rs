@@ -129,7 +129,10 @@ impl Acceptor {
                     // The usual cause is that the process has no free file descriptor. Open connections go on, and
                     // each frees its descriptor when it ends.
                     if let Some(left_out) = limits.failed.allow() {
-                        log::error!("cannot accept connections for now: {error}{left_out}");
+                        log::error!(
+                            "cannot accept connections for now: {error}; if files run out, raise the limit of open files \
+                             (ulimit -Hn) or lower --max-connections{left_out}"
+                        );
                     }
                     tokio::time::sleep(backoff).await;
                     backoff = (backoff * 2).min(*BACKOFF.end());

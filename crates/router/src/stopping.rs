@@ -54,7 +54,7 @@ pub(crate) async fn drain(state: &RouterState, drain_timeout: Duration) {
     if timeout(state, drain_timeout, state.is_idle()).await.is_none() {
         let open = state.usage().open_calls;
         log::warn!(
-            "calls that are still open after {} s (--drain-timeout) end now: {open}",
+            "{open} calls are still open after {} s (--drain-timeout) and end now",
             drain_timeout.as_secs_f64()
         );
         state.end_calls();
