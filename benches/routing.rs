@@ -82,7 +82,7 @@ struct Done;
 impl Effects for Done {
     fn send(&mut self, _to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
         black_box(frame.body_len());
-        drop(cost.charge());
+        drop(cost.charge(None));
     }
 
     fn close(&mut self, _connection: ConnId, _reason: CloseReason) {}

@@ -35,7 +35,7 @@ impl Contender {
         matches!(self, Contender::InstalledNats | Contender::PinnedNats)
     }
 
-    /// Whether this configuration can be measured on a host with so many processors. Our router leaves one processor to
+    /// Whether this configuration can be measured on a host with this number of processors. Our router leaves one processor to
     /// its clients, so that with two processors `--workers 2` is the same as `--workers 1`.
     pub(crate) fn runs_on(self, processors: NonZeroUsize) -> bool {
         match self {

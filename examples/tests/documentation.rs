@@ -58,7 +58,7 @@ fn comments(source: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Which of these crates code names, other than through `gsb_client`.
+/// The crates among these that the code names, other than through `gsb_client`.
 fn named<'a>(code: &str, crates: &'a BTreeSet<String>) -> Vec<&'a String> {
     let is_named = |name: &&String| {
         code.match_indices(&format!("{name}::")).any(|(place, _)| {
@@ -76,7 +76,7 @@ fn all_crates() -> BTreeSet<String> {
     names.map(|name| name.trim_end_matches('"').replace('-', "_")).collect()
 }
 
-/// What the README tells a new user to depend on.
+/// The dependencies that the README lists.
 fn listed_crates() -> BTreeSet<String> {
     let readme = read("README.md");
     let (_, list) = readme.split_once("[dependencies]\n").unwrap();
@@ -105,7 +105,7 @@ fn examples_use_only_crates_that_the_readme_lists() {
     }
 }
 
-/// How a constant of so many seconds may be documented.
+/// The texts that may document a constant of this number of seconds.
 fn spellings(seconds: &str) -> [String; 2] {
     [format!("{seconds} s"), format!("{seconds} seconds")]
 }

@@ -54,7 +54,7 @@ async fn a_caller_without_permission_is_told_the_owner_and_the_option() {
     let Address::Unix(socket) = &router.unix else { panic!("not a Unix socket") };
     let (directory, owner) = (socket.parent().unwrap(), socket.metadata().unwrap().uid());
     fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
-    // Root may do anything, so another user has to try, who may not be able to reach the built program.
+    // Root may do anything, so another user runs the program. That user may have no access to the built program.
     let caller = directory.join("echo_caller");
     let mut install = Command::new("install");
     install.args(["-m", "755"]).arg(program("echo_caller")).arg(&caller);

@@ -289,10 +289,9 @@ impl World {
         let callers = own.filter_map(|queued| queued.charge.paused_caller()).collect();
         let progress = self.queues.progress(peer);
         let has_stalled = self.router.look(peer, progress, &callers);
-        let payer = self.router.payer(peer).filter(|_| has_stalled);
-        if let Some(payer) = payer {
+        if has_stalled {
             let own = self.queues.queued.iter_mut().filter(|queued| queued.to == peer);
-            let calls = own.filter_map(|queued| queued.charge.move_to(&payer));
+            let calls = own.filter_map(|queued| queued.charge.stall());
             for call in calls.collect::<Vec<_>>() {
                 self.router.end_stalled_call(peer, call);
             }

@@ -19,7 +19,7 @@ pub enum Purpose {
     Replies,
     /// Events.
     Broadcasts,
-    /// Calls in the outbox of the payer, which has stalled.
+    /// Calls in the outbox of a peer that has stalled.
     Stalled,
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use gsb_core::{
-    Broker, BrokerConfig, CallKey, CloseReason, ConnId, Effect, Identity, Limits, Payer, Progress,
+    Broker, BrokerConfig, CallKey, CloseReason, ConnId, Effect, Identity, Limits, Progress,
 };
 pub use gsb_core::{Charge, Usage};
 use gsb_proto::messages::{Hello, Message};
@@ -126,11 +126,6 @@ impl Router {
     /// A call is in the outbox of a service that has stalled.
     pub fn end_stalled_call(&mut self, service: Peer, call: CallKey) {
         self.broker.end_stalled_call(service, call, &mut self.effects);
-    }
-
-    /// The account of a connection; `None` if it is gone.
-    pub fn payer(&self, peer: Peer) -> Option<Payer> {
-        self.broker.payer(peer)
     }
 
     /// A peer goes.

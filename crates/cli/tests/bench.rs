@@ -134,7 +134,7 @@ async fn unusable_loads_are_refused_with_the_value_and_the_remedy() {
         (&["call", "--callers", "4294967295", "--depth", "1"], &["4294967295 messages"]),
         (&["call", "--services", "4294967295"], &["4294967295 messages"]),
         (&["call", "-d", "0s"], &["'0s'", "500ms"]),
-        (&["call", "-d", "500000000000years"], &["longest time is 30days"]),
+        (&["call", "-d", "500000000000years"], &["write at most 30days"]),
         (&["call", "--warm-up", "31days"], &["'31days'", "30days"]),
         (&["stream", "--chunks", "4294967295"], &["messages of 4096 bytes", "512 MiB"]),
         (&["stream", "--payload", "1GiB"], &["'1GiB'", "134216703 bytes"]),
@@ -165,10 +165,10 @@ async fn calls_that_fail_are_counted_and_make_the_program_fail() {
     assert_eq!(code, Some(1), "{out}");
     let text = error.strip_prefix("gsb: ").unwrap();
     let (failed, rest) = text.split_once(" of ").unwrap();
-    let (all, rest) = rest.split_once(" calls failed, such as: ").unwrap();
+    let (all, rest) = rest.split_once(" calls failed, for example: ").unwrap();
     assert!((1..=all.parse().unwrap()).contains(&failed.parse::<u64>().unwrap()), "{error}");
     assert!(rest.trim().len() > 1, "{error}");
-    assert!(out.contains(&format!("{failed} errors, such as: ")), "{out}");
+    assert!(out.contains(&format!("{failed} errors, for example: ")), "{out}");
     router.stop().await;
 }
 
@@ -209,7 +209,7 @@ async fn a_lost_reply_is_counted_and_makes_the_program_fail() {
         error.starts_with("gsb: 1 of ") && error.contains("no reply came within 1s"),
         "{error}"
     );
-    assert!(out.contains("1 errors, such as: no reply came"), "{out}");
+    assert!(out.contains("1 errors, for example: no reply came"), "{out}");
     serving.abort();
 }
 

@@ -86,7 +86,7 @@ pub trait Encoding: fmt::Debug + Any + Send + Sync {
 /// | booleans, integers of up to 64 bits, floats, strings, options, lists, structs, enums | yes; programs of `ya-service-bus` read it |
 /// | `char` up to U+00FF | yes; programs of `ya-service-bus` read it |
 /// | any other `char`, `i128`, `u128` | yes; other readers report an error |
-/// | `Some` of what is written as null: `Some(None)`, `Some(())` | yes; other readers report an error |
+/// | `Some` of a value that is written as null: `Some(None)`, `Some(())` | yes; other readers report an error |
 /// | maps with string keys | yes; entries arrive in the order of their keys |
 /// | maps with other keys, or with a NUL in a key | yes; other readers report an error |
 /// | a key of a map twice, a field or a variant with a NUL in its name | no |
@@ -125,7 +125,7 @@ impl Encoding for FlexBuffers {
 /// |---|---|
 /// | booleans, integers of up to 128 bits, finite floats, `char`, strings, options, lists, structs, enums | yes |
 /// | a float that is not finite | no |
-/// | `Some` of what is written as null: `Some(None)`, `Some(())` | no |
+/// | `Some` of a value that is written as null: `Some(None)`, `Some(())` | no |
 /// | maps with keys that are strings, integers, booleans, floats, `char` or variants without content | yes; a key becomes a string |
 /// | maps with other keys, or with a key twice | no |
 /// | more than 127 lists, maps, structs and variants inside each other | no |

@@ -10,7 +10,7 @@ thread_local! {
     static READ: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Takes no memory, and counts.
+/// A value without memory that counts how often it is read.
 #[derive(Debug)]
 struct Counted;
 
@@ -36,12 +36,12 @@ enum Tree {
     List(Vec<Tree>),
 }
 
-/// Contains itself without a byte.
+/// A type that contains itself and takes no byte.
 #[derive(Debug, Deserialize)]
 #[allow(dead_code)]
 struct Endless(Option<Box<Endless>>);
 
-/// A list that takes as much memory at once as it is told.
+/// A list that allocates as much as the size hint says.
 #[derive(Debug)]
 struct Trusting;
 
@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for Trusting {
     }
 }
 
-/// Reads without the guard that makes an error of a panic.
+/// Decodes without the guard that turns a panic into an error.
 fn flex<T: DeserializeOwned>(data: &[u8]) -> Result<T, EncodingError> {
     FlexBuffers::read(data)
 }
@@ -80,7 +80,7 @@ fn flex<T: DeserializeOwned>(data: &[u8]) -> Result<T, EncodingError> {
 #[track_caller]
 fn refused<T: DeserializeOwned + fmt::Debug>(data: &[u8]) {
     let known = flex::<T>(data).unwrap_err();
-    // In the way of encodings that are not known, it is the same.
+    // The same with a custom encoding.
     let mut value: Option<T> = None;
     let erased = FlexBuffers.decode(data, &mut |deserializer| {
         value = Some(erased_serde::deserialize(deserializer)?);
@@ -89,7 +89,7 @@ fn refused<T: DeserializeOwned + fmt::Debug>(data: &[u8]) {
     assert_eq!(erased.unwrap_err().to_string(), known.to_string());
 }
 
-/// A vector of vectors of … of a blob, each of which holds the next so many times.
+/// Nested vectors around a blob. Each refers `times` times to the next level.
 fn laughs(levels: u8, times: u8) -> Vec<u8> {
     let mut data = vec![1, b'!'];
     let mut kind = 25 << 2;
@@ -154,7 +154,7 @@ fn no_bytes_panic() {
 }
 
 #[test]
-fn what_is_shared_is_not_read_again_and_again() {
+fn reading_shared_values_again_is_limited() {
     READ.set(0);
     let data = laughs(3, 2);
     let value: Vec<Vec<Vec<Counted>>> = flex(&data).unwrap();
@@ -165,7 +165,7 @@ fn what_is_shared_is_not_read_again_and_again() {
     READ.set(0);
     refused::<Vec<Vec<Vec<Vec<Vec<Vec<Vec<Vec<Vec<Vec<Counted>>>>>>>>>>>(&data);
     assert!(READ.get() <= 2 * data.len(), "{} elements", READ.get());
-    // One long string for many.
+    // Many references to one long string.
     let mut data = vec![b'a'; 200_000];
     data.splice(0..0, 200_000_u32.to_le_bytes());
     let strings = |count: u32| {
@@ -195,7 +195,7 @@ fn depth_is_bounded() {
     assert!(flex::<Tree>(&nested(128)).is_ok());
     refused::<Tree>(&nested(129));
     refused::<IgnoredAny>(&nested(1_000));
-    // In the stack that a task may have.
+    // With the stack size of a task.
     let thread = std::thread::Builder::new().stack_size(2 << 20);
     let deep = move || assert!(flex::<Tree>(&nested(128)).is_ok());
     thread.spawn(deep).unwrap().join().unwrap();
@@ -207,7 +207,7 @@ fn depth_is_bounded() {
 #[derive(Debug)]
 struct Panics;
 
-/// What it panics with panics in turn.
+/// A payload of a panic that panics when it is dropped.
 struct Worse;
 
 impl Drop for Worse {

@@ -221,7 +221,7 @@ impl Engine {
         }
     }
 
-    /// Has the connection's task write what is queued.
+    /// Makes the connection's task write queued frames.
     fn flush_soon(&self) {
         self.flush_wanted.notify_one();
     }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
-use gsb_proto::{Address, AddressError, NameError, Violation};
+use gsb_proto::{Address, AddressError, MAX_TEXT, NameError, Violation};
 
 use crate::encoding::error::EncodingError;
 
@@ -69,7 +69,8 @@ pub enum Error {
         /// The message of the service.
         message: String,
     },
-    /// The service failed, or its connection ended before it had answered.
+    /// The service failed, or the router ended the call: the service's connection ended or stalled, or the connection of
+    /// this bus stalled. The service may have handled the request, or may still.
     #[error("the service at {address:?} failed: {message}")]
     ServiceFailure {
         /// The address of the call.
@@ -78,7 +79,9 @@ pub enum Error {
         message: String,
     },
     /// The reply has a code that this client does not know.
-    #[error("the service at {address:?} answered with the unknown code {code}: {message}")]
+    #[error(
+        "the service at {address:?} answered with code {code}, which this client does not know: {message}"
+    )]
     UnknownCode {
         /// The address of the call.
         address: String,
@@ -120,7 +123,8 @@ pub enum Error {
     /// The consumer of a stream or subscription is too slow, and its buffer is full. A stream ends with this error. A
     /// subscription has lost `missed` events, and goes on.
     #[error(
-        "the consumer is too slow: {} did not fit into its buffer of {limit} bytes (buffer_limit)",
+        "the consumer reads too slowly: {} did not fit into its buffer of {limit} bytes; read faster, or raise \
+         buffer_limit",
         counted(*.missed, "message")
     )]
     Overflow {
@@ -132,8 +136,8 @@ pub enum Error {
     /// The router has dropped events, because this process reads too slowly. The subscription goes on. The router
     /// counts for all subscriptions of a process together: some of the events, or all, may have been for others.
     #[error(
-        "this process reads too slowly: the router has dropped {} for its subscriptions (--queue-limit of the \
-         router)",
+        "this process reads too slowly: the router dropped {} for its subscriptions; read faster, or raise \
+         --queue-limit of the router",
         counted(*.count, "event")
     )]
     Missed {
@@ -141,7 +145,7 @@ pub enum Error {
         count: u64,
     },
     /// The message, or its texts, are larger than the router accepts.
-    #[error("the message has {length} bytes, which is over the limit of {limit} bytes")]
+    #[error("{}", too_large(*.length, *.limit))]
     TooLarge {
         /// The size of the message, in bytes.
         length: usize,
@@ -170,7 +174,7 @@ pub enum Error {
     #[error("the connection to the router was lost: {0}")]
     ConnectionLost(LostReason),
     /// The request was not sent, because this program has shut the bus down or closed it.
-    #[error("this program has shut the bus down")]
+    #[error("not sent: this program has shut the bus down or closed it")]
     ShutDown,
     /// A shutdown has reached its timeout.
     #[error("the shutdown did not finish within {}: {}", seconds(*.after), unfinished(*.running))]
@@ -198,6 +202,15 @@ fn counted(count: u64, noun: &str) -> String {
     }
 }
 
+fn too_large(length: usize, limit: usize) -> String {
+    let (what, remedy) = match limit {
+        // It is the limit for the address, the caller and the names together. A frame may have it, too.
+        MAX_TEXT => ("the message, or its address and caller together,", "send less"),
+        _ => ("the message", "split it, or raise max_frame here and --max-frame at the router"),
+    };
+    format!("{what} has {length} bytes, which is over the limit of {limit} bytes; {remedy}")
+}
+
 fn unfinished(running: usize) -> String {
     match running {
         0 => "the router has not read, or not confirmed, all that was sent".to_owned(),
@@ -217,7 +230,7 @@ impl From<Infallible> for Error {
 #[non_exhaustive]
 pub enum LostReason {
     /// The bus has not been connected yet.
-    #[error("the bus is not connected yet")]
+    #[error("the bus is not connected to a router yet; `wait_for_router` waits for the connection")]
     NotYet,
     /// The router cannot be connected to.
     #[error("cannot connect to {address}: {problem}")]
@@ -228,7 +241,7 @@ pub enum LostReason {
         problem: String,
     },
     /// The connection was not established in time.
-    #[error("no answer within {}", seconds(*.0))]
+    #[error("the router did not answer within {} (connect_timeout)", seconds(*.0))]
     NoAnswer(Duration),
     /// The socket cannot be connected. The text is that of the system, with a remedy.
     #[error("{0}")]
@@ -237,7 +250,9 @@ pub enum LostReason {
     #[error("the outbox is full, and the router has read nothing for {}", seconds(*.0))]
     NothingTaken(Duration),
     /// The router owes the answers to too many requests.
-    #[error("the router does not answer requests")]
+    #[error(
+        "the router has not answered earlier requests, which hold 64 MiB, the limit; is it alive?"
+    )]
     Unanswered,
     /// The router closed the connection.
     #[error("the router closed the connection")]

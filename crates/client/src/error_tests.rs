@@ -39,20 +39,25 @@ fn unreachable(reason: &LostReason) -> LostReason {
     LostReason::Unreachable { address: address(), problem: reason.to_string() }
 }
 
-/// Each reason and its text, which stands after a colon.
+/// Each reason and its text, which follows a colon in an error.
 fn reasons() -> Vec<(LostReason, String)> {
     let time = Duration::from_millis(1500);
     let refused = "Connection refused (os error 111); is a router running there?";
     let violation = Violation::WrongDirection(MessageKind::RegisterRequest);
+    let not_yet =
+        "the bus is not connected to a router yet; `wait_for_router` waits for the connection";
     let rows = [
-        (LostReason::NotYet, "the bus is not connected yet"),
-        (LostReason::NoAnswer(time), "no answer within 1.5 s"),
+        (LostReason::NotYet, not_yet),
+        (LostReason::NoAnswer(time), "the router did not answer within 1.5 s (connect_timeout)"),
         (LostReason::NotConnected(refused.to_owned()), refused),
         (
             LostReason::NothingTaken(time),
             "the outbox is full, and the router has read nothing for 1.5 s",
         ),
-        (LostReason::Unanswered, "the router does not answer requests"),
+        (
+            LostReason::Unanswered,
+            "the router has not answered earlier requests, which hold 64 MiB, the limit; is it alive?",
+        ),
         (LostReason::HungUp, "the router closed the connection"),
         (LostReason::from(io::Error::other("broken pipe")), "the socket failed: broken pipe"),
         (LostReason::UnexpectedReply("Pong"), "the router sent an unexpected Pong"),
@@ -62,7 +67,7 @@ fn reasons() -> Vec<(LostReason, String)> {
         (LostReason::Closed, "this program has closed the bus"),
         (
             unreachable(&LostReason::NoAnswer(time)),
-            "cannot connect to tcp://127.0.0.1:7464: no answer within 1.5 s",
+            "cannot connect to tcp://127.0.0.1:7464: the router did not answer within 1.5 s (connect_timeout)",
         ),
         (
             unreachable(&LostReason::HungUp),
@@ -75,7 +80,7 @@ fn reasons() -> Vec<(LostReason, String)> {
     rows
 }
 
-/// Each error and its text, and those that are composed of several.
+/// Each error and its text, composed errors included.
 fn errors() -> Vec<(Error, String)> {
     let after = Duration::from_secs(10);
     let a = || "/a".to_owned();
@@ -139,7 +144,7 @@ fn errors() -> Vec<(Error, String)> {
         ),
         (
             Error::UnknownCode { address: a(), code: 9, message: message() },
-            "the service at \"/a\" answered with the unknown code 9: the reason",
+            "the service at \"/a\" answered with code 9, which this client does not know: the reason",
         ),
         (Error::Timeout { target: a(), after }, "no reply for \"/a\" within 10 s"),
         (
@@ -156,37 +161,44 @@ fn errors() -> Vec<(Error, String)> {
         ),
         (
             Error::Overflow { limit: 64, missed: 1 },
-            "the consumer is too slow: 1 message did not fit into its buffer of 64 bytes (buffer_limit)",
+            "the consumer reads too slowly: 1 message did not fit into its buffer of 64 bytes; read faster, or raise \
+             buffer_limit",
         ),
         (
             Error::Overflow { limit: 64, missed: 2 },
-            "the consumer is too slow: 2 messages did not fit into its buffer of 64 bytes (buffer_limit)",
+            "the consumer reads too slowly: 2 messages did not fit into its buffer of 64 bytes; read faster, or raise \
+             buffer_limit",
         ),
         (
             Error::Missed { count: 3 },
-            "this process reads too slowly: the router has dropped 3 events for its subscriptions \
-             (--queue-limit of the router)",
+            "this process reads too slowly: the router dropped 3 events for its subscriptions; read faster, or raise \
+             --queue-limit of the router",
         ),
         (
             Error::TooLarge { length: 65, limit: 64 },
-            "the message has 65 bytes, which is over the limit of 64 bytes",
+            "the message has 65 bytes, which is over the limit of 64 bytes; split it, or raise max_frame here and \
+             --max-frame at the router",
+        ),
+        (
+            Error::TooLarge { length: 65_537, limit: 65_536 },
+            "the message, or its address and caller together, has 65537 bytes, which is over the limit of 65536 bytes; \
+             send less",
         ),
         (
             Error::TooManyUnanswered { address: a(), calls: 1024 },
             "the service at \"/a\" has not answered 1024 earlier calls, which this router cannot cancel; is the \
              service alive?",
         ),
-        (Error::NotSent(LostReason::NotYet), "not sent: the bus is not connected yet"),
         (Error::NotSent(LostReason::Stopping), "not sent: the router is shutting down"),
         (
             Error::NotSent(unreachable(&LostReason::NoAnswer(after))),
-            "not sent: cannot connect to tcp://127.0.0.1:7464: no answer within 10 s",
+            "not sent: cannot connect to tcp://127.0.0.1:7464: the router did not answer within 10 s (connect_timeout)",
         ),
         (
             Error::ConnectionLost(LostReason::HungUp),
             "the connection to the router was lost: the router closed the connection",
         ),
-        (Error::ShutDown, "this program has shut the bus down"),
+        (Error::ShutDown, "not sent: this program has shut the bus down or closed it"),
         (
             Error::Unfinished { running: 0, after },
             "the shutdown did not finish within 10 s: the router has not read, or not confirmed, all that was sent",

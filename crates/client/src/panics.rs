@@ -28,7 +28,7 @@ struct ContainedWaker(Waker);
 
 impl Wake for ContainedWaker {
     fn wake(self: Arc<Self>) {
-        contain("a waker", || self.0.wake_by_ref());
+        contain("a waker of the program", || self.0.wake_by_ref());
     }
 }
 

@@ -11,7 +11,7 @@ use gsb_proto::MessageKind;
 use gsb_proto::messages::*;
 use gsb_testkit::{FakeRouter, Peer, within};
 
-/// Keeps the warnings of the client.
+/// A logger that keeps the warnings of the client.
 struct Log(Mutex<Vec<String>>);
 
 static LOG: Log = Log(Mutex::new(Vec::new()));
@@ -35,7 +35,7 @@ fn bytes_per_name(count: usize, work: impl Future<Output = ()>) -> u64 {
     allocated.bytes_total / count as u64
 }
 
-/// Whatever is done for a name must not depend on how many there are.
+/// The work for a name must not depend on the number of names.
 fn assert_proportional(what: &str, few: u64, many: u64) {
     println!("{what}: {few} bytes for each of a few names, {many} for each of many");
     assert!(many < few * 3 / 2, "{what}: {few} bytes a name become {many}");
@@ -99,7 +99,7 @@ fn refused_names_cost_what_their_number_is() {
     assert_eq!(log[0], first);
 }
 
-/// Takes whatever a client asks for, until it is told to end.
+/// A router that accepts all names of a client until the connection ends.
 async fn agree(peer: &mut Peer) {
     while let Some(frame) = peer.next().await {
         match frame.kind {
@@ -112,7 +112,7 @@ async fn agree(peer: &mut Peer) {
     }
 }
 
-/// Names that come, are announced again on another connection, and go, one by one and all at once.
+/// Registers names, announces them again on another connection, and unregisters them, one by one and all at once.
 async fn come_and_go(count: usize) {
     let router = FakeRouter::start().await;
     let reconnect = Reconnect::default().longest_delay(Duration::from_millis(50));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use gsb_proto::head::{BroadcastHead, CallHead, ReplyHead};
 use gsb_proto::messages::{Message, Ping, Pong};
@@ -10,16 +10,15 @@ use gsb_proto::{Frame, FrameRef, Framing, MessageKind, Outgoing, Violation};
 
 use crate::calls::{Calls, LostCall, RequestId, Swept};
 use crate::close_reason::CloseReason;
-use crate::config::{BrokerConfig, LONGEST_TIMEOUT, Limits};
+use crate::config::{BrokerConfig, LONGEST_TIMEOUT, Limits, SHORTEST_TIMEOUT};
 use crate::connections::{Connections, Identity};
 use crate::counters::{Counters, Usage};
 use crate::effect::Effects;
-use crate::flow::{Flow, Paused, Payer, Progress, Purpose, SlowLimits, Verdict};
+use crate::flow::{Flow, Progress, Purpose, Verdict};
 use crate::ids::{CallKey, ConnId};
 use crate::instances::Instances;
 use crate::liveness::{Due, Liveness};
 use crate::refusal::Refusal;
-use crate::report::{Dropped, Kind};
 use crate::services::Services;
 use crate::subscriptions::Subscriptions;
 
@@ -46,8 +45,6 @@ pub struct Broker {
     pub(crate) flow: Flow,
     pub(crate) liveness: Liveness,
     pub(crate) counters: Counters,
-    pub(crate) slow_limits: SlowLimits,
-    pub(crate) frame_timeout: Duration,
     /// New calls are refused, with exceptions.
     pub(crate) is_stopping: bool,
     /// Reused by each broadcast.
@@ -59,27 +56,12 @@ pub struct Broker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backpressure;
 
-/// Why a frame was not handled.
-pub(crate) enum Unhandled {
-    Violation(Violation),
-    Paused(Paused),
-}
-
-impl From<Violation> for Unhandled {
-    fn from(violation: Violation) -> Self {
-        Unhandled::Violation(violation)
-    }
-}
-
 impl Broker {
     /// A broker without connections.
-    pub fn new(config: BrokerConfig) -> Self {
+    pub fn new(mut config: BrokerConfig) -> Self {
         let limits = config.limits;
-        let slow_limits = SlowLimits {
-            stall_timeout: config.stall_timeout.min(LONGEST_TIMEOUT),
-            write_timeout: config.write_timeout.min(LONGEST_TIMEOUT),
-            queue_limit: limits.queued_bytes,
-        };
+        config.stall_timeout = config.stall_timeout.clamp(SHORTEST_TIMEOUT, LONGEST_TIMEOUT);
+        config.write_timeout = config.write_timeout.min(LONGEST_TIMEOUT);
         Broker {
             limits,
             hello: config.hello.to_frame(),
@@ -88,11 +70,9 @@ impl Broker {
             services: Services::new(limits.services),
             calls: Calls::new(limits.open_calls),
             subscriptions: Subscriptions::new(limits.subscriptions),
-            flow: Flow::new(slow_limits, config.memory_limit),
             liveness: Liveness::new(config.ping_timeout, config.frame_timeout),
+            flow: Flow::new(config),
             counters: Counters::default(),
-            slow_limits,
-            frame_timeout: config.frame_timeout,
             is_stopping: false,
             subscribers: Vec::new(),
         }
@@ -105,11 +85,6 @@ impl Broker {
         self.flow.add(connection, waker, now);
         self.liveness.add(connection, now);
         connection
-    }
-
-    /// The account of a connection; `None` if it is gone.
-    pub fn payer(&self, connection: ConnId) -> Option<Payer> {
-        self.flow.payer(connection)
     }
 
     /// Bytes have come from a peer, whole frames or not.
@@ -150,40 +125,32 @@ impl Broker {
         };
         connection.has_begun |= frame.kind != MessageKind::Hello;
         self.release_capacity();
-        let before = self.flow.resume(from);
-        if before.is_some() {
+        let was_paused = self.flow.paused(from).is_some();
+        if was_paused {
             // A paused connection is exempt from the ping timeout.
             self.liveness.heard(from, now);
         }
-        let handled = self.handle(from, frame, now, before, effects);
-        let after = match &handled {
-            Err(Unhandled::Paused(after)) => Some(*after),
-            _ => None,
-        };
-        if let Some(before) = before.filter(|before| after != Some(*before)) {
-            self.flow.leave(from, before);
-        }
-        match (handled, after) {
-            (_, Some(after)) => {
-                if before.is_none() {
-                    *self.counters.pauses.entry(after.purpose.name()).or_default() += 1;
+        match self.handle(from, frame, now, effects) {
+            Ok(true) => {}
+            Ok(false) => {
+                if let Some((_, purpose)) = self.flow.paused(from).filter(|_| !was_paused) {
+                    *self.counters.pauses.entry(purpose.name()).or_default() += 1;
                 }
-                self.flow.pause(from, after, frame.body.bytes.len());
-                Err(Backpressure)
+                return Err(Backpressure);
             }
-            (Err(Unhandled::Violation(violation)), None) => {
-                self.close(from, violation.into(), effects);
-                Ok(())
-            }
-            (_, None) => Ok(()),
+            Err(violation) => self.close(from, violation.into(), effects),
         }
+        if was_paused {
+            self.flow.resume(from);
+        }
+        Ok(())
     }
 
     /// Looks at a peer whose socket is full, or was when it was looked at last; due 16 times in a stall timeout.
     /// `callers` are the [paused callers](crate::Charge::paused_caller) of calls in its outbox. Closes a dead peer.
     ///
-    /// Returns whether the peer has just stalled. Then [move](crate::Charge::move_to) the charges of its outbox to it,
-    /// and [end](Broker::end_stalled_call) the calls in there.
+    /// Returns whether the peer has just stalled. Then tell so to the [charges](crate::Charge::stall) of its outbox, and
+    /// [end](Broker::end_stalled_call) the calls in there.
     pub fn look_at_slow_peer(
         &mut self,
         peer: ConnId,
@@ -194,14 +161,14 @@ impl Broker {
     ) -> bool {
         let verdict = self.flow.look(peer, progress, callers, now);
         if verdict == Verdict::Dead {
-            self.close(peer, CloseReason::NotReading(self.slow_limits.write_timeout), effects);
+            self.close(peer, CloseReason::NotReading(self.flow.config.write_timeout), effects);
         }
         verdict == Verdict::Stalled
     }
 
     /// A call is in the outbox of a service that has stalled. It may still reach the service.
     pub fn end_stalled_call(&mut self, service: ConnId, call: CallKey, effects: &mut dyn Effects) {
-        let refusal = Refusal::ServiceStalled { timeout: self.slow_limits.stall_timeout };
+        let refusal = Refusal::ServiceStalled { timeout: self.flow.config.stall_timeout };
         self.abort(call, service, refusal, effects);
     }
 
@@ -212,9 +179,7 @@ impl Broker {
             return;
         }
         self.liveness.set_within_frame(connection, bytes > 0);
-        if self.flow.set_unfinished(connection, bytes)
-            && let Some((largest, bytes)) = self.flow.largest_unfinished()
-        {
+        if let Some((largest, bytes)) = self.flow.set_unfinished(connection, bytes) {
             self.close(largest, CloseReason::MemoryShort(bytes), effects);
         }
     }
@@ -287,17 +252,11 @@ impl Broker {
             // A connection whose framing is unknown has no form for a Ping.
             let may_ping = |id| connections.get(id).is_some_and(|c| c.framing.is_some());
             // A paused connection is not read, so it is exempt from the ping and frame timeouts.
-            let is_excused = |id| self.flow.is_paused(id);
+            let is_excused = |id| self.flow.paused(id).is_some();
             match self.liveness.next_due(now, may_ping, is_excused) {
                 None => return,
                 Some(Due::Ping(to)) => self.answer(to, Ping {}.to_frame(), effects),
-                Some(Due::CloseWithinFrame(connection)) => {
-                    let reason = CloseReason::UnfinishedFrame(self.frame_timeout);
-                    self.close(connection, reason, effects);
-                }
-                Some(Due::Close(connection, silence)) => {
-                    self.close(connection, CloseReason::Silent(silence), effects);
-                }
+                Some(Due::Close(connection, reason)) => self.close(connection, reason, effects),
             }
         }
     }
@@ -321,16 +280,18 @@ impl Broker {
         }
     }
 
+    /// Returns whether the frame is admitted; if not, it has to wait.
     fn handle(
         &mut self,
         from: ConnId,
         frame: FrameRef<'_>,
         now: Instant,
-        paused: Option<Paused>,
         effects: &mut dyn Effects,
-    ) -> Result<(), Unhandled> {
+    ) -> Result<bool, Violation> {
         // Any frame may have to be answered.
-        self.admit(from, from, Purpose::Answers, 0, None)?;
+        if !self.flow.admit(from, (from, Purpose::Answers), 0) {
+            return Ok(false);
+        }
         match frame.kind {
             MessageKind::Hello => self.hello(from, &frame.decode()?, effects)?,
             MessageKind::RegisterRequest => self.register(from, frame.decode()?, effects),
@@ -338,12 +299,14 @@ impl Broker {
             MessageKind::SubscribeRequest => self.subscribe(from, frame.decode()?, effects),
             MessageKind::UnsubscribeRequest => self.unsubscribe(from, frame.decode()?, effects),
             MessageKind::CallRequest => {
-                self.admit(from, from, Purpose::Calls, frame.body.bytes.len(), None)?;
+                if !self.flow.admit(from, (from, Purpose::Calls), frame.body.bytes.len()) {
+                    return Ok(false);
+                }
                 self.call(from, frame.body, &CallHead::read(frame.body.bytes)?, now, effects);
             }
             MessageKind::CallReply => {
                 let head = ReplyHead::read(frame.body.bytes)?;
-                self.reply(from, frame.body, &head, paused, effects)?;
+                return Ok(self.reply(from, frame.body, &head, effects));
             }
             MessageKind::BroadcastRequest => {
                 self.broadcast(from, frame.body, &BroadcastHead::read(frame.body.bytes)?, effects);
@@ -356,8 +319,8 @@ impl Broker {
                 let Pong {} = frame.decode()?;
             }
             MessageKind::CancelCall => self.cancel(from, frame, effects)?,
-            MessageKind::StreamCredit => self.stream_credit(from, frame, paused, effects)?,
-            MessageKind::CallData => self.call_data(from, frame, effects)?,
+            MessageKind::StreamCredit => return self.stream_credit(from, frame, effects),
+            MessageKind::CallData => return self.call_data(from, frame, effects),
             MessageKind::RegisterReply
             | MessageKind::UnregisterReply
             | MessageKind::SubscribeReply
@@ -365,26 +328,10 @@ impl Broker {
             | MessageKind::BroadcastReply
             | MessageKind::GoAway
             | MessageKind::NameLost => {
-                return Err(Violation::WrongDirection(frame.kind).into());
+                return Err(Violation::WrongDirection(frame.kind));
             }
         }
-        Ok(())
-    }
-
-    /// Fails if a frame does not fit into the account of `payer`; the frame then has to wait.
-    #[inline]
-    pub(crate) fn admit(
-        &self,
-        from: ConnId,
-        payer: ConnId,
-        purpose: Purpose,
-        body: usize,
-        reply_to: Option<CallKey>,
-    ) -> Result<(), Unhandled> {
-        match self.flow.admits(payer, purpose, body, from) {
-            true => Ok(()),
-            false => Err(Unhandled::Paused(Paused { payer, purpose, reply_to })),
-        }
+        Ok(true)
     }
 
     /// Sends a frame of the router itself, charged to its receiver.
@@ -401,12 +348,10 @@ impl Broker {
         call: Option<CallKey>,
         effects: &mut dyn Effects,
     ) {
-        if self.connections.get(to).is_none() {
-            // The caller has gone, and `sweep` has not removed its call yet.
-            return;
+        // Otherwise the caller has gone, and `sweep` has not removed its call yet.
+        if let Some(cost) = self.flow.cost(payer, purpose, frame.body_len(), call) {
+            effects.send(to, frame, cost);
         }
-        let cost = self.flow.cost(payer, purpose, frame.body_len(), call);
-        effects.send(to, frame, cost);
     }
 
     /// Sends the caller the last reply of a call that has ended, and reports the connection that caused it.
@@ -434,7 +379,7 @@ impl Broker {
     ) -> Frame {
         self.count(&refusal);
         let reply = write(&refusal);
-        effects.report(culprit, Kind::Refused(refusal).into());
+        effects.report(culprit, refusal.into());
         reply
     }
 
@@ -442,8 +387,8 @@ impl Broker {
         *self.counters.refusals.entry(refusal.reason()).or_default() += 1;
     }
 
-    pub(crate) fn dropped(&mut self, culprit: ConnId, dropped: Dropped, effects: &mut dyn Effects) {
-        *self.counters.drops.entry(dropped.reason()).or_default() += 1;
-        effects.report(culprit, Kind::Dropped(dropped).into());
+    pub(crate) fn dropped(&mut self, culprit: ConnId, why: Refusal, effects: &mut dyn Effects) {
+        *self.counters.drops.entry(why.reason()).or_default() += 1;
+        effects.report(culprit, why.into());
     }
 }

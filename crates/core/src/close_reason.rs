@@ -18,15 +18,15 @@ pub enum CloseReason {
     #[error("broke the protocol: {}{}", .0, option_behind(.0))]
     Violation(#[from] Violation),
     /// Nothing was received for this time, although a Ping was sent.
-    #[error("was silent for {} (--ping-timeout)", seconds(*.0))]
+    #[error("was silent for {}, twice the time of --ping-timeout", seconds(*.0))]
     Silent(Duration),
     /// The same peer connected again with the same instance id.
     #[error("was replaced by a new connection with its instance id")]
     Replaced,
     /// It used the instance id of a connection of another peer.
-    #[error("claimed the instance id of another peer's connection")]
+    #[error("claimed an instance id that a connection of another user or IP address has")]
     ForeignInstanceId,
-    /// Its socket took less than 64 KiB of its queue for this time.
+    /// Its socket took less than 64 KiB of its queue within this time.
     #[error("does not read: its socket took less than 64 KiB within {} (--write-timeout)", seconds(*.0))]
     NotReading(Duration),
     /// It had the largest unfinished frame, of this size in bytes, when the memory limit was exceeded.

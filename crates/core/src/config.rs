@@ -10,6 +10,9 @@ pub const MAX_REQUEST_ID: usize = 1024;
 /// The longest timeout: about a century. Longer values are reduced to it.
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
+/// A shorter timeout would always be over.
+pub(crate) const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+
 /// How a [`Broker`](crate::Broker) behaves.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {

@@ -22,7 +22,8 @@ pub trait Effects {
 /// Stores the effects, in their order.
 impl Effects for Vec<Effect> {
     fn send(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
-        self.push(Effect::Send { to, frame: frame.to_frame(), charge: cost.charge() });
+        let charge = cost.charge(None);
+        self.push(Effect::Send { to, frame: frame.to_frame(), charge });
     }
 
     fn close(&mut self, connection: ConnId, reason: CloseReason) {
@@ -43,8 +44,8 @@ pub enum Effect {
         to: ConnId,
         /// The frame.
         frame: Frame,
-        /// Pays for the frame while it is queued. Drop it when the frame was written or dropped. `None` if the payer is
-        /// gone.
+        /// Pays for the frame while it is queued. Drop it when the frame was written or dropped. Always `Some`: stored
+        /// frames are charged one by one.
         charge: Option<Charge>,
     },
     /// Close a connection, which the broker has removed already.

@@ -36,6 +36,6 @@ pub use config::{BrokerConfig, LONGEST_TIMEOUT, Limits, MAX_REQUEST_ID};
 pub use connections::Identity;
 pub use counters::{Counters, Usage};
 pub use effect::{Effect, Effects};
-pub use flow::{Charge, Cost, Payer, Progress};
+pub use flow::{Charge, Cost, Progress};
 pub use ids::{CallKey, ConnId};
 pub use report::Report;

@@ -3,22 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::config::LONGEST_TIMEOUT;
+use crate::close_reason::CloseReason;
+use crate::config::{LONGEST_TIMEOUT, SHORTEST_TIMEOUT};
 use crate::connections::PerConnection;
 use crate::ids::ConnId;
 
-/// A shorter frame timeout would always be over.
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
-
 /// What is due for a connection that is silent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Due {
     /// Silent for the timeout: send it a Ping.
     Ping(ConnId),
-    /// Silent for twice the timeout, and this long: close it.
-    Close(ConnId, Duration),
-    /// Silent within a frame for the frame timeout: close it.
-    CloseWithinFrame(ConnId),
+    /// Silent for twice the timeout, or within a frame for the frame timeout: close it.
+    Close(ConnId, CloseReason),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -106,9 +102,9 @@ impl Liveness {
             let silence = now.saturating_duration_since(state.heard);
             let ping_timeout = self.ping_timeout.unwrap_or(LONGEST_TIMEOUT);
             let due = if state.is_within_frame && silence >= self.frame_timeout {
-                Some(Due::CloseWithinFrame(connection))
+                Some(Due::Close(connection, CloseReason::UnfinishedFrame(self.frame_timeout)))
             } else if silence >= 2 * ping_timeout {
-                Some(Due::Close(connection, silence))
+                Some(Due::Close(connection, CloseReason::Silent(silence)))
             } else if silence >= ping_timeout
                 && state.pinged != Some(state.heard)
                 && may_ping(connection)

@@ -12,7 +12,7 @@ use gsb_proto::{Frame, LEVEL, NameError, Quoted};
 use crate::close_reason::{CloseReason, seconds};
 use crate::config::MAX_REQUEST_ID;
 
-/// Why the broker refuses a request. Displays as a sentence for the peer that sent it.
+/// Why the broker refuses a request, or drops a message. Displays as a sentence for the peer that sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error(transparent)]
@@ -83,6 +83,17 @@ pub(crate) enum Refusal {
     Stopped,
     #[error("the service went away before it finished its answer: its connection {reason}")]
     ServiceGone { reason: CloseReason },
+    #[error("the reply belongs to no open call")]
+    StrayReply,
+    #[error("the data belongs to no open call whose request is a stream that has not ended")]
+    StrayData,
+    #[error("a call without a reply (no_reply) cannot have a request that is a stream (more)")]
+    StreamWithoutReply,
+    #[error(
+        "events for this connection are dropped: it does not read them, and its queue is full (--queue-limit, {limit} \
+         bytes) or it has stalled (--stall-timeout)"
+    )]
+    SlowSubscriber { limit: usize },
 }
 
 fn holder(own: bool) -> &'static str {
@@ -113,6 +124,10 @@ impl Refusal {
             Refusal::DeadlineExceeded { .. } => "deadline exceeded",
             Refusal::Stopping => "stopping",
             Refusal::Stopped => "stopped",
+            Refusal::StrayReply => "stray reply",
+            Refusal::StrayData => "stray data",
+            Refusal::StreamWithoutReply => "stream without reply",
+            Refusal::SlowSubscriber { .. } => "slow subscriber",
         }
     }
 
@@ -125,6 +140,7 @@ impl Refusal {
                 | Refusal::TooManyCalls { .. }
                 | Refusal::ServiceStalled { .. }
                 | Refusal::CallerStalled { .. }
+                | Refusal::SlowSubscriber { .. }
         )
     }
 

@@ -84,7 +84,7 @@ mod tests {
     use crate::connections::{Connections, Identity};
 
     #[test]
-    fn what_is_known_is_forgotten_when_a_name_comes_or_goes() {
+    fn routes_are_dropped_when_a_name_is_added_or_removed() {
         let mut connections = Connections::default();
         let [first, second] = [0; 2].map(|_| Route::Owner(connections.add(Identity::Unknown)));
         let mut routes = RouteCache::default();

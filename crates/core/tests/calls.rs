@@ -13,7 +13,7 @@ fn world() -> World {
     World::new(BrokerConfig::default())
 }
 
-// Rule SV-1: refused with a message that says why.
+// Rule SV-1: a malformed service id is refused with a message that says why.
 #[test]
 fn bad_service_ids_are_refused_with_the_reason() {
     let mut world = world();
@@ -28,7 +28,7 @@ fn bad_service_ids_are_refused_with_the_reason() {
     assert_eq!(world.register(peer, &"x".repeat(1024)), [Seen::Registered(0)]);
 }
 
-// Rule SV-2: taken by anyone, oneself included.
+// Rule SV-2: a name is taken if any connection has it, that of the request included.
 #[test]
 fn a_taken_name_is_a_conflict() {
     let mut world = world();
@@ -42,7 +42,7 @@ fn a_taken_name_is_a_conflict() {
     assert_eq!(world.take_call(a).address, "/x");
 }
 
-// Rule SV-3: the longest prefix, with owners of their own below and above.
+// Rule SV-3: the longest prefix wins, and each name may have another owner.
 #[test]
 fn the_longest_prefix_is_called() {
     let mut world = world();
@@ -65,7 +65,7 @@ fn the_longest_prefix_is_called() {
     assert_eq!(world.take_reply(caller).code, 400);
 }
 
-// Rule SV-4: only the owner, and calls already forwarded go on.
+// Rule SV-4: only the owner can unregister a name, and calls that were forwarded go on.
 #[test]
 fn unregistering_is_for_the_owner() {
     let mut world = world();
@@ -84,7 +84,7 @@ fn unregistering_is_for_the_owner() {
     assert_eq!(world.take_reply(other).code, 400);
 }
 
-// Rules SV-5, FR-7, FR-8: bytes pass as they came, unknown fields and codes included.
+// Rules SV-5, FR-7, FR-8: bytes are forwarded unchanged, unknown fields and codes included.
 #[test]
 fn bytes_pass_as_they_came() {
     let mut world = world();
@@ -115,7 +115,7 @@ fn bytes_pass_as_they_came() {
     check(&mut world, MessageKind::BroadcastRequest, caller, service, event);
 }
 
-// Rule SV-8: the sentence has the address in it; a monstrous one is cut.
+// Rule SV-8: the message contains the address; a very long address is cut.
 #[test]
 fn an_unknown_address_is_refused_with_the_address() {
     let mut world = world();
@@ -141,13 +141,13 @@ fn a_connection_may_call_itself() {
     assert_eq!(world.take_call(peer).request_id, "1");
     world.send(peer, full("1", "hi"));
     assert_eq!(world.take_reply(peer), full("1", "hi"));
-    // And leave while it does.
+    // It leaves while the call is open.
     world.send(peer, call("/me", "2"));
     world.close(peer);
     assert_eq!(world.broker.usage(), Usage::default());
 }
 
-// Rule CA-1: two callers, one id, one service; each gets its own replies under its own id.
+// Rule CA-1: two callers use the same id at the same service; each gets its own replies under its own id.
 #[test]
 fn equal_ids_of_two_callers_do_not_mix() {
     let mut world = world();
@@ -167,7 +167,7 @@ fn equal_ids_of_two_callers_do_not_mix() {
             other => panic!("{other:?}"),
         })
         .collect();
-    // Rule CA-2: the caller's own id, unless that is taken.
+    // Rule CA-2: the service gets the caller's own id, unless that is in use.
     assert_eq!(ids[0], "7");
     assert_ne!(ids[1], "7");
     assert_eq!(ids[2], "");
@@ -181,7 +181,7 @@ fn equal_ids_of_two_callers_do_not_mix() {
     );
 }
 
-// Rule CA-2: an id that the router made up can be a caller's own as well.
+// Rule CA-2: a caller may choose an id that the router has generated for another call.
 #[test]
 fn made_up_ids_stay_unique() {
     let mut world = world();
@@ -195,8 +195,8 @@ fn made_up_ids_stay_unique() {
     }
 }
 
-// Rule CA-2: nobody who was given one made-up id knows the next. Who did could take very many of them, which the
-// router would have to look through.
+// Rule CA-2: a peer cannot predict the next generated id. Otherwise it could use many of the following ids, and the
+// router would have to try each of them.
 #[test]
 fn made_up_ids_cannot_be_guessed() {
     let mut world = world();
@@ -207,14 +207,14 @@ fn made_up_ids_cannot_be_guessed() {
         let caller = world.peer();
         world.send(caller, call("/s", "x"));
         let CallRequest { request_id, .. } = world.take_call(service);
-        // Apart from the number.
+        // The random part, without the counter.
         let part = request_id.rsplit('-').next().unwrap().to_owned();
         assert!(part.len() == 16 || number == 0, "{request_id}");
         assert!(parts.insert(part), "{request_id} is like one before");
     }
 }
 
-// Rule CA-2: a push is no open call, but must not share an id with one either.
+// Rule CA-2: a push is not an open call, but must not have the id of one.
 #[test]
 fn a_push_does_not_borrow_the_id_of_an_open_call() {
     let mut world = world();
@@ -226,7 +226,7 @@ fn a_push_does_not_borrow_the_id_of_an_open_call() {
     assert_ne!(world.take_call(service).request_id, "1");
 }
 
-// Rule CA-3: the second call under an open id is refused, the first goes on.
+// Rule CA-3: a second call with an open id is refused, and the first goes on.
 #[test]
 fn an_open_id_cannot_be_used_again() {
     let mut world = world();
@@ -248,7 +248,7 @@ fn an_open_id_cannot_be_used_again() {
     assert_eq!(world.take_call(service).request_id, "1");
 }
 
-// Rule CA-4: after a refusal and after the service's end too.
+// Rule CA-4: an id is free again after a refusal and after the end of the service, too.
 #[test]
 fn ids_are_free_after_any_end() {
     let mut world = world();
@@ -267,7 +267,7 @@ fn ids_are_free_after_any_end() {
     }
 }
 
-// Rule CA-5: any number of PARTIAL, then one FULL, in order, and nothing after it.
+// Rule CA-5: a call gets any number of PARTIAL replies and then one FULL reply, in order, and nothing after it.
 #[test]
 fn replies_stream_in_order_and_end_once() {
     let mut world = world();
@@ -310,7 +310,7 @@ fn forged_replies_are_dropped() {
     assert_eq!(world.take_reply(caller), full("1", "genuine"));
 }
 
-// Rule CA-8: forwarded and forgotten; never answered.
+// Rule CA-8: a call with no_reply is forwarded and never answered.
 #[test]
 fn pushes_are_never_answered() {
     let mut world = world();
@@ -321,8 +321,8 @@ fn pushes_are_never_answered() {
     world.send(caller, push("/s", "1"));
     assert_eq!(world.take(service).len(), 2);
     assert_eq!(world.broker.usage().open_calls, 0);
-    assert_eq!(world.broker.counters().drops["no service"], 1);
-    // A late answer of the service is dropped.
+    assert_eq!(world.broker.counters().drops["no such service"], 1);
+    // A reply of the service is dropped.
     world.send(service, full("1", "thanks"));
     world.close(service);
     assert_eq!(world.take(caller), []);
@@ -354,7 +354,7 @@ fn frames_keep_their_order() {
     assert_eq!(numbers, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
 }
 
-// Rule LI-1: the next one over a limit is refused with the limit's name, and costs nothing else.
+// Rule LI-1: a request over a limit is refused with the name of the limit, and has no other effect.
 #[test]
 fn limits_are_refusals() {
     let limits = Limits { services: 2, subscriptions: 2, open_calls: 2, ..Default::default() };
@@ -377,18 +377,18 @@ fn limits_are_refusals() {
     let reply = world.take_reply(caller);
     assert_eq!((reply.request_id.as_str(), reply.code), ("3", 400));
     assert!(String::from_utf8_lossy(&reply.data).contains("--max-open-calls"));
-    // A push is no open call.
+    // A push is not an open call.
     world.send(caller, push("/b", "4"));
     world.send(service, full("1", ""));
     world.send(caller, call("/b", "5"));
     assert_eq!(world.take(service).len(), 4);
-    // Another connection has its own.
+    // The limit is per connection.
     let other = world.peer();
     world.send(other, call("/b", "1"));
     world.take_call(service);
 }
 
-// Rule CA-10: a request id is kept while its call is open, so it may not be endless.
+// Rule CA-10: a request id is kept while its call is open, so its length is limited.
 #[test]
 fn an_endless_request_id_is_refused() {
     let mut world = world();
@@ -400,14 +400,14 @@ fn an_endless_request_id_is_refused() {
     assert_eq!((reply.request_id, reply.code), (id, 400));
     world.send(caller, call("/s", &"x".repeat(MAX_REQUEST_ID)));
     world.take_call(service);
-    // FR-12: not even worth to be repeated.
+    // Rule FR-12: too much text closes the connection, and the id is not repeated in a reply.
     world.send(caller, call("/s", &"x".repeat(1 << 20)));
     assert_eq!(world.take(caller), [Seen::Closed("malformed message")]);
 }
 
 // Rules CA-6, CO-8: the id of an evicted orphaned call is not used again.
 #[test]
-fn a_forgotten_call_is_answered_to_nobody() {
+fn replies_to_an_evicted_call_are_dropped() {
     let limits = Limits { open_calls: 3, ..Default::default() };
     let mut world = World::new(BrokerConfig { limits, ..Default::default() });
     let (service, victim, thief) = (world.peer(), world.peer(), world.peer());
@@ -415,7 +415,7 @@ fn a_forgotten_call_is_answered_to_nobody() {
     world.send(victim, call("/s", "secret"));
     assert_eq!(world.take_call(service).request_id, "secret");
     world.close(victim);
-    // So many that are orphaned later that it is forgotten.
+    // Enough calls are orphaned later to evict it.
     let crowd = world.peer();
     for id in ["1", "2", "3"] {
         world.send(crowd, call("/s", id));
@@ -431,7 +431,7 @@ fn a_forgotten_call_is_answered_to_nobody() {
     assert_eq!(world.take_reply(thief).data, "for the thief");
 }
 
-// Rule FR-9: replies without an id come in the order of the requests, refused ones too.
+// Rule FR-9: replies without an id come in the order of the requests, also for refused requests.
 #[test]
 fn replies_come_in_the_order_of_requests() {
     let mut world = world();
@@ -455,7 +455,7 @@ fn replies_come_in_the_order_of_requests() {
     assert_eq!(broadcast, [0, 0, 400, 0]);
 }
 
-// Rule SV-6: a call with an overwritten address goes where the service would see it go.
+// Rule SV-6: a call with two address fields goes to the last address, which is the one that the service reads.
 #[test]
 fn the_last_address_is_the_one_that_routes() {
     let mut world = world();

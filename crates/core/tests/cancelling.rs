@@ -17,7 +17,7 @@ fn world(limits: Limits) -> (World, ConnId, ConnId) {
     (world, service, caller)
 }
 
-/// The reply is the router's, to a call that was cancelled.
+/// Whether a reply is that of the router to a cancelled call.
 fn check_cancelled(reply: &CallReply, request_id: &str) {
     assert_eq!(reply.request_id, request_id);
     assert_eq!((reply.code, reply.reply_type), (500, 0));
@@ -30,7 +30,7 @@ fn usage(world: &World) -> (usize, usize) {
     (open_calls, orphaned_calls)
 }
 
-// Rule CA-11: one last reply, and nothing of the call after it.
+// Rule CA-11: a cancelled call gets one last reply, and nothing after it.
 #[test]
 fn a_cancelled_call_ends_once() {
     let (mut world, service, caller) = world(Limits::default());
@@ -53,7 +53,7 @@ fn a_cancelled_call_ends_once() {
     assert_eq!(world.take(service), [], "a service of level 0 is told nothing");
 }
 
-// Rule CA-11: what crosses the last reply, or never was a call of this connection, is ignored.
+// Rule CA-11: a cancellation is ignored if the call has ended, or is not a call of this connection.
 #[test]
 fn an_id_that_is_not_open_is_ignored() {
     let (mut world, service, caller) = world(Limits::default());
@@ -61,7 +61,7 @@ fn an_id_that_is_not_open_is_ignored() {
     world.send(caller, cancel("1"));
     world.send(caller, call("/a", "1"));
     world.take_call(service);
-    // Neither whose call it is not, nor who is to answer it.
+    // Another connection cannot cancel it.
     world.send(other, cancel("1"));
     assert_eq!(world.take(other), []);
     world.send(service, full("1", "reply"));
@@ -71,7 +71,7 @@ fn an_id_that_is_not_open_is_ignored() {
     assert_eq!(usage(&world), (0, 0));
 }
 
-// Rules CA-11, CO-8: the id is free for the caller, and not at the service.
+// Rules CA-11, CO-8: the caller can use the id again, but the service gets another id for the new call.
 #[test]
 fn an_id_is_free_when_its_call_was_cancelled() {
     let (mut world, service, caller) = world(Limits::default());
@@ -102,7 +102,7 @@ fn cancelled_calls_do_not_count() {
         world.send(caller, cancel(&id));
         check_cancelled(&world.take_reply(caller), &id);
     }
-    // As many as a connection may have open are remembered.
+    // As many orphaned calls are remembered as a connection may have open calls.
     assert_eq!(usage(&world), (0, 3));
     world.send(caller, call("/b", "last"));
     world.take_call(healthy);
@@ -147,15 +147,15 @@ fn a_reply_that_waits_is_dropped() {
     assert_eq!(world.broker.counters().drops["stray reply"], 1);
     world.read_all(caller);
     world.take(caller);
-    // It is as if it had never waited.
+    // The service can reply to other calls, as if it had not waited.
     world.send(service, full("2", "reply"));
     assert_eq!(world.take_reply(caller), full("2", "reply"));
     assert_eq!(usage(&world), (0, 0));
 }
 
-// Rule CA-11: a service or a caller that goes changes nothing about that.
+// Rule CA-11: a cancelled call has one last reply even if its service or its caller disconnects.
 #[test]
-fn who_goes_after_a_cancel_is_told_nothing_more() {
+fn a_cancelled_call_ends_once_if_a_side_disconnects() {
     for service_goes_first in [false, true] {
         let (mut world, service, caller) = world(Limits::default());
         world.send(caller, call("/a", "1"));
@@ -170,7 +170,7 @@ fn who_goes_after_a_cancel_is_told_nothing_more() {
     }
 }
 
-// Rules CA-11, CO-17: a router that stops ends such calls, too, and once.
+// Rules CA-11, CO-17: a call can be cancelled while the router stops, and does not end a second time.
 #[test]
 fn a_call_is_cancelled_while_the_router_stops() {
     let (mut world, _, caller) = world(Limits::default());

@@ -21,7 +21,7 @@ fn hello(instance_id: &'static [u8]) -> Hello {
 
 const INSTANCE: &[u8] = b"0123456789abcdef";
 
-// Rule CO-1: the router's Hello comes first in the packet framing, and not at all in the other.
+// Rule CO-1: the router's Hello is its first message in the packet framing, and does not exist in the other.
 #[test]
 fn the_router_introduces_itself_on_packet_connections() {
     let own = Hello {
@@ -41,7 +41,7 @@ fn the_router_introduces_itself_on_packet_connections() {
     assert_eq!(world.take(classic), [Seen::Pong]);
 }
 
-// Rule CO-1: a client may do without a Hello, or send it late.
+// Rule CO-1: a client may send no Hello, or send it late.
 #[test]
 fn hello_is_optional() {
     let mut world = world();
@@ -55,7 +55,7 @@ fn hello_is_optional() {
 #[test]
 fn the_first_frame_fixes_the_level() {
     let hello = |level| Hello { level, ..Hello::default() };
-    // What comes before the CancelCall, and whether that is allowed then.
+    // The frames before the CancelCall, and whether it is allowed after them.
     let cases = [
         (vec![hello(1).to_frame()], true),
         (vec![hello(7).to_frame()], true),
@@ -90,7 +90,7 @@ fn a_second_hello_closes() {
     assert_eq!(world.take(peer), [Seen::Closed("second hello")]);
 }
 
-// Rule CO-3: the older is closed, and what it held is free before the newcomer's next frame.
+// Rule CO-3: the older connection is closed, and its names are free before the next frame of the new one.
 #[test]
 fn the_same_instance_id_replaces() {
     for identity in [Identity::Uid(7), Identity::Ip([127, 0, 0, 1].into())] {
@@ -110,7 +110,7 @@ fn the_same_instance_id_replaces() {
         assert_eq!(world.take_reply(caller).code, 500);
         assert_eq!(world.register(new, "/a"), [Seen::Registered(0)]);
         assert_eq!(world.subscribe(new, "t"), [Seen::Subscribed(0)]);
-        // The old one's end, when its socket reports it, changes nothing any more.
+        // The end of the old socket is reported later, and changes nothing.
         world.close(old);
         assert_eq!(world.broker.usage().instances, 1);
         world.send(caller, call("/a", "1"));
@@ -118,7 +118,7 @@ fn the_same_instance_id_replaces() {
     }
 }
 
-// Rule CO-4: another peer may not, and the victim stays.
+// Rule CO-4: another peer cannot replace a connection, which stays open.
 #[test]
 fn a_foreign_instance_id_closes_the_newcomer() {
     let ip = |last| Identity::Ip([127, 0, 0, last].into());
@@ -146,7 +146,7 @@ fn a_foreign_instance_id_closes_the_newcomer() {
 
 // Rule CO-5.
 #[test]
-fn an_empty_instance_id_replaces_nobody() {
+fn an_empty_instance_id_replaces_no_connection() {
     let mut world = world();
     let (a, b) = (world.peer(), world.peer());
     world.send(a, hello(b""));
@@ -155,7 +155,7 @@ fn an_empty_instance_id_replaces_nobody() {
     assert_eq!(world.take(b), []);
 }
 
-// Rule CO-15: an id that no real peer has is not kept.
+// Rule CO-15: an instance id that is too long closes the connection.
 #[test]
 fn an_endless_instance_id_closes() {
     let mut world = world();
@@ -164,7 +164,7 @@ fn an_endless_instance_id_closes() {
     assert_eq!(world.take(peer), [Seen::Closed("instance id too long")]);
 }
 
-// Rules CO-6, CO-7, CO-8: with and without Hello, whatever the reason.
+// Rules CO-6, CO-7, CO-8: they hold with and without a Hello, for each reason of a close.
 #[test]
 fn going_away_leaves_nothing_behind() {
     for with_hello in [false, true] {
@@ -208,8 +208,8 @@ fn going_away_leaves_nothing_behind() {
     }
 }
 
-// Rule CO-8: late replies to the calls of one who left go nowhere, least of all to a newcomer who
-// happens to use the same request id.
+// Rule CO-8: late replies to the calls of a connection that has ended are dropped, also if a new connection uses the
+// same request id.
 #[test]
 fn late_replies_to_a_gone_caller_are_dropped() {
     let mut world = world();
@@ -232,7 +232,7 @@ fn late_replies_to_a_gone_caller_are_dropped() {
     assert_eq!(world.broker.usage().orphaned_calls, 0);
 }
 
-// What is remembered of orphaned calls is bounded: the oldest are forgotten first.
+// The number of remembered orphaned calls is limited: the oldest are evicted first.
 #[test]
 fn orphaned_calls_do_not_pile_up() {
     let limits = Limits { open_calls: 3, ..Default::default() };
@@ -251,7 +251,7 @@ fn orphaned_calls_do_not_pile_up() {
     assert_eq!(world.broker.usage(), Usage::default());
 }
 
-// Rule CO-9: a Ping after T, the end after 2 T, and any byte counts.
+// Rule CO-9: a silent connection gets a Ping after T and is closed after 2 T. Any received byte counts.
 #[test]
 fn silence_is_pinged_then_closed() {
     let mut world = World::new(BrokerConfig {
@@ -325,7 +325,7 @@ fn ping_is_answered_and_a_stray_pong_is_fine() {
 
 // Rules CO-12, CO-13, CO-20, CO-21, SV-7: each violation closes its sender, is counted, and disturbs no other peer.
 #[test]
-fn violations_close_and_nobody_else_notices() {
+fn violations_close_only_their_sender() {
     let not_utf8 = |field: u8| vec![field << 3 | 2, 1, 0xff];
     let cases: Vec<(MessageKind, Vec<u8>, &str)> = vec![
         (MessageKind::RegisterReply, vec![], "wrong direction"),
@@ -364,7 +364,7 @@ fn violations_close_and_nobody_else_notices() {
         world.send_raw(peer, kind, body.clone());
         assert_eq!(world.take(peer), [Seen::Closed(reason)], "{kind:?} {body:?}");
         assert_eq!(world.broker.counters().closes[reason], before + 1);
-        // What it sends afterwards is not even looked at.
+        // Its later frames are ignored.
         world.send(peer, Ping {});
         assert_eq!(world.take(peer), []);
         assert_eq!(world.take(service), []);
@@ -381,7 +381,7 @@ fn closes_that_come_of_an_option_name_it() {
     let too_large = Violation::FrameTooLarge { length: 2000, limit: 1000 };
     let cases = [
         (too_large.into(), "over the limit of 1000 bytes (--max-frame)"),
-        (CloseReason::Silent(time), "1 s (--ping-timeout)"),
+        (CloseReason::Silent(time), "1 s, twice the time of --ping-timeout"),
         (CloseReason::NotReading(time), "1 s (--write-timeout)"),
         (CloseReason::UnfinishedFrame(time), "1 s (--frame-timeout)"),
         (Violation::EmptyPacket.into(), "a Packet contains no known message"),

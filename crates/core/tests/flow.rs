@@ -1,4 +1,4 @@
-//! Flow control: who pays for queued bytes, and what happens when peers do not read.
+//! Flow control: the charges for queued bytes, and peers that do not read.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -16,11 +16,11 @@ const LIMIT: usize = 1 << 20;
 const STALL: Duration = Duration::from_secs(5);
 const WRITE: Duration = Duration::from_secs(10);
 
-/// What a peer has to read in each stall timeout, and what while it blocks another connection.
+/// The bytes that a peer has to read in each stall timeout: always, and while it blocks another connection.
 const LEAST: usize = 64 << 10;
 const SHARE: usize = LIMIT / 8;
 
-/// The data of one frame, and how many such frames fit into the limit.
+/// The size of the data of one frame, and how many such frames fit into the limit.
 const SIZE: usize = 10_000;
 const FITS: std::ops::RangeInclusive<usize> = 103..=104;
 
@@ -56,7 +56,7 @@ fn reply(id: &str, length: usize) -> Frame {
     CallReply { data: data(length), ..partial(id, "") }.to_frame()
 }
 
-/// Sends until a frame has to wait: how many were sent, and the frame that waits.
+/// Sends until a frame has to wait. Returns the number of sent frames and the waiting frame.
 fn fill(world: &mut World, from: ConnId, message: impl Fn(usize) -> Frame) -> (usize, Frame) {
     for sent in 0..100_000 {
         if let Err(frame) = world.try_send(from, message(sent)) {
@@ -66,7 +66,8 @@ fn fill(world: &mut World, from: ConnId, message: impl Fn(usize) -> Frame) -> (u
     panic!("there is no limit");
 }
 
-/// A caller that does not read, and has an open call to `service` at `/s`: the caller, and the call's id there.
+/// A caller that does not read, with an open call to `service` at `/s`. Returns the caller and the call's id at the
+/// service.
 fn deaf_caller(world: &mut World, service: ConnId) -> (ConnId, String) {
     let caller = world.peer();
     world.deaf.insert(caller);
@@ -74,7 +75,8 @@ fn deaf_caller(world: &mut World, service: ConnId) -> (ConnId, String) {
     (caller, world.take_call(service).request_id)
 }
 
-/// The service replies to a caller that does not read until it is paused: the caller, and the frame that waits.
+/// Makes the service reply to a caller that does not read, until the service is paused. Returns the caller and the
+/// waiting frame.
 fn stream(world: &mut World, service: ConnId) -> (ConnId, Frame) {
     let (caller, id) = deaf_caller(world, service);
     let (sent, waits) = fill(world, service, |_| reply(&id, SIZE));
@@ -82,7 +84,7 @@ fn stream(world: &mut World, service: ConnId) -> (ConnId, Frame) {
     (caller, waits)
 }
 
-/// Lets time pass until a paused connection goes on; returns its frame if it does not within so much time.
+/// Advances the time until a paused connection goes on. Returns its frame if it still waits after this time.
 fn go_on(world: &mut World, from: ConnId, mut frame: Frame, time: Duration) -> Option<Frame> {
     let end = world.now + time;
     while world.now < end {
@@ -101,8 +103,8 @@ fn stalled(world: &World, reason: &str) -> u64 {
     world.broker.counters().refusals.get(reason).copied().unwrap_or_default()
 }
 
-// Rule LI-2: calls are charged to their caller until they are written. It is not read while they reach the limit, until
-// they have fallen to half of it.
+// Rule LI-2: calls are charged to their caller until they are written. At the limit the caller is not read, until they
+// have fallen to half of it.
 #[test]
 fn calls_are_charged_to_their_caller() {
     let mut world = world();
@@ -111,7 +113,7 @@ fn calls_are_charged_to_their_caller() {
     world.deaf.insert(service);
     let (sent, waits) = fill(&mut world, caller, large_call);
     assert_eq!(world.broker.counters().pauses["calls"], 1);
-    // A connection that has sent less is read.
+    // A connection below its limit is read.
     world.send_frame(other, large_call(0));
     let frame = world.queued[0].left;
     world.read(service, frame * (sent - 1) - LIMIT / 2);
@@ -123,8 +125,8 @@ fn calls_are_charged_to_their_caller() {
     assert_eq!(world.broker.counters().pauses["calls"], 1, "it was one pause");
 }
 
-// Rules LI-2, LI-6: replies are charged to the caller, and the connection that replies is not read. Its silence meanwhile
-// does not count.
+// Rules LI-2, LI-6: replies are charged to the caller, and at the limit the connection that replies is not read. It is
+// not closed for its silence meanwhile.
 #[test]
 fn replies_are_charged_to_the_caller() {
     let mut world = World::new(BrokerConfig {
@@ -140,14 +142,14 @@ fn replies_are_charged_to_the_caller() {
         world.wait(Duration::from_secs(59));
         world.heard(caller);
     }
-    assert!(world.broker.payer(service).is_some(), "it was closed for its silence");
+    assert_eq!(world.broker.usage().connections, 2, "it was closed for its silence");
     world.read(caller, LIMIT / 2);
     assert!(world.is_woken(service));
     world.send_frame(service, waits);
 }
 
-// Rules LI-2, LI-6: a peer that floods the router with requests and reads no answers is not read, and not closed for the
-// silence that this is.
+// Rules LI-2, LI-6: the router does not read from a peer that floods it with requests and reads no answers, and does
+// not close it for its silence meanwhile.
 #[test]
 fn answers_are_charged_to_the_asker() {
     let mut world = World::new(BrokerConfig {
@@ -171,8 +173,8 @@ fn answers_are_charged_to_the_asker() {
     assert_eq!(world.broker.counters().pauses["answers"], 1);
 }
 
-// Rule LI-2: a subscriber that does not read misses what does not fit; no connection waits, and no other subscriber
-// misses anything.
+// Rule LI-2: a subscriber that does not read misses the events over its limit. No connection waits, and no other
+// subscriber misses an event.
 #[test]
 fn broadcasts_are_charged_to_the_subscriber() {
     let mut world = world();
@@ -191,7 +193,7 @@ fn broadcasts_are_charged_to_the_subscriber() {
     assert_eq!(world.broker.counters().drops["slow subscriber"], 200 - got as u64);
     assert!(world.reports.contains(&(slow, "slow subscriber")));
     world.read_all(slow);
-    // TO-11: it is told how many it has missed, once, and no other is.
+    // Rule TO-11: only this subscriber is told once how many events it has missed.
     for missed in [200 - got as u64, 0] {
         world.send(sender, event.clone());
         assert_eq!(
@@ -202,7 +204,7 @@ fn broadcasts_are_charged_to_the_subscriber() {
     }
 }
 
-// Rule LI-2: the field that the router adds counts.
+// Rule LI-2: the size of a field that the router adds counts.
 #[test]
 fn the_count_of_missed_broadcasts_is_charged_too() {
     let event = |length| BroadcastRequest { data: data(length), ..broadcast("news") };
@@ -218,13 +220,13 @@ fn the_count_of_missed_broadcasts_is_charged_too() {
         if large > 0 {
             world.send(sender, event(large));
         }
-        // It fits, but not with the count of those that were missed.
+        // The event fits, but not together with the number of missed events.
         world.send(sender, event(fits));
         assert_eq!(world.take(slow).len(), delivered);
     }
 }
 
-// Rule TO-11: whether anything was missed is for the router to say.
+// Rule TO-11: only the router sets the number of missed events.
 #[test]
 fn a_sender_cannot_say_that_anything_was_missed() {
     let mut world = world();
@@ -271,8 +273,8 @@ fn a_large_frame_goes_on_when_it_fits() {
     world.send_frame(caller, waits);
 }
 
-// Rules LI-2, LI-6: connections that wait for the same caller take turns, whatever they have to send and however fast
-// one of them comes back.
+// Rules LI-2, LI-6: connections that wait for the same caller take turns, whatever they send, and even if one of them
+// sends again at once.
 #[test]
 fn connections_that_wait_take_turns() {
     let mut world = world();
@@ -300,7 +302,7 @@ fn connections_that_wait_take_turns() {
     assert!(!world.is_woken(b.0), "it does not fit yet");
     let small = world.try_send(c.0, small).unwrap_err();
     world.read(caller, usize::MAX);
-    // The first goes on, and the next when half of the limit is free again.
+    // The first goes on, and the next one when half of the limit is free again.
     assert!(world.is_woken(b.0) && !world.is_woken(c.0));
     world.send_frame(b.0, large);
     let behind = wait(&mut world, b, 10);
@@ -314,7 +316,7 @@ fn connections_that_wait_take_turns() {
     world.send_frame(b.0, behind);
 }
 
-// Rule LI-6: when the first that waits goes away, the next goes on.
+// Rule LI-6: when the first waiting connection ends, the next one goes on.
 #[test]
 fn a_connection_that_waits_and_goes_lets_the_next_go_on() {
     let mut world = world();
@@ -334,8 +336,8 @@ fn a_connection_that_waits_and_goes_lets_the_next_go_on() {
     world.send_frame(other, small);
 }
 
-// Rule LI-3: a service that reads nothing stalls. The calls in its outbox end and are charged to it; they may reach it
-// all the same. New ones are refused, and pushes dropped, until it has read.
+// Rule LI-3: a service that reads nothing stalls. The calls in its outbox end, and no connection pays for them. They may
+// still reach the service. New calls are refused, and pushes dropped, until it has read.
 #[test]
 fn a_service_that_reads_nothing_stalls() {
     let mut world = world();
@@ -363,7 +365,7 @@ fn a_service_that_reads_nothing_stalls() {
     assert_eq!((refused.code, refused.reason()), (500, CallReplyReason::ReasonServiceStalled));
     world.send_frame(caller, large_push(0));
     assert_eq!(world.broker.counters().drops["service stalled"], 1);
-    // What it has taken goes on, and what was in its outbox may reach it.
+    // The calls that it has read go on, and those in its outbox may reach it.
     assert_eq!((world.broker.usage().open_calls, world.broker.usage().orphaned_calls), (1, sent));
     world.send(service, full("taken", "reply"));
     assert_eq!(world.take_reply(caller).code, 0);
@@ -396,13 +398,13 @@ fn a_service_with_a_short_outbox_is_stalled_until_it_has_read() {
     world.pass(STALL / 2);
     world.send(caller, call("/s", "2"));
     assert_eq!(world.take_reply(caller).code, 500);
-    // CO-8: the id of a call that may reach the service is not given to another.
+    // Rule CO-8: the id of a call that may still reach the service is not given to another call.
     world.read_all(service);
     world.send(caller, call("/s", "1"));
     assert_ne!(world.take_call(service).request_id, "1");
 }
 
-// Rules LI-3, CA-7: calls of a connection that is gone are charged to the service, too.
+// Rules LI-3, CA-7: calls of a connection that is gone end with the stall of their service, too.
 #[test]
 fn calls_of_a_closed_caller_end_with_the_stall() {
     let mut world = world();
@@ -442,18 +444,18 @@ fn a_caller_that_reads_nothing_stalls() {
     assert_eq!(end.reason(), CallReplyReason::ReasonCallerStalled);
     assert!(String::from_utf8_lossy(&end.data).contains("--stall-timeout"));
     assert!(world.reports.contains(&(caller, "caller stalled")));
-    // So it is with other services, without a pause.
+    // Other services are not paused, either.
     world.send(other, full("2", ""));
     assert_eq!(world.take_reply(caller).reason(), CallReplyReason::ReasonCallerStalled);
     world.broadcast(other, "news");
     assert_eq!(world.take(caller), []);
     assert_eq!(world.broker.counters().pauses["replies"], 1);
-    // The id is taken at the service until the last reply, which goes nowhere.
+    // The id is in use at the service until its last reply, which is dropped.
     assert_eq!(world.broker.usage().orphaned_calls, 1);
     world.send(service, full(&format!("of {caller}"), "the end"));
     assert_eq!(world.broker.usage().orphaned_calls, 0);
     assert_eq!(world.take(caller), []);
-    // It is answered again when it has read.
+    // Its calls are answered again when it has read.
     world.read_all(caller);
     world.send(caller, call("/s", "1"));
     world.take_call(service);
@@ -461,7 +463,7 @@ fn a_caller_that_reads_nothing_stalls() {
     assert_eq!(world.take_reply(caller).code, 0);
 }
 
-// Rule LI-3: a peer that blocks no other connection reads 64 KiB in each stall timeout, or all there was.
+// Rule LI-3: a peer that blocks no other connection must read 64 KiB in each stall timeout, or all that was queued.
 #[test]
 fn a_slow_peer_that_blocks_no_other_does_not_stall() {
     let mut world = world();
@@ -481,8 +483,8 @@ fn a_slow_peer_that_blocks_no_other_does_not_stall() {
     assert!(stalled(&world, "service stalled") > 0);
 }
 
-// Rule LI-3: one that blocks another connection reads an eighth of the limit, whether the other waits for it to read
-// calls or replies.
+// Rule LI-3: a peer that blocks another connection, with calls or with replies, must read an eighth of the limit in
+// each stall timeout.
 #[test]
 fn a_slow_peer_that_blocks_another_reads_its_share() {
     for share in [SHARE, SHARE - 1] {
@@ -532,7 +534,7 @@ fn stalls_do_not_add_up() {
     }
 }
 
-// Rule LI-3: peers that leave just before they would stall count as well.
+// Rule LI-3: peers that disconnect just before they would stall count, too.
 #[test]
 fn peers_that_leave_in_time_do_not_add_up() {
     let mut world = world();
@@ -541,8 +543,8 @@ fn peers_that_leave_in_time_do_not_add_up() {
     let begin = world.now;
     for number in 0..20 {
         let (caller, waits) = stream(&mut world, service);
-        let patience = if number == 0 { STALL - STALL / 16 } else { STALL };
-        let waits = go_on(&mut world, service, waits, patience);
+        let time = if number == 0 { STALL - STALL / 16 } else { STALL };
+        let waits = go_on(&mut world, service, waits, time);
         world.close(caller);
         waits.into_iter().for_each(|waits| world.send_frame(service, waits));
     }
@@ -550,7 +552,7 @@ fn peers_that_leave_in_time_do_not_add_up() {
     assert!(waited <= STALL + 2 * 20 * STALL / 16, "{waited:?}");
 }
 
-// Rule LI-3: a peer that reads its share is waited for, however many stalled before.
+// Rule LI-3: connections wait for a peer that reads its share, however many peers stalled before.
 #[test]
 fn a_peer_that_reads_its_share_does_not_pay_for_those_that_stalled() {
     let mut world = world();
@@ -563,7 +565,7 @@ fn a_peer_that_reads_its_share_does_not_pay_for_those_that_stalled() {
     }
     let before = stalled(&world, "caller stalled");
     let (caller, waits) = stream(&mut world, service);
-    // It is enough if it reads a part of it in each part of the time.
+    // It is enough that it reads the same part of its share in each part of the time.
     world.look(caller);
     world.is_woken(service);
     for _ in 0..2 * 16 {
@@ -638,7 +640,7 @@ fn the_largest_unfinished_frame_goes_when_memory_is_short() {
     world.unfinished(c, LIMIT / 3);
     assert_eq!(world.take(b), [Seen::Closed("memory limit")]);
     assert_eq!(world.broker.usage().connections, 2);
-    // What does not grow closes no connection, nor does a small one.
+    // A frame that does not grow closes no connection, and neither does a small one.
     world.unfinished(c, LIMIT);
     assert_eq!(world.take(c), [Seen::Closed("memory limit")]);
     let (service, caller) = pair(&mut world);
@@ -652,7 +654,7 @@ fn the_largest_unfinished_frame_goes_when_memory_is_short() {
     assert_eq!(world.take(a), [Seen::Closed("memory limit")]);
 }
 
-// Rule LI-8: a frame that has begun has to go on within the frame timeout, but not while the connection is paused.
+// Rule LI-8: a connection is closed if its unfinished frame gets no byte within the frame timeout, unless it is paused.
 #[test]
 fn a_frame_that_does_not_go_on_closes_its_connection() {
     let frame = Duration::from_secs(30);
@@ -691,8 +693,8 @@ fn bytes_of_a_closed_connection_do_not_count_for_the_next_one() {
     assert_eq!(world.take(next), []);
 }
 
-// Rules CA-1, LI-2: a reply that waits is a reply to the call that it was sent to. Meanwhile that may end, and another
-// caller's call may get its id.
+// Rules CA-1, LI-2: a waiting reply belongs to the call that it was sent to. That call may end meanwhile, and a call of
+// another caller may get its id.
 #[test]
 fn a_reply_that_waits_goes_to_no_other_call() {
     let mut world = world();
@@ -714,7 +716,7 @@ fn a_reply_that_waits_goes_to_no_other_call() {
     assert!(world.take(innocent).is_empty());
 }
 
-// Rule CO-17: a router that stops takes nothing new, and lets what is open end.
+// Rule CO-17: a router that stops refuses new calls, and open calls may end.
 #[test]
 fn a_router_that_stops_refuses_what_is_new() {
     let mut world = world();

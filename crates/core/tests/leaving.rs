@@ -1,4 +1,4 @@
-//! A connection with very much to clear away is gone at once for everybody, and cleared away bit by bit.
+//! A connection with many names or calls ends at once for all other connections, and is cleared away in small steps.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::{Seen, World, call, full, partial};
 use gsb_core::{BrokerConfig, ConnId, Usage};
 
-/// More than is done at once.
+/// More than the broker clears away in one step.
 const MANY: usize = 5000;
 
 fn world() -> World {
@@ -44,14 +44,14 @@ fn names_are_free_at_once() {
     }
     world.close(rich);
     assert_eq!(world.broker.usage().services, 1);
-    // A slot that is used again does not inherit them, and the shorter name serves all of them now.
+    // A new connection in the same slot does not own them, and the shorter name gets their calls now.
     let heir = world.peer();
     assert_eq!(heir.slot(), rich.slot());
     for number in 0..MANY {
         world.send(caller, call(&format!("/s/{number}/x"), &number.to_string()));
     }
     assert_eq!(world.take(other).len(), MANY);
-    // Some are taken before they were come to, and stay.
+    // Some are registered again before they are removed, and stay.
     for number in (0..MANY).step_by(10) {
         assert_eq!(world.register(heir, &format!("/s/{number}")), [Seen::Registered(0)]);
     }
@@ -64,9 +64,9 @@ fn names_are_free_at_once() {
     everybody_leaves(&mut world, &[heir, other, caller]);
 }
 
-// Rules CO-7, CA-7: each call to a service that is gone ends once, whichever connections open and close meanwhile.
+// Rules CO-7, CA-7: each call to a service that has ended ends once, whichever connections open and close meanwhile.
 #[test]
-fn calls_to_one_that_is_gone_end_once() {
+fn calls_to_a_service_that_has_ended_end_once() {
     let mut world = world();
     let (service, caller, leaver) = (world.peer(), world.peer(), world.peer());
     world.register(service, "/s");
@@ -79,7 +79,7 @@ fn calls_to_one_that_is_gone_end_once() {
     assert!(world.sweep(0), "more than is done at once");
     let mut ended = replies(&mut world, caller);
     replies(&mut world, leaver);
-    // Another has the place of the service, and one the place of a caller, with the same ids.
+    // New connections have the slots of the service and of a caller, and use the same ids.
     let next_service = world.peer();
     assert_eq!(next_service.slot(), service.slot());
     world.register(next_service, "/s");
@@ -106,9 +106,9 @@ fn calls_to_one_that_is_gone_end_once() {
     everybody_leaves(&mut world, &[next_service, next_caller, caller]);
 }
 
-// Rule CO-8: replies to calls of one that is gone go nowhere, least of all to the next in its place.
+// Rule CO-8: replies to calls of a connection that has ended are dropped, also if a new connection has its slot.
 #[test]
-fn late_replies_reach_nobody() {
+fn late_replies_are_dropped() {
     let mut world = world();
     let (service, caller) = (world.peer(), world.peer());
     world.register(service, "/s");
@@ -123,7 +123,7 @@ fn late_replies_reach_nobody() {
     for number in 0..MANY {
         world.send(next, call("/s", &number.to_string()));
         given.push(world.take_call(service).request_id);
-        // To the old call, be it swept or not.
+        // A reply to the old call, which is removed or not yet.
         world.send(service, partial(&number.to_string(), "late"));
         world.send(service, full(&number.to_string(), "late"));
         if number % 2 == 0 {
@@ -139,7 +139,7 @@ fn late_replies_reach_nobody() {
     everybody_leaves(&mut world, &[service, next]);
 }
 
-// One that has called itself, and both ends of whose calls are gone with it.
+// A connection that has called itself: both ends of its calls end with it.
 #[test]
 fn calls_to_oneself_leave_nothing() {
     let mut world = world();
@@ -155,8 +155,8 @@ fn calls_to_oneself_leave_nothing() {
     assert_eq!(world.broker.usage(), Usage::default());
 }
 
-// Rules CO-9, CO-7: when very many fall silent together, others have their turns between their ends; and what each
-// leaves behind is little at once.
+// Rules CO-9, CO-7: when many connections are silent at the same time, they are closed in small steps, and so are the
+// names and calls of each.
 #[test]
 fn many_that_end_together_end_bit_by_bit() {
     let mut world = world();

@@ -1,7 +1,7 @@
-//! Random events on a broker, and on an oracle that follows docs/protocol.md as naively as possible:
-//! lists and linear scans, nothing shared with the broker but the messages.
-//! After each event all peers must have been sent what the oracle says, and the broker must hold as much. In the one
-//! model all peers read at once what they are sent; in the other (`flow.rs`) they may not read.
+//! Random events on a broker, compared with an oracle: a simple model of docs/protocol.md, with lists and linear scans.
+//!
+//! After each event, the broker must have sent what the oracle says, and must hold as much as the oracle. In this model
+//! all peers read at once; in the other (`flow.rs`) they may stop reading.
 //!
 //! `GSB_MODEL_CASES` sets the number of runs, `GSB_MODEL_SEED` repeats those of an earlier test.
 
@@ -32,10 +32,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{RngAlgorithm, TestCaseResult, TestError, TestRng, TestRunner};
 
-/// Whoever goes with more than the broker does at once is not done with when the event is: a call may have both its
-/// ends there, and names and subscriptions come to that.
+/// A connection with more calls, names and subscriptions than this would not be cleared away within one event. A call
+/// counts twice if the connection has called itself.
 const MAX_CALLS: usize = 12;
-/// More connections would only dilute the collisions.
+/// With more connections, collisions would be rarer.
 const MAX_PEERS: usize = 6;
 /// Half the silence that is answered with a Ping. The oracle's clock counts these.
 const HALF: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ const ADDRESSES: &[&str] = &[
 ];
 const TOPICS: &[&str] =
     &["a", "a/b", "/a", "a/*", "a/**", "**", "*", "*/b", "**/b", "/**", "a/**/c", "a/b/c"];
-/// Some look like those that the router makes up.
+/// Request ids. Some look like those that the router generates.
 const REQUEST_IDS: &[&str] = &["1", "2", "3", "", "~1", "~2", "~3"];
 const INSTANCES: &[&[u8]] = &[b"one", b"two", b"", &[7; 65]];
 const REPLY_TYPES: &[i32] = &[0, 1, 7];
@@ -61,7 +61,7 @@ const IDENTITIES: &[Identity] = &[
     Identity::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
     Identity::Unknown,
 ];
-/// What costs a connection its life, and the reason that is given.
+/// Violations, and the reason of the close.
 const VIOLATIONS: &[(MessageKind, &[u8], &str)] = &[
     (MessageKind::RegisterReply, b"", "wrong direction"),
     (MessageKind::BroadcastReply, b"", "wrong direction"),
@@ -98,28 +98,28 @@ const SEVERAL_OWNERS: Focus = Focus {
 /// Only connections of level 1 may cancel.
 const LEVELS: &[u32] = &[0, 1, 1, 7];
 
-/// A live connection, or one that is gone and must be ignored; by number, modulo how many there are.
+/// A connection, live or ended, by its number modulo the number of connections. Frames of an ended one must be ignored.
 #[derive(Debug, Clone, Copy)]
 enum Who {
     Live(usize),
     Gone(usize),
 }
 
-/// What is to happen; which connections it means shows only when it happens.
+/// An operation. Its numbers select connections and calls when it is carried out.
 #[derive(Debug, Clone)]
 enum Op {
-    /// Introduces itself if it is given a Hello.
+    /// Connects, and sends a Hello if there is one.
     Connect(Identity, Option<Framing>, Option<Say>),
     Detect(Who, Framing),
     Bytes(Who),
     HangUp(Who),
     Wait(u32),
     Say(Who, Say),
-    /// A newcomer makes a call, and does not wait for its end.
+    /// A new connection makes a call, and disconnects before its end.
     CallAndLeave(&'static str, &'static str, Steering),
-    /// A service replies to a call that it has not finished, orphaned or not.
+    /// A service replies to a call that it has not finished. The call may be orphaned.
     Answer(usize, i32),
-    /// A service replies under an id that it was once given, finished or not.
+    /// A service replies with any id that it was ever given. The call may have ended.
     AnswerAgain(usize, i32),
     /// A caller cancels its call, or another connection tries to. The last reply may cross the cancellation.
     Cancel(usize, Option<Who>, bool),
@@ -132,7 +132,7 @@ struct Model {
     start: Instant,
     gone: Vec<ConnId>,
     events: u32,
-    /// Calls that were sent and have not seen their last reply, told from the traffic alone.
+    /// Calls without a last reply so far, derived from the messages alone.
     waiting: Vec<(ConnId, String)>,
 }
 
@@ -166,7 +166,7 @@ impl Model {
         }
     }
 
-    /// What an operation comes to at this moment; nothing if it makes no sense.
+    /// The events of an operation in the current state; none if it is not possible.
     fn events(&mut self, op: &Op) -> Option<Vec<Event>> {
         self.events += 1;
         let peers = &self.oracle.peers;
@@ -230,7 +230,7 @@ impl Model {
                     let say = Say::Reply(call.service_id.clone(), 0);
                     Event::Said(call.service, say, self.events)
                 });
-                // What crosses comes before it, or behind it.
+                // A crossing message comes before or after it.
                 match (reply, at % 2 == 0) {
                     (None, _) => vec![cancel],
                     (Some(reply), true) => vec![reply, cancel],
@@ -298,7 +298,7 @@ impl Model {
             if let Seen::Reply(reply) = seen {
                 let is_call = |(caller, id): &(_, String)| caller == to && *id == reply.request_id;
                 let call = self.waiting.iter().position(is_call);
-                prop_assert!(call.is_some(), "nobody waits for {reply:?} at {to}");
+                prop_assert!(call.is_some(), "{to} has no open call for {reply:?}");
                 if reply.reply_type != PARTIAL {
                     self.waiting.remove(call.unwrap());
                 }
@@ -312,7 +312,7 @@ impl Model {
         Ok(())
     }
 
-    /// Whoever sleeps until the deadline must not miss what is due, nor wake up for ever.
+    /// A timer that sleeps until the next deadline must miss no work, and must not fire for ever.
     fn check_deadline(&self) -> TestCaseResult {
         let calls = self.oracle.calls.iter().filter_map(Call::due);
         let soonest = self.oracle.peers.iter().map(Peer::due).chain(calls).min();
@@ -329,7 +329,7 @@ fn pick<T>(all: &[T], at: usize) -> Option<&T> {
     all.get(at.checked_rem(all.len())?)
 }
 
-/// The wording of refusals is not compared; that there is one is.
+/// Refusals are compared without their text.
 fn without_sentence(seen: Seen) -> Result<Seen, TestCaseError> {
     Ok(match seen {
         Seen::Reply(reply) if reply.reason != 0 => {
@@ -340,7 +340,7 @@ fn without_sentence(seen: Seen) -> Result<Seen, TestCaseError> {
     })
 }
 
-/// Lets it all happen, then everybody leaves. Returns which rules were applied.
+/// Carries out all operations, then closes all connections. Returns the rules that were applied.
 fn run(ops: &[Op], log: impl Fn(&Event)) -> Result<BTreeSet<&'static str>, TestCaseError> {
     let mut model = Model::new();
     for op in ops {
@@ -433,7 +433,7 @@ fn op(focus: Focus) -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Rules that random events meet rarely; a generator that no longer does proves nothing about them.
+/// Rare rules that the random events must reach. Otherwise the test would prove nothing about them.
 const TO_REACH: &[&str] = &[
     "orphaned call forgotten",
     "already subscribed",
@@ -487,7 +487,8 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap())
 }
 
-/// The rarest rule is reached about five times in a thousand cases: in so many it is missed once in ten thousand runs.
+/// The number of cases. The rarest rule is reached about five times in a thousand cases, so one run in ten thousand
+/// misses it.
 const CASES: u64 = 2000;
 
 /// Runs random cases. Each returns the rules that it has reached, and together they must reach all of `to_reach`.

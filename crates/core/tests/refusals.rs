@@ -1,4 +1,4 @@
-//! What a refusal says to the peer.
+//! The messages of refusals.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ use gsb_proto::quoted::MAX_QUOTED;
 /// A character that is escaped: 3 bytes become 8.
 const ODD: &str = "\u{e000}";
 
-// Text of a peer is cut before it is escaped: to escape a kilobyte takes a tenth of a millisecond.
+// Text of a peer is cut before it is escaped: escaping a kilobyte takes a tenth of a millisecond.
 #[test]
 fn a_refusal_quotes_the_beginning_of_a_long_text() {
     let mut world = World::new(BrokerConfig::default());

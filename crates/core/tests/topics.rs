@@ -27,7 +27,7 @@ fn bad_topics_are_refused() {
     }
 }
 
-// Rules TO-2, TO-3, TO-4: who gets a broadcast, each once, under the topic it was sent to.
+// Rules TO-2, TO-3, TO-4: each matching subscriber gets a broadcast once, with the topic that it was sent to.
 #[test]
 fn a_broadcast_reaches_each_matching_connection_once() {
     let mut world = world();
@@ -43,7 +43,7 @@ fn a_broadcast_reaches_each_matching_connection_once() {
     assert_eq!(world.take(exact), [Seen::Broadcast(broadcast("a/b"))]);
     assert_eq!(world.take(many), [Seen::Broadcast(broadcast("a/b"))]);
     assert_eq!(world.take(other), []);
-    // A pattern reaches all that share a topic with it.
+    // A pattern reaches all subscriptions that share a topic with it.
     world.broadcast(other, "a/*");
     for peer in [sender, exact, many] {
         assert_eq!(world.take(peer), [Seen::Broadcast(broadcast("a/*"))]);
@@ -51,9 +51,9 @@ fn a_broadcast_reaches_each_matching_connection_once() {
     assert_eq!(world.take(other), [Seen::Broadcasted(0, 4), Seen::Broadcast(broadcast("a/*"))]);
 }
 
-// Rule TO-5: answered whether or not anyone listens.
+// Rule TO-5: a broadcast is answered whether or not there are subscribers.
 #[test]
-fn a_broadcast_to_nobody_is_fine() {
+fn a_broadcast_without_subscribers_is_fine() {
     let mut world = world();
     let peer = world.peer();
     world.broadcast(peer, "a");
@@ -72,7 +72,7 @@ fn the_same_topic_twice_is_refused() {
     assert_eq!(world.subscribe(a, "x/*"), [Seen::Subscribed(0)]);
 }
 
-// Rule TO-7: what was not subscribed, letter for letter, cannot be unsubscribed.
+// Rule TO-7: only exactly the subscribed topic can be unsubscribed.
 #[test]
 fn unsubscribing_needs_a_subscription() {
     let mut world = world();
@@ -104,7 +104,7 @@ fn services_and_topics_do_not_interact() {
     assert_eq!(world.unregister(service, "/x"), [Seen::Unregistered(0)]);
 }
 
-// Rule TO-9: from its Hello on a sender is spared what it sent itself, and nothing else.
+// Rule TO-9: from its Hello on, a sender does not get its own broadcasts, and gets all others.
 #[test]
 fn no_echo_spares_a_sender_its_own_broadcasts() {
     let mut world = world();
@@ -185,12 +185,12 @@ fn long_topics_count_as_several_subscriptions() {
         assert_eq!(world.subscribe(peer, &topic(segments, last)), [Seen::Subscribed(code)]);
     }
     assert_eq!(world.broker.usage().subscriptions, 5);
-    // It goes by bytes where these are more.
+    // By bytes, if that gives the larger number.
     assert_eq!(world.unsubscribe(peer, &topic(24, "**")), [Seen::Unsubscribed(0)]);
     for (length, code) in [(385, 400), (384, 0), (1, 400)] {
         assert_eq!(world.subscribe(peer, &"x".repeat(length)), [Seen::Subscribed(code)]);
     }
-    // Others have their own, and short topics count as one, with wildcards or without.
+    // The limit is per connection, and short topics count as one, with wildcards or without.
     for number in 0..10 {
         assert_eq!(
             world.subscribe(other, &format!("{number}/*/a/**/b/*/*/**")),
@@ -203,9 +203,9 @@ fn long_topics_count_as_several_subscriptions() {
     assert_eq!(world.broker.usage().subscriptions, 0);
 }
 
-// Rule CO-6, for so many subscriptions that they are not removed at one go.
+// Rule CO-6, with more subscriptions than are removed in one step.
 #[test]
-fn who_had_many_subscriptions_is_gone_at_once() {
+fn a_connection_with_many_subscriptions_ends_at_once() {
     let mut world = world();
     let (many, few, sender) = (world.peer(), world.peer(), world.peer());
     for number in 0..5000 {

@@ -43,8 +43,8 @@ pub enum Failure {
         "the router did not answer within {0:?}: it hangs, or another program listens at its address"
     )]
     NoAnswer(Duration),
-    /// A reply came that belongs to no call.
-    #[error("a reply came to call {0}, which was not made")]
+    /// The router sent a reply that belongs to no open call.
+    #[error("the router sent a reply to call {0}, which is not open")]
     ForeignReply(u64),
     /// The histogram of the latencies could not be made.
     #[error("the latencies cannot be recorded: {0}")]
@@ -75,7 +75,7 @@ pub enum Failure {
         /// The bytes that they need.
         bytes: u64,
     },
-    /// The system does not allow this process so many connections.
+    /// The system does not allow this process that many connections.
     #[error(
         "{count} connections exceed the {allowed} that this program may open: ask for fewer, or raise the limit of \
          open files (ulimit -Hn)"
@@ -158,7 +158,7 @@ impl From<hdrhistogram::CreationError> for Failure {
 fn failed_text(failed: u64, of: u64, units: &str, example: Option<&str>) -> String {
     let text = format!("{failed} of {of} {units} failed");
     match example {
-        Some(example) => format!("{text}, such as: {example}"),
+        Some(example) => format!("{text}, for example: {example}"),
         None => text,
     }
 }
@@ -200,12 +200,12 @@ mod tests {
                 Failure::NoAnswer(Duration::from_secs(10)),
                 "the router did not answer within 10s: it hangs, or another program listens",
             ),
-            (Failure::ForeignReply(7), "a reply came to call 7, which was not made"),
+            (Failure::ForeignReply(7), "the router sent a reply to call 7, which is not open"),
             (Failure::Process(7), "process 7 does not exist, or this user may not inspect it; "),
             (Failure::Payload(1 << 30), "1073741824 bytes do not fit in a message: "),
             (
                 Failure::Failed { failed: 2, of: 9, units: units(), example },
-                "2 of 9 calls failed, such as: the service is gone",
+                "2 of 9 calls failed, for example: the service is gone",
             ),
             (
                 Failure::Nothing { units: units(), time: Duration::from_secs(5) },

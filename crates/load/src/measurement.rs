@@ -13,7 +13,7 @@ use crate::resources::ResourceUse;
 /// Time between two reports of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a load is measured, and what is measured beside the load itself.
+/// The time span of a measurement, and the process that is measured beside the load.
 pub struct Measurement<'a> {
     /// How long the bus is loaded before the measurement begins.
     pub warm_up: Duration,

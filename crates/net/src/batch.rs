@@ -1,11 +1,11 @@
-//! Frames for one link, to be pushed together.
+//! A batch: frames for one link that are pushed together.
 
 use gsb_proto::{Framing, Outgoing};
 
 use crate::queue::{COPIED, Queue, QueuedFrame};
 
-/// Frames for one [`Link`](crate::Link): [pushed](crate::Link::push_batch) together, under one lock. May be kept
-/// for its room.
+/// Frames for one [`Link`](crate::Link): [pushed](crate::Link::push_batch) together, under one lock. It can be
+/// reused, so that its memory is allocated once.
 pub struct Batch<T> {
     queue: Queue<T>,
     queued: usize,
@@ -24,19 +24,19 @@ impl<T> std::fmt::Debug for Batch<T> {
 }
 
 impl<T: QueuedFrame> Batch<T> {
-    /// Appends a frame. `companion` makes what travels with it, or adds the frame to the one before it as in a
-    /// queue: then the two are written as one.
+    /// Appends a frame. `companion` makes its [`QueuedFrame`](crate::QueuedFrame), or adds the frame to the one before
+    /// it; then the two are written as one.
     pub fn push(
         &mut self,
         framing: Framing,
         frame: Outgoing<'_>,
         companion: impl FnOnce(Option<&mut T>) -> Option<T>,
     ) {
-        // None: a Hello for a classic connection, which simply is not told.
+        // `None` is a Hello for a classic connection, where that message does not exist.
         self.queued += self.queue.push(framing, frame, COPIED, companion).unwrap_or(0);
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     pub(crate) fn queued(&self) -> usize {
         self.queued
     }
@@ -46,7 +46,7 @@ impl<T: QueuedFrame> Batch<T> {
         *self = Batch::default();
     }
 
-    /// All frames, to be taken out.
+    /// The queue of all frames.
     pub(crate) fn take(&mut self) -> &mut Queue<T> {
         self.queued = 0;
         &mut self.queue

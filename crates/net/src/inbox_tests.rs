@@ -319,7 +319,7 @@ async fn run(seed: u64) {
 
 // However the bytes are divided, and however the frames are removed.
 #[tokio::test]
-async fn what_is_taken_is_what_was_sent() {
+async fn the_inbox_returns_the_frames_that_were_sent() {
     for seed in 0..200 {
         run(seed).await;
     }

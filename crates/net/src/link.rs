@@ -90,7 +90,7 @@ pub enum Received {
     Closed,
 }
 
-/// What is known about the socket before a write.
+/// The knowledge about the socket before a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Knowledge {
     /// Only the recorded state.

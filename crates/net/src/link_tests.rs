@@ -30,7 +30,7 @@ fn append<T: QueuedFrame>(link: &Link<T>, frame: &Frame, companion: T) {
     link.push_unlimited(Framing::Packet, outgoing, |_| Some(companion));
 }
 
-/// Reads frames until there are `count`; their numbers and lengths.
+/// Reads `count` frames. Returns their numbers and lengths.
 async fn read(link: &Link, count: usize) -> Vec<(u32, usize)> {
     let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, 64 << 20));
     let mut numbers = Vec::new();
@@ -58,8 +58,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), future).await.unwrap()
 }
 
-// Small ones are copied together, large ones are not, and a full socket stops neither the order nor
-// the last byte.
+// Small frames are copied together, large ones are not. A full socket changes no order and loses no byte.
 #[tokio::test]
 async fn frames_leave_in_order_whatever_their_size() {
     let (a, b) = pair();
@@ -121,7 +120,7 @@ async fn the_limit_holds_but_one_frame_always_fits() {
     assert_eq!(a.push(Framing::Packet, &frame(2, 4)), Ok(false), "dropped, not refused");
 }
 
-// In the middle of a write, too.
+// The same in the middle of a write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closing_while_others_write_is_fine() {
     for _ in 0..200 {
@@ -139,7 +138,7 @@ async fn closing_while_others_write_is_fine() {
     }
 }
 
-// The peer is told at once, however many still hold the link.
+// The peer sees the end at once, although others hold the link.
 #[tokio::test]
 async fn closing_ends_the_stream_for_the_peer() {
     let (a, b) = pair();
@@ -149,7 +148,7 @@ async fn closing_ends_the_stream_for_the_peer() {
     assert_eq!(soon(b.receive(&mut inbox)).await.unwrap(), Received::End);
 }
 
-// Rule CO-16: one that ends only what it takes is gone, too; what it sent before is read.
+// Rule CO-16: a peer that closes only its reading side has ended, too. The frames that it sent before are read.
 #[tokio::test]
 async fn a_peer_that_takes_nothing_more_is_gone() {
     let (near, mut far) = UnixStream::pair().unwrap();
@@ -165,7 +164,7 @@ async fn a_peer_that_takes_nothing_more_is_gone() {
     assert_eq!(soon(a.receive(&mut inbox)).await.unwrap(), Received::End);
 }
 
-// A large frame that waits for room is not passed for ever by small ones that come later.
+// Later small frames do not overtake a waiting large frame for ever.
 #[tokio::test]
 async fn a_large_frame_gets_its_turn() {
     let (a, b) = pair();
@@ -187,7 +186,7 @@ async fn a_large_frame_gets_its_turn() {
 }
 
 #[tokio::test]
-async fn closing_wakes_whoever_waits() {
+async fn closing_wakes_all_waiters() {
     let (a, _b) = pair();
     a.push(Framing::Packet, &frame(0, 2 * LIMIT)).unwrap();
     let waiting = tokio::spawn({
@@ -203,7 +202,7 @@ async fn closing_wakes_whoever_waits() {
 }
 
 #[tokio::test]
-async fn one_that_waits_and_is_not_polled_does_not_hold_others_up() {
+async fn a_waiter_that_is_not_polled_does_not_block_others() {
     let (link, peer) = pair();
     let driver = tokio::spawn(drive(link.clone()));
     let mut kept = Box::pin(async {
@@ -226,7 +225,7 @@ async fn one_that_waits_and_is_not_polled_does_not_hold_others_up() {
 }
 
 #[tokio::test]
-async fn what_was_written_before_the_finish_arrives_and_nothing_after_it() {
+async fn frames_before_the_finish_arrive_and_no_others() {
     let (link, peer) = pair();
     link.send(Framing::Packet, &frame(1, 10)).await;
     link.finish();
@@ -237,7 +236,7 @@ async fn what_was_written_before_the_finish_arrives_and_nothing_after_it() {
     soon(drive(peer)).await;
 }
 
-// Rules LI-3, LI-4: the progress of a link says how much its socket has taken.
+// Rules LI-3, LI-4: the progress of a link is the number of bytes that its socket has taken.
 #[tokio::test]
 async fn a_link_knows_its_progress() {
     let (near, far) = UnixStream::pair().unwrap();
@@ -260,7 +259,7 @@ async fn a_link_knows_its_progress() {
     assert_eq!((link.progress(), link.is_full()), ((0, all), false));
 }
 
-/// Counts how many of its kind are dropped.
+/// A companion that counts its drops.
 #[derive(Debug)]
 struct Counted(Arc<AtomicUsize>);
 
@@ -274,7 +273,7 @@ impl QueuedFrame for Counted {
     fn written(&mut self, _bytes: usize) {}
 }
 
-// To drop what is queued takes long if it is very much, and so is not done at once.
+// A long outbox is dropped in steps, because dropping it at once would take long.
 #[tokio::test]
 async fn a_long_queue_is_cleared_away_bit_by_bit() {
     let frames = 10_000;
@@ -295,7 +294,7 @@ async fn a_long_queue_is_cleared_away_bit_by_bit() {
         link.close();
     }
     assert_eq!((count(), link.clear_away()), (frames as usize, false));
-    // A short one goes at once.
+    // A short outbox is dropped at once.
     let (near, _far) = UnixStream::pair().unwrap();
     let link = Link::unlimited(Stream::Unix(near));
     append(&link, &frame(0, 10), Counted(dropped.clone()));

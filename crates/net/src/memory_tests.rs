@@ -109,7 +109,7 @@ async fn the_seed_decides_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_on_its_way_is_limited() {
+async fn bytes_in_flight_are_limited() {
     let network = Network::new(1, Conditions { capacity: 1000, ..steady() });
     let (near, far) = connected(&network).await;
     assert_eq!(write(&near, &[7; 3000]).unwrap(), 1000);
@@ -195,7 +195,7 @@ async fn a_cut_loses_what_is_on_its_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_is_cut_at_a_time() {
+async fn connections_are_cut_one_at_a_time() {
     let mut orders = Vec::new();
     for seed in [1, 1, 2] {
         let network = Network::new(seed, Conditions::default());

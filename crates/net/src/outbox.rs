@@ -1,4 +1,4 @@
-//! Frames that wait for their socket.
+//! The outbox: frames that wait for their socket.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,29 +11,29 @@ use gsb_proto::{Framing, Outgoing};
 use crate::batch::Batch;
 use crate::queue::{COPIED, PIECES, Queue, QueuedFrame, cut};
 
-/// Up to how many bytes a body is copied where more than [`BACKLOG`] is queued: what has to wait must not take much
-/// more memory than it has bytes. In bytes.
+/// The largest body that is copied if more than [`BACKLOG`] is queued, in bytes. A copied body does not keep alive the
+/// larger buffer that it was read into, so a frame that waits long takes little more memory than its own bytes.
 const COPIED_TO_WAIT: usize = 64 << 10;
 
-/// More than is queued between peers that keep up with each other. In bytes.
+/// A queue of more bytes than this belongs to a peer that reads slowly.
 const BACKLOG: usize = 256 << 10;
 
-/// How many frames are visited or dropped in one step: others wait meanwhile.
+/// How many frames are visited or dropped in one step, during which other tasks wait.
 const STEP: usize = 1024;
 
-/// More is queued than the limit allows. Nothing was added.
+/// The error of a frame that exceeds the limit of the outbox. It was not added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxFull {
     /// The limit, in bytes.
     pub limit: usize,
 }
 
-/// Encoded frames in the order in which they leave.
+/// Encoded frames, in the order in which they are written.
 pub(crate) struct Outbox<T> {
     queue: Queue<T>,
     /// How many of the first frames were visited.
     visited: usize,
-    /// All that is queued, in bytes.
+    /// The number of queued bytes.
     queued: usize,
 }
 
@@ -58,7 +58,7 @@ impl<T: QueuedFrame> Outbox<T> {
         self.queued == 0
     }
 
-    /// Appends a frame, with what travels with it as in [`Queue::push`]. A frame larger than the limit is admitted when
+    /// Appends a frame and its [`QueuedFrame`], as [`Queue::push`] does. A frame larger than the limit is admitted when
     /// nothing else is queued.
     pub(crate) fn push(
         &mut self,
@@ -83,24 +83,24 @@ impl<T: QueuedFrame> Outbox<T> {
         self.queue.push_all(batch.take(), copied);
     }
 
-    /// Up to how many bytes a body is copied, when so much more is queued.
+    /// The largest body that is copied if `more` bytes are added to the queue, in bytes.
     fn copied(&self, more: usize) -> usize {
         if self.queued + more > BACKLOG { COPIED_TO_WAIT } else { COPIED }
     }
 
-    /// Takes out what leaves first, to be written: something, unless nothing is queued, and perhaps not all.
+    /// Removes all queued bytes, to be written.
     pub(crate) fn take(&mut self) -> VecDeque<Bytes> {
         self.queue.seal();
         std::mem::take(&mut self.queue.pieces)
     }
 
-    /// Notes that `written` bytes of what was taken have left, and puts `rest` back to the front.
+    /// Records that `written` of the removed bytes were written, and puts the rest back to the front.
     pub(crate) fn put_back(&mut self, mut rest: VecDeque<Bytes>, written: usize) {
         self.queued -= written;
         self.visited = self.visited.saturating_sub(self.queue.pass(written));
         let pieces = &mut self.queue.pieces;
         if rest.is_empty() {
-            // Kept for its room.
+            // Kept so that its memory is used again.
             if pieces.capacity() == 0 && rest.capacity() <= PIECES {
                 *pieces = rest;
             }
@@ -111,8 +111,8 @@ impl<T: QueuedFrame> Outbox<T> {
         self.queue.tidy();
     }
 
-    /// Shows what travels with the queued frames to `visit`, step by step: whether there are more. Each frame is
-    /// visited that is queued when the first step begins, and not written before its turn.
+    /// Calls `visit` for queued frames, in steps. Returns whether there are more. It visits all frames that are queued
+    /// when the first step begins, except those that are written before their turn.
     pub(crate) fn visit(&mut self, visit: impl FnMut(&mut T)) -> bool {
         let frames = self.queue.spans.iter_mut().skip(self.visited).take(STEP);
         frames.map(|span| &mut span.companion).for_each(visit);
@@ -124,12 +124,12 @@ impl<T: QueuedFrame> Outbox<T> {
         is_more
     }
 
-    /// Whether to drop all of it would take long.
+    /// Whether dropping the whole outbox would take long.
     pub(crate) fn is_long(&self) -> bool {
         self.queue.spans.len() > STEP
     }
 
-    /// Drops some of the frames; whether there are more.
+    /// Drops some of the frames. Returns whether there are more.
     pub(crate) fn drop_some(&mut self) -> bool {
         for _ in 0..STEP {
             self.queue.seal();
@@ -142,7 +142,7 @@ impl<T: QueuedFrame> Outbox<T> {
     }
 }
 
-/// The first of the pieces, for one vectored write.
+/// The first pieces, for one vectored write.
 pub(crate) fn with_slices<R>(
     pieces: &VecDeque<Bytes>,
     write: impl FnOnce(&[IoSlice<'_>]) -> R,
@@ -155,7 +155,7 @@ pub(crate) fn with_slices<R>(
     write(&slices[..count])
 }
 
-/// Drops the first `written` bytes.
+/// Removes the first `written` bytes.
 pub(crate) fn advance(pieces: &mut VecDeque<Bytes>, mut written: usize) {
     while let Some(first) = pieces.front_mut() {
         if written < first.len() {

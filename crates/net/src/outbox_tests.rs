@@ -18,7 +18,7 @@ fn append_with<T: QueuedFrame>(
     outbox.push(Framing::Classic, outgoing, companion, usize::MAX).unwrap();
 }
 
-/// Counts what is queued of all frames together.
+/// Counts the queued bytes of all frames.
 #[derive(Debug)]
 struct Counted {
     number: usize,
@@ -39,16 +39,16 @@ impl Drop for Counted {
     }
 }
 
-/// What the outbox should hold.
+/// The frames that the outbox should have.
 #[derive(Default)]
 struct Naive {
     frames: VecDeque<NaiveFrame>,
 }
 
-/// A frame, or several that leave as one.
+/// A frame, or several that are written as one.
 struct NaiveFrame {
     number: usize,
-    /// Those that are left.
+    /// The remaining bytes.
     bytes: Vec<u8>,
     begun: bool,
 }
@@ -68,7 +68,7 @@ impl Naive {
     }
 }
 
-/// Writes so many bytes, or fewer if there is more than is taken out at once. Returns how many.
+/// Writes at most `most` bytes. Returns their number.
 fn write<T: QueuedFrame>(outbox: &mut Outbox<T>, most: usize, written: &mut Vec<u8>) -> usize {
     let mut pieces = outbox.take();
     let mut left = most;
@@ -141,7 +141,7 @@ fn run(seed: u64) {
     assert_eq!(all.load(Ordering::Relaxed), 0, "seed {seed}");
 }
 
-// Whatever is written in between, frames leave whole and in order.
+// Frames are written whole and in order, whatever is written between two pushes.
 #[test]
 fn an_outbox_is_a_queue_of_frames() {
     for seed in 0..300 {
@@ -149,7 +149,7 @@ fn an_outbox_is_a_queue_of_frames() {
     }
 }
 
-// Rule LI-2: frames that have to wait long do not keep alive what they were cut from, where others have been.
+// Rule LI-2: frames that wait long do not keep alive the buffers that they were read into.
 #[test]
 fn a_long_queue_keeps_no_more_than_its_frames() {
     let mut outbox = Outbox::default();
@@ -174,8 +174,7 @@ fn push_numbered(outbox: &mut Outbox<u32>, number: u32) {
     append(outbox, &frame, number);
 }
 
-// Rule LI-3: however many frames there are, others do not wait long, and each is visited once, while the peer takes some
-// and others append.
+// Rule LI-3: each of many frames is visited once, in short steps, while the peer reads some and other tasks append.
 #[test]
 fn frames_are_visited_in_steps() {
     let mut outbox = Outbox::default();
@@ -197,7 +196,7 @@ fn frames_are_visited_in_steps() {
         assert!(visited.windows(2).all(|pair| pair[0] + 1 == pair[1]), "each once");
         assert_eq!(visited.last(), Some(&9_999));
     }
-    // Those that are written before their turn are not visited.
+    // Frames that are written before their turn are not visited.
     let mut outbox = Outbox::default();
     (0..5000).for_each(|number| push_numbered(&mut outbox, number));
     assert!(outbox.visit(|_| {}));

@@ -1,4 +1,4 @@
-//! Frames in the order in which they leave.
+//! A queue of encoded frames, in the order in which they are written.
 
 use std::collections::VecDeque;
 
@@ -6,50 +6,50 @@ use bytes::{Bytes, BytesMut};
 use gsb_proto::framing::Header;
 use gsb_proto::{Framing, Outgoing, Slice};
 
-/// Bodies up to this length are copied together, so that many leave as one piece and none of them
-/// keeps the buffer alive that it was read into. In bytes.
+/// Bodies up to this length are copied into one buffer, in bytes. Then many of them are written as one piece, and none
+/// keeps alive the buffer that it was read into.
 pub(crate) const COPIED: usize = 16 << 10;
 
-/// How many bytes of small frames are copied into one piece, so that a long queue neither moves its
-/// bytes when it grows nor keeps all of them for the last.
+/// The largest piece of copied frames, in bytes. So a long queue does not move its bytes when it grows, and frees them
+/// piece by piece.
 const CHUNK: usize = 64 << 10;
 
-/// How many pieces are handed to one system call.
+/// How many pieces one system call writes.
 pub(crate) const PIECES: usize = 64;
 
-/// Room for small frames, at first. In bytes.
+/// The initial capacity for small frames, in bytes.
 const FIRST: usize = 256;
 
-/// A buffer of more than this is not kept while nothing is queued. In bytes.
+/// An empty queue keeps no larger buffer than this, in bytes.
 const KEPT: usize = 4 << 10;
 
-/// What travels with a queued frame until the frame is written or dropped. Then it is dropped itself, possibly under
-/// the lock of its [`Link`](crate::Link): it must not use the link.
+/// The companion of a queued frame, such as its charge. It is dropped when the frame was written or dropped, possibly
+/// under the lock of the [`Link`](crate::Link), so it must not use the link.
 pub trait QueuedFrame {
-    /// So many more bytes of the frame were written, and some were not.
+    /// Called when `bytes` more bytes of the frame were written, but not all.
     fn written(&mut self, bytes: usize);
 }
 
-/// For links whose frames are all alike.
+/// For links whose frames need no companion.
 impl QueuedFrame for () {
     fn written(&mut self, _bytes: usize) {}
 }
 
-/// Frames, one behind the other.
+/// Encoded frames, and the companion of each.
 pub(crate) struct Queue<T> {
     pub(crate) pieces: VecDeque<Bytes>,
-    /// What comes behind `pieces`, still growing.
+    /// The last piece, which still grows.
     tail: BytesMut,
-    /// How many bytes it had when it was complete last time.
+    /// The length of the previous `tail` when it was complete.
     last: u16,
-    /// The frames of which something is queued.
+    /// The frames with unwritten bytes.
     pub(crate) spans: VecDeque<Span<T>>,
 }
 
 pub(crate) struct Span<T> {
-    /// What is left to write of the frame, in bytes.
+    /// The unwritten bytes of the frame.
     pub(crate) left: usize,
-    /// Whether some of it was written.
+    /// Whether a part of the frame was written.
     pub(crate) begun: bool,
     pub(crate) companion: T,
 }
@@ -61,10 +61,11 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T: QueuedFrame> Queue<T> {
-    /// Appends a frame of which bodies up to `copied` bytes are copied; how many bytes it has. `companion` makes what
-    /// travels with it, or adds the frame to the last one, if nothing of that was written: it is given what travels with
-    /// that, and returns `None`.
-    /// `None` if the frame cannot be said in this framing.
+    /// Appends a frame, and returns its length. A body of up to `copied` bytes is copied. `companion` makes the
+    /// companion of the frame. It gets the companion of the last frame, if no byte of that was written, and can add the
+    /// frame to it; then it returns `None`.
+    ///
+    /// Returns `None` if the frame does not exist in this framing.
     pub(crate) fn push(
         &mut self,
         framing: Framing,
@@ -81,7 +82,7 @@ impl<T: QueuedFrame> Queue<T> {
                 self.spans.push_back(Span { left: length, begun: false, companion });
             }
             (None, Some(last)) => last.left += length,
-            // Nothing went before it that it could go with.
+            // There is no earlier frame to which this one could be added.
             (None, None) => return None,
         }
         self.copy(header.as_ref());
@@ -91,7 +92,7 @@ impl<T: QueuedFrame> Queue<T> {
         Some(length)
     }
 
-    /// Appends all frames of another queue, which has none then.
+    /// Moves all frames of another queue to the end of this one.
     pub(crate) fn push_all(&mut self, other: &mut Queue<T>, copied: usize) {
         if self.spans.is_empty() {
             std::mem::swap(self, other);
@@ -105,7 +106,7 @@ impl<T: QueuedFrame> Queue<T> {
         other.tail.clear();
     }
 
-    /// Drops the frames that the first `written` bytes belong to; returns how many frames these are.
+    /// Removes the frames that end within the first `written` bytes. Returns their number.
     pub(crate) fn pass(&mut self, mut written: usize) -> usize {
         let mut frames = 0;
         while written > 0
@@ -125,7 +126,7 @@ impl<T: QueuedFrame> Queue<T> {
         frames
     }
 
-    /// Keeps no large buffers for nothing.
+    /// Frees large buffers if the queue is empty.
     pub(crate) fn tidy(&mut self) {
         if self.spans.is_empty() {
             if self.tail.capacity() > KEPT {
@@ -144,8 +145,7 @@ impl<T: QueuedFrame> Queue<T> {
         self.tail.extend_from_slice(bytes);
     }
 
-    /// Makes room for so many bytes more. A new buffer has as much as the last one came to, so that it need not
-    /// grow step by step.
+    /// Reserves this many bytes. A new buffer gets the final size of the last one, so that it does not grow step by step.
     #[cold]
     fn make_room(&mut self, bytes: usize) {
         let held = self.tail.len();
@@ -156,7 +156,7 @@ impl<T: QueuedFrame> Queue<T> {
         self.tail.reserve(room.max(bytes));
     }
 
-    /// Appends bytes; up to `copied` of them are copied, lest they keep all that they were cut from.
+    /// Appends bytes. At most `copied` bytes are copied, so that they do not keep a larger buffer alive.
     pub(crate) fn append(&mut self, piece: Slice<'_>, copied: usize) {
         if piece.bytes.len() <= copied {
             self.copy(piece.bytes);
@@ -174,7 +174,7 @@ impl<T: QueuedFrame> Queue<T> {
     }
 }
 
-/// Takes the first `length` bytes off the pieces.
+/// Removes the first `length` bytes from the pieces, and returns them.
 pub(crate) fn cut(pieces: &mut VecDeque<Bytes>, mut length: usize) -> impl Iterator<Item = Bytes> {
     std::iter::from_fn(move || {
         let first = pieces.front_mut().filter(|_| length > 0)?;

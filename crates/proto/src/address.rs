@@ -48,9 +48,9 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// Why a string is not the address of a bus.
+/// Why a string is not the address of a router.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{address:?} is not the address of a bus: {problem}")]
+#[error("{address:?} is not the address of a router: {problem}")]
 pub struct AddressError {
     /// The string.
     pub address: String,

@@ -20,6 +20,9 @@ impl Slice<'_> {
     pub const EMPTY: Slice<'static> = Slice { bytes: &[], memory: None };
 
     /// The bytes as an owned value: shares the memory if there is any, copies them otherwise.
+    ///
+    /// # Panics
+    /// If `bytes` is not a part of `memory`.
     pub fn to_bytes(&self) -> Bytes {
         match self.memory {
             Some(memory) => memory.slice_ref(self.bytes),

@@ -297,7 +297,7 @@ proptest! {
 
     // Setting `missed` changes nothing else that a decoder sees.
     #[test]
-    fn what_was_missed_is_what_prost_reads(message in message_bytes(), missed: u64) {
+    fn the_number_of_missed_events_is_read_as_prost_does(message in message_bytes(), missed: u64) {
         let message = Bytes::from(message);
         if BroadcastHead::read(&message).is_ok() {
             let expected = BroadcastRequest { missed, ..BroadcastRequest::decode(message.clone()).unwrap() };

@@ -26,13 +26,13 @@ const BACKOFF: std::ops::RangeInclusive<Duration> =
 /// The most connections that are accepted before other tasks run.
 const BATCH: usize = 64;
 
-/// How often the file of a Unix socket is looked for.
+/// Time between two checks that the file of a Unix socket exists.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Accepts the connections of a router and starts a task for each.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    shared: Arc<RouterState>,
+    state: Arc<RouterState>,
     workers: Mutex<Workers>,
     /// One permit for each connection that may still be opened.
     permits: Arc<Semaphore>,
@@ -62,11 +62,11 @@ impl Acceptor {
     /// [`BindError::Worker`] if one cannot be started.
     pub(crate) fn start(
         config: &RouterConfig,
-        shared: Arc<RouterState>,
+        state: Arc<RouterState>,
     ) -> Result<Acceptor, BindError> {
         let max_connections = config.max_connections.min(Semaphore::MAX_PERMITS);
         Ok(Acceptor {
-            shared,
+            state,
             workers: Mutex::new(Workers::start(config.workers, config.busy_poll)?),
             permits: Arc::new(Semaphore::new(max_connections)),
             max_connections,
@@ -74,8 +74,8 @@ impl Acceptor {
         })
     }
 
-    pub(crate) fn shared(&self) -> &Arc<RouterState> {
-        &self.shared
+    pub(crate) fn state(&self) -> &Arc<RouterState> {
+        &self.state
     }
 
     /// Accepts connections until the router is asked to stop, and closes the listener.
@@ -91,7 +91,7 @@ impl Acceptor {
     /// Waits for the tasks of all connections, which are closed, and ends the workers.
     pub(crate) async fn finish(self) {
         let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
-        // Each task gives its permit back. The workers end any that have not.
+        // Each task returns its permit when it ends. Stopping the workers ends the tasks that are left.
         let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.permits.acquire_many(all)).await;
         self.workers.into_inner().stop().await;
     }
@@ -115,7 +115,7 @@ impl Acceptor {
                 Some(Ok(stream)) => {
                     backoff = *BACKOFF.start();
                     self.admit(stream, &limits);
-                    // Any other error than an empty queue comes again above.
+                    // An error other than an empty queue is reported by the next `accept`.
                     for _ in 1..BATCH {
                         let Ok(stream) = listener.accept_now() else {
                             break;
@@ -126,10 +126,13 @@ impl Acceptor {
                 }
                 Some(Err(error)) if concerns_one_connection(&error) => {}
                 Some(Err(error)) => {
-                    // Mostly because the process is out of file descriptors. Open connections go on, and one that
-                    // ends frees its descriptor.
+                    // The usual cause is that the process has no free file descriptor. Open connections go on, and
+                    // each frees its descriptor when it ends.
                     if let Some(left_out) = limits.failed.allow() {
-                        log::error!("cannot accept connections for now: {error}{left_out}");
+                        log::error!(
+                            "cannot accept connections for now: {error}; if files run out, raise the limit of open files \
+                             (ulimit -Hn) or lower --max-connections{left_out}"
+                        );
                     }
                     tokio::time::sleep(backoff).await;
                     backoff = (backoff * 2).min(*BACKOFF.end());
@@ -177,10 +180,10 @@ impl Acceptor {
             }
             return;
         };
-        let (shared, max_frame) = (self.shared.clone(), self.max_frame);
+        let (state, max_frame) = (self.state.clone(), self.max_frame);
         self.workers.lock().spawn(async move {
             match Stream::from_std(stream) {
-                Ok(stream) => connection::serve(shared, stream, max_frame).await,
+                Ok(stream) => connection::serve(state, stream, max_frame).await,
                 Err(error) => log::error!("cannot serve an accepted connection: {error}"),
             }
             drop(permit);

@@ -15,25 +15,25 @@ use pin_project_lite::pin_project;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
-/// A polling phase looks this often whether the thread was preempted.
+/// Time between two checks for preemption in a polling phase.
 const PREEMPTION_CHECK: Duration = Duration::from_millis(1);
 
 /// The longest polling phase.
 const LONGEST_PHASE: Duration = Duration::from_millis(20);
 
-/// A thread that is preempted more often than once in so much polling shares its processor: the scheduler lets two
-/// threads of a processor run in turn, for a few milliseconds each. Kernel threads that come now and then do not count.
+/// A thread that is preempted within this time of polling shares its processor with another busy thread: the scheduler
+/// lets the two run in turn, for a few milliseconds each. Kernel threads, which run rarely, preempt less often.
 const CONTENDED: Duration = Duration::from_millis(10);
 
-/// So much polling without preemption halves the number of wake-ups that are skipped because of preemption.
+/// After this much polling without preemption, half as many wake-ups are skipped because of preemption.
 const CALM: Duration = Duration::from_millis(20);
 
-/// The most wake-ups without polling after phases that found no work. Polling in vain then takes a few hundredths of
-/// the thread's processor time.
+/// The most wake-ups to skip after idle phases. Idle polling then takes a few hundredths of the thread's processor
+/// time.
 const MOST_SKIPPED_IDLE: u32 = 255;
 
-/// The most wake-ups without polling after preempted phases. So many take about 50 ms of processor time, and a phase
-/// up to a millisecond.
+/// The most wake-ups to skip after preempted phases. Their work takes about 50 ms of processor time, and a polling
+/// phase up to a millisecond.
 const MOST_SKIPPED_PREEMPTED: u32 = 1 << 12;
 
 /// The busy polling of one worker thread.
@@ -77,14 +77,14 @@ struct Backoff {
 }
 
 impl Backoff {
-    /// The thread woke up. Returns whether it polls this time.
+    /// Counts a wake-up. Returns whether the thread polls this time.
     fn should_poll(&mut self) -> bool {
         let should_poll = self.left == 0;
         self.left = self.left.saturating_sub(1);
         should_poll
     }
 
-    /// A polling phase ended after `time`.
+    /// Records the outcome of a polling phase that took `time`.
     fn record(&mut self, outcome: Outcome, time: Duration) {
         self.calm += time;
         match outcome {
@@ -164,7 +164,7 @@ impl BusyPoll {
         }
     }
 
-    /// Wraps a task of the thread, to note when it runs.
+    /// Wraps a task of the thread, to record when it runs.
     pub(crate) fn watch<F: Future>(self: &Arc<Self>, task: F) -> Watched<F> {
         Watched { task, busy_poll: self.clone() }
     }
@@ -178,8 +178,8 @@ impl BusyPoll {
     }
 }
 
-/// How often the scheduler has taken the processor from the current thread while it could run. Where the system does
-/// not tell, always the same.
+/// How often the scheduler has preempted the current thread (involuntary context switches). Always 0 where the system
+/// does not count this.
 fn involuntary_switches() -> std::ffi::c_long {
     #[cfg(target_os = "linux")]
     {

@@ -4,7 +4,7 @@ use super::*;
 const SHORT: Duration = Duration::from_micros(100);
 const LONG: Duration = Duration::from_millis(12);
 
-/// The wake-ups, of so many, at which a thread polls if each phase ends like this.
+/// The wake-ups, out of `wake_ups`, at which a thread polls if each phase has this outcome and takes `time`.
 fn polled(backoff: &mut Backoff, wake_ups: u32, outcome: Outcome, time: Duration) -> Vec<u32> {
     let mut polled = Vec::new();
     for wake_up in 0..wake_ups {
@@ -18,7 +18,7 @@ fn polled(backoff: &mut Backoff, wake_ups: u32, outcome: Outcome, time: Duration
 
 #[test]
 fn each_outcome_changes_the_wake_ups_that_are_skipped() {
-    // Phases, and how many wake-ups are skipped after the last one.
+    // Phases, and the number of wake-ups that are skipped after the last phase.
     let cases: &[(&[(Outcome, Duration)], u32)] = &[
         (&[], 0),
         (&[(Useful, SHORT)], 0),
@@ -32,7 +32,7 @@ fn each_outcome_changes_the_wake_ups_that_are_skipped() {
         (&[(Preempted, SHORT); 2], 4),
         (&[(Preempted, SHORT); 7], MOST_SKIPPED_PREEMPTED),
         (&[(Preempted, SHORT); 100], MOST_SKIPPED_PREEMPTED),
-        // Preemption now and then does not count.
+        // Rare preemption does not count.
         (&[(Preempted, LONG); 100], 0),
         (&[(Useful, LONG), (Preempted, SHORT)], 0),
         // Useful phases in between do not hide that the thread is preempted often.

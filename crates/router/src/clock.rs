@@ -1,21 +1,21 @@
-//! A clock that stands still while the router does.
+//! The router's clock, which does not count the time in which the router was suspended.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// How often the clock is looked at, at least and at most: see [`Clock::beat`].
+/// The shortest and the longest time between two readings of the clock: see [`Clock::beat`].
 const BEAT: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(5);
 
-/// How long the clock goes on standing still after the router has begun to run again, at most: time to read
-/// what was sent meanwhile.
+/// The longest time for which the clock stands still after a suspension. In this time the router reads the messages
+/// that arrived meanwhile.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The time that the router has spent running, by the monotonic clock (rule LI-10).
+/// A monotonic clock that counts only the time in which the router runs (rule LI-10).
 ///
-/// A process that is stopped, or whose machine is, wakes up with all its timeouts over, and nothing read of
-/// what was sent to it. So the time in which nothing of the router ran does not count. It is noticed when the clock was
-/// not looked at for twice its [beat](Clock::beat).
+/// After a suspension of the process or the machine, all timeouts would be over, before the router could read the
+/// messages that have arrived. So the time of a suspension does not count. The clock detects it when it was not read
+/// for twice its [beat](Clock::beat).
 #[derive(Debug)]
 pub(crate) struct Clock {
     beat: Duration,
@@ -25,26 +25,25 @@ pub(crate) struct Clock {
 
 #[derive(Debug)]
 struct State {
-    /// When the clock was looked at last.
+    /// When the clock was last read, and the time that it showed.
     seen: Instant,
-    /// How long it has stood still, once it goes on.
-    lost: Duration,
-    /// It stands still until then.
+    shown: Instant,
+    /// The moment until which it stands still.
     goes_on: Instant,
 }
 
 impl Clock {
-    /// For timeouts of which the shortest is this.
+    /// A clock for timeouts of at least `shortest`.
     pub(crate) fn new(shortest: Duration) -> Self {
         let now = real();
         Clock {
             beat: (shortest / 4).clamp(*BEAT.start(), *BEAT.end()),
             grace: shortest.min(GRACE),
-            state: Mutex::new(State { seen: now, lost: Duration::ZERO, goes_on: now }),
+            state: Mutex::new(State { seen: now, shown: now, goes_on: now }),
         }
     }
 
-    /// How often the clock has to be looked at.
+    /// The longest time that may pass between two readings of the clock.
     pub(crate) fn beat(&self) -> Duration {
         self.beat
     }
@@ -54,12 +53,12 @@ impl Clock {
         let mut state = self.state.lock();
         let now = real();
         if now.saturating_duration_since(state.seen) > 2 * self.beat {
-            let stands_at = state.running(state.seen);
             state.goes_on = now + self.grace;
-            state.lost = state.goes_on - stands_at;
         }
+        let since = state.seen.max(state.goes_on);
+        state.shown += now.saturating_duration_since(since);
         state.seen = now;
-        state.running(now)
+        state.shown
     }
 
     /// Completes at a time of this clock.
@@ -74,15 +73,7 @@ impl Clock {
     }
 }
 
-impl State {
-    fn running(&self, moment: Instant) -> Instant {
-        let moment = moment.max(self.goes_on);
-        // Before the first moment there is none.
-        moment.checked_sub(self.lost).unwrap_or(moment)
-    }
-}
-
-/// Now, by the clock of tokio's timers: a test that pauses it pauses the whole router.
+/// The current time of tokio's timers, so that a test that pauses them pauses the whole router.
 fn real() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -4,7 +4,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Lets time pass while the router runs.
+/// Advances the clock while the router runs.
 async fn run(clock: &Clock, time: Duration) {
     for _ in 0..time.div_duration_f64(clock.beat()).ceil() as usize {
         advance(clock.beat()).await;

@@ -43,7 +43,7 @@ pub struct RouterConfig {
     /// The time in which a peer must read 64 KiB of what is queued for it. A slower peer is closed. 10 seconds by
     /// default.
     pub write_timeout: Duration,
-    /// How long the rest of a frame may bring no byte before its connection is closed. 30 seconds by default.
+    /// A connection whose unfinished frame gets no further byte within this time is closed. 30 seconds by default.
     pub frame_timeout: Duration,
     /// How long a stopping router waits for open calls to end. 5 seconds by default.
     pub drain_timeout: Duration,

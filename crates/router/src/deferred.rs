@@ -9,15 +9,17 @@ use log::Level;
 use crate::queued_frame::QueuedFrame;
 use crate::turn::SLICE;
 
-/// Lists of more elements than this are not kept for reuse.
+/// Longer lists are not kept for reuse.
 const KEPT: usize = 256;
 
-/// The most links that are written to between two looks at the time.
+/// How many links are written to between two readings of the clock.
 const FLUSHES: usize = 16;
 
-/// Work for after the lock is released, because it takes time or runs code of users. May be reused for its room.
+/// Work that is done after the lock is released, because it takes time or runs code of users. It can be reused, so that
+/// its memory is allocated once.
 ///
-/// Dropping it does what is left: a task that is cancelled between two steps must not leave a closed connection open.
+/// Dropping it does the remaining work: a task that is cancelled between two steps must not leave a closed connection
+/// open.
 #[derive(Debug, Default)]
 pub(crate) struct Deferred {
     pub(crate) flush: Vec<Arc<Link<QueuedFrame>>>,
@@ -33,7 +35,7 @@ pub(crate) enum Event {
 }
 
 impl Deferred {
-    /// Does some of the work. Returns whether any is left, which is for after other tasks have run.
+    /// Does a part of the work. Returns whether more is left; other tasks should run first.
     pub(crate) fn run_for_a_while(&mut self) -> bool {
         let mut begin = None;
         loop {

@@ -63,7 +63,7 @@ pub enum BindError {
     Worker(io::Error),
 }
 
-/// What the operator can do, as the end of a sentence; empty if that depends.
+/// The remedy, to be appended to the error; empty if none is known.
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => "; create the directory or choose another address",

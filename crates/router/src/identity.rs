@@ -3,7 +3,7 @@
 use gsb_core::Identity;
 use gsb_net::Stream;
 
-/// The identity of the peer behind a socket, as the operating system tells it.
+/// The identity of the peer behind a socket, as the operating system reports it.
 pub(crate) fn identify(stream: &Stream) -> Identity {
     match (stream.peer_ip(), stream.peer_uid()) {
         (Some(ip), _) => Identity::Ip(ip),

@@ -58,7 +58,7 @@ impl Listener {
         }
     }
 
-    /// Whether this listener keeps another one from listening at `address`, however that is spelled.
+    /// Whether no other listener can listen at `address` because of this one. The address may be spelled differently.
     pub(crate) async fn conflicts_with(&self, address: &Address) -> bool {
         match (self, address) {
             (Listener::Tcp(listener), Address::Tcp { host, port }) => {

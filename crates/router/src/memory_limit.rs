@@ -2,43 +2,40 @@
 
 use std::path::Path;
 
-/// A quarter of the memory of this machine, or of the least that a cgroup of this process allows, in bytes. Without a
+/// A quarter of the memory of this machine, or of the lowest limit of this process's cgroups, in bytes. There is no
 /// limit if neither can be read.
 pub(crate) fn of_this_machine() -> usize {
-    let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let memory = machine().into_iter().chain(of_cgroups(&cgroups, Path::new("/sys/fs/cgroup")));
-    memory.min().map_or(usize::MAX, |bytes| usize::try_from(bytes / 4).unwrap_or(usize::MAX))
+    let [meminfo, cgroups] = ["/proc/meminfo", "/proc/self/cgroup"].map(read);
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix("kB"));
+    let machine = total.and_then(|kibibytes| kibibytes.trim().parse::<u64>().ok());
+    let limits = of_cgroups(&cgroups, Path::new("/sys/fs/cgroup"));
+    let least = limits.into_iter().chain(machine.map(|kibibytes| kibibytes << 10)).min();
+    least.map_or(usize::MAX, |bytes| usize::try_from(bytes / 4).unwrap_or(usize::MAX))
 }
 
-fn machine() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kibibytes << 10)
-}
-
-/// The limits of the cgroups that `cgroups` names (as /proc/self/cgroup does), and of those around them.
+/// The limits of the cgroups in `cgroups` (the text of /proc/self/cgroup) and of their parents.
 fn of_cgroups(cgroups: &str, root: &Path) -> Vec<u64> {
     let mut limits = Vec::new();
     for line in cgroups.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
-            continue;
+        let (root, path, file) = match line.splitn(3, ':').collect::<Vec<_>>()[..] {
+            [_, "", path] => (root.to_owned(), path, "memory.max"),
+            [_, controllers, path] if controllers.split(',').any(|name| name == "memory") => {
+                (root.join("memory"), path, "memory.limit_in_bytes")
+            }
+            _ => continue,
         };
-        let is_first_version = controllers.split(',').any(|controller| controller == "memory");
-        let (root, file) = match (controllers, is_first_version) {
-            ("", _) => (root.to_owned(), "memory.max"),
-            (_, true) => (root.join("memory"), "memory.limit_in_bytes"),
-            (_, false) => continue,
-        };
+        // In a container, the path may be that of the host. Then the root is the cgroup of the container.
         let group = root.join(path.trim_start_matches('/'));
-        // In a container the path may be that of the host; then the root is the container's.
         for directory in group.ancestors().take_while(|directory| directory.starts_with(&root)) {
-            let text = std::fs::read_to_string(directory.join(file)).unwrap_or_default();
-            limits.extend(text.trim().parse::<u64>());
+            limits.extend(read(directory.join(file)).trim().parse::<u64>());
         }
     }
     limits
+}
+
+/// The text of a file; empty if it cannot be read.
+fn read(file: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(file).unwrap_or_default()
 }
 
 #[cfg(test)]

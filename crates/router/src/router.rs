@@ -16,14 +16,13 @@ use crate::error::BindError;
 use crate::listener::Listener;
 use crate::memory_limit;
 use crate::router_state::RouterState;
-use crate::slow_peers;
 use crate::stopping::{CloseOnDrop, ShutdownHandle, drain};
 use crate::timer;
 
 /// A router that listens. It serves its connections while [`run`](Router::run) runs.
 ///
-/// A router that is dropped, or whose [`run`](Router::run) is, leaves the files of its Unix sockets, as a killed
-/// process does. The next router at the same path replaces them.
+/// Dropping a router, or the future of [`run`](Router::run), leaves the files of its Unix sockets, as a killed process
+/// does. The next router at the same path replaces them.
 #[derive(Debug)]
 pub struct Router {
     listeners: Vec<Listener>,
@@ -36,18 +35,18 @@ pub struct Router {
 /// Counters and current usage of a [`Router`].
 #[derive(Debug, Clone)]
 pub struct RouterStatus {
-    shared: Arc<RouterState>,
+    state: Arc<RouterState>,
 }
 
 impl RouterStatus {
     /// Counts of events since the router was started.
     pub fn counters(&self) -> Counters {
-        self.shared.counters()
+        self.state.counters()
     }
 
     /// What the router holds at this moment: connections, names, calls and bytes.
     pub fn usage(&self) -> Usage {
-        self.shared.usage()
+        self.state.usage()
     }
 }
 
@@ -113,7 +112,7 @@ impl Router {
 
     /// A handle to the router's counters and current usage.
     pub fn status(&self) -> RouterStatus {
-        RouterStatus { shared: self.acceptor.shared().clone() }
+        RouterStatus { state: self.acceptor.state().clone() }
     }
 
     /// Serves connections until a [`ShutdownHandle`] is used. Then the router stops in this order: it stops
@@ -125,11 +124,10 @@ impl Router {
     pub async fn run(self) {
         let Router { listeners, acceptor, drain_timeout, shutdown, .. } = self;
         let acceptor = Arc::new(acceptor);
-        let shared = acceptor.shared().clone();
-        let _close = CloseOnDrop(shared.clone());
+        let state = acceptor.state().clone();
+        let _close = CloseOnDrop(state.clone());
         let mut clock = JoinSet::new();
-        clock.spawn(timer::run(shared.clone()));
-        clock.spawn(slow_peers::watch(shared.clone()));
+        clock.spawn(timer::run(state.clone()));
         let mut accepting = JoinSet::new();
         for listener in listeners {
             let (acceptor, shutdown) = (acceptor.clone(), shutdown.clone());
@@ -137,7 +135,7 @@ impl Router {
         }
         shutdown.requested().await;
         while accepting.join_next().await.is_some() {}
-        drain(&shared, drain_timeout).await;
+        drain(&state, drain_timeout).await;
         clock.shutdown().await;
         if let Some(acceptor) = Arc::into_inner(acceptor) {
             acceptor.finish().await;
@@ -145,19 +143,19 @@ impl Router {
     }
 }
 
-/// Everything of a router but its listeners.
+/// Starts the parts of a router other than its listeners.
 fn start(config: &RouterConfig) -> Result<Acceptor, BindError> {
     check(config)?;
-    // A zero timeout would disconnect every peer; it stands for none.
+    // Zero disables the timeout.
     let ping_timeout = config.ping_timeout.filter(|timeout| !timeout.is_zero());
     let hello = Hello {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         instance_id: uuid::Uuid::new_v4().into_bytes().to_vec().into(),
-        // The broker supports it, and clients that ask for it look here (TO-9).
+        // Tells clients that the router supports the field in their Hello (TO-9).
         no_echo: true,
         level: LEVEL,
-        // Lets a client refuse a message that would cost it its connection (CO-19).
+        // A client then refuses a larger message, for which the router would close the connection (CO-19).
         max_frame: config.max_frame as u64,
     };
     let timeouts = [config.stall_timeout, config.write_timeout, config.frame_timeout];
@@ -175,7 +173,7 @@ fn start(config: &RouterConfig) -> Result<Acceptor, BindError> {
     Acceptor::start(config, Arc::new(RouterState::new(broker, clock)))
 }
 
-/// Listens on all addresses, in their order. On an error `listeners` are those that were opened before it.
+/// Listens on all addresses, in their order. After an error, `listeners` has those that were opened before.
 async fn listen(
     config: &RouterConfig,
     listeners: &mut Vec<Listener>,
@@ -196,7 +194,7 @@ async fn listen(
     Ok(addresses)
 }
 
-/// The error for an address that conflicts with one of `listeners`, which are those of the first addresses of `listen`.
+/// The error if `address` conflicts with one of `listeners`, which belong to the first addresses of `listen`.
 async fn named_twice(
     address: &Address,
     listen: &[Address],

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gsb_core::{
     Broker, BrokerConfig, CallKey, CloseReason, ConnId, Cost, Counters, Effects, Identity,
-    LONGEST_TIMEOUT, Payer, Progress, Report, Usage,
+    LONGEST_TIMEOUT, Progress, Report, Usage,
 };
 use gsb_net::{Batch, Inbox, LeftOut, Link, LogLimit, Peek};
 use gsb_proto::{Framing, MessageKind, Outgoing, Violation};
@@ -21,30 +21,28 @@ use crate::deferred::{Deferred, Event};
 use crate::queued_frame::QueuedFrame;
 use crate::turn::{BATCH, Turn};
 
-/// The most steps of clearing up after ended connections under one lock.
+/// How many steps of clearing up after ended connections run under one lock.
 const SWEEP: usize = 256;
 
 /// The state that all tasks of a router share.
 #[derive(Debug)]
 pub(crate) struct RouterState {
     pub(crate) clock: Clock,
-    /// The shorter one of the stall and the write timeout.
+    /// The shorter of the stall timeout and the write timeout.
     pub(crate) read_timeout: Duration,
     state: Mutex<Locked>,
     /// Notified when the router stops and no call is open.
     idle: Notify,
-    /// Notified when a socket has become full.
-    slow_peer: Notify,
     /// Notified when the deadline of a call is earlier than the next tick.
     next_tick: Notify,
-    /// Held by the one task that clears up after ended connections.
+    /// Held by the task that clears up after ended connections.
     turn_to_sweep: Semaphore,
 }
 
-/// How far the frames of a peer are routed.
+/// The result of routing a batch of frames.
 #[derive(Debug)]
 pub(crate) enum Routed {
-    /// No whole frame is left.
+    /// No complete frame is left.
     All,
     /// There may be more frames.
     Some,
@@ -55,17 +53,15 @@ pub(crate) enum Routed {
 #[derive(Debug)]
 struct Locked {
     broker: Broker,
-    /// By the slots of the broker's connections.
+    /// The peers, by the slots of their connections.
     peers: Vec<Option<Peer>>,
-    /// Those whose sockets are full.
-    slow_peers: BTreeSet<ConnId>,
-    /// No more connections are taken.
+    /// No more connections are accepted.
     is_stopping: bool,
-    /// Empty whenever the state is not locked; kept for its room.
+    /// Empty whenever the state is not locked. It is kept for reuse of its memory.
     batch: Batch<QueuedFrame>,
     /// One limit for the log messages of each reason, so that peers that reconnect cannot fill the log.
     logged: HashMap<&'static str, LogLimit>,
-    /// As of the last event.
+    /// The time of the last event.
     now: Instant,
     /// When the broker's timers are looked at next.
     next_tick: Instant,
@@ -77,7 +73,7 @@ struct Peer {
     identity: Identity,
     link: Arc<Link<QueuedFrame>>,
     framing: Option<Framing>,
-    /// One limit for the log messages about it, for each reason.
+    /// One limit for its log messages of each reason.
     logged: Vec<(&'static str, LogLimit)>,
 }
 
@@ -91,7 +87,6 @@ impl RouterState {
             state: Mutex::new(Locked {
                 broker: Broker::new(config),
                 peers: Vec::new(),
-                slow_peers: BTreeSet::new(),
                 batch: Batch::default(),
                 is_stopping: false,
                 logged: HashMap::new(),
@@ -99,13 +94,12 @@ impl RouterState {
                 next_tick: now,
             }),
             idle: Notify::new(),
-            slow_peer: Notify::new(),
             next_tick: Notify::new(),
             turn_to_sweep: Semaphore::new(1),
         }
     }
 
-    /// A peer has connected, whose task `waker` wakes when it was paused; `None` if the router stops.
+    /// Adds a connection. `waker` resumes its task after a pause. Returns `None` if the router stops.
     pub(crate) fn connect(
         &self,
         identity: Identity,
@@ -125,18 +119,18 @@ impl RouterState {
         Some(id)
     }
 
-    /// Bytes have come from a peer. Routes a batch of the whole frames that there are, and writes to whom they
-    /// concern or leaves that to [`run_for_a_while`](Deferred::run_for_a_while).
+    /// Routes a batch of the complete frames of a peer. The writes to the receivers are done, or left to
+    /// [`run_for_a_while`](Deferred::run_for_a_while).
     ///
     /// # Errors
-    /// The peer broke the protocol behind the frames that were routed.
+    /// The peer broke the protocol after the frames that were routed.
     pub(crate) fn receive(
         &self,
         from: ConnId,
         inbox: &mut Inbox,
         deferred: &mut Deferred,
     ) -> Result<Routed, Violation> {
-        // A large one is taken out, which takes time.
+        // A large frame is removed from the buffer, which takes time.
         let found = inbox.first().map(drop);
         self.under_lock(deferred, |state, deferred| {
             let (broker, mut effects) = state.split(deferred);
@@ -148,7 +142,7 @@ impl RouterState {
                 broker.framing_known(from, framing, &mut effects);
             }
             found?;
-            // Not by the router's clock, which may stand still for a while.
+            // The router's clock may stand still, so this uses the clock of the system.
             let mut turn = Turn::new(tokio::time::Instant::now());
             loop {
                 let frame = match inbox.peek()? {
@@ -171,53 +165,19 @@ impl RouterState {
         })
     }
 
-    /// The socket of a peer has become full.
-    pub(crate) fn is_slow(&self, peer: ConnId) {
-        self.state.lock().slow_peers.insert(peer);
-        self.slow_peer.notify_one();
-    }
-
-    /// The peers whose sockets are full. Waits until there are any.
-    pub(crate) async fn slow_peers(&self) -> Vec<(ConnId, Arc<Link<QueuedFrame>>, Payer)> {
-        loop {
-            let mut found = Vec::new();
-            {
-                let Locked { slow_peers, peers, broker, .. } = &mut *self.state.lock();
-                slow_peers.retain(|id| {
-                    let peer = peers.get(id.slot()).and_then(Option::as_ref);
-                    let slow = peer.zip(broker.payer(*id));
-                    found.extend(slow.clone().map(|(peer, payer)| (*id, peer.link.clone(), payer)));
-                    slow.is_some()
-                });
-            }
-            if !found.is_empty() {
-                return found;
-            }
-            self.slow_peer.notified().await;
-        }
-    }
-
-    /// See [`Broker::look_at_slow_peer`]. A peer with nothing in its outbox is slow no more.
+    /// See [`Broker::look_at_slow_peer`].
     pub(crate) fn look_at_slow_peer(
         &self,
         peer: ConnId,
         progress: Progress,
         callers: &BTreeSet<ConnId>,
     ) -> bool {
-        if progress.queued == 0 {
-            let Locked { slow_peers, peers, .. } = &mut *self.state.lock();
-            let state = peers.get(peer.slot()).and_then(Option::as_ref);
-            // Its socket may have become full again since.
-            if !state.is_some_and(|state| state.id == peer && state.link.is_full()) {
-                slow_peers.remove(&peer);
-            }
-        }
         self.with_broker(|broker, now, effects| {
             broker.look_at_slow_peer(peer, progress, callers, now, effects)
         })
     }
 
-    /// Ends the calls in the outbox of a service that has stalled, in turns with all others: they may be very many.
+    /// Ends the calls in the outbox of a service that has stalled. There may be many, so other tasks run in between.
     pub(crate) async fn end_stalled_calls(&self, service: ConnId, calls: Vec<CallKey>) {
         for calls in calls.chunks(BATCH) {
             self.with_broker(|broker, _, effects| {
@@ -227,14 +187,14 @@ impl RouterState {
         }
     }
 
-    /// A connection has ended.
+    /// Reports the end of a connection.
     pub(crate) fn close(&self, connection: ConnId, reason: CloseReason) {
         self.with_broker(|broker, _, effects| broker.close(connection, reason, effects));
     }
 
-    /// Does what is left to do for connections that have ended, in turns with all others.
+    /// Clears up after ended connections in short steps, between which other tasks run.
     pub(crate) async fn sweep(&self) {
-        // Never closed.
+        // The semaphore is never closed.
         let _turn = self.turn_to_sweep.acquire().await;
         let sweep = || self.with_broker(|broker, _, effects| broker.sweep(SWEEP, effects));
         while sweep() {
@@ -287,12 +247,12 @@ impl RouterState {
         }
     }
 
-    /// Ends all calls that are open.
+    /// Ends all open calls.
     pub(crate) fn end_calls(&self) {
         self.with_broker(|broker, _, effects| broker.end_calls(effects));
     }
 
-    /// Takes no more connections, and returns the links of those that there are.
+    /// Accepts no more connections, and returns the links of the open ones.
     pub(crate) fn stop(&self) -> Vec<Arc<Link<QueuedFrame>>> {
         let mut state = self.state.lock();
         state.is_stopping = true;
@@ -307,7 +267,7 @@ impl RouterState {
         self.state.lock().broker.usage()
     }
 
-    /// Lets something happen to the broker, and does what follows from it after the lock is released.
+    /// Passes an event to the broker, and does the deferred work after the lock is released.
     fn with_broker<R>(
         &self,
         happen: impl FnOnce(&mut Broker, Instant, &mut dyn Effects) -> R,
@@ -347,14 +307,14 @@ impl RouterState {
     }
 }
 
-/// Carries out at once what the broker wants: queues what is to be sent, and lets go of what is to be closed.
-/// Frames are queued under the lock, so that what one connection sends to another, and what the broker adds to it,
-/// keeps its order whichever tasks are at work.
+/// Carries out the effects of the broker at once: queues the frames to send, and removes the connections to close.
+/// Frames are queued under the lock, so that the frames from one connection to another, and those that the broker adds,
+/// keep their order whichever tasks are at work.
 struct Dispatch<'a> {
     peers: &'a mut Vec<Option<Peer>>,
     logged: &'a mut HashMap<&'static str, LogLimit>,
     now: Instant,
-    /// Frames for one peer, until others for another are to be kept together or the lock is released.
+    /// Frames for one peer. They are pushed when a frame for another peer follows, or the lock is released.
     batch: &'a mut Batch<QueuedFrame>,
     batch_to: Option<ConnId>,
     batch_framing: Framing,
@@ -380,7 +340,7 @@ impl Locked {
 impl Effects for Dispatch<'_> {
     fn send(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
         if frame.kind == MessageKind::BroadcastRequest {
-            // The next frame is for another peer.
+            // The next copy is for another peer, so a batch would not help.
             return self.send_alone(to, frame, cost);
         }
         if self.batch_to != Some(to) {
@@ -390,8 +350,8 @@ impl Effects for Dispatch<'_> {
             };
             (self.batch_to, self.batch_framing) = (Some(to), framing);
         }
-        // The broker has seen to the limits.
-        self.batch.push(self.batch_framing, frame, |before| QueuedFrame::new(cost, before));
+        // The broker has checked the limits.
+        self.batch.push(self.batch_framing, frame, |before| charge(cost, before));
     }
 
     fn close(&mut self, connection: ConnId, reason: CloseReason) {
@@ -437,6 +397,11 @@ impl Effects for Dispatch<'_> {
     }
 }
 
+/// See [`Cost::charge`].
+fn charge(cost: Cost<'_>, before: Option<&mut QueuedFrame>) -> Option<QueuedFrame> {
+    cost.charge(before.map(|before| &mut before.0)).map(QueuedFrame)
+}
+
 impl Drop for Dispatch<'_> {
     fn drop(&mut self) {
         self.push_batch();
@@ -450,7 +415,7 @@ impl Dispatch<'_> {
         Some((&peer.link, peer.framing?))
     }
 
-    /// Hands a frame to its link, which no other frame for the same peer follows soon.
+    /// Pushes a frame to its link at once, because no other frame for the same peer follows soon.
     fn send_alone(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
         if self.batch_to == Some(to) {
             self.push_batch();
@@ -458,13 +423,13 @@ impl Dispatch<'_> {
         let Some((link, framing)) = self.peer(to) else {
             return;
         };
-        if link.push_unlimited(framing, frame, |before| QueuedFrame::new(cost, before)) {
+        if link.push_unlimited(framing, frame, |before| charge(cost, before)) {
             let link = link.clone();
             self.deferred.flush.push(link);
         }
     }
 
-    /// Hands the frames at hand to the link of whom they are for.
+    /// Pushes the collected frames to the link of their receiver.
     fn push_batch(&mut self) {
         let Some(to) = self.batch_to.take() else {
             return;
@@ -475,20 +440,20 @@ impl Dispatch<'_> {
                     self.deferred.flush.push(peer.link.clone());
                 }
             }
-            // Does not happen: a connection gets its frames before it is closed.
+            // This does not happen: a connection gets its frames before it is closed.
             _ => self.batch.clear(),
         }
     }
 
-    /// Notes how a connection frames its messages; whether that was not known.
+    /// Records the framing of a connection. Returns whether it was unknown before.
     fn framing_known(&mut self, from: ConnId, framing: Framing) -> bool {
-        // The slot may have got another connection since this one was closed.
+        // The slot may belong to another connection since this one was closed.
         let peer = self.peers.get_mut(from.slot()).and_then(Option::as_mut);
         let peer = peer.filter(|peer| peer.id == from && peer.framing.is_none());
         peer.is_some_and(|peer| peer.framing.replace(framing).is_none())
     }
 
-    /// What to append to a log message for this reason, or `None` if it must not be logged.
+    /// The suffix of a log message for this reason; `None` if the message must not be logged.
     fn log_allowed(&mut self, reason: &'static str) -> Option<LeftOut> {
         self.logged.entry(reason).or_default().allow()
     }

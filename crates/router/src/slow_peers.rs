@@ -1,41 +1,39 @@
-//! Watches over peers that do not read (rules LI-3 and LI-4).
+//! Watches peers that do not read (rules LI-3 and LI-4).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use gsb_core::{ConnId, Payer, Progress};
+use gsb_core::{ConnId, Progress};
 use gsb_net::Link;
 
 use crate::queued_frame::QueuedFrame;
 use crate::router_state::RouterState;
 
-/// How often in a timeout a slow peer is looked at.
+/// How often a slow peer is checked within the timeout.
 const LOOKS: u32 = 16;
 
-/// Looks at all peers whose sockets are full, several times in the shortest timeout for reading. Runs for ever.
-pub(crate) async fn watch(shared: Arc<RouterState>) {
-    loop {
-        for (id, link, payer) in shared.slow_peers().await {
-            look(&shared, id, &link, &payer).await;
-        }
-        let next = shared.clock.now() + shared.read_timeout / LOOKS;
-        shared.clock.sleep_until(next).await;
+/// Checks a peer whose socket is full, several times in the shorter of the stall and the write timeout, until its
+/// outbox is empty.
+pub(crate) async fn watch(state: Arc<RouterState>, id: ConnId, link: Arc<Link<QueuedFrame>>) {
+    while look(&state, id, &link).await > 0 {
+        state.clock.sleep_until(state.clock.now() + state.read_timeout / LOOKS).await;
     }
 }
 
-/// Tells the broker how far a peer has got with its outbox. If it has stalled, it pays for the calls in there from now
-/// on, and they end.
-async fn look(shared: &RouterState, id: ConnId, link: &Link<QueuedFrame>, payer: &Payer) {
-    // A Unix socket does not tell that it has room before most of it is free.
+/// Reports to the broker how much of its outbox a peer has read. If the peer has stalled, the calls in the outbox end.
+/// Returns the number of queued bytes.
+async fn look(state: &RouterState, id: ConnId, link: &Link<QueuedFrame>) -> usize {
+    // A Unix socket becomes writable only when most of it is free.
     link.flush_full();
     let (queued, written) = link.progress();
     let mut callers = BTreeSet::new();
-    visit(link, |frame| callers.extend(frame.paused_caller())).await;
-    if shared.look_at_slow_peer(id, Progress { queued, written }, &callers) {
+    visit(link, |frame| callers.extend(frame.0.paused_caller())).await;
+    if state.look_at_slow_peer(id, Progress { queued, written }, &callers) {
         let mut calls = Vec::new();
-        visit(link, |frame| calls.extend(frame.move_to(payer))).await;
-        shared.end_stalled_calls(id, calls).await;
+        visit(link, |frame| calls.extend(frame.0.stall())).await;
+        state.end_stalled_calls(id, calls).await;
     }
+    queued
 }
 
 async fn visit(link: &Link<QueuedFrame>, mut visit: impl FnMut(&mut QueuedFrame)) {

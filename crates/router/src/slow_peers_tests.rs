@@ -14,20 +14,20 @@ use crate::clock::Clock;
 const STALL: Duration = Duration::from_secs(2);
 
 /// A connection, its link, and the other end of its socket.
-fn connect(shared: &RouterState) -> (ConnId, Arc<Link<QueuedFrame>>, UnixStream) {
+fn connect(state: &RouterState) -> (ConnId, Arc<Link<QueuedFrame>>, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
     let link = Arc::new(Link::unlimited(Stream::Unix(near)));
-    let id = shared.connect(Identity::Unknown, link.clone(), Waker::noop().clone()).unwrap();
+    let id = state.connect(Identity::Unknown, link.clone(), Waker::noop().clone()).unwrap();
     (id, link, far)
 }
 
-fn shared(write_timeout: Duration) -> Arc<RouterState> {
+fn state(write_timeout: Duration) -> Arc<RouterState> {
     let config = BrokerConfig { stall_timeout: STALL, write_timeout, ..BrokerConfig::default() };
     Arc::new(RouterState::new(config, Clock::new(STALL)))
 }
 
-fn receive(shared: &RouterState, from: ConnId, frame: Frame) {
-    crate::router_state::tests::receive(shared, from, Framing::Packet, frame);
+fn receive(state: &RouterState, from: ConnId, frame: Frame) {
+    crate::router_state::tests::receive(state, from, Framing::Packet, frame);
 }
 
 fn event(length: usize) -> Frame {
@@ -35,7 +35,7 @@ fn event(length: usize) -> Frame {
     BroadcastRequest { topic: "topic".into(), data, ..Default::default() }.to_frame()
 }
 
-/// Lets time pass in which the router runs.
+/// Advances the clock while the router runs.
 async fn pass(clock: &Clock, time: Duration) {
     for _ in 0..100 {
         tokio::time::advance(time / 100).await;
@@ -43,77 +43,55 @@ async fn pass(clock: &Clock, time: Duration) {
     }
 }
 
-// Rule LI-3: the calls in the outbox of a peer that stalls end, behind other frames too, and others run meanwhile.
+// Rule LI-3: the calls in the outbox of a stalled peer end, also behind other frames, and other tasks run meanwhile.
 #[tokio::test(start_paused = true)]
 async fn the_calls_of_a_long_outbox_end_in_steps() {
-    let shared = shared(10 * STALL);
-    let (service, link, _far) = connect(&shared);
-    let (peer, _link, _far) = connect(&shared);
+    let state = state(10 * STALL);
+    let (service, link, _far) = connect(&state);
+    let (peer, _link, _far) = connect(&state);
     let service_id = "/service".to_owned();
-    receive(&shared, service, RegisterRequest { service_id, ..Default::default() }.to_frame());
-    receive(&shared, service, SubscribeRequest { topic: "topic".into() }.to_frame());
-    receive(&shared, peer, event(1 << 20));
+    receive(&state, service, RegisterRequest { service_id, ..Default::default() }.to_frame());
+    receive(&state, service, SubscribeRequest { topic: "topic".into() }.to_frame());
+    receive(&state, peer, event(1 << 20));
     assert!(link.is_full());
     for number in 0..3000 {
-        receive(&shared, peer, event(20_000 >> (number % 2 * 4)));
+        receive(&state, peer, event(20_000 >> (number % 2 * 4)));
         let (address, request_id) = ("/service".into(), number.to_string());
         let call = CallRequest { address, request_id, ..Default::default() };
-        receive(&shared, peer, call.to_frame());
+        receive(&state, peer, call.to_frame());
     }
-    shared.is_slow(service);
-    let [(id, link, payer)] = &shared.slow_peers().await[..] else {
-        panic!("there is one slow peer");
-    };
-    look(&shared, *id, link, payer).await;
-    pass(&shared.clock, STALL).await;
-    assert_eq!(shared.usage().open_calls, 3000);
+    look(&state, service, &link).await;
+    pass(&state.clock, STALL).await;
+    assert_eq!(state.usage().open_calls, 3000);
     let mut pauses = 0;
-    let mut looking = pin!(look(&shared, *id, link, payer));
+    let mut looking = pin!(look(&state, service, &link));
     std::future::poll_fn(|context| {
         let polled = looking.as_mut().poll(context);
         pauses += usize::from(polled.is_pending());
         polled
     })
     .await;
-    assert_eq!(shared.usage().open_calls, 0);
+    assert_eq!(state.usage().open_calls, 0);
     assert!(pauses >= 3000 / 64, "{pauses} pauses");
 }
 
-// Rules LI-3, LI-4: a peer is watched while its socket is full, and closed in the end.
+// Rules LI-3, LI-4: a peer is watched while its socket is full, and closed after the write timeout.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_is_watched_until_it_is_closed() {
-    let shared = shared(STALL);
-    let (peer, link, _far) = connect(&shared);
-    receive(&shared, peer, SubscribeRequest { topic: "topic".into() }.to_frame());
-    receive(&shared, peer, event(1 << 20));
-    shared.is_slow(peer);
-    let watching = watch(shared.clone());
+    let state = state(STALL);
+    let (peer, link, _far) = connect(&state);
+    receive(&state, peer, SubscribeRequest { topic: "topic".into() }.to_frame());
+    receive(&state, peer, event(1 << 20));
+    let watching = watch(state.clone(), peer, link.clone());
     let closed = async {
-        let begin = shared.clock.now();
+        let begin = state.clock.now();
         while !link.is_closed() {
-            pass(&shared.clock, STALL / LOOKS).await;
+            pass(&state.clock, STALL / LOOKS).await;
             tokio::task::yield_now().await;
         }
-        shared.clock.now() - begin
+        state.clock.now() - begin
     };
-    tokio::select! {
-        () = watching => {}
-        took = closed => assert!((STALL..STALL * 2).contains(&took), "{took:?}"),
-    }
-    assert_eq!(shared.counters().closes["not reading"], 1);
-}
-
-// Rule LI-3: a socket may become full between the look at the outbox and the note that it is empty.
-#[tokio::test(start_paused = true)]
-async fn a_peer_whose_socket_is_full_again_stays_watched() {
-    let shared = shared(STALL);
-    let (peer, link, _far) = connect(&shared);
-    receive(&shared, peer, SubscribeRequest { topic: "topic".into() }.to_frame());
-    receive(&shared, peer, event(1 << 20));
-    assert!(link.is_full());
-    shared.is_slow(peer);
-    let empty = Progress { queued: 0, written: 0 };
-    shared.look_at_slow_peer(peer, empty, &BTreeSet::new());
-    let slow = tokio::time::timeout(STALL, shared.slow_peers()).await;
-    assert!(slow.is_ok_and(|slow| slow.len() == 1));
+    let ((), took) = tokio::join!(watching, closed);
+    assert!((STALL..STALL * 2).contains(&took), "{took:?}");
+    assert_eq!(state.counters().closes["not reading"], 1);
 }

@@ -1,4 +1,4 @@
-//! How a router stops.
+//! Stopping a router: in which order its calls and connections end.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -49,25 +49,25 @@ impl ShutdownHandle {
 
 /// Ends the calls and connections of a router that accepts no more: tells the peers, refuses new calls, gives the open ones
 /// `drain_timeout` to end, ends the rest, waits until queued frames are written, and closes all connections.
-pub(crate) async fn drain(shared: &RouterState, drain_timeout: Duration) {
-    shared.begin_to_stop().await;
-    if timeout(shared, drain_timeout, shared.is_idle()).await.is_none() {
-        let open = shared.usage().open_calls;
+pub(crate) async fn drain(state: &RouterState, drain_timeout: Duration) {
+    state.begin_to_stop().await;
+    if timeout(state, drain_timeout, state.is_idle()).await.is_none() {
+        let open = state.usage().open_calls;
         log::warn!(
-            "calls that are still open after {} s (--drain-timeout) end now: {open}",
+            "{open} calls are still open after {} s (--drain-timeout) and end now",
             drain_timeout.as_secs_f64()
         );
-        shared.end_calls();
+        state.end_calls();
     }
-    let links = shared.stop();
+    let links = state.stop();
     let flushed = async {
         for link in &links {
             link.drained().await;
         }
     };
-    if timeout(shared, FLUSH_TIMEOUT, flushed).await.is_none() {
+    if timeout(state, FLUSH_TIMEOUT, flushed).await.is_none() {
         log::warn!(
-            "some peers did not read what was queued for them within {} s; it is lost",
+            "some peers did not read the rest of their queues within {} s; the rest is lost",
             FLUSH_TIMEOUT.as_secs_f64()
         );
     }
@@ -78,15 +78,15 @@ pub(crate) async fn drain(shared: &RouterState, drain_timeout: Duration) {
 
 /// The result of a future that completes before the router has run for `time`.
 async fn timeout<T>(
-    shared: &RouterState,
+    state: &RouterState,
     time: Duration,
     future: impl Future<Output = T>,
 ) -> Option<T> {
-    let deadline = shared.clock.now() + time.min(LONGEST_TIMEOUT);
+    let deadline = state.clock.now() + time.min(LONGEST_TIMEOUT);
     tokio::select! {
         biased;
         result = future => Some(result),
-        () = shared.clock.sleep_until(deadline) => None,
+        () = state.clock.sleep_until(deadline) => None,
     }
 }
 

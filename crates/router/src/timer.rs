@@ -5,15 +5,15 @@ use std::sync::Arc;
 use crate::router_state::RouterState;
 
 /// Runs the broker's timers, and reads the clock often enough for it to notice a standstill. Runs for ever.
-pub(crate) async fn run(shared: Arc<RouterState>) {
+pub(crate) async fn run(state: Arc<RouterState>) {
     loop {
-        let next = shared.tick();
+        let next = state.tick();
         // More may be due already; other tasks run first.
         tokio::task::yield_now().await;
         tokio::select! {
             biased;
-            () = shared.earlier_tick() => {}
-            () = shared.clock.sleep_until(next) => {}
+            () = state.earlier_tick() => {}
+            () = state.clock.sleep_until(next) => {}
         }
     }
 }

@@ -1,35 +1,35 @@
-//! The turns in which busy connections use the router's state.
+//! Turns: how long a busy connection may use the router's state at a time.
 
 use std::time::Duration;
 
 use gsb_proto::MessageKind;
 use tokio::time::Instant;
 
-/// After routing or writing for so long without a pause, a task lets others run. It is some hundred times as long
-/// as most frames take.
+/// The longest time for which a task routes or writes before other tasks run. It is some hundred times the time of most
+/// frames.
 pub(crate) const SLICE: Duration = Duration::from_micros(250);
 
-/// How many frames are routed, or calls ended, in one turn at most.
+/// The most frames that are routed, or calls that are ended, in one turn.
 pub(crate) const BATCH: usize = 64;
 
-/// A turn looks at the clock when it has routed frames of this cost. A frame of which the handling takes as long as
-/// its text allows takes some tens of microseconds for each 4 KiB of it.
+/// A turn reads the clock after frames of this cost. The most expensive frames take some tens of microseconds for each
+/// 4 KiB of text.
 const COST_OF_LOOK: usize = 8 << 10;
 
-/// What routing a frame costs beside its bytes, in the same unit.
+/// The cost of a frame without its bytes, in the same unit.
 const FRAME_COST: usize = 128;
 
 /// One turn of a connection: some of its frames are routed, while the state is locked.
 ///
-/// The turn is over when it has taken a [`SLICE`], whatever the frames were. To look at the clock takes a quarter
-/// of what it takes to route a call, so a turn looks after each frame that may take long, and otherwise once for
-/// many small frames.
+/// The turn is over when it has taken a [`SLICE`], whatever the frames were. Reading the clock takes a quarter of the
+/// time to route a call, so a turn reads it after each frame that may take long, and otherwise once for many small
+/// frames.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    /// When it is over.
+    /// When the turn is over.
     end: Instant,
     frames: usize,
-    /// The cost of the frames since the last look at the clock.
+    /// The cost of the frames since the clock was read.
     cost: usize,
 }
 
@@ -39,7 +39,7 @@ impl Turn {
         Turn { end: now + SLICE, frames: 0, cost: 0 }
     }
 
-    /// Another frame was routed, of a body of `length` bytes. Returns whether the turn is over; `clock` tells the
+    /// Records a routed frame with a body of `length` bytes. Returns whether the turn is over. `clock` returns the
     /// time.
     pub(crate) fn is_over(
         &mut self,
@@ -59,7 +59,7 @@ impl Turn {
             | MessageKind::CallData
             | MessageKind::Ping
             | MessageKind::Pong => FRAME_COST + length,
-            // Changes tables, or is for many: what it takes does not follow from its length.
+            // These change tables or have many receivers, so their time does not depend on their length.
             _ => COST_OF_LOOK,
         };
         if self.cost < COST_OF_LOOK {

@@ -1,6 +1,6 @@
 use super::*;
 
-/// How many frames of a kind and length a turn takes, if each takes `time`; and how often it looks at the clock.
+/// How many frames of a kind and length a turn has, if each takes `time`, and how often the turn reads the clock.
 fn frames_and_looks(kind: MessageKind, length: usize, time: Duration) -> (usize, usize) {
     let begin = Instant::now();
     let (mut turn, mut frames, mut looks) = (Turn::new(begin), 0, 0);
@@ -16,7 +16,7 @@ fn frames_and_looks(kind: MessageKind, length: usize, time: Duration) -> (usize,
     }
 }
 
-// What takes long does so once in a turn, whatever it is, and however little text it has.
+// A turn ends soon after a frame that takes long, whatever its kind and length.
 #[test]
 fn a_frame_that_takes_long_ends_the_turn() {
     for &kind in MessageKind::ALL {

@@ -14,7 +14,7 @@ use crate::error::BindError;
 
 /// Runs tasks on worker threads, each task on the next thread, or on the current runtime.
 ///
-/// A task stays on its thread, which runs a single-threaded runtime: to move work between threads costs more than it
+/// A task stays on its thread, which runs a single-threaded runtime: moving work between threads costs more than it
 /// gains.
 #[derive(Debug)]
 pub(crate) struct Workers {

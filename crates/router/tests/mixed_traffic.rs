@@ -39,7 +39,7 @@ const CONNECTIONS: u64 = 2 * (SERVICES + CALLERS + SENDERS + SUBSCRIBERS + STALL
 /// Memory in bytes that an allocator may keep after it was freed.
 const KEPT: u64 = 16 << 20;
 
-/// What happened.
+/// The events of a run, counted.
 #[derive(Debug, Default)]
 struct Counts {
     connections: AtomicU64,
@@ -58,7 +58,7 @@ fn count(number: &AtomicU64) {
     number.fetch_add(1, Ordering::Relaxed);
 }
 
-/// What all peers share.
+/// The state that all peers share.
 #[derive(Debug, Clone)]
 struct Scene {
     addresses: Vec<Address>,

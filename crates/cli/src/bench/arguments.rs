@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use gsb_load::LARGEST_PAYLOAD;
 use gsb_proto::MAX_NAME;
 
-/// The longest time that can be asked for, which is far from an overflow.
+/// The longest time that an option accepts. No sum of such times overflows.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The shortest name in bytes that leaves room for a number.
@@ -35,7 +35,7 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text)
         .map_err(|_| "write a number with a unit, as in 500ms or 2m".to_owned())?;
     if time > LONGEST {
-        return Err(format!("the longest time is {}", humantime::format_duration(LONGEST)));
+        return Err(format!("write at most {}", humantime::format_duration(LONGEST)));
     }
     Ok(time)
 }
@@ -43,7 +43,7 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
 /// A time that is longer than 0.
 pub(crate) fn measured_time(text: &str) -> Result<Duration, String> {
     match time(text)? {
-        Duration::ZERO => Err("the time must be longer than 0, as in 500ms".to_owned()),
+        Duration::ZERO => Err("write a time longer than 0, as in 500ms".to_owned()),
         time => Ok(time),
     }
 }
@@ -53,7 +53,7 @@ fn size(text: &str, least: u64, most: usize) -> Result<usize, String> {
         text.parse().map_err(|_| "write bytes, or a number with a unit as in 8KiB".to_owned())?;
     match usize::try_from(size.as_u64()) {
         Ok(bytes) if size.as_u64() >= least && bytes <= most => Ok(bytes),
-        _ => Err(format!("it must be from {least} to {most} bytes")),
+        _ => Err(format!("write a size from {least} to {most} bytes")),
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(payload("127MiB"), Ok(127 << 20));
         for text in ["128MiB", "134217728", "1TiB", "17000000EB", "18446744073709551615"] {
             let error = payload(text).expect_err(text);
-            assert_eq!(error, "it must be from 0 to 134216703 bytes", "{text}");
+            assert_eq!(error, "write a size from 0 to 134216703 bytes", "{text}");
         }
         for text in ["-1", "much", "", "1e400", "NaN"] {
             assert!(payload(text).is_err(), "{text}");

@@ -61,7 +61,7 @@ impl Report {
     /// Adds the number of errors, and one of them.
     pub(crate) fn errors(&mut self, outcome: &Outcome) {
         if let Some(example) = &outcome.example {
-            self.lines.push(format!("{} errors, such as: {example}", outcome.errors));
+            self.lines.push(format!("{} errors, for example: {example}", outcome.errors));
             self.setting("error", example.as_str());
         }
         self.setting("errors", outcome.errors);

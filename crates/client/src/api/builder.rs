@@ -76,7 +76,7 @@ impl BusBuilder {
         self
     }
 
-    /// The framing of the connection. Routers of this project accept both; those of other projects accept one.
+    /// The framing of the connection. Routers of this project accept both, and `ya-sb-router` 0.6 accepts packet.
     /// Default: packet.
     pub fn framing(mut self, framing: Framing) -> Self {
         self.options.framing = framing;
@@ -91,7 +91,8 @@ impl BusBuilder {
     }
 
     /// How long the router may take to answer a request: to register, subscribe, broadcast, unregister or unsubscribe.
-    /// Default: 10 s ([`DEFAULT_REQUEST_TIMEOUT`](crate::DEFAULT_REQUEST_TIMEOUT)).
+    /// After that the request fails with [`Error::Timeout`]. Default: 10 s
+    /// ([`DEFAULT_REQUEST_TIMEOUT`](crate::DEFAULT_REQUEST_TIMEOUT)).
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.options.request_timeout = timeout;
         self
@@ -104,8 +105,8 @@ impl BusBuilder {
         self
     }
 
-    /// How a lost connection is made again. With `None` it is not, and a loss ends the bus. Default: after growing
-    /// random pauses, without a limit on the attempts.
+    /// How a lost connection is made again. With `None` it is not, and a loss ends the bus. Default:
+    /// growing random pauses, without a limit on the attempts, see [`Reconnect::default`].
     pub fn reconnect(mut self, reconnect: impl Into<Option<Reconnect>>) -> Self {
         self.options.reconnect = reconnect.into();
         self

@@ -26,7 +26,7 @@ use crate::status::{Connection, Status};
 ///
 /// When the last handle is dropped or the runtime ends, as at the end of `main`, queued frames are still written for up
 /// to a second, as far as the router takes them. The end of the runtime blocks for that time. A process that ends
-/// otherwise, for example with [`std::process::exit`], drops what is queued. [`Bus::flush`], [`Bus::shutdown`] and
+/// otherwise, for example with [`std::process::exit`], drops queued messages. [`Bus::flush`], [`Bus::shutdown`] and
 /// [`Bus::close`] show whether the router has received everything.
 #[derive(Clone)]
 pub struct Bus {
@@ -234,8 +234,8 @@ impl Bus {
     }
 
     /// Ends the bus gracefully, for all handles: gives its names back, waits until the running handlers have ended, and
-    /// sends what is queued. After `timeout` the bus ends in any case: handlers that still run go on, but their replies
-    /// are dropped.
+    /// sends queued messages. After `timeout` the bus ends in any case: handlers that still run go on, but their
+    /// replies are dropped.
     ///
     /// Meanwhile calls can be made, but no service or subscription.
     ///
@@ -250,8 +250,8 @@ impl Bus {
         self.engine().shut_down(timeout).await
     }
 
-    /// Sends what is queued, for at most [`BusBuilder::request_timeout`](crate::BusBuilder::request_timeout), then ends
-    /// the bus for all handles.
+    /// Sends queued messages, for at most [`BusBuilder::request_timeout`](crate::BusBuilder::request_timeout), then
+    /// ends the bus for all handles.
     pub async fn close(self) {
         self.engine().close().await;
     }

@@ -128,7 +128,10 @@ impl Subscription {
                 let handled = AssertUnwindSafe(async { handler(event).await }).catch_unwind();
                 if let Err(payload) = handled.await {
                     discard(payload);
-                    log::error!("the handler of the topic {} panicked", detached.topic);
+                    log::error!(
+                        "the handler of the topic {:?} panicked; it gets the next event",
+                        detached.topic
+                    );
                 }
             }
         });

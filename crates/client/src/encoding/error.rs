@@ -17,12 +17,12 @@ impl EncodingError {
     /// An error with this text. A text of more than 500 bytes is cut.
     pub fn new(problem: impl fmt::Display) -> Self {
         let mut text = CutText(String::new());
-        // Writing fails where the text is cut.
+        // It fails if the text is cut.
         let _ = write!(text, "{problem}");
         EncodingError(text.0)
     }
 
-    /// The error of code of users that has panicked.
+    /// The error for a panic in the user's code.
     pub(super) fn panicked(payload: Box<dyn Any + Send>) -> Self {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied());

@@ -1,4 +1,4 @@
-//! Beside the crate `flexbuffers`: what it writes and reads rightly, is written and read the same here.
+//! Compatibility with the crate `flexbuffers`: both read and write the same data, where that crate is correct.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::*;
 use crate::encoding::{EncodingError, FlexBuffers};
 
-/// What the crate can carry.
+/// Values that the crate supports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Value {
     Empty,
@@ -106,7 +106,7 @@ fn large_values_are_those_of_the_crate() {
     }
 }
 
-/// A peer that reads with the crate must not read another value.
+/// For a value that the crate does not support, a peer that uses the crate must get an error, not another value.
 #[test]
 fn the_crate_refuses_forms_of_our_own() {
     fn refused<T: Serialize + for<'de> Deserialize<'de> + PartialEq + std::fmt::Debug>(value: T) {
@@ -131,7 +131,7 @@ fn the_crate_refuses_forms_of_our_own() {
 }
 
 #[test]
-fn what_has_no_form_is_refused() {
+fn values_without_a_form_are_refused() {
     #[derive(Serialize)]
     struct Twice {
         #[serde(rename = "same")]
@@ -158,9 +158,9 @@ fn what_has_no_form_is_refused() {
     assert_eq!(said(&deep), "values are nested more than 128 levels deep");
 }
 
-/// Long keys are shared only as far as a decoder reads them.
+/// Long keys are shared only up to the limit for text of a decoder.
 #[test]
-fn what_is_written_can_be_read() {
+fn written_data_can_be_read() {
     let long = "x".repeat(40_000);
     let maps = vec![BTreeMap::from([(long, 1_u8)]); 300];
     let data = encode(&maps).unwrap();

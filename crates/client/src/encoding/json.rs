@@ -1,7 +1,7 @@
-//! JSON, in so far as it brings back the value that was sent.
+//! A JSON encoder that fails for values which JSON cannot bring back.
 //!
-//! `serde_json` writes some values as others: a float that is not finite as null, and `Some` of null as
-//! null. It writes more values inside each other than it reads. Each is an error here.
+//! `serde_json` writes floats that are not finite as null, and `Some(None)`, too. It writes values that are nested more
+//! deeply than it reads. This encoder reports an error in each of these cases.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -15,10 +15,10 @@ use serde::ser::{
 use crate::encoding::encoded::Encoded;
 use crate::encoding::error::EncodingError;
 
-/// How many arrays and objects `serde_json` reads inside each other.
+/// How many levels of nested arrays and objects `serde_json` reads.
 const MAX_DEPTH: usize = 127;
 
-/// Encodes a value. Stops where the data would become longer than `limit`, and returns none of it.
+/// Encodes a value. Returns `None` if the data would be longer than `limit`.
 pub(super) fn to_vec<T: Serialize + ?Sized>(
     value: &T,
     limit: usize,
@@ -62,10 +62,10 @@ impl io::Write for Output {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many arrays and objects are not complete.
+    /// How many arrays and objects are incomplete.
     depth: Cell<usize>,
     is_rare: Cell<bool>,
-    /// A value could not be encoded, whatever its parent makes of that.
+    /// A value could not be encoded. Its parent may have ignored the error.
     has_failed: Cell<bool>,
 }
 
@@ -86,13 +86,13 @@ impl State {
     }
 }
 
-/// A serializer that refuses what would not come back.
+/// A serializer that refuses values which JSON cannot bring back.
 struct Checked<'a, S> {
     inner: S,
     state: &'a State,
-    /// It is directly in `Some`, which must not hold null.
+    /// The value is directly inside `Some`, so it must not be null.
     is_in_some: bool,
-    /// It is the key of a map, which is written as a string whatever it is.
+    /// The value is the key of a map. JSON writes keys of all types as strings.
     is_key: bool,
 }
 
@@ -132,12 +132,14 @@ impl<'a, S: Serializer> Checked<'a, S> {
     fn null(self, write: impl FnOnce(S) -> Result<S::Ok, S::Error>) -> Result<S::Ok, S::Error> {
         match self.is_in_some {
             false => write(self.inner),
-            true => Err(S::Error::custom("JSON cannot represent Some of what it writes as null")),
+            true => Err(S::Error::custom(
+                "JSON cannot represent Some(None) or Some(()): None and () are null in it",
+            )),
         }
     }
 }
 
-/// Hands scalars on.
+/// Forwards scalars to the inner serializer.
 macro_rules! forward {
     ($($method:ident($type:ty)),*) => {
         $(fn $method(self, value: $type) -> Result<S::Ok, S::Error> {
@@ -284,7 +286,8 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
 
     fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
         let map = self.compound(1, |inner| inner.serialize_map(length))?;
-        // A map that knows its length holds each key once. One that is put together of several does not.
+        // A map of known length is a collection, which has each key once. A struct with flattened fields has no known
+        // length, and may have a key twice.
         let keys = length.is_none().then(HashSet::new);
         Ok(Compound { keys, ..map })
     }
@@ -312,12 +315,12 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
     }
 }
 
-/// An array or an object that is not complete.
+/// An array or an object that is incomplete.
 struct Compound<'a, C> {
     inner: C,
     state: &'a State,
     levels: usize,
-    /// The keys of a map so far, if one may be there twice.
+    /// The keys of a map so far, if a key may occur twice.
     keys: Option<HashSet<String>>,
 }
 
@@ -384,7 +387,7 @@ impl<C: SerializeMap> SerializeMap for Compound<'_, C> {
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), C::Error> {
         self.inner.serialize_key(&Inner { is_key: true, ..Inner::new(key, self.state) })?;
         if let Some(keys) = &mut self.keys {
-            // A key that is no string becomes one.
+            // JSON writes a key of another type as a string.
             let text = serde_json::to_string(key).map_err(C::Error::custom)?;
             let text = text.trim_matches('"').to_owned();
             if let Some(twice) = keys.replace(text) {

@@ -221,7 +221,7 @@ impl Announcements {
     }
 
     /// The connection was lost, and will be made again: all names are kept. Returns the callers that wait for an
-    /// answer, who are told so.
+    /// answer, to be notified.
     pub(crate) fn disconnected(&mut self) -> Vec<OutcomeSender> {
         self.retries.clear();
         self.refused = Refusals::default();

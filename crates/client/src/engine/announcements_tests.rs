@@ -13,7 +13,7 @@ fn received(outcome: &mut oneshot::Receiver<Outcome>) -> Option<Outcome> {
     }
 }
 
-/// Takes an answer, and notifies the callers that wait for it.
+/// Handles an answer, and notifies the callers that wait for it.
 fn answer(names: &mut Announcements, ask: &NameRequest, outcome: Outcome, now: Instant) -> bool {
     let answered = names.answered(ask, &outcome, now, |refusals| SECOND * (refusals + 1));
     for waiting in answered.waiting {

@@ -19,7 +19,7 @@ impl Drop for EndGuard<'_> {
 }
 
 impl Engine {
-    /// The last handle was dropped. The connection's task still writes what is queued, for a limited time.
+    /// The last handle was dropped. The connection's task still writes queued frames, for a limited time.
     pub(crate) fn finish(&self) {
         match self.has_router {
             true => self.finish.notify_one(),
@@ -49,7 +49,7 @@ impl Engine {
         self.finish.notify_one();
     }
 
-    /// Gives all names back, waits for the handlers that run, and sends what is queued, all of it within `timeout`.
+    /// Gives all names back, waits for the handlers that run, and sends queued frames, all within `timeout`.
     /// Then ends the bus.
     pub(crate) async fn shut_down(&self, timeout: Duration) -> Outcome {
         let work = async {
@@ -75,7 +75,7 @@ impl Engine {
         if is_done { Ok(()) } else { Err(Error::Unfinished { running, after: timeout }) }
     }
 
-    /// Sends what is queued within the request timeout, then ends the bus.
+    /// Sends queued frames within the request timeout, then ends the bus.
     pub(crate) async fn close(&self) {
         let _guard = EndGuard(self);
         // A router that has not read it by then has stopped reading.
@@ -83,7 +83,7 @@ impl Engine {
         self.end(&LostReason::Closed);
     }
 
-    /// Sends what is queued, then the end of the stream, and waits until the router closes its side. A connection
+    /// Sends queued frames, then the end of the stream, and waits until the router closes its side. A connection
     /// that is closed before that drops what the router has not read.
     async fn close_gracefully(&self) {
         let Ok(link) = self.state.lock().link() else {
@@ -97,7 +97,7 @@ impl Engine {
         wait_until(&self.changes.connection, is_over).await;
     }
 
-    /// Writes what is queued, as far as the router takes it within `time`. Blocks the thread, see
+    /// Writes queued frames, as far as the router takes them within `time`. Blocks the thread, see
     /// [`TaskGuard`](crate::engine::connection).
     pub(crate) fn write_blocking(&self, time: Duration) {
         let link = self.state.lock().link();

@@ -123,7 +123,7 @@ async fn await_hello(link: &Link, inbox: &mut Inbox) -> Result<RouterInfo, LostR
 struct TaskGuard(Arc<Engine>);
 
 impl Drop for TaskGuard {
-    /// Writes what is queued, and blocks the thread for up to a second. This is the one destructor that does I/O: a
+    /// Writes queued frames, and blocks the thread for up to a second. This is the one destructor that does I/O: a
     /// runtime ends its tasks by dropping them, and no task is left to write what a program has sent just before the
     /// end of `main`. A task that ends by itself has ended the bus before, so that nothing is written here.
     fn drop(&mut self) {

@@ -40,10 +40,10 @@ impl Deferred {
         // Wakers and destructors are code of users. If one panics, the others still have to run.
         for (sender, outcome) in self.outcomes {
             // The receiver may be gone.
-            contain("a waker", || drop(sender.send(outcome)));
+            contain("a waker of the program", || drop(sender.send(outcome)));
         }
         for waker in self.wakers {
-            contain("a waker", || waker.wake());
+            contain("a waker of the program", || waker.wake());
         }
         for (call, reason) in self.lost_calls {
             call.lost(&reason);

@@ -50,7 +50,7 @@ fn is_left_to_the_task(bus: &Bus, link: &Arc<Link>, router: &UnixStream) -> bool
 }
 
 #[tokio::test]
-async fn what_a_dropped_handle_undoes_is_written_by_the_task() {
+async fn frames_of_a_dropped_handle_are_written_by_the_task() {
     let (bus, link, router) = connected().await;
 
     let mut registering = Box::pin(bus.register("/a", |_: Call| async { Ok("") }));

@@ -23,7 +23,7 @@ async fn depth_is_counted_while_a_handler_is_polled_only() {
     assert_eq!(depth(), 0);
 }
 
-/// A service that calls itself as often as it is told.
+/// A service that calls itself as often as the call says.
 fn countdown(bus: crate::WeakBus) -> impl Fn(Call) -> BoxFuture<'static, Result<Bytes, Failure>> {
     move |call: Call| {
         let bus = bus.clone();
@@ -39,7 +39,7 @@ fn countdown(bus: crate::WeakBus) -> impl Fn(Call) -> BoxFuture<'static, Result<
 }
 
 #[tokio::test]
-async fn whoever_sends_the_calls_cannot_use_up_the_stack() {
+async fn nested_calls_cannot_use_up_the_stack() {
     let bus = Bus::local();
     let _service = bus.register("/countdown", countdown(bus.downgrade())).await.expect("a service");
     let reply = bus.call("/countdown", "20000").await.expect("a reply");

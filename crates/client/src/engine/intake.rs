@@ -14,14 +14,15 @@ use tokio::sync::Notify;
 use crate::engine::refusal::Refusal;
 use crate::options::Options;
 
-/// What a call holds besides its data and texts, for its task, in bytes.
+/// The approximate memory of a call's task, in bytes. A call holds its data and texts in addition.
 const CALL_OVERHEAD: usize = 512;
 
 /// How many refusals may be queued before the connection is paused. A refusal with a long request id counts as
 /// several.
 const MAX_REFUSALS: usize = 65_536;
 
-/// A refusal counts as another one for each so many bytes of its request id. Request ids of this client are shorter.
+/// A refusal counts as one more for each of this number of bytes in its request id. Request ids of this client are
+/// shorter.
 const ID_UNIT: usize = 64;
 
 /// Admits the calls of one connection, within a limit on the bytes that they hold, and refuses those beyond it.
@@ -156,7 +157,7 @@ impl CallIntake {
         next
     }
 
-    /// Whether so many refusals are queued that the connection has to be paused.
+    /// Whether the connection has to be paused because of queued refusals.
     pub(crate) fn is_full(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) >= MAX_REFUSALS
     }

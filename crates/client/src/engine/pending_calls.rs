@@ -121,7 +121,7 @@ impl PendingCall {
 
 /// Delivers the only reply. The caller may be gone, and its waker may panic.
 fn answer(sender: oneshot::Sender<Result<Bytes, Error>>, result: Result<Bytes, Error>) {
-    contain("a waker", || drop(sender.send(result)));
+    contain("a waker of the program", || drop(sender.send(result)));
 }
 
 pub(crate) fn is_partial(reply: &CallReply) -> bool {

@@ -208,7 +208,7 @@ impl Gap {
 /// Wakers are code of users, and may panic: not to be called under a lock.
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
-        contain("a waker", || waker.wake());
+        contain("a waker of the program", || waker.wake());
     }
 }
 

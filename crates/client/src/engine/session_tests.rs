@@ -24,7 +24,7 @@ fn cancel(session: &mut Session, number: u64) -> bool {
     session.calls.open(number, "/dead".to_owned(), ReplyTo::Once(waiting));
     let call = session.calls.cancel(number).unwrap();
     let before = session.link.queued();
-    // The link is not flushed, so that what was queued stays.
+    // The link is not flushed, so that frames stay queued.
     drop(session.cancel(number, format!("id-{number}"), &call, LIMIT));
     session.link.queued() > before
 }

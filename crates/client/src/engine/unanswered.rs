@@ -87,7 +87,7 @@ mod tests {
         assert!(!is_refused(&unanswered, "/other"));
         unanswered.answered(5);
         assert!(!is_refused(&unanswered, "/dead"));
-        // A second reply, or one to an unknown call, counts nothing.
+        // A second reply, or a reply to an unknown call, has no effect.
         unanswered.answered(5);
         unanswered.answered(5000);
         for number in 0..1024 {

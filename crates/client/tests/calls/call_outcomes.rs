@@ -89,7 +89,7 @@ async fn outcomes_are_told_apart() {
         }
         other => panic!("{other}"),
     }
-    // After all that, both connections are as good as new.
+    // After all that, both connections still work.
     assert_eq!(caller.call("/s", "").await.unwrap(), "fine");
     router.stop().await;
 }
@@ -107,7 +107,7 @@ async fn names_are_unique_and_come_back() {
         }
     }
     assert!(matches!(a.register("a b", handler).await, Err(Error::Name(_))));
-    // The refused ones have not disturbed the first.
+    // The refused registrations have not affected the first one.
     b.call("/x", "").await.unwrap();
     first.unregister().await.unwrap();
     let second = b.register("/x", handler).await.unwrap();
@@ -230,7 +230,7 @@ async fn a_lost_connection_ends_everything_at_once() {
     });
     within("the call", running.recv()).await.unwrap();
     router.stop().await;
-    // Whether the router's last answer or the end of the connection comes first is the router's choice.
+    // Either the last answer of the router or the end of the connection comes first.
     let error = within("the end of the call", waiting).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ConnectionLost(_) | Error::ServiceFailure { .. }), "{error}");
     let ended = within("the end", caller.closed()).await;
@@ -243,7 +243,7 @@ async fn a_lost_connection_ends_everything_at_once() {
 }
 
 #[tokio::test]
-async fn nobody_at_the_address_is_an_error_that_says_so() {
+async fn an_address_without_a_router_is_an_error_that_says_so() {
     let error = Bus::connect("unix:/no/such/socket").await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }));
     assert!(error.to_string().contains("/no/such/socket"));
@@ -257,7 +257,7 @@ async fn nobody_at_the_address_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused_here() {
+async fn a_message_that_is_too_large_is_refused_by_the_client() {
     let router = TestRouter::start().await;
     let (service, caller) = pair(&router).await;
     let large = |call: Call| async move {
@@ -312,7 +312,7 @@ async fn a_dropped_call_is_forgotten() {
     router.stop().await;
 }
 
-// What was sent before the last handle was dropped arrives, a full socket or not.
+// Frames that were sent before the last handle was dropped arrive, also if the socket was full.
 #[tokio::test]
 async fn dropping_the_handle_loses_nothing_that_was_sent() {
     let router = TestRouter::start().await;

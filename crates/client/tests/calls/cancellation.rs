@@ -1,4 +1,4 @@
-//! A call whose caller has gone is cancelled at the router, and counts no longer. Rules CA-11, CO-18.
+//! A call whose future was dropped is cancelled at the router, and no longer counts towards limits. Rules CA-11, CO-18.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use gsb_proto::messages::{CallRequest, CancelCall, Hello, Message, Ping, Pong};
 use gsb_router::{Limits, RouterConfig};
 use gsb_testkit::{FakeRouter, Peer, TestRouter, within};
 
-/// How many calls one address may have that were given up and not answered, at a router that cannot cancel them.
+/// How many dropped calls to one address may be unanswered at a router that cannot cancel them.
 const SHARE: usize = 1024;
 
-/// A router that allows few open calls, a service that does not answer by itself, one that does, and a caller.
+/// A router that allows few open calls, a service that does not answer, a service that does, and a caller.
 async fn beside_a_dead_service(open_calls: usize) -> (TestRouter, Peer, Bus, Bus) {
     let limits = Limits { open_calls, ..Limits::default() };
     let router = TestRouter::with(RouterConfig { limits, ..RouterConfig::default() }).await;
@@ -25,13 +25,13 @@ async fn beside_a_dead_service(open_calls: usize) -> (TestRouter, Peer, Bus, Bus
     (router, dead, healthy, caller)
 }
 
-/// A call to the other service is answered. What was sent before it the router has handled then.
+/// Calls the other service. When the reply is there, the router has handled all frames that were sent before.
 async fn echoes(caller: &Bus) {
     let reply = within("a reply", caller.call("/echo", "still here")).await.unwrap();
     assert_eq!(reply, "still here");
 }
 
-/// Begins something, and drops it when it has been polled once.
+/// Polls a future once, and drops it.
 async fn begin_and_drop(begun: impl Future) {
     let _ = Box::pin(begun).as_mut().now_or_never();
 }
@@ -80,7 +80,7 @@ async fn whatever_gives_a_call_up_cancels_it() {
     let mut replies = endpoint.stream("").await.unwrap();
     let call: CallRequest = dead.expect().await;
     assert!(matches!(replies.next().await, Some(Err(Error::Timeout { .. }))));
-    // It is kept, and is at its end.
+    // The stream is kept, but has ended.
     ended("a stream that timed out").await;
     finish(&mut dead, &call.request_id).await;
     drop(replies);
@@ -108,7 +108,7 @@ async fn a_stream_that_overflows_is_cancelled() {
         dead.part(&call.request_id, &"x".repeat(100)).await;
     }
     dead.expect_nothing().await;
-    // Nothing was consumed, and yet the call has ended when that was noticed.
+    // No item was read, but the call ends when the client notices the overflow.
     let open = || router.status.usage().open_calls;
     within("the end", async {
         while open() > 0 {
@@ -201,7 +201,7 @@ async fn a_router_of_level_0_is_spared() {
     caller.push("/dead/one", "").await.unwrap();
     assert!(next_call(&mut router).await.no_reply);
 
-    // Others are called as ever.
+    // Calls to other services are not affected.
     let (reply, ()) = tokio::join!(caller.call("/dead/other", ""), async {
         let call = next_call(&mut router).await;
         assert_eq!(call.address, "/dead/other");
@@ -209,7 +209,7 @@ async fn a_router_of_level_0_is_spared() {
     });
     assert_eq!(reply.unwrap(), "fine");
 
-    // One that is answered late makes room for another, an item of a stream does not.
+    // A late last reply makes room for another call, an item of a stream does not.
     let first = first.unwrap();
     router.part(&first.request_id, "late").await;
     router.send(Ping {}).await;
@@ -243,7 +243,7 @@ async fn each_call_is_cancelled_once_and_in_order() {
         let cancel: CancelCall = router.expect().await;
         assert_eq!(cancel.request_id, call.request_id);
     }
-    // Neither is one that has ended.
+    // A call that has ended is not cancelled, either.
     let (reply, ()) = tokio::join!(caller.call("/a", ""), async {
         let call: CallRequest = router.expect().await;
         router.reply(&call.request_id, "fine").await;
@@ -252,7 +252,7 @@ async fn each_call_is_cancelled_once_and_in_order() {
     router.expect_nothing_behind().await;
 }
 
-// A router that sends one, as later ones will, does not disturb a service.
+// A CancelCall from the router, as later versions will send, does not affect a service.
 #[tokio::test]
 async fn a_service_ignores_the_end_of_a_call() {
     let fake = FakeRouter::start().await;

@@ -1,5 +1,5 @@
-//! Wherever the other side ends, each request ends once, at once: not sent if that is certain, connection lost if it
-//! is not known, and a failure of the service if a router reports it.
+//! At whatever byte the other side ends, each request ends once and at once: with `NotSent` if it certainly was not
+//! sent, with `ConnectionLost` if that is not known, and with `ServiceFailure` if a router reports the service's end.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use gsb_proto::{Frame, Framing, MessageKind};
 use gsb_testkit::{FakeRouter, Peer, TestRouter, within};
 use tokio::sync::mpsc;
 
-/// What is done to a bus, and what comes of it. Replies to all of it are never empty.
+/// A request to a bus, and its result. No reply is empty.
 type Operation = fn(Bus) -> BoxFuture<'static, Result<(), Error>>;
 
-/// A call is the first, a stream the second.
+/// All kinds of requests. The first one is a call, the second one a stream.
 const OPERATIONS: [Operation; 5] = [
     |bus| Box::pin(async move { bus.call("/s", "hello").await.map(drop) }),
     |bus| Box::pin(async move { whole(bus.stream("/s", "hello").await?).await.map(drop) }),
@@ -24,7 +24,7 @@ const OPERATIONS: [Operation; 5] = [
     |bus| Box::pin(async move { bus.subscribe("t").await.map(drop) }),
 ];
 
-/// All items of a stream, or what has ended it; nothing comes after that.
+/// All items of a stream, or the error that ended it. No item follows an error.
 async fn whole(mut replies: gsb_client::ReplyStream) -> Result<Vec<Bytes>, Error> {
     let mut items = Vec::new();
     while let Some(item) = within("an item", replies.next()).await {
@@ -40,7 +40,7 @@ async fn whole(mut replies: gsb_client::ReplyStream) -> Result<Vec<Bytes>, Error
     Ok(items)
 }
 
-/// Nothing but the end of the connection ends what is asked for.
+/// Options without timeouts, so that only the end of the connection ends a request.
 fn builder() -> BusBuilder {
     Bus::builder().reconnect(None).call_timeout(None).request_timeout(Duration::from_secs(3600))
 }
@@ -169,7 +169,7 @@ async fn while_it_is_answered() {
     }
 }
 
-// What came of a stream before is there, and the end is an error wherever the cut is.
+// The items before the cut are delivered, and the stream ends with an error wherever the cut is.
 #[tokio::test]
 async fn in_the_middle_of_a_stream() {
     let router = FakeRouter::start().await;
@@ -192,7 +192,7 @@ async fn in_the_middle_of_a_stream() {
     }
 }
 
-// Many at once, of each kind, and none is forgotten.
+// With many requests of each kind at the same time, all of them end.
 #[tokio::test]
 async fn when_many_wait() {
     let router = FakeRouter::start().await;
@@ -203,7 +203,7 @@ async fn when_many_wait() {
             begun.push(tokio::spawn(operation(bus.clone())));
         }
         let bus = bus.clone();
-        // Not the name that is called: then the calls would not leave the process.
+        // Another name than that of the calls, which would not leave the process otherwise.
         begun.push(tokio::spawn(async move {
             let handler = |_: Call| async { Ok("") };
             bus.register(&format!("/other/{number}"), handler).await.map(drop)
@@ -227,7 +227,7 @@ async fn while_it_waits_for_room() {
     let builder = builder().outbox_limit(1000);
     let (bus, peer) = tokio::join!(builder.connect(&router.address), router.accept());
     let bus = bus.unwrap();
-    // More than the sockets take.
+    // More than fits into the socket buffers.
     let large = Bytes::from(vec![7; 32 << 20]);
     let first = tokio::spawn({
         let (bus, large) = (bus.clone(), large.clone());
@@ -256,7 +256,7 @@ async fn while_it_waits_for_room() {
     }
 }
 
-// Here there is a router to tell that the service has gone.
+// With a router, which reports the end of the service.
 #[tokio::test]
 async fn when_only_the_service_goes() {
     let router = TestRouter::start().await;

@@ -1,4 +1,4 @@
-//! A message that is larger than the router accepts fails alone, and disturbs nothing else. Rule CO-19.
+//! A message that is larger than the router accepts fails, and has no effect on other messages. Rule CO-19.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ async fn one_message_fails_and_everything_else_goes_on() {
     let _items = service.register_stream("/items", items).await.unwrap();
     let mut events = service.subscribe("/topic").await.unwrap();
 
-    // Open all the while; they would end with either connection.
+    // These stay open during the test; they would end with either connection.
     let slow = |from: &Bus| {
         let from = from.clone();
         tokio::spawn(async move { from.call("/s/slow", "slow").await })
@@ -93,7 +93,7 @@ async fn one_message_fails_and_everything_else_goes_on() {
     assert!(matches!(error, Error::ServiceFailure { .. }), "{error}");
     assert!(replies.next().await.is_none());
 
-    // What just fits is let through.
+    // A message of exactly the limit is sent.
     let fits = Bytes::from(vec![7; LIMIT - 200]);
     assert_eq!(caller.call("/s", fits.clone()).await.unwrap(), fits);
     caller.broadcast("/topic", fits.clone()).await.unwrap();
@@ -108,7 +108,7 @@ async fn one_message_fails_and_everything_else_goes_on() {
     router.stop().await;
 }
 
-// The bus may have a lower limit of its own; the classic framing knows no other.
+// The bus may have a lower limit of its own. With the classic framing it is the only one.
 #[tokio::test]
 async fn the_lower_limit_holds() {
     let config = RouterConfig { max_frame: LIMIT, ..RouterConfig::default() };
@@ -121,7 +121,7 @@ async fn the_lower_limit_holds() {
     router.stop().await;
 }
 
-// A router that says nothing of its limit is sent whatever the bus itself allows.
+// If the router does not state its limit, only the limit of the bus applies.
 #[tokio::test]
 async fn nothing_is_refused_beforehand_where_the_router_says_nothing() {
     let fake = FakeRouter::start().await;
@@ -135,7 +135,7 @@ async fn nothing_is_refused_beforehand_where_the_router_says_nothing() {
     assert_eq!(call.data.len(), large.len());
 }
 
-// The limit is that of the connection: another router may have another.
+// The limit belongs to the connection: the next router may have another.
 #[tokio::test]
 async fn a_name_that_does_not_fit_is_refused_here() {
     let fake = FakeRouter::start().await;
@@ -143,7 +143,7 @@ async fn a_name_that_does_not_fit_is_refused_here() {
     let small = Hello { max_frame: 500, level: 1, ..Hello::default() };
     let long = "x".repeat(1000);
     let echo = |call: Call| async move { Ok(call.data) };
-    // Kept until there is a router.
+    // Kept until the bus is connected.
     let _kept = bus.register(&format!("kept/{long}"), echo).await.unwrap();
     let mut router = fake.accept_with(small.clone()).await;
     is_connected(&bus).await;
@@ -155,7 +155,7 @@ async fn a_name_that_does_not_fit_is_refused_here() {
     let error = bus.subscribe(&long).await.unwrap_err();
     assert!(matches!(error, Error::TooLarge { limit: 500, .. }), "{error}");
     assert!(matches!(bus.status().connection, Connection::Connected(_)));
-    // The first thing that comes is what fits.
+    // The first message that arrives is the one that fits.
     let (short, ()) = tokio::join!(bus.register("short", echo), async {
         assert_eq!(router.expect::<RegisterRequest>().await.service_id, "short");
         router.send(RegisterReply::default()).await;

@@ -24,7 +24,7 @@ fn address_of(data: &[u8]) -> String {
     format!("{:p}", data.as_ptr())
 }
 
-/// Waits until a counter is as expected.
+/// Waits until a counter has the expected value.
 async fn becomes(counter: &AtomicUsize, expected: usize) {
     within("the counter", async {
         while counter.load(Ordering::SeqCst) != expected {
@@ -43,7 +43,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs a future on this thread, with nothing that a runtime brings.
+/// Runs a future on this thread without a runtime.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = Box::pin(future);
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
@@ -71,7 +71,7 @@ impl Drop for Alive {
     }
 }
 
-/// Cannot be encoded or decoded.
+/// A message that cannot be encoded or decoded.
 #[derive(Debug)]
 struct Opaque(Vec<u8>);
 
@@ -93,7 +93,7 @@ impl Message for Opaque {
     type Error = Opaque;
 }
 
-/// A message that is as good as its payload.
+/// A message that can be encoded if its payload can.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Double<T>(T);
 
@@ -116,7 +116,7 @@ async fn the_longest_name_of_this_process_wins_over_any_elsewhere() {
     {
         assert_eq!(here.call(address, "").await.unwrap(), expected, "{address}");
     }
-    // A bus without a service of the name calls the one that the router knows.
+    // A bus without a service of this name calls the service that is registered at the router.
     assert_eq!(there.call("/a/b/c/d", "").await.unwrap(), "there");
     assert_eq!(there.call("/a/b", "").await.unwrap(), "here, below");
     router.stop().await;
@@ -193,7 +193,7 @@ async fn payloads_are_not_copied() {
 }
 
 #[tokio::test]
-async fn what_is_in_process_is_invisible_to_others() {
+async fn in_process_services_are_invisible_to_other_processes() {
     let router = TestRouter::start().await;
     let here = Bus::connect(&router.unix).await.unwrap();
     let there = Bus::connect(&router.unix).await.unwrap();
@@ -213,7 +213,7 @@ async fn what_is_in_process_is_invisible_to_others() {
         assert_eq!(there.call(address, "").await.unwrap(), "public", "{address}");
     }
     assert!(matches!(there.call("/alone", "").await, Err(Error::NoSuchService { .. })));
-    // The name is free for others, too, as the router has never heard of it.
+    // Other processes can register the name, because it is not registered at the router.
     let _theirs = there.register("/alone", says("theirs")).await.unwrap();
     assert_eq!(here.call("/alone", "").await.unwrap(), "alone");
     router.stop().await;
@@ -294,7 +294,7 @@ async fn outcomes_are_told_apart_as_elsewhere() {
     assert!(matches!(items.next().await, Some(Err(Error::ServiceFailure { .. }))));
     assert!(items.next().await.is_none(), "an error is the end");
     bus.push("/push", "").await.unwrap();
-    // After all that, the bus is as good as new.
+    // After all that, the bus still works.
     assert_eq!(bus.call("/s", "").await.unwrap(), "fine");
 }
 
@@ -379,14 +379,14 @@ async fn types_and_bytes_meet_through_the_encoding() {
     };
     let _raw = bus.register("/raw", raw).await.unwrap();
 
-    // Bytes to a service of types.
+    // Bytes to a service with typed messages.
     let data = flexbuffers::to_vec(Double(7_u32)).unwrap();
     let reply = bus.call("/typed/double", data.clone()).await.unwrap();
     assert_eq!(flexbuffers::from_slice(&reply), Ok(Ok::<u32, String>(14)));
     let replies: Vec<_> = bus.stream("/many/double", data).await.unwrap().collect().await;
     assert_eq!(replies.len(), 2);
     assert!(matches!(bus.call("/typed/double", "nonsense").await, Err(Error::BadRequest { .. })));
-    // Types to a service of bytes.
+    // Typed messages to a service of bytes.
     assert_eq!(bus.service("/raw").call(Double(7_u32)).await.unwrap(), Ok(14));
     // The same message as another type of this program, as with two versions of a crate.
     assert_eq!(bus.service("/typed").call(Double(7_u64)).await.unwrap(), Ok(14));
@@ -395,7 +395,7 @@ async fn types_and_bytes_meet_through_the_encoding() {
     let text = Double("seven".to_owned());
     let error = bus.service("/typed").call(text).await.unwrap_err();
     assert!(matches!(error, Error::BadRequest { .. }), "{error}");
-    // One answer from a service that streams.
+    // A call to a service that answers with a stream.
     let error = bus.service("/many").call(Double(7_u32)).await.unwrap_err();
     assert!(matches!(error, Error::IsStream { .. }), "{error}");
 }
@@ -517,7 +517,7 @@ fn no_runtime_is_needed_where_nothing_is_waited_for() {
         bus.broadcast("t", "event").await.unwrap();
         assert_eq!(events.next().await.unwrap().unwrap().data, "event");
 
-        // What does wait needs no timer either, if nothing limits how long.
+        // A wait without a timeout needs no timer, either.
         let (sender, receiver) = futures::channel::oneshot::channel::<&str>();
         let receiver = std::sync::Mutex::new(Some(receiver));
         let waits = move |_: Call| {

@@ -10,7 +10,7 @@ use gsb_client::{Bus, Call, Failure};
 use gsb_proto::messages::*;
 use gsb_testkit::{FakeRouter, Peer};
 
-/// Calls the service and reads replies up to the last; nothing comes behind it.
+/// Calls the service, reads replies up to the last, and checks that no other follows.
 async fn replies(peer: &mut Peer, address: &str) -> Vec<CallReply> {
     peer.call(address, "1", "").await;
     let mut replies: Vec<CallReply> = Vec::new();
@@ -21,7 +21,7 @@ async fn replies(peer: &mut Peer, address: &str) -> Vec<CallReply> {
     replies
 }
 
-/// Ends, and panics when it is dropped.
+/// A future that ends, and panics when it is dropped.
 struct PanicsAtTheEnd;
 
 impl Stream for PanicsAtTheEnd {
@@ -61,7 +61,7 @@ async fn whatever_the_handler_does() {
     assert_eq!(seen.iter().map(|reply| reply.code).collect::<Vec<_>>(), [0, 500]);
     assert_eq!(replies(&mut peer, "/panics").await[0].code, 0);
     assert_eq!(replies(&mut peer, "/early").await[0].code, 500);
-    // A refusal is small, whatever it refuses.
+    // A refusal is small even if the call is large.
     let long = format!("/gone/{}", "x".repeat(1 << 20));
     let seen = replies(&mut peer, &long).await;
     assert_eq!((seen[0].code, seen[0].reason()), (400, CallReplyReason::ReasonNoSuchService));

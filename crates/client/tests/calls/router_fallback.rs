@@ -41,7 +41,7 @@ async fn of_calls_streams_and_pushes() {
 
     assert_eq!(here.call("/own", "").await.unwrap(), "here");
     assert_eq!(here.call("/reply", "").await.unwrap(), "there");
-    // What only begins like a name of this process is not below it.
+    // An address that only begins with the letters of a name is not below the name.
     assert!(matches!(here.call("/owner", "").await, Err(Error::NoSuchService { .. })));
     let items: Vec<Bytes> = here.stream("/items", "").await.unwrap().try_collect().await.unwrap();
     assert_eq!(items, ["one", "two"]);
@@ -74,7 +74,7 @@ async fn as_soon_as_the_service_here_is_gone() {
         assert_eq!(here.call("/a/b/c", "").await.unwrap(), "there");
         assert_eq!(other.call("/a/b/c", "").await.unwrap(), "there");
     }
-    // The longest of this process, then the next, then the router's.
+    // The longest name of this process, then the next one, then the name at the router.
     let inside = here.in_process();
     let long = inside.register("/a/b/c", says("here, below")).await.unwrap();
     let short = inside.register("/a/b", says("here")).await.unwrap();
@@ -96,7 +96,7 @@ async fn of_typed_messages() {
     assert_eq!(service.call(WhoServes).await.unwrap().unwrap(), "there");
     let bound = here.in_process().bind("/s", answer("here")).await.unwrap();
     assert_eq!(service.call(WhoServes).await.unwrap().unwrap(), "here");
-    // A handle is not bound to who has answered first.
+    // A handle is not bound to the service that answered first.
     drop(bound);
     assert_eq!(service.call(WhoServes).await.unwrap().unwrap(), "there");
     let items = service.stream(WhoServes).await.unwrap();
@@ -124,14 +124,14 @@ async fn but_not_with_a_handle_that_stays_in_the_process() {
         assert!(matches!(typed, Err(Error::NoSuchService { .. })));
     }
     assert!(matches!(endpoint.call("").await, Err(Error::NoSuchService { .. })));
-    // It is the only call that has come.
+    // No other call has arrived.
     assert_eq!(here.call("/s/last", "").await.unwrap(), "there");
     assert_eq!(within("the call", called.recv()).await.unwrap(), "/s/last");
-    // What this process tells the router of is served here as well.
+    // A name that this process has at the router is called within the process, too.
     let _own = here.register("/own", says("here")).await.unwrap();
     assert_eq!(inside.call("/own", "").await.unwrap(), "here");
     router.stop().await;
-    // Without the router nothing is different.
+    // The same without the router.
     assert!(matches!(endpoint.call("").await, Err(Error::NoSuchService { .. })));
     assert_eq!(inside.call("/own", "").await.unwrap(), "here");
 }

@@ -50,7 +50,7 @@ async fn all_items_come_in_order() {
     router.stop().await;
 }
 
-// An empty item is an item; only an empty last reply is none.
+// An empty item is an item, unless it is the last reply.
 #[tokio::test]
 async fn empty_items_and_a_last_item_with_data_count() {
     let router = TestRouter::start().await;
@@ -84,7 +84,7 @@ async fn a_failure_is_the_last_item() {
     router.stop().await;
 }
 
-// The peer's service goes, or the whole connection: either way the consumer is told.
+// If the service or the connection ends, the consumer gets an error.
 #[tokio::test]
 async fn a_cut_stream_ends_with_an_error() {
     let router = TestRouter::start().await;
@@ -127,7 +127,7 @@ async fn a_stream_that_pauses_too_long_times_out() {
     router.stop().await;
 }
 
-// A consumer that does not consume loses its own stream and nothing else.
+// A consumer that does not read loses its own stream and nothing else.
 #[tokio::test]
 async fn a_slow_consumer_overflows_alone() {
     let router = TestRouter::start().await;
@@ -138,7 +138,7 @@ async fn a_slow_consumer_overflows_alone() {
     let builder = Bus::builder().buffer_limit(100_000);
     let caller = builder.connect(&router.unix).await.unwrap();
     let slow = caller.stream("/chunks", "").await.unwrap();
-    // All 200 are on this connection before the answer to this.
+    // All 200 items of the slow stream arrive before the items of this one.
     let fast = caller.stream("/chunks", "").await.unwrap();
     let (_, fast) = tokio::join!(caller.call("/echo", ""), collect(fast));
     assert!(fast.0.len() <= 200);

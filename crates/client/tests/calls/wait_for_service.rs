@@ -1,4 +1,4 @@
-//! Calls that wait for a service, and are tried again only as long as no service has received them.
+//! Calls that wait for a service. They are retried only while no service can have received them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How often an `Order` was encoded.
 static ENCODED: AtomicUsize = AtomicUsize::new(0);
@@ -24,7 +24,7 @@ static ENCODED: AtomicUsize = AtomicUsize::new(0);
 #[message(id = "count", item = u32)]
 struct Count(u32);
 
-/// No `Clone`, and counts how often it is encoded.
+/// A message without `Clone` that counts how often it is encoded.
 #[derive(Debug, PartialEq, Deserialize, Message)]
 #[message(id = "order", item = u32)]
 struct Order(u32);
@@ -36,7 +36,7 @@ impl Serialize for Order {
     }
 }
 
-/// Cannot be encoded, so that it must not leave the process.
+/// A message that cannot be encoded, so it must stay in the process.
 #[derive(Deserialize, Message)]
 #[message(id = "secret", item = u32)]
 struct Secret(u32);
@@ -67,7 +67,7 @@ async fn a_registration_here_is_found_at_once() {
     let bus = Bus::local();
     let start = Instant::now();
     let (raw, typed) = (bus.endpoint("/raw"), bus.service("/typed"));
-    let (raw, typed) = (raw.wait_for_service(PATIENCE), typed.wait_for_service(PATIENCE));
+    let (raw, typed) = (raw.wait_for_service(TIMEOUT), typed.wait_for_service(TIMEOUT));
     let (pushed, mut pushes) = mpsc::unbounded_channel();
     let register = async {
         // All the others wait by now.
@@ -90,7 +90,7 @@ async fn a_registration_here_is_found_at_once() {
             typed.push(Secret(8)),
         )
     };
-    let push = bus.endpoint("/raw/push").wait_for_service(PATIENCE);
+    let push = bus.endpoint("/raw/push").wait_for_service(TIMEOUT);
     let (services, calls, push) = tokio::join!(register, calls, push.push("push"));
     let (called, answered, answers, replies, pushed) = calls;
     assert_eq!(called.unwrap(), "hello");
@@ -109,7 +109,7 @@ async fn a_registration_here_is_found_at_once() {
 async fn the_wait_ends_with_the_timeout_at_the_latest() {
     let bus = Bus::local();
     let second = Duration::from_secs(1);
-    for (timeout, patience, expected) in [
+    for (timeout, wait, expected) in [
         (None, 0, 0),
         (None, 5, 5),
         (Some(60), 5, 5),
@@ -117,9 +117,9 @@ async fn the_wait_ends_with_the_timeout_at_the_latest() {
         (Some(5), u64::MAX / 2_000_000_000, 5),
     ] {
         let timeout = timeout.map(|seconds| second * seconds);
-        let patience = Duration::from_secs(patience);
-        let endpoint = bus.endpoint("/x").timeout(timeout).wait_for_service(patience);
-        let service = bus.service("/x").timeout(timeout).wait_for_service(patience);
+        let wait = Duration::from_secs(wait);
+        let endpoint = bus.endpoint("/x").timeout(timeout).wait_for_service(wait);
+        let service = bus.service("/x").timeout(timeout).wait_for_service(wait);
         let expected = second * expected;
         let start = Instant::now();
         let results = tokio::join!(
@@ -138,13 +138,13 @@ async fn the_wait_ends_with_the_timeout_at_the_latest() {
     }
 }
 
-// A call that waited has what is left of its timeout.
+// The wait counts towards the timeout of the call.
 #[tokio::test(start_paused = true)]
 async fn the_wait_counts_for_the_timeout() {
     let bus = Bus::local();
-    let patience = Duration::from_secs(5);
-    let endpoint = bus.endpoint("/x").timeout(patience).wait_for_service(patience);
-    let service = bus.service("/x").timeout(patience).wait_for_service(patience);
+    let wait = Duration::from_secs(5);
+    let endpoint = bus.endpoint("/x").timeout(wait).wait_for_service(wait);
+    let service = bus.service("/x").timeout(wait).wait_for_service(wait);
     let start = Instant::now();
     let never = async {
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -152,16 +152,16 @@ async fn the_wait_counts_for_the_timeout() {
         bus.register("/x", |_: Call| std::future::pending::<Result<Bytes, _>>()).await.unwrap()
     };
     let (raw, typed, _never) = tokio::join!(endpoint.call(""), service.call(Secret(1)), never);
-    assert!(matches!(raw, Err(Error::Timeout { after, .. }) if after == patience));
-    assert!(matches!(typed, Err(Error::Timeout { after, .. }) if after == patience));
+    assert!(matches!(raw, Err(Error::Timeout { after, .. }) if after == wait));
+    assert!(matches!(typed, Err(Error::Timeout { after, .. }) if after == wait));
     let waited = start.elapsed();
-    assert!(waited >= patience && waited < patience + Duration::from_millis(100), "{waited:?}");
+    assert!(waited >= wait && waited < wait + Duration::from_millis(100), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_bus_ends_the_wait() {
     let bus = Bus::local();
-    let endpoint = bus.endpoint("/x").wait_for_service(PATIENCE);
+    let endpoint = bus.endpoint("/x").wait_for_service(TIMEOUT);
     let start = Instant::now();
     let (call, ()) = tokio::join!(endpoint.call(""), bus.clone().close());
     assert!(matches!(call, Err(Error::ShutDown)));
@@ -173,7 +173,7 @@ async fn a_message_is_encoded_once_and_sent_while_no_service_has_seen_it() {
     let router = FakeRouter::start().await;
     let (bus, mut peer) = tokio::join!(Bus::connect(&router.address), router.accept());
     let bus = bus.unwrap();
-    let service = bus.service("/far").wait_for_service(PATIENCE);
+    let service = bus.service("/far").wait_for_service(TIMEOUT);
     let answer = async {
         let mut sent = Vec::new();
         for _ in 0..5 {
@@ -198,14 +198,14 @@ async fn a_message_is_encoded_once_and_sent_while_no_service_has_seen_it() {
     }
 }
 
-// What a service may have seen is never made again.
+// A call that a service may have received is never retried.
 #[tokio::test]
 async fn other_refusals_end_the_call() {
     let router = FakeRouter::start().await;
-    let builder = Bus::builder().wait_for_router(PATIENCE);
+    let builder = Bus::builder().wait_for_router(TIMEOUT);
     let (bus, mut peer) = tokio::join!(builder.connect(&router.address), router.accept());
     let bus = bus.unwrap();
-    let endpoint = bus.endpoint("/far").wait_for_service(PATIENCE);
+    let endpoint = bus.endpoint("/far").wait_for_service(TIMEOUT);
     let bad = CallReplyCode::CallReplyBadRequest;
     for (code, reason) in [
         (bad, CallReplyReason::ReasonUnspecified),
@@ -238,7 +238,7 @@ async fn a_service_of_another_process_is_found() {
     assert!(is_missing(&missing.stream("").await));
 
     let register = async |bus: &Bus| {
-        // So that the first attempts come too early.
+        // The first attempts come before the service is there.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let items = |call: Call| {
             let count = call.data.len();
@@ -250,11 +250,11 @@ async fn a_service_of_another_process_is_found() {
             bus.bind_stream("/typed", |Count(count)| stream::iter((0..count).map(Ok))).await;
         (items, echo, typed.unwrap())
     };
-    // Also in the own process, while the router is asked.
+    // A service of this process is found, too, while the router is asked.
     for bus in [&there, &here] {
-        let echo = here.endpoint("/echo").wait_for_service(PATIENCE);
-        let items = here.endpoint("/items").wait_for_service(PATIENCE);
-        let typed = here.service("/typed").wait_for_service(PATIENCE);
+        let echo = here.endpoint("/echo").wait_for_service(TIMEOUT);
+        let items = here.endpoint("/items").wait_for_service(TIMEOUT);
+        let typed = here.service("/typed").wait_for_service(TIMEOUT);
         let calls = async {
             let (three, none) = (items.stream("abc"), items.stream(""));
             within("all calls", async {
@@ -275,7 +275,7 @@ async fn a_service_of_another_process_is_found() {
     router.stop().await;
 }
 
-// A router does not tell when a service comes: it is asked again with random pauses that grow up to a second.
+// A router does not report new services, so it is asked again after random pauses, which grow up to a second.
 #[tokio::test(start_paused = true)]
 async fn a_router_is_asked_again_with_pauses_that_grow() {
     fastrand::seed(4);
@@ -285,15 +285,15 @@ async fn a_router_is_asked_again_with_pauses_that_grow() {
     let running = tokio::spawn(router.run());
     let bus = Bus::builder().network(network).connect("tcp://127.0.0.1:1").await.unwrap();
     let start = Instant::now();
-    let missing = bus.endpoint("/x").wait_for_service(PATIENCE);
+    let missing = bus.endpoint("/x").wait_for_service(TIMEOUT);
     assert!(is_missing(&missing.call("").await));
-    assert!(start.elapsed() >= PATIENCE);
+    assert!(start.elapsed() >= TIMEOUT);
     let attempts: u64 = status.counters().refusals.values().sum();
-    assert!((20..100).contains(&attempts), "{attempts} attempts within {PATIENCE:?}");
+    assert!((20..100).contains(&attempts), "{attempts} attempts within {TIMEOUT:?}");
     running.abort();
 }
 
-// A call that a stopping router refuses was seen by no service: it is for the next router.
+// A call that a stopping router refuses was received by no service, so it is made again at the next router.
 #[tokio::test]
 async fn a_stopping_router_is_waited_out() {
     let router = FakeRouter::start().await;
@@ -308,16 +308,16 @@ async fn a_stopping_router_is_waited_out() {
         peer.send(CallReply { request_id, data, ..Default::default() }).await;
         peer
     };
-    let endpoint = bus.endpoint("/far").wait_for_router(PATIENCE);
+    let endpoint = bus.endpoint("/far").wait_for_router(TIMEOUT);
     let (called, mut peer) = tokio::join!(endpoint.call("hello"), stop);
     assert_eq!(called.unwrap(), "hello");
 
-    let impatient = bus.endpoint("/far");
+    let without_wait = bus.endpoint("/far");
     let stop = async {
         let request: CallRequest = peer.expect().await;
         refuse(&mut peer, &request, CallReplyReason::ReasonRouterStops).await;
     };
-    let (called, ()) = tokio::join!(impatient.call("hello"), stop);
+    let (called, ()) = tokio::join!(without_wait.call("hello"), stop);
     assert_eq!(called.unwrap_err(), Error::NotSent(LostReason::Stopping));
 }
 
@@ -326,9 +326,9 @@ async fn a_router_and_a_service_that_come_back_are_waited_for() {
     let place = RouterPlace::empty();
     let router = place.start().await;
     let caller = Bus::connect(&place.unix).await.unwrap();
-    let clock = caller.endpoint("/clock").wait_for_router(PATIENCE).wait_for_service(PATIENCE);
+    let clock = caller.endpoint("/clock").wait_for_router(TIMEOUT).wait_for_service(TIMEOUT);
     router.stop().await;
-    // A call that is sent before the loss is noticed may have been handled, and is not made again.
+    // A call that is sent before the loss is noticed may have been handled, and is not retried.
     let is_lost = |status: &Status| !matches!(status.connection, Connection::Connected(_));
     within("the loss", caller.watch().wait_for(is_lost)).await.unwrap();
     let back = async {

@@ -1,4 +1,4 @@
-//! However a connection ends, both sides notice at once, and nothing is left behind.
+//! When a connection ends for any reason, both sides notice at once, and all its memory is released.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ async fn forgotten(router: &TestRouter) {
 }
 
 #[tokio::test]
-async fn closing_ends_it_for_the_router_whoever_holds_a_handle() {
+async fn closing_ends_the_connection_although_handles_exist() {
     let router = TestRouter::start().await;
     let bus = Bus::connect(&router.unix).await.unwrap();
     let registration = bus.register("/s", |_: Call| async { Ok("") }).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_running_handler_does_not_hold_it_open() {
     router.stop().await;
 }
 
-/// Notes when it is dropped.
+/// Records that it was dropped.
 struct Witness(Arc<AtomicUsize>);
 
 impl Drop for Witness {
@@ -63,7 +63,7 @@ impl Drop for Witness {
     }
 }
 
-// Even one that holds the bus it serves on, and calls back from its destructor.
+// Even a handler that holds its own bus is dropped.
 #[tokio::test]
 async fn handlers_are_let_go() {
     let dropped = Arc::new(AtomicUsize::new(0));
@@ -78,7 +78,7 @@ async fn handlers_are_let_go() {
         let registration = bus.register("/s", handler).await.unwrap();
         router.stop().await;
         assert!(within("the end", bus.closed()).await.is_err());
-        // The service is let go by the registration that the user holds, and by nothing else.
+        // Only the registration that the user holds keeps the handler.
         drop(registration);
         within("the handler to be dropped", async {
             while dropped.load(Ordering::SeqCst) < round {
@@ -128,8 +128,7 @@ fn the_end_of_its_runtime_is_the_end() {
     });
 }
 
-// A stream that always has something to send neither keeps others from running, nor goes on when
-// no peer can receive it any more.
+// A stream that always has an item ready does not starve other tasks, and ends when no peer can receive it any more.
 #[tokio::test]
 async fn an_endless_stream_ends_with_it() {
     let router = TestRouter::start().await;
@@ -173,7 +172,7 @@ async fn a_router_that_breaks_the_protocol_is_left() {
         let bus = bus.unwrap();
         peer.send_frame(wrong).await;
         assert!(within("the end", bus.closed()).await.is_err());
-        // The socket too, although the handle is still there.
+        // The socket is closed, too, although a handle exists.
         assert!(peer.next().await.is_none());
     }
 }
@@ -184,7 +183,7 @@ async fn a_silent_router_is_asked_and_then_left() {
     let builder = Bus::builder().reconnect(None).ping_timeout(Duration::from_millis(300));
     let (bus, mut peer) = tokio::join!(builder.connect(&router.address), router.accept());
     let bus = bus.unwrap();
-    // As long as it answers, all is well.
+    // The connection is kept while the router answers.
     for _ in 0..2 {
         let Ping {} = peer.expect().await;
         peer.send(Pong {}).await;
@@ -205,8 +204,7 @@ async fn a_router_that_does_not_answer_is_not_waited_for_for_ever() {
     assert!(matches!(bus.register("/s", handler).await, Err(Error::Timeout { .. })));
     assert!(matches!(bus.subscribe("t").await, Err(Error::Timeout { .. })));
     assert!(matches!(bus.broadcast("t", "").await, Err(Error::Timeout { .. })));
-    // What timed out is undone, here and at the router, which may only be late: it can be asked for
-    // again.
+    // A request that timed out is undone, here and at the router, which may only be late. So it can be repeated.
     assert!(matches!(bus.register("/s", handler).await, Err(Error::Timeout { .. })));
     let RegisterRequest { .. } = peer.expect().await;
     let UnregisterRequest { .. } = peer.expect().await;

@@ -72,7 +72,7 @@ async fn pushes_that_were_lost_with_a_connection_are_told() {
             let error = bus.flush().await.unwrap_err();
             assert!(matches!(error, Error::ConnectionLost(_)), "{error}");
         }
-        // Told once; what was flushed is not lost.
+        // The error is reported once. Flushed pushes are not lost.
         let mut flush = Box::pin(bus.flush());
         assert!(poll!(&mut flush).is_pending());
         let Ping {} = peer.expect().await;
@@ -108,7 +108,7 @@ async fn all_pushes_arrive_that_were_flushed() {
                     bus.push("/s", Bytes::from(vec![0; length])).await.unwrap();
                 }
                 bus.flush().await.unwrap();
-                // The end of a process, as far as the bus is concerned.
+                // For the bus this is the same as the end of the process.
                 std::mem::forget(bus);
             });
         });
@@ -153,11 +153,11 @@ async fn the_runtime_ends(drops_the_bus: bool) {
 }
 
 #[tokio::test]
-async fn what_is_queued_is_written_when_the_runtime_ends() {
+async fn queued_frames_are_written_when_the_runtime_ends() {
     the_runtime_ends(false).await;
 }
 
 #[tokio::test]
-async fn what_is_queued_is_written_when_the_last_handle_is_dropped_at_the_end() {
+async fn queued_frames_are_written_when_the_last_handle_is_dropped_at_the_end() {
     the_runtime_ends(true).await;
 }

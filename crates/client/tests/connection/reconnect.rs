@@ -13,7 +13,7 @@ use gsb_proto::messages::*;
 use gsb_testkit::{FakeRouter, RouterPlace, within};
 use tokio::sync::mpsc;
 
-/// Reconnects soon, however often it has failed.
+/// Reconnects soon, also after many failures.
 fn eager() -> BusBuilder {
     let reconnect = Reconnect::default()
         .first_delay(Duration::from_millis(20))
@@ -56,7 +56,7 @@ async fn services_and_subscriptions() {
     gone.unregister().await.unwrap();
     unwanted.unsubscribe().await.unwrap();
     for round in 0..3 {
-        // Whether or not the router says good-bye.
+        // With and without an ordered shutdown of the router.
         if round % 2 == 0 {
             router.kill().await;
         } else {
@@ -75,7 +75,7 @@ async fn services_and_subscriptions() {
         caller.broadcast("node/7", round.to_string()).await.unwrap();
         assert!(matches!(next(&mut events).await, Err(Error::ConnectionLost(_))), "a gap");
         assert_eq!(next(&mut events).await.unwrap(), round.to_string());
-        // What the router never had to do with has no gap.
+        // A subscription within the process has no gap.
         bus.in_process().broadcast("node/7", "inside").await.unwrap();
         assert_eq!(next(&mut events).await.unwrap(), "inside");
         assert_eq!(next(&mut inside).await.unwrap(), "inside");
@@ -84,7 +84,7 @@ async fn services_and_subscriptions() {
 }
 
 #[tokio::test]
-async fn what_is_sent_without_a_connection_fails_at_once_or_waits() {
+async fn requests_without_a_connection_fail_at_once_or_wait() {
     let place = RouterPlace::empty();
     let router = place.start().await;
     let service = eager().connect(&place.unix).await.unwrap();
@@ -93,7 +93,7 @@ async fn what_is_sent_without_a_connection_fails_at_once_or_waits() {
     router.stop().await;
     until_lost(&bus).await;
 
-    // None of these waits for anything.
+    // None of these requests waits.
     let unsent = [
         bus.call("/echo", "").now_or_never().unwrap().unwrap_err(),
         bus.stream("/echo", "").now_or_never().unwrap().unwrap_err(),
@@ -104,7 +104,7 @@ async fn what_is_sent_without_a_connection_fails_at_once_or_waits() {
         assert!(matches!(error, Error::NotSent(_)), "{error}");
     }
     let endpoint = bus.endpoint("/echo").wait_for_router(Duration::from_millis(30));
-    let error = within("the end of its patience", endpoint.call("")).await.unwrap_err();
+    let error = within("the end of the wait", endpoint.call("")).await.unwrap_err();
     assert!(matches!(error, Error::NotSent(_)), "{error}");
     // The wait counts towards the timeout, and the error still says that no service has received the call.
     let endpoint = bus
@@ -135,7 +135,7 @@ async fn what_is_sent_without_a_connection_fails_at_once_or_waits() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_ends_with_the_connection() {
+async fn open_requests_end_with_the_connection() {
     let place = RouterPlace::empty();
     let router = place.start().await;
     let service = eager().connect(&place.unix).await.unwrap();
@@ -166,7 +166,7 @@ async fn what_is_under_way_ends_with_the_connection() {
 }
 
 #[tokio::test]
-async fn what_is_registered_without_a_connection_is_announced_later() {
+async fn names_registered_without_a_connection_are_announced_later() {
     let place = RouterPlace::empty();
     let bus = eager().connect_lazy(&place.unix).unwrap();
     assert!(matches!(bus.status().connection, Connection::Connecting { failures: 0 }));
@@ -181,7 +181,7 @@ async fn what_is_registered_without_a_connection_is_announced_later() {
         assert!(matches!(registration.announcement(), Announcement::Pending));
         assert!(matches!(events.announcement(), Announcement::Pending));
         assert!(!bus.status().is_settled);
-        // Within this process all of it is there already.
+        // Within this process, all names can be used already.
         assert_eq!(bus.call(&service, "here").await.unwrap(), "here");
 
         let router = place.start().await;
@@ -199,7 +199,7 @@ async fn what_is_registered_without_a_connection_is_announced_later() {
     }
 }
 
-// The router may have taken a registration that it has not answered for: it is kept, and restored.
+// The router may have handled a registration that it has not answered: the name is kept, and restored.
 #[tokio::test]
 async fn a_request_whose_answer_is_lost_is_made_again() {
     let router = FakeRouter::start().await;
@@ -237,7 +237,7 @@ async fn a_bus_that_does_not_reconnect_ends() {
     assert!(matches!(registration.announcement(), Announcement::Ended));
     assert!(matches!(bus.call("/s", "").await, Err(Error::NotSent(_))));
 
-    // One that has never been connected gives up at the first failure.
+    // A bus that was never connected gives up after the first failure.
     let bus = Bus::builder().reconnect(None).connect_lazy(&place.unix).unwrap();
     let ended = within("the end", bus.closed()).await;
     assert!(
@@ -275,8 +275,8 @@ async fn attempts_may_be_limited() {
 }
 
 #[tokio::test]
-async fn whoever_watches_sees_it() {
-    // So that the pauses are the same each time, and long enough for a change not to be overtaken.
+async fn watchers_see_each_change_of_the_status() {
+    // With this seed the pauses are the same in each run, and so long that no change is missed.
     fastrand::seed(4);
     let place = RouterPlace::empty();
     let router = place.start().await;

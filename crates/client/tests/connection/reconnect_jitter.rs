@@ -18,10 +18,10 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How long the router is away.
 const AWAY: Duration = Duration::from_secs(120);
 
-/// The longest pause, if not told otherwise.
+/// The longest pause by default.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// What a connection may take on this network, the Hello included.
+/// The longest time to connect on this network, the Hello included.
 const SLACK: Duration = Duration::from_millis(100);
 
 fn start_router(network: &Network) -> (JoinHandle<()>, RouterStatus) {
@@ -31,7 +31,7 @@ fn start_router(network: &Network) -> (JoinHandle<()>, RouterStatus) {
     (tokio::spawn(router.run()), status)
 }
 
-/// When a client has tried, since `start`, up to its success.
+/// The times, since `start`, at which a client tries to connect until it succeeds.
 async fn attempts(mut watch: StatusWatch, start: Instant) -> Vec<Duration> {
     let mut attempts = Vec::new();
     loop {
@@ -47,7 +47,7 @@ async fn attempts(mut watch: StatusWatch, start: Instant) -> Vec<Duration> {
     }
 }
 
-/// The most that there are in any hundredth of a second.
+/// The largest number of attempts in a hundredth of a second.
 fn most_at_once(times: impl Iterator<Item = Duration>) -> usize {
     let mut slots = BTreeMap::new();
     for time in times {
@@ -75,7 +75,7 @@ async fn storm(seed: u64) -> Vec<Vec<Duration>> {
     let start = Instant::now();
     let watched =
         buses.iter().map(|bus| tokio::spawn(attempts(bus.watch(), start))).collect::<Vec<_>>();
-    // They are to watch before it happens.
+    // All clients watch before the router ends.
     tokio::task::yield_now().await;
     router.abort();
     let _ = router.await;
@@ -96,7 +96,7 @@ fn simulate<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn of_a_hundred_clients_and_a_router_that_is_away_for_two_minutes() {
+fn a_hundred_clients_reconnect_to_a_router_that_is_away_for_two_minutes() {
     for seed in 0..10 {
         let attempts = simulate(storm(seed));
         let all = || attempts.iter().flatten().copied();
@@ -138,7 +138,7 @@ fn it_is_the_same_each_time() {
     assert!(simulate(storm(1)) == simulate(storm(1)));
 }
 
-/// A bus on a network that takes some time, whose router comes and goes.
+/// A bus on a network with delays, whose router is started and killed repeatedly.
 fn come_and_go(seed: u64) -> (Network, Bus) {
     fastrand::seed(seed);
     let network = Network::new(seed, Conditions::default());
@@ -165,7 +165,7 @@ fn is_connected(status: &Status) -> bool {
     matches!(status.connection, Connection::Connected(_))
 }
 
-// Each router is another one, with an instance id of its own, and is gone at once.
+// Each router has its own instance id, and is killed at once.
 #[test]
 fn a_router_in_a_crash_loop_is_left_in_peace() {
     for seed in 0..10 {

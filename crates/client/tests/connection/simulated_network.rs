@@ -26,13 +26,13 @@ async fn connect(network: &Network) -> Result<Bus, Error> {
     Bus::builder().reconnect(None).network(network.clone()).connect(ADDRESS).await
 }
 
-/// Runs on a runtime of its own, which need not know of any socket.
+/// Runs a future on its own runtime, without I/O.
 fn simulate<T>(future: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true).build().unwrap().block_on(future)
 }
 
-/// One of each, and many calls at once; what was done when.
+/// Uses each kind of request once, and makes many calls at once. Returns a log with times.
 async fn scenario(seed: u64) -> Vec<(usize, Duration)> {
     let start = Instant::now();
     let mut done = Vec::new();
@@ -59,7 +59,7 @@ async fn scenario(seed: u64) -> Vec<(usize, Duration)> {
     assert_eq!(events.next().await.unwrap().unwrap().data, "event");
     done.push((0, start.elapsed()));
 
-    // Many at once, so that their order counts as well.
+    // Many calls at once, so that the log shows their order.
     let mut calls: FuturesUnordered<_> = (0..100)
         .map(|n| {
             let from = if n % 2 == 0 { &caller } else { &provider };
@@ -90,8 +90,8 @@ fn the_same_seed_takes_the_same_time() {
     assert_ne!(run(0), run(1));
 }
 
-// A router that is killed leaves nothing open, also when it has not accepted a connection yet, and
-// another can take its place.
+// A router that is killed leaves no open connection, not even one that it has not accepted, and another router can
+// listen in its place.
 #[test]
 fn the_end_of_a_router_is_seen_by_all() {
     simulate(async {

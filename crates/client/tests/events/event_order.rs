@@ -6,10 +6,10 @@ use futures::{FutureExt as _, StreamExt as _};
 use gsb_client::{Bus, BusBuilder, Framing, Subscription};
 use gsb_testkit::{TestRouter, within};
 
-/// What is announced last.
+/// The payload of the last event.
 const END: &str = "end";
 
-/// Everything before the end, as topic and payload.
+/// The topics and payloads of all events before the last one.
 async fn all(mut events: Subscription) -> Vec<(String, String)> {
     let mut all = Vec::new();
     loop {
@@ -27,7 +27,7 @@ fn event(publisher: &str, number: usize) -> (String, String) {
     (topic.to_owned(), format!("{publisher} {number} {}", "x".repeat(100)))
 }
 
-/// Announces one event after the other.
+/// Announces events one after the other.
 async fn announce(bus: Bus, publisher: &'static str, count: usize) {
     for number in 0..count {
         let (topic, data) = event(publisher, number);
@@ -47,7 +47,7 @@ async fn announce_at_once(bus: Bus, publisher: &'static str, count: usize) {
     }
 }
 
-/// Every way to speak to the router, with outboxes that are large enough and that are not.
+/// Clients with each framing, with large and with small outboxes.
 fn publishers() -> impl Iterator<Item = BusBuilder> {
     [Framing::Packet, Framing::Classic].into_iter().flat_map(|framing| {
         let builder = Bus::builder().framing(framing);
@@ -64,7 +64,7 @@ async fn of_one_publisher() {
         let classic = Bus::builder().framing(Framing::Classic);
         let classic = classic.connect(&router.unix).await.unwrap();
         let inside = publisher.in_process();
-        // All that overlaps on one connection is one subscription for none of them.
+        // Overlapping subscriptions of one connection each get every event.
         let mut subscriptions = Vec::new();
         for bus in [&publisher, &inside, &elsewhere, &classic] {
             for topic in ["news/**", "news/*", "**"] {
@@ -119,7 +119,7 @@ async fn of_two_tasks_on_two_threads() {
     router.stop().await;
 }
 
-// What two processes announce has no one order, but what each of them announces has.
+// The events of two processes have no common order, but the events of each process keep theirs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_each_of_two_processes() {
     let router = TestRouter::start().await;
@@ -135,7 +135,7 @@ async fn of_each_of_two_processes() {
         for task in tasks {
             within("the publisher", task).await.unwrap();
         }
-        // Behind all that is on its way to either.
+        // This event comes after all others at both subscribers.
         for bus in [&one, &two] {
             bus.subscribe("barrier").await.unwrap().unsubscribe().await.unwrap();
         }
@@ -154,7 +154,7 @@ async fn of_each_of_two_processes() {
 }
 
 #[tokio::test]
-async fn what_is_announced_within_the_process_stays_there() {
+async fn in_process_events_stay_in_the_process() {
     let router = TestRouter::start().await;
     for builder in publishers() {
         let here = builder.connect(&router.unix).await.unwrap();
@@ -174,7 +174,7 @@ async fn what_is_announced_within_the_process_stays_there() {
         };
         assert_eq!(all(events_there).await, pairs(&["public", "theirs"]));
         assert_eq!(all(events_here).await, pairs(&["private", "public", "theirs"]));
-        // What others announce is for whom the router knows.
+        // Events of other processes reach only subscriptions at the router.
         assert_eq!(all(events_inside).await, pairs(&["private", "public"]));
     }
     router.stop().await;

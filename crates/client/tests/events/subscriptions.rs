@@ -34,7 +34,7 @@ async fn patterns_on_both_sides_and_both_framings() {
         for (topic, data) in [("node/7/status", "up"), ("node/7", "x"), ("node/*/status", "z")] {
             assert_eq!(next(&mut all).await, pair(topic, data));
         }
-        // The sender may listen too, and is told who announced.
+        // The sender may subscribe, too, and each event names its sender.
         let mut own = sender.subscribe("own").await.unwrap();
         sender.broadcast("own", "").await.unwrap();
         let event = within("an event", own.next()).await.unwrap().unwrap();
@@ -56,7 +56,7 @@ async fn a_full_buffer_keeps_the_kinds_and_counts_of_gaps() {
     };
     let (events, ()) = tokio::join!(bus.subscribe("a"), confirmed);
     let mut events = events.unwrap();
-    // The first fills the buffer; each further one does not fit, and tells of many that the router has dropped.
+    // The first event fills the buffer. No later one fits, and each reports events that the router dropped.
     for missed in [0, 200_000, 300_000, 0, 500_000] {
         let (topic, data) = ("a".to_owned(), vec![0; 1000].into());
         peer.send(BroadcastRequest { topic, data, missed, ..Default::default() }).await;
@@ -83,7 +83,7 @@ async fn a_full_buffer_keeps_the_kinds_and_counts_of_gaps() {
     assert_eq!(next().await.unwrap().data, "after");
 }
 
-// The answers have no ids, so those to requests that were given up are waited for, too.
+// Answers have no ids, so the client also waits for the answers to requests whose futures were dropped.
 #[tokio::test]
 async fn a_router_that_never_answers_is_asked_for_a_bounded_number_of_things() {
     let router = FakeRouter::start().await;
@@ -116,9 +116,10 @@ async fn a_router_that_never_answers_is_asked_for_a_bounded_number_of_things() {
     reading.abort();
 }
 
-// Rule TO-11: what the router has dropped is told in its place to all who may have missed it.
+// Rule TO-11: events that the router dropped are reported in their place to each subscription that may have
+// missed them.
 #[tokio::test]
-async fn what_the_router_has_dropped_is_told() {
+async fn events_that_the_router_dropped_are_reported() {
     let router = FakeRouter::start().await;
     let (bus, mut peer) = tokio::join!(Bus::connect(&router.address), router.accept());
     let bus = bus.unwrap();
@@ -144,12 +145,12 @@ async fn what_the_router_has_dropped_is_told() {
         assert!(matches!(gap, Error::Missed { count: 3 }), "{gap}");
     }
     assert_eq!(next(a).await, pair("a", "5"));
-    // It has missed nothing.
+    // This subscription has missed no event.
     bus.in_process().broadcast("a", "inside").await.unwrap();
     assert_eq!(next(&mut inside).await, pair("a", "inside"));
 }
 
-// The router knows a topic once per connection; here it may be subscribed any number of times.
+// The router has a topic once per connection, but a bus may subscribe to it any number of times.
 #[tokio::test]
 async fn subscribers_of_one_topic_do_not_disturb_each_other() {
     let router = TestRouter::start().await;
@@ -179,7 +180,7 @@ async fn refusals_are_errors_and_leave_nothing_behind() {
     assert!(matches!(bus.subscribe("a b").await, Err(Error::Name(_))));
     assert!(matches!(bus.broadcast("", "").await, Err(Error::Name(_))));
     let first = bus.subscribe("a").await.unwrap();
-    // Two wait for the one answer, and both get it.
+    // Two requests wait for the same answer, and both get it.
     let (x, y) = tokio::join!(bus.subscribe("b"), bus.subscribe("b"));
     for refused in [x, y] {
         let error = refused.unwrap_err();
@@ -203,7 +204,7 @@ async fn a_slow_subscriber_is_told_what_it_missed() {
     for number in 0..100 {
         sender.broadcast("t", number.to_string()).await.unwrap();
     }
-    // The router has sent all of them before it answers this.
+    // The router sends all events before the answer to this request.
     bus.subscribe("other").await.unwrap().unsubscribe().await.unwrap();
     let mut received = 0;
     let missed = loop {

@@ -25,25 +25,25 @@ use tokio::task::JoinSet;
 use crate::router::{Router, Sizes};
 use crate::user::{BUFFER, MAX_RUNNING, MAX_TASKS, OUTBOX, SERVICES, User};
 
-/// What a run takes beside what grows with the router's frames: the runtime, a network of 64 KiB in each direction, tasks,
-/// and what users send.
+/// Memory of a run that does not depend on the router's frames: the runtime, a network of 64 KiB in each direction,
+/// tasks, and the messages of users.
 const BASE: usize = 4 << 20;
 
-/// What 65,536 refusals take that wait for a router that does not read, with the ids that this one uses.
+/// Memory of 65,536 refusals that wait for a router which does not read, with the ids that this router uses.
 const REFUSALS: usize = 65_536 * 256;
 
-/// What a run may leave behind: what a thread or a library makes once.
+/// Memory that a run may leave behind: values that a thread or a library creates once.
 const LEFT: i64 = 256 << 10;
 
-/// What the process may take more after all runs than after the first ones: pages that the allocator keeps.
+/// How much more memory the process may have after all runs than after the first ones: pages that the allocator keeps.
 const GROWTH: u64 = 24 << 20;
 
-/// A run that takes so long lets no time pass, or does the same for ever.
+/// A run that takes this long hangs: it lets no simulated time pass, or repeats the same steps for ever.
 const STUCK: Duration = Duration::from_secs(120);
 
-/// The most memory that a client may take whose router has sent frames of these sizes: each consumer has a buffer of its
-/// limit or one frame, each service so many calls at a time, and the buffer of a frame that comes is at most three times
-/// as large while it grows.
+/// The most memory of a client whose router has sent frames of these sizes. Each consumer has a buffer of its limit or
+/// of one frame, each service has a limited number of calls, and the buffer of an unfinished frame has at most three
+/// times the received bytes.
 fn allowed(sizes: Sizes) -> u64 {
     let consumers = MAX_TASKS * (BUFFER + sizes.whole);
     let handlers = SERVICES.len() * MAX_RUNNING * sizes.whole;
@@ -69,7 +69,7 @@ async fn play(seed: u64) -> (Sizes, u64) {
             user.step(&mut rng).await;
         }
     }
-    // From now on the router does nothing, or is gone.
+    // From now on the router does nothing, or has ended.
     if rng.bool() {
         router.hang_up();
     }
@@ -78,7 +78,7 @@ async fn play(seed: u64) -> (Sizes, u64) {
     (router.sizes, begun)
 }
 
-/// Each of their timeouts is shorter than that, and no consumer is so slow.
+/// All timeouts are shorter than this, and all consumers are faster.
 async fn all_end(what: &str, mut tasks: JoinSet<()>) {
     let ended = async {
         while let Some(ended) = tasks.join_next().await {
@@ -89,7 +89,7 @@ async fn all_end(what: &str, mut tasks: JoinSet<()>) {
     assert!(ended.is_ok(), "{what} wait for ever");
 }
 
-/// Returns how large the router's frames were, how many requests were made, and the most memory that was taken.
+/// Returns the sizes of the router's frames, the number of requests, and the peak of the memory.
 fn run(seed: u64) -> (Sizes, u64, u64) {
     let mut done = (Sizes::default(), 0);
     let memory = allocation_counter::measure(|| {

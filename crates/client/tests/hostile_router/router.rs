@@ -1,4 +1,4 @@
-//! The hostile router.
+//! A router that sends random, wrong and oversized frames.
 
 use std::io::{ErrorKind, IoSlice};
 use std::time::Duration;
@@ -13,23 +13,23 @@ use gsb_proto::{Frame, FrameDecoder, Framing, MessageKind};
 
 use crate::user::{SERVICES, TOPICS};
 
-/// The ids of so many calls are remembered.
+/// How many ids of calls are remembered.
 const CALLS: usize = 64;
 
 /// The largest frame that is sent to its end, in bytes.
 const LARGE: usize = 2 << 20;
 
-/// How often it waits for room in the network before it gives a frame up half way.
+/// How often it waits for room in the network before it abandons a frame in the middle.
 const TRIES: u32 = 50;
 
 static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
 
-/// How large the frames were that a router has sent, in bytes.
+/// The sizes of the frames that a router has sent, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sizes {
-    /// Of those that consumers and handlers may keep.
+    /// Frames that consumers and handlers may keep.
     pub(crate) whole: usize,
-    /// Of those that trickle in, and are for no call of the client: as much as was sent.
+    /// Unfinished frames, which belong to no call of the client: the bytes that were sent.
     pub(crate) unfinished: usize,
 }
 
@@ -45,11 +45,11 @@ pub(crate) struct Router {
     received: BytesMut,
     /// Calls that came over this connection.
     calls: Vec<String>,
-    /// Requests that came over this connection and have had no answer, by their kinds.
+    /// The kinds of the unanswered requests of this connection.
     asked: Vec<MessageKind>,
-    /// What is left to be sent of a frame that trickles, in bytes.
+    /// The unsent rest of an unfinished frame, in bytes.
     trickle: usize,
-    /// How much was sent of it, in bytes.
+    /// The sent part of it, in bytes.
     begun: usize,
     pub(crate) sizes: Sizes,
 }
@@ -77,7 +77,7 @@ impl Router {
         self.stream = None;
     }
 
-    /// Accepts a connection if there is one, and reads what has come.
+    /// Accepts a connection if there is one, and reads the received bytes.
     pub(crate) fn look(&mut self) {
         let accepted = self.listener.as_ref().and_then(|listener| listener.accept().now_or_never());
         if let Some(stream) = accepted {
@@ -276,7 +276,7 @@ impl Router {
         reply.into_frame()
     }
 
-    /// Answers a request, mostly the oldest; now and then another one, or none that was made.
+    /// Answers a request: usually the oldest, sometimes another one, or one that was never made.
     async fn answer(&mut self) {
         let kind = match self.rng.u8(0..20) {
             0 => *self
@@ -300,7 +300,7 @@ impl Router {
         self.send(&frame).await;
     }
 
-    /// Begins a frame of any announced length, or goes on with one. A small enough one may come to its end.
+    /// Begins a frame of any announced length, or continues one. A small frame may be finished.
     async fn large(&mut self) {
         if self.trickle == 0 {
             let length = if self.rng.bool() { LARGE } else { LARGEST_FRAME };

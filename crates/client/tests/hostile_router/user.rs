@@ -1,4 +1,4 @@
-//! The program whose router is hostile.
+//! The program that uses the hostile router.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const WAIT_FOR_ROUTER: Duration = Duration::from_secs(2);
 
 pub(crate) struct User {
     bus: Bus,
-    /// What ends by itself.
+    /// Tasks that end by themselves.
     requests: JoinSet<()>,
     /// Services and subscriptions, which end with the bus.
     lasting: JoinSet<()>,
@@ -38,12 +38,12 @@ pub(crate) struct User {
     pub(crate) begun: u64,
 }
 
-/// Whatever comes of it, it can be shown.
+/// Checks that an outcome can be displayed.
 fn show<T>(result: Result<T, Error>) -> Option<T> {
     result.map_err(|error| assert!(!error.to_string().is_empty())).ok()
 }
 
-/// Waits for something that ends by itself within `time`.
+/// Waits for a future that must end within `time`.
 async fn ends<T>(
     what: &str,
     time: Duration,
@@ -83,7 +83,7 @@ impl User {
         let address = format!("far/{}", rng.u8(0..4));
         let service = *rng.choice(SERVICES).unwrap();
         let topic = *rng.choice(TOPICS).unwrap();
-        let patience = Duration::from_millis(rng.u64(0..20));
+        let delay = Duration::from_millis(rng.u64(0..20));
         match step {
             0..=24 => self.begin(async move {
                 drop(ends("a call", CALL_TIMEOUT, bus.call(&address, data)).await);
@@ -99,7 +99,7 @@ impl User {
                 while let Some(reply) = next {
                     show(reply);
                     // Slower than some routers.
-                    sleep(patience).await;
+                    sleep(delay).await;
                     let reply = async { Ok(replies.next().await) };
                     next = ends("a reply", CALL_TIMEOUT, reply).await.flatten();
                 }
@@ -115,7 +115,7 @@ impl User {
                 let registered =
                     ends("a registration", REQUEST_TIMEOUT, register(&bus, service)).await;
                 if let Some(registered) = registered {
-                    sleep(patience * 100).await;
+                    sleep(delay * 100).await;
                     ends("giving back a name", REQUEST_TIMEOUT, registered.unregister()).await;
                 }
             }),
@@ -127,7 +127,7 @@ impl User {
                 };
                 while let Some(event) = events.next().await {
                     show(event);
-                    sleep(patience).await;
+                    sleep(delay).await;
                 }
             }),
             80..=81 => self.begin(async move {
@@ -153,13 +153,13 @@ impl User {
         self.given_up.push(self.lasting.spawn(task));
     }
 
-    /// All ends, in one of the ways that a bus has.
+    /// Ends the bus in one of the possible ways.
     pub(crate) async fn end(self, rng: &mut Rng) {
         let User { bus, requests, lasting, .. } = self;
         if rng.bool() {
             all_end("requests", requests).await;
-            let patience = Duration::from_secs(5);
-            ends("the shutdown", patience, bus.shutdown(patience)).await;
+            let timeout = Duration::from_secs(5);
+            ends("the shutdown", timeout, bus.shutdown(timeout)).await;
         } else {
             let closed = bus.clone().close();
             let closed = async {

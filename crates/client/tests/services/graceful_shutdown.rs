@@ -17,9 +17,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::yield_now;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A handler that says when it begins, and ends when it is told to.
+/// A handler that reports its begin, and ends on request.
 fn gated(
     entered: mpsc::UnboundedSender<()>,
     gate: Arc<Notify>,
@@ -97,7 +97,7 @@ async fn under_a_stream_of_calls(router: &TestRouter, address: &Address, as_stre
         }
     })
     .await;
-    service.shutdown(PATIENCE).await.unwrap();
+    service.shutdown(TIMEOUT).await.unwrap();
     let mut answered = HashSet::new();
     for caller in callers {
         answered.extend(within("the end of a caller", caller).await.unwrap());
@@ -131,7 +131,7 @@ async fn each_call_that_has_begun_is_answered_on_two_threads() {
 }
 
 #[tokio::test]
-async fn what_is_queued_is_sent_first() {
+async fn queued_replies_are_sent_before_the_end() {
     let router = TestRouter::start().await;
     let length = 4 << 20;
     for address in [&router.unix, &router.tcp] {
@@ -151,7 +151,7 @@ async fn what_is_queued_is_sent_first() {
         for _ in 0..10 {
             within("the call", running.recv()).await.unwrap();
         }
-        service.shutdown(PATIENCE).await.unwrap();
+        service.shutdown(TIMEOUT).await.unwrap();
         for call in join_all(calls).await {
             assert_eq!(call.unwrap().unwrap().len(), length);
         }
@@ -191,7 +191,7 @@ async fn handlers_that_take_too_long_are_counted() {
     let error = within("the end of the call", call).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ServiceFailure { .. }), "{error}");
     let _heir = caller.register("/slow", |_: Call| async { Ok("") }).await.unwrap();
-    // It has ended all the same, but the handler has not.
+    // The bus has ended, but the handler has not.
     assert!(matches!(service.call("/slow", "").await, Err(Error::ShutDown)));
     assert!(matches!(service.settled().await, Err(Error::ShutDown)));
     service.closed().await.unwrap();
@@ -223,20 +223,20 @@ async fn meanwhile_nothing_new_begins_but_calls_can_be_made() {
     });
     within("the call", running.recv()).await.unwrap();
 
-    let mut shutdown = Box::pin(service.shutdown(PATIENCE));
+    let mut shutdown = Box::pin(service.shutdown(TIMEOUT));
     assert!(poll!(&mut shutdown).is_pending());
     for bus in [&service, &service.in_process()] {
         assert!(matches!(bus.register("/new", handler).await, Err(Error::ShutDown)));
         assert!(matches!(bus.subscribe("new").await, Err(Error::ShutDown)));
     }
-    // What is being handled may need it.
+    // A running handler may need it.
     assert_eq!(service.call("/other", "").await.unwrap(), "fine");
     assert_eq!(service.call("/own", "").await.unwrap(), "fine");
     service.broadcast("t", "event").await.unwrap();
     assert_eq!(within("the event", events.next()).await.unwrap().unwrap().data, "event");
     assert!(matches!(other.call("/own", "").await, Err(Error::NoSuchService { .. })));
     let heir = other.register("/held", handler).await.unwrap();
-    // Dropping a registration now takes nothing from the heir.
+    // Dropping a registration now does not unregister the name of its new owner.
     drop(held);
     assert_eq!(other.call("/held", "").await.unwrap(), "fine");
     assert!(poll!(&mut shutdown).is_pending());
@@ -245,11 +245,11 @@ async fn meanwhile_nothing_new_begins_but_calls_can_be_made() {
     within("the shutdown", shutdown).await.unwrap();
     assert_eq!(within("the reply", call).await.unwrap().unwrap(), "accepted");
     assert_eq!(router.status.usage().connections, 1);
-    // What this side has ended is no gap.
+    // The end of the bus by this side is not a gap.
     assert!(within("the end", events.next()).await.is_none());
     heir.unregister().await.unwrap();
-    // Again, and by another handle: there is nothing more to do.
-    service.clone().shutdown(PATIENCE).await.unwrap();
+    // A second shutdown, by another handle, has no effect.
+    service.clone().shutdown(TIMEOUT).await.unwrap();
     router.stop().await;
 }
 
@@ -275,7 +275,7 @@ async fn calls_within_the_process_are_waited_for() {
         }
         let shutdown = tokio::spawn({
             let bus = bus.clone();
-            async move { bus.shutdown(PATIENCE).await }
+            async move { bus.shutdown(TIMEOUT).await }
         });
         gate.notify_one();
         gate.notify_one();
@@ -306,7 +306,7 @@ async fn a_router_that_says_nothing_is_not_waited_for_longer() {
         let (registration, ()) = tokio::join!(registering, confirm);
         let shutdown = bus.shutdown(Duration::from_millis(50));
         if answers {
-            // It goes instead, which is an answer as well.
+            // The router closes the connection instead of answering, which also frees the name.
             let (done, ()) = tokio::join!(shutdown, async {
                 let UnregisterRequest { .. } = peer.expect().await;
                 drop(peer);
@@ -322,7 +322,7 @@ async fn a_router_that_says_nothing_is_not_waited_for_longer() {
     }
 }
 
-// A shutdown cannot be taken back: its names are gone.
+// Dropping the future of a shutdown does not undo it: the names are unregistered.
 #[tokio::test]
 async fn a_shutdown_that_is_given_up_is_the_end() {
     let bus = Bus::local();
@@ -331,7 +331,7 @@ async fn a_shutdown_that_is_given_up_is_the_end() {
     let mut call = Box::pin(bus.call("/s", ""));
     assert!(poll!(&mut call).is_pending());
     let mut watch = bus.watch();
-    let mut shutdown = Box::pin(bus.shutdown(PATIENCE));
+    let mut shutdown = Box::pin(bus.shutdown(TIMEOUT));
     assert!(poll!(&mut shutdown).is_pending());
     drop(shutdown);
     assert!(matches!(bus.call("/s", "").await, Err(Error::ShutDown)));

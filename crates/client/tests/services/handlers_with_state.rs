@@ -24,7 +24,7 @@ struct Total;
 #[message(id = "count", item = i64)]
 struct Count;
 
-/// What the messages share.
+/// The state that the handlers share.
 #[derive(Default)]
 struct Counter(AtomicI64);
 
@@ -42,7 +42,7 @@ impl Counter {
     }
 }
 
-/// The return type is the guard against three compiler errors for one wrong handler; see `Registering`.
+/// The return type is named so that a wrong handler causes one compiler error instead of three; see `Registering`.
 fn counter(bus: &Bus) -> Registering {
     bus.serve("/counter", Arc::new(Counter::default()))
         .on(Counter::add)
@@ -61,14 +61,14 @@ async fn add_twice(bus: &Bus) {
     assert_eq!(counted, [Ok(1), Ok(2), Ok(3)]);
 }
 
-async fn nobody_counts(bus: &Bus) {
+async fn check_that_counting_has_no_service(bus: &Bus) {
     for address in ["/counter/add", "/counter/total", "/counter/count"] {
         let error = bus.call(address, "").await.unwrap_err();
         assert!(matches!(error, Error::NoSuchService { .. }), "{error:?}");
     }
 }
 
-/// The address that a registration was refused for.
+/// The address for which a registration was refused.
 fn refused(result: Result<Registration, Error>) -> String {
     match result.unwrap_err() {
         Error::AlreadyRegistered { service_id, .. } => service_id,
@@ -87,15 +87,15 @@ async fn one_registration_holds_all_messages_of_a_service() {
         assert_eq!(registration.service_id(), "/counter");
         add_twice(caller).await;
         registration.unregister().await.unwrap();
-        nobody_counts(caller).await;
+        check_that_counting_has_no_service(caller).await;
     }
     drop(counter(&here).await.unwrap());
     here.settled().await.unwrap();
-    nobody_counts(&here).await;
+    check_that_counting_has_no_service(&here).await;
     router.stop().await;
 }
 
-// All or nothing: of a service of which one name is refused, nothing stays.
+// If one name of a service is refused, no name of it stays registered.
 #[tokio::test]
 async fn one_refused_message_refuses_the_service() {
     let router = TestRouter::start().await;
@@ -107,7 +107,7 @@ async fn one_refused_message_refuses_the_service() {
             let held = holder.register(taken, |_: Call| async { Ok("") }).await.unwrap();
             assert_eq!(refused(counter(bus).await), taken);
             held.unregister().await.unwrap();
-            nobody_counts(bus).await;
+            check_that_counting_has_no_service(bus).await;
             counter(bus).await.unwrap().unregister().await.unwrap();
         }
     }

@@ -15,7 +15,7 @@ use gsb_testkit::{FakeRouter, Peer, TestRouter, within};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// A first pause that is long enough for a refusal to be seen, with what makes it the same each time.
+/// The first pause, which is long enough for a refusal to be seen, and the seed that makes it the same in each run.
 const FIRST: Duration = Duration::from_secs(1);
 const SEED: u64 = 4;
 
@@ -23,7 +23,7 @@ async fn echo(call: Call) -> Result<Bytes, Failure> {
     Ok(call.data)
 }
 
-/// A router on a network inside the process: what happens while it is away does not depend on chance.
+/// A router on a network inside the process, so that each run is the same while the router is away.
 fn start_router(network: &Network) -> (JoinHandle<()>, RouterStatus) {
     let listener = network.listen().unwrap();
     let router = Router::bind_memory(RouterConfig::default(), listener).unwrap();
@@ -43,7 +43,7 @@ fn simulate<T>(future: impl Future<Output = T>) -> T {
     builder.enable_time().start_paused(true).build().unwrap().block_on(future)
 }
 
-/// Two services that are restored, and one that a rival has taken, which it keeps.
+/// Two services that are restored, and one whose name another program has registered meanwhile.
 async fn conflict(network: &Network) -> (Bus, Bus, [Registration; 3], Registration) {
     let (router, _) = start_router(network);
     // Slow enough for the rival to be there first.
@@ -80,13 +80,13 @@ fn one_name_of_three_is_taken() {
             assert!(matches!(restored.announcement(), Announcement::Confirmed));
             assert_eq!(rival.call(restored.service_id(), "hello").await.unwrap(), "hello");
         }
-        // Each process has the one of its own.
+        // Each process calls its own service.
         assert_eq!(bus.call("/b", "hello").await.unwrap(), "hello");
         assert_eq!(rival.call("/b", "hello").await.unwrap(), "rival");
 
         assert!(status.is_settled && !status.is_serving());
 
-        // Ten minutes of refusals, and no more of them than there should be. None of them is news.
+        // Ten minutes of refusals: their number is limited, and none changes the status.
         let mut watch = bus.watch();
         let mut refusals = 1;
         for _ in 0..600 {
@@ -101,7 +101,7 @@ fn one_name_of_three_is_taken() {
         println!("{refusals} refusals in ten minutes");
         assert!(watch.changed().now_or_never().is_none(), "it is refused as before");
 
-        // When it is free, it is taken.
+        // When the name is free, it is registered.
         taken.unregister().await.unwrap();
         let taken_back = watch.wait_for(|status| status.is_settled && status.refused.is_empty());
         let taken_back = tokio::time::timeout(Duration::from_secs(31), taken_back).await;
@@ -112,13 +112,13 @@ fn one_name_of_three_is_taken() {
 }
 
 #[test]
-fn what_is_refused_can_be_given_up() {
+fn a_refused_name_can_be_given_up() {
     simulate(async {
         let network = Network::new(1, Conditions::default());
         let (bus, rival, [_a, b, _c], taken) = conflict(&network).await;
         b.unregister().await.unwrap();
         assert!(bus.status().refused.is_empty());
-        // It is not asked for again, and not taken from its holder.
+        // The name is not asked for again, and its holder keeps it.
         tokio::time::sleep(Duration::from_secs(120)).await;
         assert_eq!(bus.call("/b", "").await.unwrap(), "rival");
         taken.unregister().await.unwrap();
@@ -190,7 +190,7 @@ async fn the_pauses_grow() {
         let Refused { error, retry_in, .. } = only(&status);
         assert!(*retry_in <= ceiling, "{retry_in:?} after {time} refusals");
         assert!(error.to_string().contains("not now"));
-        // The next request comes, but not before its time.
+        // The next request comes, but not too early.
         let RegisterRequest { .. } = peer.expect().await;
         assert!(begun.elapsed() >= *retry_in, "{:?} for {retry_in:?}", begun.elapsed());
         ceiling = longest.min(2 * ceiling);
@@ -203,7 +203,7 @@ async fn the_pauses_grow() {
     peer.expect_nothing_behind().await;
 }
 
-// A topic that a router refuses is no different; events of this process come all the same.
+// The same for a topic that a router refuses. Events of this process are delivered.
 #[tokio::test]
 async fn topics_are_asked_for_again_too() {
     let router = FakeRouter::start().await;
@@ -233,7 +233,7 @@ async fn topics_are_asked_for_again_too() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_again_is_still_refused() {
+async fn a_refused_name_stays_refused_while_it_is_asked_for_again() {
     let router = FakeRouter::start().await;
     fastrand::seed(SEED);
     let reconnect = Reconnect::default().first_delay(FIRST);
@@ -243,7 +243,7 @@ async fn what_is_asked_for_again_is_still_refused() {
     let RegisterRequest { .. } = peer.expect().await;
     refuse(&mut peer).await;
     let RegisterRequest { .. } = peer.expect().await;
-    // The last that is known of it.
+    // The last known answer is reported.
     assert_eq!(bus.status().refused.len(), 1);
     assert!(matches!(registration.announcement(), Announcement::Refused(_)));
 }

@@ -1,4 +1,4 @@
-//! Code of users may panic: handlers, destructors and wakers. Nothing leaks, and the bus goes on, or ends.
+//! Handlers, destructors and wakers of users may panic. Nothing leaks, and the bus either works or ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -72,7 +72,7 @@ async fn the_payload_of_a_panic_is_dropped() {
         }
     }
     assert_eq!(dropped.load(Ordering::SeqCst), 20);
-    // The handler has one, and so has this test.
+    // The handler and this test each have one handle.
     within("the end of the pushes", async {
         while Arc::strong_count(&held) > 2 {
             tokio::task::yield_now().await;
@@ -139,7 +139,7 @@ async fn neither_destructors_nor_wakers_keep_a_bus_from_ending() {
     assert!(matches!(within("the call", call).await, Err(Error::ConnectionLost(_))));
 }
 
-// The last to hold a handler may be the task of the connection.
+// The task of the connection may be the last owner of a handler.
 #[tokio::test]
 async fn a_destructor_that_panics_does_not_end_the_connection() {
     let router = TestRouter::start().await;
@@ -159,13 +159,13 @@ async fn a_destructor_that_panics_does_not_end_the_connection() {
     router.stop().await;
 }
 
-/// Polls something once with a waker that panics.
+/// Polls a future once with a waker that panics.
 fn poll_loudly<T>(future: &mut (impl Future<Output = T> + Unpin)) {
     let waker = Waker::from(Arc::new(LoudWaker));
     assert!(future.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
 }
 
-// The task of the connection wakes all who wait for something from the router.
+// The task of the connection wakes all tasks that wait for the router.
 #[tokio::test]
 async fn a_waker_that_panics_does_not_end_the_connection() {
     let router = TestRouter::start().await;

@@ -36,12 +36,12 @@ fn number(data: &Bytes) -> u32 {
     std::str::from_utf8(data).unwrap().parse().unwrap()
 }
 
-/// All that was pushed has come to the service and was refused, or handled, or waits to be.
+/// Waits until all pushes have reached the service, which has refused, queued or handled them.
 async fn arrived(caller: &Bus) {
     assert!(matches!(caller.call("/probe", "").await, Err(Error::BadRequest { .. })));
 }
 
-/// A service whose calls are refused, behind the pushes that were sent before.
+/// A service that refuses calls. A refusal comes after all earlier pushes.
 async fn probe(service: &Bus) -> Registration {
     service.register_push("/probe", |_: Call| async {}).await.unwrap()
 }
@@ -123,7 +123,7 @@ async fn a_handler_that_panics_does_not_hold_up_the_next() {
     }
 }
 
-/// Notes what is handled at a time, and in which order.
+/// Records which pushes are handled at the same time, and in which order.
 #[derive(Clone, Default)]
 struct Journal {
     entries: Arc<Mutex<Vec<u32>>>,
@@ -223,7 +223,7 @@ async fn serial_services_take_turns_in_process() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_over_the_bound_is_counted() {
+async fn pushes_over_the_limit_are_counted() {
     let router = TestRouter::start().await;
     let (service, caller) = buses(Some(&router)).await;
     let _probe = probe(&service).await;
@@ -242,7 +242,7 @@ async fn what_is_over_the_bound_is_counted() {
         (service.serial().with_max_running(10), 10),
         (service.with_max_running(10).serial(), 10),
     ] {
-        // Each has its own, since the last handler of one may still wait when the next begins.
+        // Each round has its own, because the last handler of a round may still wait when the next one begins.
         let gate = Arc::new(Notify::new());
         let handler = handler(gate.clone(), begun.clone());
         let registration = bus.register_push("/pushes", handler).await.unwrap();
@@ -251,7 +251,7 @@ async fn what_is_over_the_bound_is_counted() {
         }
         arrived(&caller).await;
         assert_eq!(registration.dropped_pushes(), 100 - limit);
-        // In process the sender is told.
+        // Within the process, the sender gets an error.
         assert!(matches!(service.push("/pushes", "0").await, Err(Error::Busy { .. })));
         assert_eq!(registration.dropped_pushes(), 100 - limit);
         for number in 0..limit {
@@ -264,7 +264,7 @@ async fn what_is_over_the_bound_is_counted() {
 }
 
 #[tokio::test]
-async fn a_caller_that_gives_up_its_turn_holds_nobody_up() {
+async fn a_caller_that_gives_up_its_turn_delays_no_other() {
     let bus = Bus::local();
     let gate = Arc::new(Notify::new());
     let held = gate.clone();

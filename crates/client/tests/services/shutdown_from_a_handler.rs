@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 /// Longer than any test waits.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const TIMEOUT: Duration = Duration::from_secs(3600);
 
 #[derive(Serialize, Deserialize, Message)]
 #[message(id = "stop")]
@@ -20,10 +20,10 @@ struct Stop;
 
 async fn shut_down(bus: WeakBus) -> Result<(), Failure> {
     let bus = bus.upgrade().ok_or_else(|| Failure::new("the bus has ended"))?;
-    Ok(bus.shutdown(PATIENCE).await?)
+    Ok(bus.shutdown(TIMEOUT).await?)
 }
 
-/// Registers what shuts the bus down, in all ways. Returns what tells how that went.
+/// Registers handlers that shut the bus down in each possible way. Returns a receiver of their results.
 async fn serve(bus: &Bus) -> mpsc::UnboundedReceiver<Result<(), Failure>> {
     let (done, outcomes) = mpsc::unbounded_channel();
     let note = {
@@ -122,7 +122,7 @@ async fn all_others_are_waited_for() {
     let _held = bus.register("/held", hold).await.unwrap();
     let mut held = Box::pin(bus.call("/held", ""));
     assert!(futures::poll!(&mut held).is_pending());
-    // Several at a time, and one from outside of any handler, do not wait for each other.
+    // Several shutdowns at the same time, one of them outside of a handler, do not wait for each other.
     let calls: Vec<_> = (0..3)
         .map(|_| {
             let bus = bus.clone();
@@ -131,7 +131,7 @@ async fn all_others_are_waited_for() {
         .collect();
     let outside = tokio::spawn({
         let bus = bus.clone();
-        async move { bus.shutdown(PATIENCE).await }
+        async move { bus.shutdown(TIMEOUT).await }
     });
     for _ in 0..100 {
         tokio::task::yield_now().await;

@@ -19,7 +19,7 @@ async fn of_two_tasks_on_two_threads() {
                 subscription.unsubscribe().await.unwrap();
                 match bus.register("/t", |_: Call| async { Ok("") }).await {
                     Ok(registration) => registration.unregister().await.unwrap(),
-                    // The other one has it, and has not given it back.
+                    // The other task has registered the name, and has not unregistered it.
                     Err(Error::AlreadyRegistered { message, .. }) => {
                         assert!(message.starts_with("this process"), "{message}");
                     }
@@ -37,7 +37,7 @@ async fn of_two_tasks_on_two_threads() {
 }
 
 #[tokio::test]
-async fn of_one_that_is_given_up() {
+async fn a_name_whose_registration_is_dropped() {
     let router = TestRouter::start().await;
     let bus = Bus::connect(&router.unix).await.unwrap();
     let handler = |_: Call| async { Ok("") };

@@ -10,10 +10,10 @@ use gsb_client::{Bus, Endpoint, Error, LostReason};
 use crate::order::{End, LONG_REPLIES, Mode, Order, Outcome, is_unsent, item, reply};
 use crate::world::{Kind, Millis, SLACK, World, kind_of, millis, pause};
 
-/// How long anything that has no timeout of its own may take: it waits for handlers and for room.
+/// The longest time of an operation without its own timeout, which waits for handlers and for room in queues.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Notes that a call was dropped if nothing else came of it.
+/// Records that a call was dropped, unless it had another outcome.
 struct Ending {
     world: Arc<World>,
     id: usize,
@@ -49,7 +49,7 @@ impl Drop for Ending {
     }
 }
 
-/// Carries out an order and looks at what comes of it.
+/// Carries out an order and checks its outcome.
 pub(crate) fn perform(
     world: Arc<World>,
     caller: usize,
@@ -67,8 +67,8 @@ pub(crate) fn perform(
         let bus = if order.in_process { bus.in_process() } else { bus };
         let endpoint = bus.endpoint(order.address.as_str());
         let endpoint = endpoint.timeout(order.timeout.map(Duration::from_millis));
-        let patience = Duration::from_millis(order.wait_for_router);
-        let endpoint = endpoint.wait_for_router(patience);
+        let wait = Duration::from_millis(order.wait_for_router);
+        let endpoint = endpoint.wait_for_router(wait);
         drop(bus);
         let ending = Ending { world: world.clone(), id };
         let caller = Caller { world, id, order, started };
@@ -85,7 +85,7 @@ struct Caller {
     world: Arc<World>,
     id: usize,
     order: Order,
-    /// When it began to wait for what it waits for now.
+    /// When its current wait began.
     started: Millis,
 }
 
@@ -100,7 +100,7 @@ impl Caller {
         }
     }
 
-    /// Waits for what must end.
+    /// Waits for a future that must end.
     async fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let result = tokio::time::timeout(LONGEST, future).await.ok();
         self.expect(result.is_some(), "it never ends");
@@ -255,10 +255,10 @@ impl Caller {
     }
 }
 
-/// Whether an error comes of the loss of a connection: the caller's, or the service's.
+/// Whether the cause of an error is a lost connection: that of the caller, or that of the service.
 fn is_disturbance(error: &Error) -> bool {
     match error {
-        // Its time was up before there was room.
+        // The timeout was over before there was room in the outbox.
         Error::NotSent(LostReason::NothingTaken(_)) => false,
         Error::NotSent(_) | Error::ShutDown | Error::ConnectionLost(_) => true,
         Error::ServiceFailure { message, .. } => {
@@ -270,7 +270,7 @@ fn is_disturbance(error: &Error) -> bool {
     }
 }
 
-/// What can only be said at the end, because a call may be on its way after its caller has heard of it.
+/// Checks that are possible only at the end, because a call may still be under way after its caller has its outcome.
 pub(crate) fn check(world: &World) {
     let facts = world.facts();
     let mut problems = Vec::new();

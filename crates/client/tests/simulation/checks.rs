@@ -1,5 +1,5 @@
-//! The end of a run: all is healed, and must be as if nothing had happened; then all leave, and nothing
-//! may be left.
+//! The end of a run: faults stop, and everything must work again. Then all clients leave, and nothing may be left of
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::script::{ADDRESSES, Client, Simulation, TOPICS, choose};
 use crate::services::Served;
 use crate::world::{Kind, Millis, pause, serves};
 
-/// How long anything may take that must come to its end.
+/// The longest time of an operation that must end.
 const LONGEST: Duration = Duration::from_secs(1000);
 
-/// Longer than any pause between two attempts, to connect or to have a name: 30 s by default.
+/// Longer than any pause between two attempts to connect or to register a name: 30 s by default.
 const RETRIED: Millis = 31_000;
 
-/// A service, and who serves it.
+/// A service, and the client that serves it.
 struct Holder {
     service: usize,
     name: String,
@@ -35,7 +35,7 @@ impl Simulation {
         self.world.facts().problems.is_empty()
     }
 
-    /// Plays the whole run.
+    /// Carries out the whole run.
     pub(crate) async fn run(&mut self) {
         self.play().await;
         if self.is_well() {
@@ -51,7 +51,7 @@ impl Simulation {
         }
     }
 
-    /// Lets all that is under way end, and waits for everything to be restored.
+    /// Lets all pending operations end, and waits until everything is restored.
     async fn heal(&mut self) {
         self.world.log("nothing happens any more");
         self.ensure_router().await;
@@ -69,13 +69,13 @@ impl Simulation {
                 continue;
             };
             let settled = timeout(LONGEST, bus.settled()).await;
-            // One that may not reconnect for ever may have given up meanwhile.
+            // A client with a limited number of attempts may have given up meanwhile.
             if settled.is_err() || settled.is_ok_and(|it| it.is_err()) && client.lasts {
                 let status = bus.status();
                 self.world.problem(format_args!("client {}: {status:?}", client.id));
             }
         }
-        // A standby gets a name that its owner has given up when it asks the next time.
+        // A standby gets a name that its owner has unregistered with its next attempt.
         pause(RETRIED).await;
         for _ in 0..100 {
             let all = self.clients.iter().filter_map(|client| client.live_bus());
@@ -87,7 +87,7 @@ impl Simulation {
         self.world.problem("the clients do not settle");
     }
 
-    /// What is registered at the router, by name. Each name must have one holder.
+    /// The services at the router, by name. Each name must have one owner.
     fn holders(&self) -> BTreeMap<String, (usize, Holder)> {
         let mut holders = BTreeMap::new();
         let mut wanted = BTreeSet::new();
@@ -123,7 +123,7 @@ impl Simulation {
         holders
     }
 
-    /// Looks whether everything works again.
+    /// Checks that everything works again.
     async fn probe(&mut self) {
         let holders = self.holders();
         let before = self.routers.last().map(|router| router.usage()).unwrap_or_default();
@@ -163,7 +163,7 @@ impl Simulation {
         events::probe(&self.world, stranger, &bus, TOPICS).await;
         bus.close().await;
 
-        // What a client serves itself comes first, whether the router knows of it or not.
+        // A client's own service has priority, whether it is registered at the router or not.
         let clients = self.clients.clone();
         for _ in 0..6 {
             let client = choose(&mut self.rng, &clients);
@@ -221,12 +221,12 @@ impl Simulation {
         });
     }
 
-    /// Ends all clients, one way or another, and checks what is left.
+    /// Ends all clients, each in a random way, and checks that nothing is left.
     async fn end(&mut self) {
         self.world.log("all leave");
         for client in std::mem::take(&mut self.clients) {
             if self.rng.bool() {
-                // Then it is the bus that drops the handlers.
+                // In this case the bus drops the handlers.
                 let services = std::mem::take(&mut client.kept.lock().services);
                 services.into_iter().for_each(Served::detach);
             }
@@ -234,7 +234,7 @@ impl Simulation {
             if how == 0
                 && let Some(bus) = client.bus()
             {
-                // Nothing is being handled any more.
+                // No handler is running any more.
                 let result = bus.shutdown(Duration::from_secs(5)).await;
                 let line = || format!("client {} does not shut down: {result:?}", client.id);
                 self.world.expect(result.is_ok(), line);
@@ -244,7 +244,7 @@ impl Simulation {
                 bus.close().await;
             }
         }
-        // A router that does not take what was sent is left after a second.
+        // If the router does not read the rest, the client disconnects after a second.
         pause(3000).await;
         for listener in self.listeners.drain(..) {
             self.world.expect(listener.is_finished(), || "a subscription does not end".into());
@@ -281,7 +281,7 @@ fn holder(simulation: &Simulation, service: usize) -> Holder {
     Holder { service, name: found.name.clone(), kind: found.kind }
 }
 
-/// Whose name is the longest that an address belongs to.
+/// The owner of the longest name that an address belongs to.
 fn longest<'a>(all: impl Iterator<Item = &'a Holder>, address: &str) -> Option<&'a Holder> {
     all.filter(|holder| serves(&holder.name, address)).max_by_key(|holder| holder.name.len())
 }

@@ -11,14 +11,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::world::{Facts, Millis, World, kind_of, pause};
 
-/// How long an event may be on its way to a subscriber after the router has taken it: behind large
-/// replies over a narrow connection, and to a slow consumer.
+/// The longest time from the router to a subscriber: behind large replies over a narrow connection, to a slow consumer.
 const JOURNEY: Millis = 20_000;
 
-/// How often a subscription is looked at that the router does not know yet.
+/// Time between two checks whether a subscription is confirmed.
 const LOOK_AGAIN: Millis = 50;
 
-/// How long a broadcast may take: waiting for a connection, for room, and for the router.
+/// The longest time of a broadcast, which waits for a connection, for room in the outbox, and for the router.
 const LONGEST: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -26,7 +25,7 @@ pub(crate) struct EventFacts {
     publisher: usize,
     topic: String,
     in_process: bool,
-    /// A router that stops may take it, which does not know who is with another already.
+    /// A router that was stopping may have forwarded it. It has no connections to clients of the next router.
     may_go_astray: bool,
     started: Millis,
     ended: Millis,
@@ -39,11 +38,11 @@ pub(crate) struct SubscriptionFacts {
     pub(crate) client: usize,
     pub(crate) topic: String,
     pub(crate) in_process: bool,
-    /// Whether the client's own events come to it by way of the router.
+    /// Whether the client receives its own events from the router.
     echoes: bool,
-    /// Since then it is there.
+    /// When it was made.
     since: Millis,
-    /// When it was taken back, or its end was seen.
+    /// When it was dropped, or its end was seen.
     pub(crate) until: Option<Millis>,
     items: Vec<(Millis, Item)>,
 }
@@ -51,22 +50,21 @@ pub(crate) struct SubscriptionFacts {
 #[derive(Debug)]
 enum Item {
     Event(usize),
-    /// The router is known to know of it.
+    /// The router has confirmed it.
     Confirmed,
     Gap(Error),
 }
 
-/// What a publisher is told to announce.
+/// An event that a publisher has to announce.
 pub(crate) struct Publish {
     pub(crate) topic: &'static str,
     pub(crate) in_process: bool,
-    /// How long the outcome is waited for.
-    pub(crate) patience: Option<Millis>,
+    /// How long the publisher waits for the outcome.
+    pub(crate) timeout: Option<Millis>,
 }
 
-/// Announces whatever it is told to. The publisher `client` is told apart from one that the same client
-/// may have for events within the process, which do not overtake those of the other only in the packet
-/// framing: there they do not come back from the router.
+/// Announces the events that it receives. A client may have a second publisher, for events within the process. With the
+/// classic framing its events can overtake those of the first one, which come back from the router.
 pub(crate) async fn publish(
     world: Arc<World>,
     client: usize,
@@ -74,7 +72,7 @@ pub(crate) async fn publish(
     bus: Bus,
     mut orders: mpsc::UnboundedReceiver<Publish>,
 ) {
-    while let Some(Publish { topic, in_process, patience }) = orders.recv().await {
+    while let Some(Publish { topic, in_process, timeout }) = orders.recv().await {
         let started = world.now();
         let publisher = 2 * client + usize::from(in_process && echoes);
         let id = {
@@ -95,7 +93,7 @@ pub(crate) async fn publish(
         world.log(format_args!("event {id}: client {client} to {topic}, inside: {in_process}"));
         let from = if in_process { bus.in_process() } else { bus.clone() };
         let announced = from.broadcast(topic, id.to_string());
-        let longest = patience.map_or(LONGEST, Duration::from_millis);
+        let longest = timeout.map_or(LONGEST, Duration::from_millis);
         let outcome = tokio::time::timeout(longest, announced).await.ok();
         drop(from);
         let said = outcome.as_ref().map(|outcome| outcome.as_ref().map_err(Error::to_string));
@@ -106,7 +104,7 @@ pub(crate) async fn publish(
             None => "dropped",
         };
         world.reach(format_args!("broadcast: {kind}"));
-        world.expect(outcome.is_some() || patience.is_some(), || {
+        world.expect(outcome.is_some() || timeout.is_some(), || {
             format!("event {id}: its broadcast never ends")
         });
         let ended = world.now();
@@ -122,7 +120,7 @@ pub(crate) enum Stop {
     Drop,
 }
 
-/// Subscribes, notes what comes, and goes on until it is told to stop.
+/// Subscribes, and records the received events until it is told to stop.
 pub(crate) async fn subscribe(
     world: Arc<World>,
     client: usize,
@@ -209,7 +207,7 @@ fn is_announced(subscription: &Subscription) -> bool {
     matches!(subscription.announcement(), Announcement::Confirmed)
 }
 
-/// Which event it is.
+/// The publisher and the number of an event.
 fn number(world: &World, subscription: usize, event: &Broadcast) -> usize {
     let id = String::from_utf8_lossy(&event.data).parse().unwrap_or(usize::MAX);
     let is_right = {
@@ -235,7 +233,7 @@ fn topics_meet(a: &str, b: &str) -> bool {
     meet(&a.split('/').collect::<Vec<_>>(), &b.split('/').collect::<Vec<_>>())
 }
 
-/// Looks at what all subscribers have got. All that was on its way must have arrived.
+/// Checks the events of all subscribers. All events that were under way must have arrived.
 pub(crate) fn check(world: &World) {
     let facts = world.facts();
     let mut problems = Vec::new();
@@ -309,13 +307,13 @@ impl<'a> Checker<'a> {
         !topics_meet(&event.topic, &self.subscription.topic) || is_inside && !self.is_own(event)
     }
 
-    /// Whether an event comes to the subscriber without the router.
+    /// Whether an event reaches the subscriber without the router.
     fn is_direct(&self, event: &EventFacts) -> bool {
         let SubscriptionFacts { echoes, in_process, .. } = self.subscription;
         self.is_own(event) && (!echoes || *in_process || event.in_process)
     }
 
-    /// Whether the subscriber was there all the time that the event took.
+    /// Whether the subscriber existed from the begin of the broadcast to its end.
     fn must_have(&self, event: &EventFacts) -> bool {
         let is_there = match self.is_direct(event) {
             true => self.subscription.since < event.started,
@@ -328,7 +326,7 @@ impl<'a> Checker<'a> {
             && self.subscription.until.is_none_or(is_last)
     }
 
-    /// Where the subscriber last was known to be connected before the event.
+    /// When the subscriber was last known to be connected before the event.
     fn confirmed_before(&self, event: &EventFacts) -> Option<usize> {
         let is_it = |(time, item): &(Millis, Item)| {
             matches!(item, Item::Confirmed) && *time < event.started
@@ -353,7 +351,7 @@ impl<'a> Checker<'a> {
         let last = items.iter().position(is_later).unwrap_or(items.len());
         let is_gap = |(_, item): &(Millis, Item)| match item {
             Item::Gap(Error::Overflow { .. }) => true,
-            // What needs no connection is not lost with it, unless the bus has ended.
+            // Events within the process are not lost with the connection, unless the bus has ended.
             Item::Gap(_) => !self.is_direct(event),
             _ => false,
         };
@@ -361,7 +359,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Which subscriptions live and concern a topic, of a publisher that none of them belongs to.
+/// The live subscriptions at the router that match a topic.
 pub(crate) fn concerned(world: &World, topic: &str) -> Vec<usize> {
     let facts = world.facts();
     let all = facts.subscriptions.iter().enumerate();
@@ -371,12 +369,12 @@ pub(crate) fn concerned(world: &World, topic: &str) -> Vec<usize> {
     all.filter(|(_, it)| is_it(it)).map(|(id, _)| id).collect()
 }
 
-/// Announces something to each of the topics and looks whether all get it who must.
+/// Announces an event to each of the topics, and checks that all matching subscriptions get it.
 pub(crate) async fn probe(world: &Arc<World>, client: usize, bus: &Bus, topics: &[&'static str]) {
     let first = world.facts().events.len();
     for topic in topics {
         let (orders, received) = mpsc::unbounded_channel();
-        let _ = orders.send(Publish { topic, in_process: false, patience: None });
+        let _ = orders.send(Publish { topic, in_process: false, timeout: None });
         drop(orders);
         publish(world.clone(), client, false, bus.clone(), received).await;
         // Each buffer has room for one event.

@@ -1,7 +1,7 @@
 //! Random runs of a router and several clients over a network within the process: services and callers come and go,
 //! connections are cut, routers are killed. All guarantees must hold.
 //!
-//! A seed decides all that happens, and time is simulated. `GSB_SIM_RUNS` is the number of runs, `GSB_SIM_SEED` the seed of
+//! A seed determines the whole run, and time is simulated. `GSB_SIM_RUNS` is the number of runs, `GSB_SIM_SEED` the seed of
 //! the first run; each further run has the next seed.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -24,16 +24,16 @@ use parking_lot::Mutex;
 use script::Simulation;
 use world::{Facts, World};
 
-/// The tasks of a router without connections: itself, its clock, the watch over slow peers, and its listener.
-const ROUTER_TASKS: usize = 4;
+/// The tasks of a router without connections: itself, its clock, and its listener.
+const ROUTER_TASKS: usize = 3;
 
-/// A run that takes so long lets no time pass, or does the same for ever.
+/// A run that takes this long hangs: it lets no simulated time pass, or repeats the same steps for ever.
 const STUCK: Duration = Duration::from_secs(120);
 
-/// As many failures as are worth knowing of.
+/// How many failed runs are reported.
 const ENOUGH: usize = 10;
 
-/// What comes up in a thousand runs; a script in which it no longer does proves nothing about it.
+/// Cases that must occur in a thousand runs. Otherwise the test would prove nothing about them.
 const TO_REACH: &[&str] = &[
     "Call: bad request",
     "Call: busy",
@@ -78,7 +78,7 @@ const TO_REACH: &[&str] = &[
     "the router says: cancelled",
 ];
 
-/// What came of a run.
+/// The result of a run.
 struct Run {
     seed: u64,
     trace: Vec<String>,
@@ -105,8 +105,7 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap())
 }
 
-/// Carries out runs on all cores, until one has stood still for too long. Returns those that failed, and
-/// what came up in any.
+/// Carries out runs on all cores, until a run hangs. Returns the runs that failed, and the cases that occurred in any.
 fn run_all(first: u64, runs: u64) -> (Vec<Run>, BTreeSet<String>) {
     let next = AtomicU64::new(0);
     let failed = Mutex::new(Vec::new());
@@ -136,7 +135,7 @@ fn run_all(first: u64, runs: u64) -> (Vec<Run>, BTreeSet<String>) {
             thread::sleep(Duration::from_millis(10));
             for (seed, since) in current.iter().filter_map(|current| *current.lock()) {
                 if since.elapsed() > STUCK {
-                    // It cannot be ended, and neither can this test, but by force.
+                    // The run cannot be ended, so the process has to exit.
                     eprintln!("GSB_SIM_RUNS=1 GSB_SIM_SEED={seed} is stuck");
                     std::process::abort();
                 }

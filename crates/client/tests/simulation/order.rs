@@ -26,14 +26,14 @@ pub(crate) struct Order {
     pub(crate) address: String,
     pub(crate) mode: Mode,
     pub(crate) in_process: bool,
-    /// How much there is in the payload besides the number.
+    /// How many bytes the payload has besides the number.
     pub(crate) padding: usize,
     pub(crate) timeout: Option<Millis>,
     pub(crate) wait_for_router: Millis,
 
-    /// How long the handler thinks, and how long between items.
+    /// How long the handler waits before the reply, and between items.
     pub(crate) delay: Millis,
-    /// How many items a stream has.
+    /// The number of items of a stream.
     pub(crate) items: usize,
     pub(crate) end: End,
     /// Another order that the handler carries out first.
@@ -41,13 +41,13 @@ pub(crate) struct Order {
 
     /// How long the caller pauses after each item.
     pub(crate) pause: Millis,
-    /// How many items the caller wants; it drops the stream then.
+    /// How many items the caller reads before it drops the stream.
     pub(crate) wanted: usize,
 
-    /// The client that calls, and when.
+    /// The client that calls, and the time of the call.
     pub(crate) caller: usize,
     pub(crate) started: Millis,
-    /// The services that got it, which is one at most.
+    /// The services that received it: at most one.
     pub(crate) seen: Vec<usize>,
     pub(crate) outcome: Option<Outcome>,
 }
@@ -86,7 +86,7 @@ impl Order {
     }
 }
 
-/// How much padding in a payload asks for replies that are larger than what some routers accept.
+/// A payload of this size asks for replies that are larger than the frame limit of some routers.
 pub(crate) const LONG_REPLIES: usize = 10;
 
 pub(crate) fn reply(service: usize, payload: &str) -> String {

@@ -1,4 +1,4 @@
-//! What happens in a run, step by step. All of it is decided by the seed.
+//! The steps of a run, which the seed determines.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,16 +26,16 @@ pub(crate) const ADDRESSES: &[&str] =
 pub(crate) const TOPICS: &[&str] = &["t", "t/u", "t/v", "u/v", "t/u/v"];
 const PATTERNS: &[&str] = &["t", "t/u", "t/*", "**", "t/**", "*/v", "u/v"];
 
-/// A network has one address, which is called so.
+/// The address of the router in a simulated network.
 pub(crate) const LABEL: &str = "tcp://127.0.0.1:1";
 
 /// Longer than any handler takes, in ms.
-const PATIENT: Millis = 200_000;
+const LONG_TIMEOUT: Millis = 200_000;
 
-/// More clients would only dilute the collisions.
+/// With more clients, collisions would be rarer.
 const MOST_CLIENTS: usize = 5;
 
-/// How much goes wrong in a run.
+/// Which faults a run has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weather {
     /// No connection is lost.
@@ -48,15 +48,15 @@ pub(crate) struct Simulation {
     pub(crate) world: Arc<World>,
     pub(crate) network: Network,
     pub(crate) clients: Vec<Arc<Client>>,
-    /// What is under way.
+    /// Pending operations.
     pub(crate) tasks: Vec<Task>,
     /// Subscriptions, which end when they are told to.
     pub(crate) listeners: Vec<JoinHandle<()>>,
     router: Option<RunningRouter>,
-    /// What the routers of this run say of themselves.
+    /// The status of each router of this run.
     pub(crate) routers: Vec<RouterStatus>,
     weather: Weather,
-    /// What the routers of this run accept, in bytes, if that is little.
+    /// The frame limit of the routers of this run in bytes, if it is low.
     max_frame: Option<usize>,
     next_client: usize,
 }
@@ -73,17 +73,17 @@ pub(crate) struct RunningRouter {
     task: JoinHandle<()>,
 }
 
-/// A client; what is kept for it is dropped with the last of its tasks.
+/// A client. Its handles are dropped with the last of its tasks.
 pub(crate) struct Client {
     pub(crate) id: usize,
-    /// Whether its own events come back to it from the router.
+    /// Whether it receives its own events from the router.
     pub(crate) echoes: bool,
     /// Whether it reconnects for ever.
     pub(crate) lasts: bool,
     pub(crate) kept: Mutex<Kept>,
 }
 
-/// What is kept for a client.
+/// The handles of a client.
 #[derive(Default)]
 pub(crate) struct Kept {
     /// `None` if the client has left.
@@ -105,7 +105,7 @@ impl Client {
         self.bus().filter(is_live)
     }
 
-    /// Lets go of all that is kept.
+    /// Drops all handles.
     pub(crate) fn leave(&self) -> Option<Bus> {
         let mut kept = std::mem::take(&mut *self.kept.lock());
         kept.bus.take()
@@ -114,7 +114,7 @@ impl Client {
 
 impl Simulation {
     pub(crate) fn new(seed: u64, world: &Arc<World>) -> Self {
-        // Clients draw their pauses from this one.
+        // Seeds the generator of the clients' random pauses.
         fastrand::seed(seed);
         let mut rng = Rng::with_seed(seed);
         let longest = choose(&mut rng, &[0, 5, 5, 20]);
@@ -141,7 +141,7 @@ impl Simulation {
         }
     }
 
-    /// Lets it all happen. What is under way at the end goes on.
+    /// Carries out all steps. Pending operations go on after the end.
     pub(crate) async fn play(&mut self) {
         if self.weather == Weather::Calm || self.rng.u8(0..4) > 0 {
             self.start_router();
@@ -171,7 +171,7 @@ impl Simulation {
     async fn step(&mut self) {
         self.tasks.retain(|task| !task.handle.is_finished());
         let wild = self.weather == Weather::Rough;
-        // Without a router little happens.
+        // A run without a router would test little.
         if self.router.is_none() && self.rng.u8(0..8) == 0 {
             self.start_router();
         }
@@ -202,7 +202,7 @@ impl Simulation {
     // The router.
 
     fn start_router(&mut self) {
-        // Another may not have let go yet.
+        // Another router may still hold the address.
         let Ok(listener) = self.network.listen() else {
             return;
         };
@@ -218,8 +218,8 @@ impl Simulation {
         }
     }
 
-    /// Where connections are lost, events are too, and so a router may be one that drops some: with queues
-    /// that are so short that a sender is always waiting for room.
+    /// In a run that may lose connections, and so events, the router may drop events, too: its queues are so short that
+    /// senders often wait for room.
     fn router_config(&mut self) -> RouterConfig {
         let mut config = RouterConfig::default();
         config.max_frame = self.max_frame.unwrap_or(config.max_frame);
@@ -247,7 +247,7 @@ impl Simulation {
             world.facts().stopping -= 1;
         });
         match self.rng.u8(0..3) {
-            // Another one at once, perhaps while the first lets go.
+            // Start the next one at once, perhaps before the first has ended.
             0 => {
                 pause(self.rng.u64(0..10)).await;
                 self.start_router();
@@ -260,7 +260,7 @@ impl Simulation {
         }
     }
 
-    /// There is a router from now on.
+    /// Records that there is a router from now on.
     pub(crate) async fn ensure_router(&mut self) {
         while self.router.is_none() {
             self.start_router();
@@ -294,10 +294,10 @@ impl Simulation {
         let echoes = rng.u8(0..8) == 0;
         let buffer_limit = choose(rng, &[16 << 20, 16 << 20, 600]);
         let outbox_limit = choose(rng, &[16 << 20, 16 << 20, 300]);
-        // On a narrow connection so impatient a client may take its router for dead.
-        let is_patient = self.weather == Weather::Calm || rng.u8(0..4) > 0;
-        let ping_timeout = if is_patient { 30_000 } else { 2000 };
-        // In the classic framing a router cannot say what it accepts.
+        // On a narrow connection, a client with a short ping timeout may take a live router for dead.
+        let has_long_timeout = self.weather == Weather::Calm || rng.u8(0..4) > 0;
+        let ping_timeout = if has_long_timeout { 30_000 } else { 2000 };
+        // In the classic framing, a router cannot state its frame limit.
         let max_frame = self.max_frame.filter(|_| echoes).unwrap_or(DEFAULT_MAX_FRAME);
         let builder = Bus::builder()
             .network(self.network.clone())
@@ -310,7 +310,7 @@ impl Simulation {
             .ping_timeout(millis(ping_timeout))
             .wait_for_router(millis(choose(rng, &[0, 50, 3000])))
             .reconnect(reconnect.clone());
-        // Not to be connected to at once is what the other is for.
+        // The other constructor, `connect_lazy`, is for clients without a router.
         let connected = match rng.bool() {
             true => builder.clone().connect(LABEL).await.ok(),
             false => None,
@@ -356,9 +356,9 @@ impl Simulation {
     }
 
     fn shut_down(&mut self) {
-        // Where nothing is lost, there is time for all that was accepted to be served.
+        // In a run without faults, the time is enough to serve all accepted calls.
         let is_calm = self.weather == Weather::Calm;
-        let patience = if is_calm { PATIENT } else { self.rng.u64(0..3000) };
+        let timeout = if is_calm { LONG_TIMEOUT } else { self.rng.u64(0..3000) };
         let Some((client, bus)) = self.client() else {
             return;
         };
@@ -368,15 +368,15 @@ impl Simulation {
         let (world, id) = (self.world.clone(), client.id);
         let shutting_down = async move {
             let started = world.now();
-            world.log(format_args!("client {id} shuts down in {patience} ms"));
-            let result = bus.shutdown(Duration::from_millis(patience)).await;
+            world.log(format_args!("client {id} shuts down in {timeout} ms"));
+            let result = bus.shutdown(Duration::from_millis(timeout)).await;
             world.log(format_args!("client {id} is shut down: {result:?}"));
             if let Err(error) = &result {
                 world.reach(format_args!("shutdown: {}", kind_of(error)));
                 world.expect(!is_calm, || format!("client {id} was given enough time"));
             }
             let after = world.now() - started;
-            world.expect(after <= patience + SLACK, || "a shutdown has taken too long".into());
+            world.expect(after <= timeout + SLACK, || "a shutdown has taken too long".into());
             let has_ended = bus.settled().await.is_err();
             world.expect(has_ended, || "a bus works after its shutdown".into());
         };
@@ -385,7 +385,7 @@ impl Simulation {
 
     // What clients do.
 
-    /// Does something that may not be dropped half way.
+    /// Runs an operation that must not be dropped before its end.
     fn serve(&mut self, what: String, future: impl Future<Output = ()> + Send + 'static) {
         self.tasks.push(Task { what, handle: tokio::spawn(future), may_be_dropped: false });
     }
@@ -419,7 +419,7 @@ impl Simulation {
                 if kept.bus.is_some() {
                     kept.services.push(served);
                 } else {
-                    // Dropping it may run anything.
+                    // Dropping it may run code of the handlers.
                     drop(kept);
                     drop(served);
                 }
@@ -451,7 +451,7 @@ impl Simulation {
         });
     }
 
-    /// Makes an order up; `depth` is how many may be nested in it.
+    /// Makes a random order. `depth` is how deep orders may be nested in it.
     fn order(&mut self, depth: usize) -> usize {
         let rng = &mut self.rng;
         let modes = [Mode::Call, Mode::Call, Mode::Stream, Mode::Push];
@@ -459,7 +459,7 @@ impl Simulation {
         order.in_process = rng.u8(0..8) == 0;
         order.padding = choose(rng, &[0, 0, 10, 100, 3000]);
         order.timeout = match rng.u8(0..10) {
-            // Only such a call shows that it is not ended too early.
+            // Only such a call shows that a call does not end too early.
             0..3 => None,
             3..5 => Some(rng.u64(0..100)),
             5..7 => Some(rng.u64(0..2000)),
@@ -484,7 +484,7 @@ impl Simulation {
         facts.orders.len() - 1
     }
 
-    /// Several at once, so that some are under way when something happens.
+    /// Starts several at once, so that some are pending at the next step.
     fn call(&mut self) {
         for _ in 0..self.rng.usize(1..=3) {
             self.call_once();
@@ -536,18 +536,18 @@ impl Simulation {
         let topics = if self.rng.u8(0..8) == 0 { PATTERNS } else { TOPICS };
         let topic = choose(&mut self.rng, topics);
         let in_process = self.rng.u8(0..6) == 0;
-        let patience = (self.rng.u8(0..8) == 0).then(|| self.rng.u64(0..20));
+        let timeout = (self.rng.u8(0..8) == 0).then(|| self.rng.u64(0..20));
         let Some((client, _)) = self.client() else {
             return;
         };
         if let Some(publisher) = &client.kept.lock().publisher {
             for _ in 0..self.rng.usize(1..4) {
-                let _ = publisher.send(Publish { topic, in_process, patience });
+                let _ = publisher.send(Publish { topic, in_process, timeout });
             }
         }
     }
 
-    /// Lets go of all publishers, so that their tasks end with what they have still to do.
+    /// Drops all publishers, so that their tasks end after the remaining events.
     pub(crate) fn stop_publishing(&mut self) {
         for client in &self.clients {
             client.kept.lock().publisher = None;

@@ -12,7 +12,7 @@ use crate::calls::perform;
 use crate::order::{End, Mode, Order, item, reply};
 use crate::world::{Kind, ServiceFacts, World, kind_of, pause, serves};
 
-/// A service that is registered, or about to be. Dropping it takes it back.
+/// A service that is registered, or is being registered. Dropping it unregisters the service.
 pub(crate) struct Served {
     registration: Registration,
     guard: ServiceGuard,
@@ -75,19 +75,19 @@ impl Served {
         &self.registration
     }
 
-    /// Leaves the service to the bus, which nobody calls any more.
+    /// Detaches the service at the end of the run, when there are no calls.
     pub(crate) fn detach(self) {
         self.registration.detach();
     }
 
     pub(crate) async fn unregister(self) -> Result<(), Error> {
-        // It is gone from here on, whether the router has said so or not.
+        // It is unregistered from now on, whether the router has confirmed that or not.
         drop(self.guard);
         self.registration.unregister().await
     }
 }
 
-/// Tells when nobody keeps it any more.
+/// Records when its last owner has dropped it.
 struct Witness {
     world: Arc<World>,
 }
@@ -112,7 +112,7 @@ struct Handler {
 }
 
 impl Drop for Handler {
-    /// A handler may be dropped wherever a bus lets go of it, and may use the bus then.
+    /// A bus may drop a handler anywhere, and the destructor may use the bus.
     fn drop(&mut self) {
         if let Some(bus) = self.bus.upgrade() {
             drop(bus.in_process().subscribe("left").now_or_never());
@@ -131,7 +131,7 @@ struct Handling {
 }
 
 impl Handler {
-    /// A call has come.
+    /// Records that a call was received.
     fn begin(&self, call: &Call) -> Handling {
         let world = &self.kept.world;
         let payload = String::from_utf8_lossy(&call.data).into_owned();
@@ -197,7 +197,7 @@ impl Handling {
             End::Good => Ok(()),
             End::Fail => Err(Failure::new(format!("failed {}", self.payload))),
             End::Refuse => Err(Failure::bad_request(format!("refused {}", self.payload))),
-            // As a panic, but without a word on the standard error.
+            // Panics without a message on standard error.
             End::Panic => resume_unwind(Box::new("a handler that panics")),
         }
     }

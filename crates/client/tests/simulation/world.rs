@@ -1,4 +1,4 @@
-//! What a run knows of itself: what was done, what came of it, and what should not have.
+//! The records of a run: the operations, their outcomes, and the broken guarantees.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use crate::events::{EventFacts, SubscriptionFacts};
 use crate::order::Order;
 
-/// How much later than promised something may be, in ms: timers are that coarse.
+/// How late a timer may fire, in ms.
 pub(crate) const SLACK: u64 = 5;
 
-/// In ms since the run began.
+/// A time in ms since the begin of the run.
 pub(crate) type Millis = u64;
 
 pub(crate) struct World {
@@ -26,19 +26,19 @@ pub(crate) struct World {
 #[derive(Default)]
 pub(crate) struct Facts {
     pub(crate) trace: Vec<String>,
-    /// Broken promises.
+    /// Broken guarantees.
     pub(crate) problems: Vec<String>,
-    /// What has come up at least once; runs in which little does prove little.
+    /// Cases that occurred at least once. Runs with few of them prove little.
     pub(crate) reached: BTreeSet<String>,
-    /// No connection is lost in this run but those of these clients, which were shut down.
+    /// The clients that were shut down; no other connection ends in a run without faults.
     pub(crate) calm_but: Option<BTreeSet<usize>>,
-    /// Routers that stop: until they have, they serve those who are connected, and another may be there.
+    /// Routers that are stopping: until their end they serve their connections, and another router may have started.
     pub(crate) stopping: usize,
     pub(crate) services: Vec<ServiceFacts>,
     pub(crate) orders: Vec<Order>,
     pub(crate) events: Vec<EventFacts>,
     pub(crate) subscriptions: Vec<SubscriptionFacts>,
-    /// Handlers that are still alive, and their running calls.
+    /// Handlers that are not dropped yet, and their running calls.
     pub(crate) witnesses: usize,
 }
 
@@ -49,7 +49,7 @@ pub(crate) enum Kind {
     Push,
 }
 
-/// A service that was to be registered at least.
+/// A service that a client registered or tried to register.
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceFacts {
     /// The client.
@@ -79,7 +79,7 @@ impl World {
         self.facts().trace.push(line);
     }
 
-    /// Something was promised and is not so.
+    /// Records a broken guarantee.
     pub(crate) fn problem(&self, line: impl Display) {
         self.log(format_args!("!!! {line}"));
         self.facts().problems.push(line.to_string());
@@ -100,7 +100,7 @@ pub(crate) fn millis(time: Duration) -> Millis {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Waits; not even for other tasks if there is nothing to wait for.
+/// Waits for a time. Does not yield if the time is zero.
 pub(crate) async fn pause(time: Millis) {
     if time > 0 {
         tokio::time::sleep(Duration::from_millis(time)).await;
@@ -112,7 +112,7 @@ pub(crate) fn serves(name: &str, address: &str) -> bool {
     address.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What kind of an error it is, in a word.
+/// The kind of an error, in a word.
 pub(crate) fn kind_of(error: &Error) -> &'static str {
     match error {
         Error::AlreadyRegistered { .. } => "already registered",

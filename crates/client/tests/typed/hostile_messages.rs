@@ -34,7 +34,7 @@ enum Tree {
     Nothing(Vec<()>),
 }
 
-/// FlexBuffers of a user, who looks at what he gets.
+/// A custom encoding: FlexBuffers that check the data first.
 #[derive(Debug)]
 struct Careless;
 
@@ -54,17 +54,17 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
 }
 
-/// What must not be read as a point, nor as the answer to one.
+/// Data that must not be decoded as a point, nor as the reply to one.
 fn hostile() -> Vec<Vec<u8>> {
     let mut all: Vec<_> = [
         // A field whose vector holds itself; the same in a variant.
         "7a0001030100280401010528022401",
         "4f6b000103010028040101052402 2401",
-        // Vectors that announce 2^40 elements: of anything, of integers, of nothing in between.
+        // Vectors that announce 2^40 elements: untyped ones, integers, and elements without bytes.
         "0000000000000000000000000001000000000000002801",
         "00000000000100000000000000012b01",
         "0000000000000000000000000100000000000000002f01",
-        // Distances out of the data.
+        // Distances to a position outside the data.
         "5d796b02",
         "ffffffff2804",
         "00ff2401",
@@ -121,8 +121,7 @@ fn does_not_decode(result: Result<impl fmt::Debug, Error>) {
     assert!(!from.is_empty() && error.to_string().len() < 600, "{error}");
 }
 
-/// Each of a service, a caller and a subscriber has typed messages on the side of `typed`; `raw` says what
-/// it likes.
+/// A service, a caller and a subscriber use typed messages on the bus `typed`; `raw` sends arbitrary data to each.
 async fn all_places(typed: &Bus, raw: &Bus) {
     let _call = typed.bind("/flat", flat).await.unwrap();
     let _stream = typed.bind_stream("/many", |p| stream::once(flat(p))).await.unwrap();
@@ -167,7 +166,7 @@ async fn all_places(typed: &Bus, raw: &Bus) {
         liar.unregister().await.unwrap();
     }
 
-    // Everything goes on.
+    // Valid messages are still handled.
     let good = encoded(typed, &POINT).await;
     assert!(!raw.call("/flat/point", good.clone()).await.unwrap().is_empty());
     raw.push("/pushed/point", good.clone()).await.unwrap();
@@ -178,7 +177,7 @@ async fn all_places(typed: &Bus, raw: &Bus) {
     assert!(pushed.try_recv().is_err());
 }
 
-/// What a value is in the encoding of `bus`.
+/// A value in the encoding of `bus`.
 async fn encoded(bus: &Bus, value: &impl Serialize) -> bytes::Bytes {
     let mut events = bus.subscribe("values").await.unwrap();
     bus.topic("values").broadcast(value).await.unwrap();
@@ -235,7 +234,7 @@ impl<'de> Deserialize<'de> for Panics {
     }
 }
 
-/// A panic in the code of a message is an error for who uses it.
+/// A panic in the code of a message is an error for the code that uses the message.
 #[tokio::test]
 async fn messages_that_panic() {
     let router = TestRouter::start().await;
@@ -248,7 +247,7 @@ async fn messages_that_panic() {
         assert!(matches!(error, Error::Encoding { .. }), "{error}");
         assert!(error.to_string().contains("it panicked: cannot be written"), "{error}");
         is_bad(service.call(Panics::Deserialized).await);
-        // An answer that cannot be written fails its call.
+        // A reply that cannot be encoded fails its call.
         let readable = encoded(&other, &false).await;
         let error = other.call("/s/panics", readable).await.unwrap_err();
         assert!(matches!(error, Error::ServiceFailure { .. }), "{error}");

@@ -9,7 +9,7 @@ use gsb_client::{Bus, Encoding as _, FlexBuffers, Json, Message};
 use gsb_testkit::TestRouter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Where messages were read and written since they were looked at.
+/// The threads on which messages were decoded and encoded since the last check.
 static THREADS: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
 
 #[derive(Debug, Clone, PartialEq)]
@@ -38,14 +38,14 @@ impl<'de> Deserialize<'de> for Data {
     }
 }
 
-/// How often a message was read or written here, and on other threads.
+/// How often messages were decoded or encoded on this thread, and on other threads.
 fn here_and_elsewhere() -> (usize, usize) {
     let threads = std::mem::take(&mut *THREADS.lock().unwrap());
     let here = threads.iter().filter(|thread| **thread == thread::current().id()).count();
     (here, threads.len() - here)
 }
 
-// One thread runs everything.
+// The runtime has one thread.
 #[tokio::test]
 async fn large_messages_hold_up_no_tasks() {
     let router = TestRouter::start().await;
@@ -71,7 +71,7 @@ async fn large_messages_hold_up_no_tasks() {
         let items = caller.service("/stream").stream(large.clone()).await.unwrap();
         let items: Vec<_> = items.try_collect().await.unwrap();
         assert_eq!(items, [Ok(large.clone()), Ok(large)]);
-        // What asks for a stream is read where it came.
+        // A request for a stream is decoded in place.
         assert_eq!(here_and_elsewhere(), (1, 5));
     }
     router.stop().await;
@@ -103,6 +103,6 @@ fn a_list_of_bytes_is_encoded_in_little_memory() {
         let data = FlexBuffers.encode(&list).unwrap();
         assert!(data.len() <= 4 * LENGTH + 16, "{} bytes", data.len());
     });
-    // The data of 4 bytes each while it grows to twice its size, and a copy of the list.
+    // The data with 4 bytes per element, which doubles its buffer while it grows, and a copy of the list.
     assert!(memory.bytes_max <= 16 * LENGTH as u64, "{} bytes", memory.bytes_max);
 }

@@ -22,7 +22,7 @@ impl Message for Sleep {
     type Error = ();
 }
 
-/// Tries again what the service has failed.
+/// A retry policy for calls that the service failed.
 #[derive(Clone)]
 struct Again;
 

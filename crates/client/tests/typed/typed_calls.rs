@@ -101,13 +101,13 @@ async fn streams_have_types() {
     let items = bus.service("/s").stream(Count(4)).await.unwrap();
     let items: Vec<_> = items.try_collect().await.unwrap();
     assert_eq!(items, [Ok(1), Ok(2), Err("three".to_owned()), Ok(4)]);
-    // Asked for one answer, a service that streams is told from one that does not.
+    // A call to a service that answers with a stream fails with its own error.
     assert!(matches!(bus.service("/s").call(Count(2)).await, Err(Error::IsStream { .. })));
     router.stop().await;
 }
 
 #[tokio::test]
-async fn what_does_not_decode_is_an_error_that_says_so() {
+async fn data_that_does_not_decode_is_an_error_that_says_so() {
     let router = TestRouter::start().await;
     let server = Bus::connect(&router.unix).await.unwrap();
     let bus = Bus::connect(&router.unix).await.unwrap();

@@ -15,10 +15,10 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
 use value::{Color, Double, Flat, Untagged, Value};
 
-/// A caller and a service that is a router away.
+/// A caller and a service over a router.
 struct Pair {
     caller: Bus,
-    /// Whose bus it is bound on.
+    /// The bus that serves it.
     service: Bus,
     received: Arc<Mutex<Vec<Value>>>,
 }
@@ -109,7 +109,7 @@ fn difficult_values() -> Vec<(Value, bool, bool)> {
         (Value::Double(Double(0.1 + 0.2)), true, true),
         // The key is the name of a field as well.
         (Value::Flat(Flat { first: 1, rest: by_text(&["first"]) }), false, false),
-        // Serde reads these into a type that has no 128 bits.
+        // Serde decodes these into a type that has no 128-bit integers.
         (
             Value::Untagged(Untagged::Fields { value: Box::new(Value::Large(i128::MIN)) }),
             false,

@@ -1,10 +1,10 @@
 //! Who pays for queued bytes: the account of each connection, and the charges on it (rule LI-2).
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use super::total::Total;
 use crate::ids::{CallKey, ConnId};
 
 /// What a queued frame costs beside its own bytes: about what the queue itself needs for it. In bytes.
@@ -14,7 +14,10 @@ pub(super) const FRAME_COST: usize = 64;
 /// when all of them were written. In bytes.
 const LARGEST_SUM: usize = 16 << 10;
 
-/// What queued bytes are for. Each connection has a limit for each of the first four.
+/// Usage is added up in units of so many bytes, so that few changes of an account touch the sum.
+const BLOCK: usize = 4 << 10;
+
+/// What queued bytes are for. Each connection has a limit for each but the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// The router's own answers to the payer.
@@ -25,41 +28,73 @@ pub(crate) enum Purpose {
     Replies,
     /// Broadcasts to the payer.
     Broadcasts,
-    /// Calls of others in the outbox of the payer, which has stalled.
+    /// Calls in the outbox of a peer that has stalled. They count for the sum of all accounts alone.
     Stalled,
-    /// A frame of the payer that has begun to arrive.
-    Unfinished,
 }
 
-const PURPOSES: usize = 6;
+const PURPOSES: usize = 5;
 
 impl Purpose {
     /// For counting by purpose.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Purpose::Answers => "answers",
-            Purpose::Calls => "calls",
-            Purpose::Replies => "replies",
-            Purpose::Broadcasts | Purpose::Stalled | Purpose::Unfinished => "others",
+        ["answers", "calls", "replies", "broadcasts", "stalled"][self as usize]
+    }
+}
+
+/// The sum of all accounts and unfinished frames, in bytes. Whole blocks count.
+#[derive(Debug, Default)]
+pub(super) struct Total(AtomicUsize);
+
+impl Total {
+    pub(super) fn used(&self) -> usize {
+        self.0.load(SeqCst)
+    }
+
+    /// One of its parts has changed.
+    #[inline]
+    pub(super) fn changed(&self, before: usize, after: usize) {
+        let blocks = (after / BLOCK).wrapping_sub(before / BLOCK);
+        if blocks != 0 {
+            self.0.fetch_add(blocks.wrapping_mul(BLOCK), SeqCst);
         }
     }
 }
 
+/// A connection that is not read until the usage of an account for a purpose is low enough.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) id: ConnId,
+    pub(super) purpose: Purpose,
+    /// The highest usage at which it goes on, in bytes.
+    pub(super) usage: usize,
+    /// `None` once it was woken.
+    pub(super) waker: Option<Waker>,
+}
+
 /// What one connection pays for, anywhere in the router.
 #[derive(Debug)]
-pub(crate) struct Account {
+pub(super) struct Account {
     owner: ConnId,
     used: [AtomicUsize; PURPOSES],
-    /// The waker is woken when the usage falls below this; 0 if no connection waits for it.
-    resume_below: [AtomicUsize; PURPOSES],
-    wakers: Mutex<[Option<Waker>; PURPOSES]>,
     total: Arc<Total>,
+    waiters: Mutex<Waiters>,
+    /// Whether there are any.
+    is_awaited: AtomicBool,
+}
+
+/// The connections that wait for an account.
+#[derive(Debug, Default)]
+struct Waiters {
+    /// The owner, which waits for room for its calls or for answers to it.
+    owner: Option<Waiter>,
+    /// The connections that wait for room for replies, first come, first served.
+    replying: VecDeque<Waiter>,
 }
 
 impl Account {
     pub(super) fn new(owner: ConnId, total: Arc<Total>) -> Self {
-        let (used, resume_below) = Default::default();
-        Account { owner, used, resume_below, wakers: Mutex::default(), total }
+        let (used, waiters, is_awaited) = Default::default();
+        Account { owner, used, total, waiters, is_awaited }
     }
 
     #[inline]
@@ -67,51 +102,78 @@ impl Account {
         self.used[purpose as usize].load(SeqCst)
     }
 
+    /// Adds a number of bytes, which may be negative in two's complement.
+    #[inline]
     fn add(&self, purpose: Purpose, bytes: usize) {
         let before = self.used[purpose as usize].fetch_add(bytes, SeqCst);
-        self.total.changed(before, before + bytes);
-    }
-
-    fn release(&self, purpose: Purpose, bytes: usize) {
-        let before = self.used[purpose as usize].fetch_sub(bytes, SeqCst);
-        let after = before - bytes;
-        self.total.changed(before, after);
-        if after < self.resume_below[purpose as usize].load(SeqCst) {
-            self.wake(purpose);
+        self.total.changed(before, before.wrapping_add(bytes));
+        if self.is_awaited.load(SeqCst) {
+            self.wake(false);
         }
     }
 
-    /// Wakes `waker` once, when the usage is at most `usage`. It replaces the waker that was set before.
-    pub(super) fn wake_at(&self, purpose: Purpose, usage: usize, waker: &Waker) {
-        self.wakers()[purpose as usize] = Some(waker.clone());
-        self.resume_below[purpose as usize].store(usage + 1, SeqCst);
-        // It may have fallen in between.
-        if self.used(purpose) <= usage {
-            self.wake(purpose);
-        }
+    /// Whether no other connection waits for the same, or `id` is the first that does.
+    #[inline]
+    pub(super) fn is_turn(&self, purpose: Purpose, id: ConnId) -> bool {
+        purpose != Purpose::Replies
+            || !self.is_awaited.load(SeqCst)
+            || self.waiters().replying.front().is_none_or(|first| first.id == id)
     }
 
-    /// Sets the bytes of an unfinished frame; whether they are more than before.
-    pub(super) fn set_unfinished(&self, bytes: usize) -> bool {
-        let unfinished = &self.used[Purpose::Unfinished as usize];
-        let before = unfinished.load(SeqCst);
-        if before != bytes {
-            unfinished.store(bytes, SeqCst);
-            self.total.changed(before, bytes);
-        }
-        bytes > before
+    /// The connections that wait for room for replies, the first first.
+    pub(super) fn replying(&self) -> Vec<ConnId> {
+        self.waiters().replying.iter().map(|waiter| waiter.id).collect()
     }
 
+    /// A connection waits. It keeps its place if it has waited for the same before.
+    pub(super) fn wait(&self, waiter: Waiter) {
+        let mut waiters = self.waiters();
+        if waiter.purpose != Purpose::Replies {
+            waiters.owner = Some(waiter);
+        } else if let Some(place) = waiters.replying.iter_mut().find(|other| other.id == waiter.id)
+        {
+            *place = waiter;
+        } else {
+            waiters.replying.push_back(waiter);
+        }
+        self.is_awaited.store(true, SeqCst);
+        drop(waiters);
+        // The usage may have fallen in between.
+        self.wake(false);
+    }
+
+    /// A connection does not wait any more. If it was the first, the next one is.
+    pub(super) fn leave(&self, id: ConnId) {
+        let mut waiters = self.waiters();
+        waiters.owner.take_if(|waiter| waiter.id == id);
+        // Usually it is the first one.
+        if waiters.replying.pop_front_if(|waiter| waiter.id == id).is_none() {
+            waiters.replying.retain(|waiter| waiter.id != id);
+        }
+        let is_awaited = waiters.owner.is_some() || !waiters.replying.is_empty();
+        self.is_awaited.store(is_awaited, SeqCst);
+        drop(waiters);
+        self.wake(false);
+    }
+
+    /// Wakes the owner, and the first of the other connections, if the usage is low enough; or all of them. Once each.
     #[cold]
-    fn wake(&self, purpose: Purpose) {
-        if self.resume_below[purpose as usize].swap(0, SeqCst) > 0 {
-            let waker = self.wakers()[purpose as usize].take();
-            waker.into_iter().for_each(Waker::wake);
+    pub(super) fn wake(&self, all: bool) {
+        let mut woken = Vec::new();
+        let mut waiters = self.waiters();
+        let Waiters { owner, replying } = &mut *waiters;
+        let count = if all { replying.len() } else { 1 };
+        for waiter in owner.iter_mut().chain(replying.iter_mut().take(count)) {
+            if all || self.used(waiter.purpose) <= waiter.usage {
+                woken.extend(waiter.waker.take());
+            }
         }
+        drop(waiters);
+        woken.into_iter().for_each(Waker::wake);
     }
 
-    fn wakers(&self) -> impl std::ops::DerefMut<Target = [Option<Waker>; PURPOSES]> + '_ {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiters(&self) -> MutexGuard<'_, Waiters> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -132,26 +194,23 @@ impl Charge {
     pub fn written(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        self.account.release(self.purpose, bytes);
+        self.account.add(self.purpose, bytes.wrapping_neg());
     }
 
-    /// The connection that made the call in the frame, if it is not read because too many of its calls are queued.
+    /// The connection that made the call in the frame, if it may not be read because too many of its calls are queued.
     pub fn paused_caller(&self) -> Option<ConnId> {
-        let is_paused = self.purpose == Purpose::Calls
-            && self.account.resume_below[Purpose::Calls as usize].load(SeqCst) > 0;
-        is_paused.then_some(self.account.owner)
+        let may_be_paused = self.purpose == Purpose::Calls && self.account.is_awaited.load(SeqCst);
+        may_be_paused.then_some(self.account.owner)
     }
 
-    /// Charges a call in the outbox of a peer that has stalled to that peer. Returns the call, if the frame was one
-    /// of another connection that waits for its end.
-    pub fn move_to(&mut self, peer: &Payer) -> Option<CallKey> {
-        if self.purpose != Purpose::Calls {
-            // Whatever else is in an outbox is charged to its owner.
-            return None;
+    /// The peer whose outbox the frame is in has stalled: if the frame is a call, its caller does not pay for it any
+    /// more. Returns the call, if its caller waits for its end.
+    pub fn stall(&mut self) -> Option<CallKey> {
+        if self.purpose == Purpose::Calls {
+            self.account.add(Purpose::Stalled, self.bytes);
+            self.account.add(Purpose::Calls, self.bytes.wrapping_neg());
+            self.purpose = Purpose::Stalled;
         }
-        self.account.release(self.purpose, self.bytes);
-        (self.account, self.purpose) = (peer.0.clone(), Purpose::Stalled);
-        self.account.add(self.purpose, self.bytes);
         self.call.take()
     }
 }
@@ -159,7 +218,7 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.account.release(self.purpose, self.bytes);
+            self.written(self.bytes);
         }
     }
 }
@@ -168,45 +227,29 @@ impl Drop for Charge {
 #[derive(Debug)]
 #[must_use = "a queued frame has to be charged"]
 pub struct Cost<'a> {
-    /// `None` if the payer is gone.
-    pub(super) account: Option<&'a Arc<Account>>,
+    pub(super) account: &'a Arc<Account>,
     pub(super) purpose: Purpose,
     pub(super) bytes: usize,
     pub(super) call: Option<CallKey>,
 }
 
 impl Cost<'_> {
-    /// Charges it; `None` if the payer is gone.
-    pub fn charge(self) -> Option<Charge> {
+    /// Charges it. It becomes a part of `before`, the charge of the frame before it, and `None` is returned, if the same
+    /// connection pays for both, for the same purpose other than calls, and the sum is small.
+    pub fn charge(self, before: Option<&mut Charge>) -> Option<Charge> {
         let Cost { account, purpose, bytes, call } = self;
-        let account = account?;
         account.add(purpose, bytes);
-        Some(Charge { account: account.clone(), purpose, bytes, call })
-    }
-
-    /// Charges it as a part of an existing charge, where the same connection pays for both, for the same purpose
-    /// other than calls, and the sum is small.
-    ///
-    /// # Errors
-    /// The cost, where that is not so.
-    pub fn add_to(self, charge: &mut Charge) -> Result<(), Self> {
-        let bytes = charge.bytes + self.bytes;
-        match self.account {
-            Some(account)
-                if Arc::ptr_eq(account, &charge.account)
-                    && self.purpose == charge.purpose
-                    && self.purpose != Purpose::Calls
-                    && bytes <= LARGEST_SUM =>
+        match before {
+            Some(before)
+                if before.purpose == purpose
+                    && purpose != Purpose::Calls
+                    && before.bytes + bytes <= LARGEST_SUM
+                    && Arc::ptr_eq(account, &before.account) =>
             {
-                account.add(self.purpose, self.bytes);
-                charge.bytes = bytes;
-                Ok(())
+                before.bytes += bytes;
+                None
             }
-            _ => Err(self),
+            _ => Some(Charge { account: account.clone(), purpose, bytes, call }),
         }
     }
 }
-
-/// A handle to the account of a connection, to which queued bytes are charged.
-#[derive(Debug, Clone)]
-pub struct Payer(pub(super) Arc<Account>);

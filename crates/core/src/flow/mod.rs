@@ -3,36 +3,29 @@
 
 mod charges;
 mod stall;
-mod total;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) use charges::Purpose;
-use charges::{Account, FRAME_COST};
-pub use charges::{Charge, Cost, Payer};
+use charges::{Account, FRAME_COST, Total, Waiter};
+pub use charges::{Charge, Cost};
 pub use stall::Progress;
-use stall::{PauseBudget, SlowPeer};
-pub(crate) use stall::{SlowLimits, Verdict};
-use total::Total;
+use stall::SlowPeer;
+pub(crate) use stall::Verdict;
 
+use crate::config::BrokerConfig;
 use crate::connections::PerConnection;
 use crate::ids::{CallKey, ConnId};
 
-/// An unfinished frame of up to so many bytes is charged to no account.
+/// What counts as the queue limit while all connections together are above the memory limit; and an unfinished frame of
+/// up to so many bytes does not count. In bytes.
 const SMALL: usize = 64 << 10;
 
-/// Why a connection is paused: a frame of it does not fit into an account, and the connection is not read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Paused {
-    /// Whose account it is.
-    pub(crate) payer: ConnId,
-    pub(crate) purpose: Purpose,
-    /// The call that the frame is a reply to: another may have its request id when the frame is handled again.
-    pub(crate) reply_to: Option<CallKey>,
-}
+/// A connection waits for peers that stall for one stall timeout in this time.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// The flow control of one connection.
 #[derive(Debug)]
@@ -41,50 +34,46 @@ struct Peer {
     account: Arc<Account>,
     /// Wakes the task of the connection when the frame that it is paused for is to be handled again.
     waker: Waker,
-    paused: Option<Paused>,
-    /// The connections that are paused with a reply to this one, first come, first served.
-    waiting: VecDeque<ConnId>,
+    /// The account into which a frame of it does not fit, and for which purpose.
+    paused: Option<(ConnId, Purpose)>,
+    /// The bytes of its unfinished frame, if they are many.
+    unfinished: usize,
     /// Apart, since most connections never are.
     slow: Option<Box<SlowPeer>>,
-    budget: PauseBudget,
+    /// When it may again wait a whole stall timeout for peers that stall: a token bucket.
+    rested_at: Instant,
 }
 
 /// The flow control of all connections.
 #[derive(Debug)]
 pub(crate) struct Flow {
+    pub(crate) config: BrokerConfig,
     peers: PerConnection<Option<Peer>>,
     count: usize,
-    limits: SlowLimits,
     total: Arc<Total>,
+    /// The total was above its limit, and has not fallen to three quarters of it since.
+    is_short: bool,
 }
 
 impl Flow {
-    /// All connections together may be charged `memory_limit` bytes.
-    pub(crate) fn new(limits: SlowLimits, memory_limit: usize) -> Self {
-        let total = Arc::new(Total::new(memory_limit));
-        Flow { peers: PerConnection::default(), count: 0, limits, total }
+    pub(crate) fn new(config: BrokerConfig) -> Self {
+        let (peers, count, total, is_short) = Default::default();
+        Flow { config, peers, count, total, is_short }
     }
 
     pub(crate) fn add(&mut self, id: ConnId, waker: Waker, now: Instant) {
         self.count += 1;
-        *self.peers.entry(id) = Some(Peer {
-            id,
-            account: Arc::new(Account::new(id, self.total.clone())),
-            waker,
-            paused: None,
-            waiting: VecDeque::new(),
-            slow: None,
-            budget: PauseBudget::new(self.limits.stall_timeout, now),
-        });
+        let account = Arc::new(Account::new(id, self.total.clone()));
+        let (paused, unfinished, slow) = Default::default();
+        let peer = Peer { id, account, waker, paused, unfinished, slow, rested_at: now };
+        *self.peers.entry(id) = Some(peer);
     }
 
     /// A connection is gone. What is queued stays charged to it until it is written.
     pub(crate) fn remove(&mut self, id: ConnId) {
-        if let Some(paused) = self.resume(id) {
-            self.leave(id, paused);
-        }
-        self.release_blocked(id);
+        self.resume(id);
         self.set_unfinished(id, 0);
+        self.release_blocked(id);
         self.count -= usize::from(self.peers.take(id).is_some());
     }
 
@@ -103,12 +92,7 @@ impl Flow {
         self.peers.entry(id).as_mut().filter(|peer| peer.id == id)
     }
 
-    /// The account of a connection.
-    pub(crate) fn payer(&self, id: ConnId) -> Option<Payer> {
-        self.get(id).map(|peer| Payer(peer.account.clone()))
-    }
-
-    /// What a frame with a body of so many bytes costs `payer`.
+    /// What a frame with a body of so many bytes costs `payer`; `None` if that is gone.
     #[inline]
     pub(crate) fn cost(
         &self,
@@ -116,88 +100,84 @@ impl Flow {
         purpose: Purpose,
         body: usize,
         call: Option<CallKey>,
-    ) -> Cost<'_> {
-        let account = self.get(payer).map(|peer| &peer.account);
-        Cost { account, purpose, bytes: body + FRAME_COST, call }
+    ) -> Option<Cost<'_>> {
+        let account = &self.get(payer)?.account;
+        Some(Cost { account, purpose, bytes: body + FRAME_COST, call })
+    }
+
+    /// The queue limit of each connection at the moment.
+    #[inline]
+    fn queue_limit(&mut self) -> usize {
+        let (used, limit) = (self.total.used(), self.config.memory_limit);
+        self.is_short = used > limit || self.is_short && used > limit / 4 * 3;
+        let limit = self.config.limits.queued_bytes;
+        if self.is_short { limit.min(SMALL) } else { limit }
     }
 
     /// Whether a frame of `from` may be queued at the cost of `payer`: it fits, or is alone, and no other waits for
     /// that.
     #[inline]
     pub(crate) fn admits(
-        &self,
-        payer: ConnId,
-        purpose: Purpose,
-        body: usize,
+        &mut self,
         from: ConnId,
+        (payer, purpose): (ConnId, Purpose),
+        body: usize,
     ) -> bool {
+        let limit = self.queue_limit();
         self.get(payer).is_none_or(|peer| {
             let used = peer.account.used(purpose);
-            let limit = self.total.queue_limit(self.limits.queue_limit);
-            let others_wait = purpose == Purpose::Replies
-                && peer.waiting.front().is_some_and(|first| *first != from);
-            (used == 0 || used + body + FRAME_COST <= limit) && !others_wait
+            (used == 0 || used + body + FRAME_COST <= limit) && peer.account.is_turn(purpose, from)
         })
     }
 
-    /// A frame of a connection was not admitted, and waits with all that the connection sends behind it.
-    pub(crate) fn pause(&mut self, id: ConnId, paused: Paused, body: usize) {
-        let Some(peer) = self.get_mut(id) else {
-            return;
-        };
-        peer.paused = Some(paused);
-        let limit = self.total.queue_limit(self.limits.queue_limit);
+    /// Whether a frame is [admitted](Flow::admits). If not, it waits with all that the connection sends behind it, and
+    /// the connection is woken to try again.
+    #[inline]
+    pub(crate) fn admit(&mut self, from: ConnId, payer: (ConnId, Purpose), body: usize) -> bool {
+        let is_admitted = self.admits(from, payer, body);
+        if !is_admitted {
+            self.pause(from, payer, body);
+        }
+        is_admitted
+    }
+
+    #[cold]
+    fn pause(&mut self, id: ConnId, payer: (ConnId, Purpose), body: usize) {
+        if self.paused(id) != Some(payer) {
+            self.resume(id);
+        }
+        let limit = self.queue_limit();
         // Half, or less where the frame would not fit.
         let usage = (limit / 2).min(limit.saturating_sub(body + FRAME_COST));
-        if paused.purpose == Purpose::Replies
-            && let Some(payer) = self.get_mut(paused.payer)
+        if let Some(peer) = self.get_mut(id) {
+            peer.paused = Some(payer);
+            let waiter = Waiter { id, purpose: payer.1, usage, waker: Some(peer.waker.clone()) };
+            if let Some(payer) = self.get(payer.0) {
+                payer.account.wait(waiter);
+            }
+        }
+    }
+
+    /// The frame that a connection was paused for is handled.
+    pub(crate) fn resume(&mut self, id: ConnId) {
+        if let Some((payer, _)) = self.get_mut(id).and_then(|peer| peer.paused.take())
+            && let Some(payer) = self.get(payer)
         {
-            if !payer.waiting.contains(&id) {
-                payer.waiting.push_back(id);
-            }
-            if payer.waiting.front() != Some(&id) {
-                return;
-            }
-        }
-        self.wake_at(id, paused, usage);
-    }
-
-    /// Wakes a connection when the usage of the account that it waits for is at most `usage`.
-    fn wake_at(&self, id: ConnId, paused: Paused, usage: usize) {
-        if let (Some(payer), Some(peer)) = (self.get(paused.payer), self.get(id)) {
-            payer.account.wake_at(paused.purpose, usage, &peer.waker);
+            payer.account.leave(id);
         }
     }
 
-    /// The frame that a connection is paused for is handled again; `None` if it is not paused.
+    /// The account that a paused connection waits for, and for which purpose.
     #[inline]
-    pub(crate) fn resume(&mut self, id: ConnId) -> Option<Paused> {
-        self.get_mut(id)?.paused.take()
-    }
-
-    /// Whether a connection is paused.
-    pub(crate) fn is_paused(&self, id: ConnId) -> bool {
-        self.get(id).is_some_and(|peer| peer.paused.is_some())
-    }
-
-    /// A connection does not wait any more, admitted or not. If it was the first, the next one is.
-    pub(crate) fn leave(&mut self, id: ConnId, paused: Paused) {
-        let usage = self.total.queue_limit(self.limits.queue_limit) / 2;
-        if paused.purpose == Purpose::Replies
-            && let Some(payer) = self.get_mut(paused.payer)
-        {
-            payer.waiting.retain(|waiting| *waiting != id);
-            if let Some(next) = payer.waiting.front().copied() {
-                self.wake_at(next, paused, usage);
-            }
-        }
+    pub(crate) fn paused(&self, id: ConnId) -> Option<(ConnId, Purpose)> {
+        self.get(id)?.paused
     }
 
     /// Whether a peer has stalled.
     #[inline]
     pub(crate) fn is_stalled(&self, id: ConnId) -> bool {
         let slow = self.get(id).and_then(|peer| peer.slow.as_ref());
-        slow.is_some_and(|slow| slow.is_stalled())
+        slow.is_some_and(|slow| slow.stalled_at.is_some())
     }
 
     /// Looks at a peer whose socket is full, or was. Calls of the `callers` are in its outbox.
@@ -208,27 +188,29 @@ impl Flow {
         callers: &BTreeSet<ConnId>,
         now: Instant,
     ) -> Verdict {
-        let limits = self.limits;
-        let Some(peer) = self.get(id) else {
+        let stall_timeout = self.config.stall_timeout;
+        let slow = self.get_mut(id).map(|peer| peer.slow.take()).filter(|_| progress.queued > 0);
+        let Some(slow) = slow else {
             return Verdict::Fine;
         };
-        let left = |other: &ConnId| {
-            let other =
-                self.get(*other).filter(|other| other.paused.is_some() && other.id != id)?;
-            Some((other.id, other.budget.left(limits.stall_timeout, now)))
-        };
-        let (blocked, left): (Vec<_>, Vec<_>) =
-            peer.waiting.iter().chain(callers).filter_map(left).unzip();
-        let budget_left = left.into_iter().min().unwrap_or_default();
-        let Some(peer) = self.get_mut(id) else {
-            return Verdict::Fine;
-        };
-        if progress.queued == 0 {
-            peer.slow = None;
-            return Verdict::Fine;
+        let mut slow = slow.unwrap_or_else(|| Box::new(SlowPeer::new(progress, now)));
+        let mut blocked = self.get(id).map_or(vec![], |peer| peer.account.replying());
+        let waits_for_calls = |id: &&ConnId| self.paused(**id) == Some((**id, Purpose::Calls));
+        blocked.extend(callers.iter().filter(waits_for_calls));
+        blocked.retain(|other| *other != id);
+        let mut patience = stall_timeout;
+        for other in &blocked {
+            if let Some(other) = self.get_mut(*other) {
+                other.rested_at = other.rested_at.max(now);
+                let rest = (other.rested_at - now).div_duration_f64(MINUTE);
+                let left = stall_timeout.saturating_sub(stall_timeout.mul_f64(rest));
+                patience = patience.min(left);
+            }
         }
-        let slow = peer.slow.get_or_insert_with(|| Box::new(SlowPeer::new(progress, now)));
-        let verdict = slow.look(progress, (blocked, budget_left), limits, now);
+        let verdict = slow.look(progress, (blocked, patience), &self.config, now);
+        if let Some(peer) = self.get_mut(id) {
+            peer.slow = Some(slow);
+        }
         if verdict == Verdict::Stalled {
             self.release_blocked(id);
         }
@@ -237,41 +219,33 @@ impl Flow {
 
     /// The connections that wait for this one try again: the calls that they reply to may have ended.
     pub(crate) fn wake_waiting(&self, id: ConnId) {
-        let waiting = self.get(id).map(|peer| &peer.waiting);
-        let others = waiting.into_iter().flatten().filter_map(|other| self.get(*other));
-        others.for_each(|other| other.waker.wake_by_ref());
+        if let Some(peer) = self.get(id) {
+            peer.account.wake(true);
+        }
     }
 
-    /// No connection waits for this one any more. Those that did have spent some of their budgets.
+    /// No connection waits for this one any more. Those that did have to rest from that.
     fn release_blocked(&mut self, id: ConnId) {
         self.wake_waiting(id);
-        let stall_timeout = self.limits.stall_timeout;
-        let Some(peer) = self.get_mut(id) else {
-            return;
-        };
-        peer.waiting.clear();
-        let Some(slow) = &mut peer.slow else {
-            return;
-        };
-        let (time, looked) = (slow.blocked_for, slow.looked);
-        for other in std::mem::take(&mut slow.blocked) {
-            if let Some(other) = self.get_mut(other) {
-                other.budget.spend(time, stall_timeout, looked);
+        let stall_timeout = self.config.stall_timeout;
+        if let Some(slow) = self.get_mut(id).and_then(|peer| peer.slow.as_mut()) {
+            let rest = MINUTE.mul_f64(slow.spent.div_duration_f64(stall_timeout));
+            for other in std::mem::take(&mut slow.blocked) {
+                if let Some(other) = self.get_mut(other) {
+                    other.rested_at += rest;
+                }
             }
         }
     }
 
-    /// So many bytes have come of a frame of a connection that is not whole. Returns whether they are more than before,
-    /// and more than all connections may have together.
-    pub(crate) fn set_unfinished(&self, id: ConnId, bytes: usize) -> bool {
+    /// So many bytes have come of a frame that is not whole. If they are more than before, and more than all connections
+    /// may have together, returns the connection with the largest unfinished frame, and how large that is.
+    pub(crate) fn set_unfinished(&mut self, id: ConnId, bytes: usize) -> Option<(ConnId, usize)> {
         let bytes = if bytes > SMALL { bytes } else { 0 };
-        self.get(id).is_some_and(|peer| peer.account.set_unfinished(bytes))
-            && self.total.is_exceeded()
-    }
-
-    /// The connection with the largest unfinished frame, and how large that is.
-    pub(crate) fn largest_unfinished(&self) -> Option<(ConnId, usize)> {
-        let peers = self.peers.iter().flatten();
-        peers.map(|peer| (peer.id, peer.account.used(Purpose::Unfinished))).max_by_key(|it| it.1)
+        let before = std::mem::replace(&mut self.get_mut(id)?.unfinished, bytes);
+        self.total.changed(before, bytes);
+        let is_too_much = bytes > before && self.total.used() > self.config.memory_limit;
+        let peers = self.peers.iter().flatten().filter(|_| is_too_much);
+        peers.map(|peer| (peer.id, peer.unfinished)).max_by_key(|largest| largest.1)
     }
 }

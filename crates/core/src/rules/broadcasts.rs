@@ -9,7 +9,6 @@ use crate::effect::Effects;
 use crate::flow::Purpose;
 use crate::ids::ConnId;
 use crate::refusal::Refusal;
-use crate::report::Dropped;
 
 impl Broker {
     pub(crate) fn broadcast(
@@ -59,7 +58,7 @@ impl Broker {
             let pieces = body.as_ref().map_or([message, Slice::EMPTY, Slice::EMPTY], Body::slices);
             let copy = Outgoing { kind, slices: &pieces };
             let is_admitted = !self.flow.is_stalled(to)
-                && self.flow.admits(to, Purpose::Broadcasts, copy.body_len(), from);
+                && self.flow.admits(from, (to, Purpose::Broadcasts), copy.body_len());
             subscriber.missed = if is_admitted { 0 } else { subscriber.missed + 1 };
             receivers += u32::from(is_admitted);
             if to == from {
@@ -70,7 +69,7 @@ impl Broker {
                 self.send(to, copy, (to, Purpose::Broadcasts), None, effects);
             } else {
                 let limit = self.limits.queued_bytes;
-                self.dropped(to, Dropped::SlowSubscriber { limit }, effects);
+                self.dropped(to, Refusal::SlowSubscriber { limit }, effects);
             }
         }
         self.subscribers = subscribers;

@@ -5,15 +5,14 @@ use std::time::Instant;
 use gsb_proto::head::{CallHead, ReplyHead};
 use gsb_proto::{MessageKind, Outgoing, Quoted, Slice};
 
-use crate::broker::{Broker, Unhandled};
+use crate::broker::Broker;
 use crate::call_ids::HashedId;
 use crate::config::MAX_REQUEST_ID;
 use crate::effect::Effects;
-use crate::flow::{Paused, Purpose};
+use crate::flow::Purpose;
 use crate::groups::Unavailable;
 use crate::ids::{CallKey, ConnId};
 use crate::refusal::Refusal;
-use crate::report::Dropped;
 use crate::rules::groups::Target;
 
 impl Broker {
@@ -26,42 +25,26 @@ impl Broker {
         effects: &mut dyn Effects,
     ) {
         let request_id = head.request_id.text;
-        let target = self.target(head);
-        let (to, key, new_id) = if head.no_reply {
-            if head.more {
-                return self.dropped(from, Dropped::StreamWithoutReply, effects);
+        let id = self.calls.hash(request_id);
+        let target = match self.may_call(from, head, id) {
+            Ok(target) => target,
+            Err((culprit, refusal)) if head.no_reply => {
+                return self.dropped(culprit, refusal, effects);
             }
-            let target = match target {
-                // A push needs no capacity.
-                Err(Unavailable::Gone | Unavailable::Full) => {
-                    return self.dropped(from, Dropped::NoService, effects);
-                }
-                _ if self.refuses_calls(from, head.address) => {
-                    return self.dropped(from, Dropped::Stopping, effects);
-                }
-                Err(Unavailable::Stalled(service)) => {
-                    let timeout = self.slow_limits.stall_timeout;
-                    return self.dropped(service, Dropped::ServiceStalled { timeout }, effects);
-                }
-                Ok(target) => target,
-            };
+            Err((culprit, refusal)) => {
+                let write = |refusal: &Refusal| refusal.call_reply(request_id);
+                let reply = self.refused(culprit, refusal, write, effects);
+                return self.answer(from, reply, effects);
+            }
+        };
+        let to = target.service;
+        let (key, new_id) = if head.no_reply {
             self.counters.pushes += 1;
             self.begin_at(target, None);
-            let (service, id) = (target.service, self.calls.hash(request_id));
-            (service, None, self.calls.id_for_service(service, id))
+            (None, self.calls.id_for_service(to, id))
         } else {
-            let id = self.calls.hash(request_id);
-            let may_call = self.may_call(from, head.address, id, target);
-            let target = match may_call.and_then(|target| self.may_stream(from, head, target)) {
-                Ok(target) => target,
-                Err((culprit, refusal)) => {
-                    let write = |refusal: &Refusal| refusal.call_reply(request_id);
-                    let reply = self.refused(culprit, refusal, write, effects);
-                    return self.answer(from, reply, effects);
-                }
-            };
             self.counters.calls += 1;
-            let opened = self.calls.open(from, id, target.service);
+            let opened = self.calls.open(from, id, to);
             if head.timeout_ms > 0 {
                 self.calls.set_deadline(opened.key, head.timeout_ms, now);
             }
@@ -69,7 +52,7 @@ impl Broker {
                 self.calls.begin_upload(from, opened.key);
             }
             self.begin_at(target, Some(opened.key));
-            (target.service, Some(opened.key), opened.new_id)
+            (Some(opened.key), opened.new_id)
         };
         let kind = MessageKind::CallRequest;
         let payer = (from, Purpose::Calls);
@@ -83,53 +66,60 @@ impl Broker {
         }
     }
 
-    /// Whether a call that wants an answer may be forwarded, and to whom. If not, the connection that causes the refusal.
+    /// The service that a call may be forwarded to; or the connection that causes its refusal.
     fn may_call(
-        &self,
+        &mut self,
         from: ConnId,
-        address: &str,
+        head: &CallHead<'_>,
         id: HashedId<'_>,
-        target: Result<Target, Unavailable>,
     ) -> Result<Target, (ConnId, Refusal)> {
-        if id.text.len() > MAX_REQUEST_ID {
-            let length = id.text.len();
-            return Err((from, Refusal::RequestIdTooLong { length }));
-        }
-        if self.refuses_calls(from, address) {
-            return Err((from, Refusal::Stopping));
-        }
-        if self.calls.made(from, id).is_some() {
-            return Err((from, Refusal::RequestIdInUse { request_id: Quoted::new(id.text) }));
-        }
-        let limit = self.limits.open_calls;
-        if self.calls.made_by(from) >= limit {
-            return Err((from, Refusal::TooManyCalls { limit }));
-        }
-        target.map_err(|unavailable| match unavailable {
-            Unavailable::Gone => (from, Refusal::NoSuchService { address: Quoted::new(address) }),
-            Unavailable::Full => (from, Refusal::Busy { address: Quoted::new(address) }),
-            Unavailable::Stalled(service) => {
-                let timeout = self.slow_limits.stall_timeout;
-                (service, Refusal::ServiceStalled { timeout })
+        let (length, limit) = (id.text.len(), self.limits.open_calls);
+        let target = self.target(head);
+        let refusal = if head.no_reply && head.more {
+            Refusal::StreamWithoutReply
+        } else if !head.no_reply && length > MAX_REQUEST_ID {
+            Refusal::RequestIdTooLong { length }
+        } else if self.refuses_calls(from, head.address) {
+            Refusal::Stopping
+        } else if !head.no_reply && self.calls.made(from, id).is_some() {
+            Refusal::RequestIdInUse { request_id: Quoted::new(id.text) }
+        } else if !head.no_reply && self.calls.made_by(from) >= limit {
+            Refusal::TooManyCalls { limit }
+        } else {
+            match target {
+                Ok(target) if head.no_reply => return Ok(target),
+                Ok(target) => return self.may_stream(from, head, target),
+                Err(Unavailable::Gone) => {
+                    Refusal::NoSuchService { address: Quoted::new(head.address) }
+                }
+                Err(Unavailable::Full) => Refusal::Busy { address: Quoted::new(head.address) },
+                Err(Unavailable::Stalled(service)) => {
+                    let timeout = self.flow.config.stall_timeout;
+                    return Err((service, Refusal::ServiceStalled { timeout }));
+                }
             }
-        })
+        };
+        Err((from, refusal))
     }
 
+    /// Returns whether the reply is admitted; if not, it has to wait. A call keeps its id at the service until the last
+    /// reply, so a reply that waits is for no other call later.
     pub(crate) fn reply(
         &mut self,
         from: ConnId,
         message: Slice<'_>,
         head: &ReplyHead<'_>,
-        paused: Option<Paused>,
         effects: &mut dyn Effects,
-    ) -> Result<(), Unhandled> {
-        let key = self.served(from, head.request_id.text, paused);
-        if let Some(key) = key {
-            self.admit_reply(from, key, message.bytes.len(), head.is_last, effects)?;
+    ) -> bool {
+        let key = self.calls.served(from, head.request_id.text);
+        if let Some(key) = key
+            && !self.admit_reply(from, key, message.bytes.len(), head.is_last, effects)
+        {
+            return false;
         }
         let Some(forward) = key.and_then(|key| self.calls.reply(key, head.is_last)) else {
-            self.dropped(from, Dropped::StrayReply, effects);
-            return Ok(());
+            self.dropped(from, Refusal::StrayReply, effects);
+            return true;
         };
         self.counters.replies += 1;
         let kind = MessageKind::CallReply;
@@ -148,22 +138,10 @@ impl Broker {
                 self.send(forward.caller, frame, payer, None, effects);
             }
         }
-        Ok(())
+        true
     }
 
-    /// The call that `service` knows by an id, unless the frame has waited for another call to have that id.
-    pub(crate) fn served(
-        &self,
-        service: ConnId,
-        request_id: &str,
-        paused: Option<Paused>,
-    ) -> Option<CallKey> {
-        let waited = paused.and_then(|paused| paused.reply_to);
-        let key = self.calls.served(service, request_id)?;
-        Some(key).filter(|&key| waited.is_none_or(|waited| waited == key))
-    }
-
-    /// Makes a reply wait that does not fit, or ends its call if the caller has stalled.
+    /// Whether a reply is admitted; if not, it has to wait. Ends its call if the caller has stalled.
     pub(crate) fn admit_reply(
         &mut self,
         from: ConnId,
@@ -171,20 +149,20 @@ impl Broker {
         body: usize,
         is_last: bool,
         effects: &mut dyn Effects,
-    ) -> Result<(), Unhandled> {
+    ) -> bool {
         let Some(caller) = self.calls.caller(key) else {
-            return Ok(());
+            return true;
         };
         if !self.flow.is_stalled(caller) {
-            return self.admit(from, caller, Purpose::Replies, body, Some(key));
+            return self.flow.admit(from, (caller, Purpose::Replies), body);
         }
-        let refusal = Refusal::CallerStalled { timeout: self.slow_limits.stall_timeout };
+        let refusal = Refusal::CallerStalled { timeout: self.flow.config.stall_timeout };
         if !is_last {
             self.abort(key, caller, refusal, effects);
         } else if let Some(orphan) = self.calls.cancel(key) {
             // The service has ended the call, so it is not cancelled there.
             self.end_call((orphan.caller, orphan.caller_id), caller, refusal, effects);
         }
-        Ok(())
+        true
     }
 }

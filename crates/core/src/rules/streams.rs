@@ -2,15 +2,14 @@
 
 use gsb_proto::head::{CallHead, DataHead};
 use gsb_proto::messages::{Message as _, StreamCredit};
-use gsb_proto::{FrameRef, LEVEL, Outgoing};
+use gsb_proto::{FrameRef, LEVEL, Outgoing, Violation};
 
-use crate::broker::{Broker, Unhandled};
+use crate::broker::Broker;
 use crate::calls::ToService;
 use crate::effect::Effects;
-use crate::flow::{Paused, Purpose};
+use crate::flow::Purpose;
 use crate::ids::{CallKey, ConnId};
 use crate::refusal::Refusal;
-use crate::report::Dropped;
 use crate::rules::groups::Target;
 
 impl Broker {
@@ -41,20 +40,22 @@ impl Broker {
         from: ConnId,
         frame: FrameRef<'_>,
         effects: &mut dyn Effects,
-    ) -> Result<(), Unhandled> {
+    ) -> Result<bool, Violation> {
         self.check_level(from, frame.kind)?;
-        self.admit(from, from, Purpose::Calls, frame.body.bytes.len(), None)?;
+        if !self.flow.admit(from, (from, Purpose::Calls), frame.body.bytes.len()) {
+            return Ok(false);
+        }
         let head = DataHead::read(frame.body.bytes)?;
         let call = self.calls.made(from, self.calls.hash(head.request_id.text));
         let Some(call) = call.filter(|&call| self.calls.is_upload(from, call)) else {
-            self.dropped(from, Dropped::StrayData, effects);
-            return Ok(());
+            self.dropped(from, Refusal::StrayData, effects);
+            return Ok(true);
         };
         if head.end {
             self.calls.end_upload(from, call);
         }
         let Some(ToService { service, new_id }) = self.streaming_service(call, effects) else {
-            return Ok(());
+            return Ok(true);
         };
         let payer = (from, Purpose::Calls);
         match new_id {
@@ -68,7 +69,7 @@ impl Broker {
                 self.send(service, frame, payer, None, effects);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Passes credit to the other end of a call. Credit for a call that is not open, or to a peer that does not know it, has
@@ -77,23 +78,24 @@ impl Broker {
         &mut self,
         from: ConnId,
         frame: FrameRef<'_>,
-        paused: Option<Paused>,
         effects: &mut dyn Effects,
-    ) -> Result<(), Unhandled> {
+    ) -> Result<bool, Violation> {
         self.check_level(from, frame.kind)?;
         let credit: StreamCredit = frame.decode()?;
         let length = frame.body.bytes.len();
         if credit.for_request {
-            return self.credit_for_request(from, credit, length, paused, effects);
+            return self.credit_for_request(from, credit, length, effects);
         }
-        self.admit(from, from, Purpose::Calls, length, None)?;
+        if !self.flow.admit(from, (from, Purpose::Calls), length) {
+            return Ok(false);
+        }
         let call = self.calls.made(from, self.calls.hash(&credit.request_id));
         let to = call.and_then(|call| self.streaming_service(call, effects));
         if let Some(ToService { service, new_id }) = to {
             let payer = (from, Purpose::Calls);
             self.send_credit(service, credit, new_id.as_deref(), payer, effects);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Credit from the service, which its caller pays for as for a reply.
@@ -102,21 +104,22 @@ impl Broker {
         from: ConnId,
         credit: StreamCredit,
         length: usize,
-        paused: Option<Paused>,
         effects: &mut dyn Effects,
-    ) -> Result<(), Unhandled> {
-        let Some(call) = self.served(from, &credit.request_id, paused) else {
-            return Ok(());
+    ) -> Result<bool, Violation> {
+        let Some(call) = self.calls.served(from, &credit.request_id) else {
+            return Ok(true);
         };
         if self.calls.caller(call).is_none_or(|caller| self.level(caller) < LEVEL) {
-            return Ok(());
+            return Ok(true);
         }
-        self.admit_reply(from, call, length, false, effects)?;
+        if !self.admit_reply(from, call, length, false, effects) {
+            return Ok(false);
+        }
         if let Some(forward) = self.calls.reply(call, false) {
             let payer = (forward.caller, Purpose::Replies);
             self.send_credit(forward.caller, credit, forward.new_id.as_deref(), payer, effects);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn send_credit(
@@ -142,7 +145,7 @@ impl Broker {
         if !self.flow.is_stalled(to.service) {
             return Some(to);
         }
-        let refusal = Refusal::ServiceStalled { timeout: self.slow_limits.stall_timeout };
+        let refusal = Refusal::ServiceStalled { timeout: self.flow.config.stall_timeout };
         self.abort(call, to.service, refusal, effects);
         None
     }

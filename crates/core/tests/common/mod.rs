@@ -1,4 +1,4 @@
-//! A broker with peers that are only numbers, and what each of them was sent.
+//! A broker whose peers are only numbers, and the messages that each of them was sent.
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
 #![allow(clippy::panic, clippy::unwrap_used)]
@@ -14,7 +14,7 @@ use gsb_core::{Broker, BrokerConfig, Charge, CloseReason, ConnId, Effect, Identi
 use gsb_proto::messages::*;
 use gsb_proto::{Frame, Framing, MessageKind};
 
-/// What a peer sees: a message, or the end of its connection.
+/// An event that a peer sees: a message, or the end of its connection.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
     Hello(Hello),
@@ -40,11 +40,11 @@ pub enum Seen {
 #[derive(Debug)]
 pub struct Queued {
     pub to: ConnId,
-    /// Bytes that the peer has not read.
+    /// The unread bytes.
     pub left: usize,
     pub charge: Option<Charge>,
     pub seen: Seen,
-    /// Whether its receiver has stalled since, and pays for what its sender would pay for.
+    /// Whether its receiver has stalled since, so that the frame counts for the memory limit alone.
     pub is_moved: bool,
 }
 
@@ -62,22 +62,21 @@ pub struct World {
     pub broker: Broker,
     pub now: Instant,
     pub effects: Vec<Effect>,
-    /// What was sent to whom and not looked at yet.
+    /// The messages that were sent and not checked yet, with their receivers.
     pub seen: VecDeque<(ConnId, Seen)>,
-    /// The same as frames, bytes untouched.
+    /// The same as frames, with their exact bytes.
     pub frames: Vec<(ConnId, Frame)>,
-    /// The sentences of refusals, newest last.
+    /// The messages of refusals, newest last.
     pub sentences: Vec<String>,
-    /// Peers that read nothing by themselves: what is sent to them stays queued. All others have read at once what
-    /// they were sent.
+    /// Peers that do not read: frames for them stay queued. All other peers read at once.
     pub deaf: BTreeSet<ConnId>,
-    /// What is queued for them.
+    /// The frames that are queued for them.
     pub queued: Vec<Queued>,
-    /// How many bytes each of them has ever read.
+    /// How many bytes each of them has read so far.
     pub written: BTreeMap<ConnId, u64>,
     pub wakers: BTreeMap<ConnId, Arc<Woken>>,
     stall_timeout: Duration,
-    /// What the operator was told: whose fault, and the reason.
+    /// The reports to the operator: the connection and the reason.
     pub reports: Vec<(ConnId, &'static str)>,
 }
 
@@ -101,7 +100,7 @@ impl World {
         }
     }
 
-    /// A peer of the packet framing whose greeting is already read.
+    /// A peer of the packet framing that has read the router's Hello.
     pub fn peer(&mut self) -> ConnId {
         let peer = self.peer_of(Framing::Packet, UID);
         self.take(peer);
@@ -144,19 +143,19 @@ impl World {
         }
     }
 
-    /// Sends a frame that may have to wait; then it is returned.
+    /// Sends a frame. Returns the frame if it has to wait.
     pub fn try_send(&mut self, from: ConnId, mut frame: Frame) -> Result<(), Frame> {
         let result = self.broker.receive(from, frame.whole(), self.now, &mut self.effects);
         self.settle();
         result.map_err(|_| frame)
     }
 
-    /// Whether a paused connection was woken since this was asked last.
+    /// Whether a paused connection was woken since the last check.
     pub fn is_woken(&self, peer: ConnId) -> bool {
         self.wakers[&peer].0.swap(false, Ordering::SeqCst)
     }
 
-    /// A peer that reads nothing by itself reads so many bytes.
+    /// Makes a peer that does not read by itself read this many bytes.
     pub fn read(&mut self, peer: ConnId, mut bytes: usize) {
         let read = &mut *self.written.entry(peer).or_default();
         self.queued.retain_mut(|queued| {
@@ -171,7 +170,7 @@ impl World {
         });
     }
 
-    /// A peer reads all, and from now on at once.
+    /// Makes a peer read all its frames, and from now on at once.
     pub fn read_all(&mut self, peer: ConnId) {
         self.deaf.remove(&peer);
         self.read(peer, usize::MAX);
@@ -182,7 +181,7 @@ impl World {
         self.queued.iter().filter(|queued| queued.to == peer).map(|queued| queued.left).sum()
     }
 
-    /// The router looks at a peer that does not read; whether it has just stalled.
+    /// Checks a peer that does not read. Returns whether it has just stalled.
     pub fn look(&mut self, peer: ConnId) -> bool {
         let written = self.written.get(&peer).copied().unwrap_or_default();
         let progress = Progress { queued: self.queued_for(peer), written };
@@ -192,11 +191,10 @@ impl World {
         let has_stalled =
             self.broker.look_at_slow_peer(peer, progress, &callers, self.now, effects);
         if has_stalled {
-            let payer = self.broker.payer(peer).unwrap();
             let own = self.queued.iter_mut().filter(|queued| queued.to == peer);
             let calls = own.filter_map(|queued| {
                 queued.is_moved = true;
-                queued.charge.as_mut()?.move_to(&payer)
+                queued.charge.as_mut()?.stall()
             });
             for call in calls.collect::<Vec<_>>() {
                 self.broker.end_stalled_call(peer, call, effects);
@@ -206,7 +204,7 @@ impl World {
         has_stalled
     }
 
-    /// Time passes, in which the router looks at all peers that do not read.
+    /// Advances the time, and checks all peers that do not read meanwhile.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
@@ -220,7 +218,7 @@ impl World {
         }
     }
 
-    /// What is left to do for those who are gone, a little; whether there is more.
+    /// Does one step of clearing up after ended connections. Returns whether there is more.
     pub fn sweep(&mut self, budget: usize) -> bool {
         let is_left = self.broker.sweep(budget, &mut self.effects);
         self.settle();
@@ -288,14 +286,14 @@ impl World {
         self.send(peer, broadcast(topic));
     }
 
-    /// What this peer was sent since it was last asked, in order.
+    /// The messages that this peer was sent since the last check, in order.
     pub fn take(&mut self, peer: ConnId) -> Vec<Seen> {
         let (own, others) = self.seen.drain(..).partition(|(to, _)| *to == peer);
         self.seen = others;
         VecDeque::into_iter(own).map(|(_, seen)| seen).collect()
     }
 
-    /// The only thing this peer was sent: a call.
+    /// The only message that this peer was sent, which must be a call.
     pub fn take_call(&mut self, peer: ConnId) -> CallRequest {
         match self.take(peer).as_slice() {
             [Seen::Call(call)] => call.clone(),
@@ -303,7 +301,7 @@ impl World {
         }
     }
 
-    /// The only thing this peer was sent: a reply.
+    /// The only message that this peer was sent, which must be a reply.
     pub fn take_reply(&mut self, peer: ConnId) -> CallReply {
         match self.take(peer).as_slice() {
             [Seen::Reply(reply)] => reply.clone(),
@@ -311,7 +309,7 @@ impl World {
         }
     }
 
-    /// The last thing this peer was sent, among others: a reply to this call of it.
+    /// The last message that this peer was sent, which must be a reply to this call.
     pub fn take_reply_to(&mut self, peer: ConnId, request_id: &str) -> CallReply {
         match self.take(peer).pop() {
             Some(Seen::Reply(reply)) if reply.request_id == request_id => reply,
@@ -319,7 +317,7 @@ impl World {
         }
     }
 
-    /// Turns effects into what peers see.
+    /// Turns effects into the events that peers see.
     fn settle(&mut self) {
         for effect in self.effects.drain(..) {
             match effect {
@@ -396,7 +394,7 @@ pub fn broadcast(topic: &str) -> BroadcastRequest {
     }
 }
 
-/// Decodes what the broker sends; the sentence too if it refuses something.
+/// Decodes a message of the broker, and the text of a refusal.
 fn read(frame: &Frame) -> (Seen, Option<String>) {
     let mut sentence = None;
     let mut said = |message: String| {

@@ -1,8 +1,8 @@
 //! Random events among peers that may not read, judged by the five rules of flow control (LI-2 to LI-6).
 //!
-//! Queues are a list that is searched from end to end. What is queued, and who pays for it, is told from the frames;
-//! whether a frame has to wait, and when it goes on, is predicted. Of stalls the oracle says when they must and when
-//! they must not happen, from the history of each peer alone.
+//! Queues are a list that is searched from end to end. The oracle derives from the frames what is queued and which
+//! connection pays for it. It predicts whether a frame has to wait, and when it goes on. From the history of each peer
+//! it derives when a stall must happen and when it must not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -23,9 +23,9 @@ const LEAST: u64 = 64 << 10;
 const SHARE: u64 = LIMIT as u64 / 8;
 const STALL: Duration = Duration::from_secs(5);
 const WRITE: Duration = Duration::from_secs(10);
-/// The time between two looks at a slow peer.
+/// The time between two checks of a slow peer.
 const TICK: Duration = Duration::from_nanos(STALL.as_nanos() as u64 / 16);
-/// What a frame costs beside its body.
+/// The cost of a frame without its body.
 const FRAME_COST: usize = 64;
 
 const PEERS: usize = 4;
@@ -34,7 +34,7 @@ const SHARED: &str = "/shared";
 const SIZES: &[usize] = &[0, 1000, 40_000, 40_000, 250_000, 350_000, 1_000_000];
 const READS: &[usize] = &[1, 30_000, 70_000, 80_000, 300_000, usize::MAX];
 
-/// Peers and calls are meant by number, modulo how many there are. A call to number [`PEERS`] is for any peer.
+/// An operation. Its numbers select peers and calls, modulo their count. A call to number [`PEERS`] is for any peer.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     Call { from: usize, to: usize, size: usize, no_reply: bool },
@@ -81,7 +81,7 @@ struct Paused {
     peer: ConnId,
     frame: Frame,
     payer: Payer,
-    /// The call that it is a reply to.
+    /// The call that it answers.
     call: Option<usize>,
 }
 
@@ -92,7 +92,7 @@ struct Call {
     is_open: bool,
 }
 
-/// A look at a peer whose outbox is not empty.
+/// A check of a peer whose outbox is not empty.
 #[derive(Clone, Copy)]
 struct Sample {
     at: Instant,
@@ -104,7 +104,7 @@ struct Sample {
 struct Peer {
     id: ConnId,
     history: Vec<Sample>,
-    /// The look since which it has not read [`LEAST`] bytes, or all.
+    /// The check since which it has not read [`LEAST`] bytes, or all.
     recent: Option<Sample>,
     /// When it stalled.
     stalled: Option<Instant>,
@@ -112,9 +112,9 @@ struct Peer {
 
 struct Model {
     world: World,
-    /// All that ever connected, by the names that they write into their calls.
+    /// All connections that ever existed, by the names that they write into their calls.
     names: BTreeMap<String, ConnId>,
-    /// Those that are connected.
+    /// The live connections.
     peers: Vec<Peer>,
     /// The newest last.
     calls: Vec<Call>,
@@ -214,7 +214,7 @@ impl Model {
         self.go_on()
     }
 
-    /// A peer sends a frame, unless one of it waits.
+    /// Sends a frame of a peer, unless a frame of it waits.
     fn say(&mut self, from: ConnId, frame: Frame, call: Option<usize>) -> TestCaseResult {
         if self.paused.iter().any(|paused| paused.peer == from) {
             return Ok(());
@@ -222,7 +222,7 @@ impl Model {
         self.receive(from, frame, call)
     }
 
-    /// The broker receives a frame; whether it has to wait is predicted.
+    /// Passes a frame to the broker, and checks whether it has to wait as predicted.
     fn receive(&mut self, from: ConnId, frame: Frame, call: Option<usize>) -> TestCaseResult {
         let before = self.paused.iter().position(|paused| paused.peer == from);
         let was_for = before.map(|at| self.paused[at].payer);
@@ -240,7 +240,7 @@ impl Model {
                 };
                 let paused = Paused { peer: from, frame, payer, call };
                 match before {
-                    // It keeps its place.
+                    // It keeps its place in the order.
                     Some(at) if was_for == Some(payer) => self.paused[at] = paused,
                     Some(at) => {
                         self.paused.remove(at);
@@ -258,7 +258,7 @@ impl Model {
         self.observe()
     }
 
-    /// The account that has no room for a frame of `from`: for one that has waited, half of it has to be free.
+    /// The account that has no room for a frame of `from`. If the frame has waited, half of the account has to be free.
     fn obstacle(
         &self,
         from: ConnId,
@@ -297,7 +297,7 @@ impl Model {
         queued.map(|queued| queued.left).sum()
     }
 
-    /// Rule LI-2: who pays for a frame, and for what.
+    /// Rule LI-2: the account and the purpose that a frame is charged to.
     fn payer(&self, queued: &Queued) -> Payer {
         match &queued.seen {
             Seen::Call(_) if queued.is_moved => (queued.to, Purpose::Stalled),
@@ -312,7 +312,7 @@ impl Model {
         }
     }
 
-    /// A connection that wrote its name into a call, gone or not.
+    /// A connection, live or ended, that wrote its name into a call.
     fn by_name(&self, name: &str) -> ConnId {
         self.names[name]
     }
@@ -333,7 +333,7 @@ impl Model {
         }
     }
 
-    /// Follows what was sent, and checks that the limits hold.
+    /// Records the sent messages, and checks the limits.
     fn observe(&mut self) -> TestCaseResult {
         while self.world.sweep(1000) {}
         for (to, seen) in std::mem::take(&mut self.world.seen) {
@@ -352,7 +352,7 @@ impl Model {
                     let is_router = reply.reason != 0;
                     match self.calls.iter_mut().find(is_it) {
                         Some(call) => call.is_open = reply.reply_type == PARTIAL,
-                        // A call that was refused.
+                        // The reply to a refused call.
                         None => prop_assert!(
                             is_router && self.may_be_refused(&reply),
                             "{:?} at {}",
@@ -409,7 +409,7 @@ impl Model {
         Ok(())
     }
 
-    /// Each paused connection that was woken tries again. Whatever may go on was woken.
+    /// Lets each paused connection that was woken try again. Each connection that can go on must have been woken.
     fn go_on(&mut self) -> TestCaseResult {
         self.observe()?;
         while let Some(at) = self.paused.iter().position(|paused| self.world.is_woken(paused.peer))
@@ -426,7 +426,7 @@ impl Model {
         Ok(())
     }
 
-    /// The router has looked at a peer: whether it has stalled, or was closed, must follow from its history.
+    /// Checks that the result of a check of a peer, stalled or closed, follows from its history.
     fn look(&mut self, id: ConnId) -> TestCaseResult {
         let Some(at) = self.peers.iter().position(|peer| peer.id == id) else {
             return Ok(());
@@ -473,7 +473,7 @@ impl Model {
                 let is_over = queued <= LIMIT as u64 / 2 && recent.at > past;
                 if is_over {
                     peer.stalled = None;
-                    // The time in which it took too little goes on.
+                    // The time in which it reads too little goes on.
                     peer.history.retain(|past| past.at >= recent.at);
                 }
             }
@@ -501,7 +501,7 @@ impl Model {
     }
 }
 
-/// What random events must come to.
+/// The rules that random events must reach.
 pub(crate) const TO_REACH: &[&str] = &[
     "REASON_BUSY",
     "REASON_CALLER_STALLED",
@@ -517,7 +517,7 @@ pub(crate) const TO_REACH: &[&str] = &[
     "stalled for another",
 ];
 
-/// Lets it all happen, then all read and leave. Returns which rules were applied.
+/// Carries out all operations, then all peers read and disconnect. Returns the rules that were applied.
 pub(crate) fn run(ops: &[Op]) -> Result<BTreeSet<&'static str>, TestCaseError> {
     let mut model = Model::new();
     for op in ops {

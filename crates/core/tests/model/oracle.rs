@@ -1,7 +1,6 @@
-//! What may happen to a broker, and what ought to follow.
+//! The oracle: a slow and simple model of a broker, which says what each event should cause.
 //!
-//! Written to be obvious, not fast. It must not use what it judges: of the project's code only the
-//! messages.
+//! It shares only the messages with the code that it checks.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +15,13 @@ use super::owners::{Choice, Owners};
 use crate::common::*;
 use crate::names::{is_name, topics_meet};
 
-/// Of services, subscriptions and open calls alike; small, so that it is reached often.
+/// The limit of services, of subscriptions and of open calls. It is small, so that it is reached often.
 pub(super) const LIMIT: usize = 3;
 pub(super) const PARTIAL: i32 = CallReplyType::Partial as i32;
 
 #[derive(Debug, Clone)]
 pub(super) enum Say {
-    /// With an instance id, whether it wants no echo, and its level.
+    /// The instance id, whether the peer wants no echo, and its level.
     Hello(&'static [u8], bool, u32),
     /// In a mode, with a capacity.
     Register(&'static str, i32, u32),
@@ -55,7 +54,7 @@ impl Steering {
     }
 }
 
-/// What happens. The number marks the data of a message, so that no two are alike.
+/// An event. The number makes the data of each message different.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
     Connected(ConnId, Identity),
@@ -131,7 +130,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// When its silence has consequences.
+    /// When its silence causes a Ping or a close.
     pub(super) fn due(&self) -> u32 {
         let is_pinged_first = self.framing.is_some() && !self.pinged;
         self.heard + if is_pinged_first { 2 } else { 4 }
@@ -161,7 +160,7 @@ impl Call {
     }
 }
 
-/// What ought to be. Lists are in the order in which things came to be.
+/// The expected state. Lists are in the order of creation.
 #[derive(Default)]
 pub(super) struct Oracle {
     now: u32,
@@ -169,21 +168,21 @@ pub(super) struct Oracle {
     owners: Owners,
     subscriptions: Vec<(ConnId, &'static str)>,
     pub(super) calls: Vec<Call>,
-    /// Services of which an orphaned call was forgotten.
+    /// Services with an evicted orphaned call.
     pub(super) forgetful: BTreeSet<ConnId>,
-    /// What the current event ought to send to whom.
+    /// The messages that the current event should send, with their receivers.
     pub(super) sent: Vec<(ConnId, Seen)>,
     /// Every request id that a service was ever given.
     pub(super) given: Vec<(ConnId, String)>,
     /// Every call that has had its last reply from its service.
     ended: BTreeSet<(ConnId, String)>,
-    /// Rules that are hard to come by and were applied all the same.
+    /// Rare rules that were applied.
     reached: BTreeSet<&'static str>,
 }
 
 impl Oracle {
-    /// `seen` is what the event did to the broker. It settles what the rules leave open: made-up request
-    /// ids, and in which order silent connections are dealt with.
+    /// `seen` is what the broker did. It decides what the rules leave open: generated request ids, and the order in
+    /// which silent connections are handled.
     pub(super) fn follow(&mut self, event: &Event, seen: &[(ConnId, Seen)]) -> TestCaseResult {
         match *event {
             Event::Connected(id, ref identity) => self.peers.push(Peer {
@@ -555,7 +554,7 @@ impl Oracle {
         }
     }
 
-    /// Who waits for an answer under which id.
+    /// The caller that waits for an answer, and its request id.
     pub(super) fn open_calls(&self) -> Vec<(ConnId, String)> {
         let open = |call: &Call| call.caller.map(|caller| (caller, call.caller_id.clone()));
         self.calls.iter().filter_map(open).collect()

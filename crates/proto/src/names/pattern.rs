@@ -14,7 +14,7 @@ pub(super) fn overlap(a: &str, b: &str) -> bool {
     }
     let b: Vec<&str> = b.split('/').collect();
     // row[j] says whether the segments of `a` from the current one on overlap with those of `b` from `j` on. It begins
-    // with what is true at the end of `a`: what is left of `b` must stand for no segments.
+    // with the values at the end of `a`: the rest of `b` must stand for no segments.
     let mut row = vec![true; b.len() + 1];
     for j in (0..b.len()).rev() {
         row[j] = b[j] == ANY && row[j + 1];

@@ -132,7 +132,7 @@ async fn the_calls_of_a_killed_caller_are_removed() {
             }
             caller.line_with("all are open").await;
             caller.kill().await;
-            // To the killed caller.
+            // The reply for the killed caller.
             for id in open.iter().cycle().take(5 * CALLS) {
                 service.part(id, "x").await;
             }

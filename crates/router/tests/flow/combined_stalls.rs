@@ -1,5 +1,5 @@
-//! Many peers that read nothing, or little at a time, do not add up: together they keep another connection waiting for about
-//! one stall timeout a minute. Over real sockets, with short timeouts.
+//! Many peers that read nothing, or little, together keep another connection waiting for about one stall timeout a
+//! minute. Over real sockets, with short timeouts.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 const STALL: Duration = Duration::from_millis(500);
 
-/// Limits that are reached at once, and timeouts that are soon over. Sockets take some hundred KiB more.
+/// Small limits and short timeouts. Socket buffers take some hundred KiB more.
 async fn router(write_timeout: Duration) -> TestRouter {
     TestRouter::with(RouterConfig {
         limits: Limits { queued_bytes: 256 << 10, ..Limits::default() },
@@ -46,8 +46,8 @@ async fn next_call(service: &mut Peer) -> CallRequest {
     }
 }
 
-// Rule LI-3: a call that a service takes bit by bit ends, and is not charged to its caller from then on. The service is
-// read, whatever it has not taken yet.
+// Rule LI-3: a call that a service reads too slowly ends, and is no longer charged to its caller. The service is read
+// although the rest of the call is still queued.
 #[tokio::test]
 async fn a_service_that_takes_a_call_bit_by_bit() {
     let router = router(Duration::from_secs(3600)).await;
@@ -64,7 +64,7 @@ async fn a_service_that_takes_a_call_bit_by_bit() {
         }
         hostile
     });
-    // It is larger than the limit, which it uses up until most of it has left.
+    // It is larger than the limit, so the account of the caller is full until most of it is written.
     caller.call("/hostile", "large", &kilobytes(4 << 10)).await;
     caller.call("/fine", "small", "").await;
     let end: CallReply = caller.expect().await;
@@ -84,7 +84,7 @@ async fn a_service_that_takes_a_call_bit_by_bit() {
     router.stop().await;
 }
 
-// Rules LI-2, LI-3: a service that streams to a slow caller goes as fast as that reads, and neither is closed.
+// Rules LI-2, LI-3: a service streams to a slow caller at the speed of the caller, and neither is closed.
 #[tokio::test]
 async fn a_slow_caller_slows_its_service_down() {
     let router = router(2 * STALL).await;
@@ -104,7 +104,7 @@ async fn a_slow_caller_slows_its_service_down() {
     for _ in 0..=parts {
         let part: CallReply = slow.expect().await;
         assert_eq!(part.code, 0, "{part:?}");
-        // Four times as fast as it must.
+        // Four times the speed that the rule requires.
         tokio::time::sleep(STALL / 16).await;
     }
     let (_service, took) = streams.await.unwrap();
@@ -138,7 +138,7 @@ async fn a_service_that_does_not_read_while_it_streams() {
             tokio::time::sleep(STALL / 16).await;
         }
     });
-    // More than its socket takes.
+    // More than fits into its socket.
     let calls = 40;
     for id in 0..calls {
         other.call("/s", &id.to_string(), &kilobytes(16)).await;
@@ -157,7 +157,8 @@ async fn a_service_that_does_not_read_while_it_streams() {
     router.stop().await;
 }
 
-// Rule LI-3: callers that never read keep their service waiting for one stall timeout, and a little for each further one.
+// Rule LI-3: callers that never read keep their service waiting for one stall timeout, and a little for each further
+// caller.
 #[tokio::test]
 async fn many_callers_that_never_read() {
     let router = router(Duration::from_secs(3600)).await;
@@ -202,10 +203,10 @@ async fn many_callers_that_never_read() {
     router.stop().await;
 }
 
-// A reply waits because of its caller, and then because of its sender's own answers: it must not go on waiting for the
-// first.
+// A reply waits for its caller, and later its sender has to wait for its own answers. The second wait must not restore
+// the first.
 #[tokio::test]
-async fn who_waits_for_one_and_then_for_another() {
+async fn a_second_wait_replaces_the_first() {
     let router = router(Duration::from_secs(3600)).await;
     let [mut service, mut gone, mut deaf] = peers(&router).await;
     service.register("/s").await;
@@ -224,9 +225,9 @@ async fn who_waits_for_one_and_then_for_another() {
         }
     })
     .await;
-    // Now the service is due more answers than it may have waiting.
+    // Now more answers are queued for the service than its limit allows.
     drop(gone);
-    // Only when the first wait is over does it want room of its own.
+    // The wait for its own answers begins when the first wait is over.
     tokio::time::sleep(2 * STALL).await;
     let mut ended = 0;
     while ended < open {
@@ -235,7 +236,7 @@ async fn who_waits_for_one_and_then_for_another() {
             kind => assert_eq!(kind, MessageKind::Ping),
         }
     }
-    // It has read all, and so it is read, too.
+    // It has read all answers, so the router reads from it again.
     service.send(Ping {}).await;
     within("a Pong", async { while service.next().await.unwrap().kind != MessageKind::Pong {} })
         .await;

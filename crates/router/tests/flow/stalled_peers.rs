@@ -1,5 +1,5 @@
-//! A peer that does not read harms itself, the callers that have sent it more than their limit, and once the service
-//! that replies to it: over real sockets, with short timeouts.
+//! A peer that does not read affects itself, the callers that have sent it more than their limit, and for one stall
+//! timeout the service that replies to it. Over real sockets, with short timeouts.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,8 +12,8 @@ use gsb_testkit::{Peer, TestRouter, within};
 
 const STALL: Duration = Duration::from_millis(300);
 
-/// Limits that are reached at once, and timeouts that are soon over. Sockets take some hundred KiB more.
-fn impatient() -> RouterConfig {
+/// Small limits and short timeouts. Socket buffers take some hundred KiB more.
+fn small_limits() -> RouterConfig {
     RouterConfig {
         limits: Limits { queued_bytes: 256 << 10, ..Limits::default() },
         stall_timeout: STALL,
@@ -43,7 +43,7 @@ async fn counted(
     .await;
 }
 
-/// Calls an address and waits for the reply, other replies before it notwithstanding; the time it took.
+/// Calls an address and waits for the reply; skips other replies. Returns the time that it took.
 async fn round_trip(caller: &mut Peer, service: &mut Peer, address: &str, id: &str) -> Duration {
     let begin = Instant::now();
     caller.call(address, id, "").await;
@@ -58,7 +58,8 @@ async fn round_trip(caller: &mut Peer, service: &mut Peer, address: &str, id: &s
     }
 }
 
-// Rules LI-2, LI-3. The defaults: four times the limit waits for a service that pauses, and nothing is lost.
+// Rules LI-2, LI-3, with the default limits: calls of four times the limit wait for a service that pauses, and none is
+// lost.
 #[tokio::test]
 async fn a_service_that_pauses_loses_no_call() {
     let router = TestRouter::start().await;
@@ -89,12 +90,12 @@ async fn a_service_that_pauses_loses_no_call() {
 // Rule LI-3: calls to a service that never reads end, and do not disturb their caller's other calls.
 #[tokio::test]
 async fn a_service_that_never_reads() {
-    let router = TestRouter::with(impatient()).await;
+    let router = TestRouter::with(small_limits()).await;
     let (mut deaf, mut service, mut caller) =
         (peer(&router).await, peer(&router).await, peer(&router).await);
     deaf.register("/deaf").await;
     service.register("/fine").await;
-    // More than its socket takes, less than the limit.
+    // More than fits into its socket, less than the limit.
     let calls = 25;
     for id in 0..calls {
         caller.call("/deaf", &format!("deaf {id}"), &kilobytes(16)).await;
@@ -109,7 +110,7 @@ async fn a_service_that_never_reads() {
         counters.refusals.contains_key("service stalled")
     })
     .await;
-    // What the socket has taken stays open until the service is closed.
+    // The calls in the socket buffer stay open until the service is closed.
     let usage = router.status.usage();
     let stalled = router.status.counters().refusals["service stalled"] as usize;
     assert_eq!(usage.open_calls + stalled, calls, "{usage:?}");
@@ -126,7 +127,7 @@ async fn a_service_that_never_reads() {
 // Rule LI-3: a caller that has sent more than its limit is paused, and goes on when its calls have ended.
 #[tokio::test]
 async fn a_caller_that_has_sent_too_much_goes_on() {
-    let router = TestRouter::with(impatient()).await;
+    let router = TestRouter::with(small_limits()).await;
     let (mut deaf, mut service, mut caller) =
         (peer(&router).await, peer(&router).await, peer(&router).await);
     deaf.register("/deaf").await;
@@ -144,7 +145,7 @@ async fn a_caller_that_has_sent_too_much_goes_on() {
 // Rule LI-3: a caller that never reads delays the others of its service once.
 #[tokio::test]
 async fn a_caller_that_never_reads() {
-    let router = TestRouter::with(impatient()).await;
+    let router = TestRouter::with(small_limits()).await;
     let (mut service, mut deaf, mut caller) =
         (peer(&router).await, peer(&router).await, peer(&router).await);
     service.register("/s").await;
@@ -158,11 +159,11 @@ async fn a_caller_that_never_reads() {
         waits.push(round_trip(&mut caller, &mut service, "/s", &id.to_string()).await);
     }
     let delayed = waits.iter().filter(|wait| **wait >= STALL / 2).count();
-    println!("calls beside a stream that nobody reads: {delayed} of {} had to wait", waits.len());
+    println!("calls beside a stream that is not read: {delayed} of {} had to wait", waits.len());
     assert!(delayed <= 1, "{waits:?}");
     assert_eq!(router.status.counters().pauses["replies"], 1);
     assert_eq!(router.status.counters().refusals["caller stalled"], 1);
-    // The stream was cut, and says so.
+    // The stream ends with an error.
     let end = loop {
         let reply: CallReply = deaf.expect().await;
         if reply.reply_type == 0 {
@@ -173,10 +174,10 @@ async fn a_caller_that_never_reads() {
     router.stop().await;
 }
 
-// Rule LI-2: a subscriber that never reads misses what is too much for it, and no other subscriber misses anything.
+// Rule LI-2: a subscriber that never reads misses the events over its limit, and no other subscriber misses any.
 #[tokio::test]
 async fn a_subscriber_that_never_reads() {
-    let router = TestRouter::with(impatient()).await;
+    let router = TestRouter::with(small_limits()).await;
     let (mut deaf, mut healthy, mut sender) =
         (peer(&router).await, peer(&router).await, peer(&router).await);
     deaf.subscribe("news").await;
@@ -196,10 +197,11 @@ async fn a_subscriber_that_never_reads() {
     router.stop().await;
 }
 
-// Rule LI-2: a peer that floods the router with requests and reads no answers is not read; others are.
+// Rule LI-2: the router does not read from a peer that floods it with requests and reads no answers. It reads from
+// others.
 #[tokio::test]
 async fn a_flood_of_questions() {
-    let router = TestRouter::with(impatient()).await;
+    let router = TestRouter::with(small_limits()).await;
     let (mut service, mut caller, mut flood) =
         (peer(&router).await, peer(&router).await, peer(&router).await);
     service.register("/s").await;
@@ -207,7 +209,7 @@ async fn a_flood_of_questions() {
     for _ in 0..10_000 {
         assert!(Ping {}.to_frame().encode(Framing::Packet, &mut pings));
     }
-    // Until the socket takes no more: the router does not read.
+    // Until the socket is full: then the router does not read.
     let sent = async {
         loop {
             flood.send_bytes(&pings).await;
@@ -225,11 +227,11 @@ async fn a_flood_of_questions() {
     router.stop().await;
 }
 
-// Rule LI-4: a peer that takes nothing for the write timeout is closed; one that is slow is not.
+// Rule LI-4: a peer that reads nothing for the write timeout is closed; a slow peer is not.
 #[tokio::test]
-async fn one_that_takes_nothing_is_closed() {
+async fn a_peer_that_reads_nothing_is_closed() {
     let write_timeout = Duration::from_millis(500);
-    let router = TestRouter::with(RouterConfig { write_timeout, ..impatient() }).await;
+    let router = TestRouter::with(RouterConfig { write_timeout, ..small_limits() }).await;
     let (mut deaf, mut slow, mut sender) =
         (peer(&router).await, peer(&router).await, peer(&router).await);
     deaf.subscribe("news").await;
@@ -237,7 +239,7 @@ async fn one_that_takes_nothing_is_closed() {
     for _ in 0..100 {
         sender.broadcast("news", &kilobytes(8)).await;
         let BroadcastReply { .. } = sender.expect().await;
-        // It has always something to read, as the socket takes much at once.
+        // There is always something to read, because the socket buffer is large.
         slow.next_within(Duration::from_millis(10)).await;
     }
     counted(&router, "the end of the deaf one", |counters| {
@@ -249,12 +251,12 @@ async fn one_that_takes_nothing_is_closed() {
     router.stop().await;
 }
 
-// Rule LI-4: a peer that reads slowly takes enough, though its socket says only now and then that it has room.
+// Rule LI-4: a peer that reads slowly takes enough, although its socket rarely becomes writable.
 #[tokio::test]
-async fn one_that_takes_little_at_a_time_stays() {
+async fn a_peer_that_reads_slowly_stays() {
     let write_timeout = Duration::from_millis(500);
     let limits = Limits { queued_bytes: 1 << 20, ..Limits::default() };
-    let router = TestRouter::with(RouterConfig { write_timeout, limits, ..impatient() }).await;
+    let router = TestRouter::with(RouterConfig { write_timeout, limits, ..small_limits() }).await;
     let (mut slow, mut sender) = (peer(&router).await, peer(&router).await);
     slow.subscribe("news").await;
     for _ in 0..120 {
@@ -270,7 +272,7 @@ async fn one_that_takes_little_at_a_time_stays() {
     router.stop().await;
 }
 
-// Rule LI-8: a frame that has begun has to go on; a slow one may.
+// Rule LI-8: a connection is closed if its unfinished frame gets no further byte. A slow frame is no reason.
 #[tokio::test]
 async fn a_frame_that_does_not_go_on() {
     let frame_timeout = Duration::from_millis(300);
@@ -295,8 +297,8 @@ async fn a_frame_that_does_not_go_on() {
     router.stop().await;
 }
 
-// Rule LI-5: of peers that send large messages at the same time, the one with the most is closed when all together have
-// more than the memory limit; the others are served.
+// Rule LI-5: when peers that send large messages exceed the memory limit together, the one with the largest unfinished
+// message is closed, and the others are served.
 #[tokio::test]
 async fn the_largest_unfinished_message_goes_when_memory_is_short() {
     let memory_limit = Some(8 << 20);

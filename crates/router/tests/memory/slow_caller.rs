@@ -1,6 +1,5 @@
-//! A caller that asks for a long stream and never reads costs what may be queued for it and not more, and
-//! delays the other callers of that service once, by the stall timeout. Rules LI-2, LI-3; over a socket with
-//! few bytes: stalled_peers_hold_up_nobody_else.rs.
+//! A caller that asks for a long stream and never reads costs no more memory than its queue limit, and delays the other
+//! callers of that service once, by the stall timeout. Rules LI-2, LI-3; with small limits: flow/stalled_peers.rs.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -15,7 +14,7 @@ const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 
 const STALL: Duration = Duration::from_secs(1);
 
-/// What a delayed call may take beside the stall timeout, on a machine that does other things.
+/// How much longer than the stall timeout a delayed call may take on a busy machine.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// Bytes of one reply of the stream.
@@ -37,7 +36,7 @@ async fn stream(total: usize) {
     let (mut parts, mut waits) = (0, Vec::new());
     let data = Bytes::from(vec![b'x'; PART]);
     while parts * PART < total {
-        // Four of them, and then another's call: it is taken and answered behind what was sent before.
+        // After four replies, the call of another caller is answered, behind the replies that were sent before.
         for _ in 0..4 {
             let (request_id, data) = (stream.clone(), data.clone());
             let part = CallReply { request_id, data, reply_type: 1, ..Default::default() };
@@ -55,12 +54,12 @@ async fn stream(total: usize) {
     let delayed = waits.iter().filter(|wait| **wait >= STALL / 2).count();
     let worst = waits.iter().max().unwrap();
     let total = mebibytes(total as u64);
-    println!("beside {total} that nobody reads {delayed} of {} calls were delayed:", waits.len());
+    println!("beside {total} that are not read {delayed} of {} calls were delayed:", waits.len());
     println!("the worst took {worst:?}, with a stall timeout of {STALL:?}");
     router.assert_memory_within(start, LIMIT);
     assert!(delayed <= 1, "{delayed} calls were delayed");
     assert!(*worst <= STALL + SLACK, "{worst:?}");
-    // The stream was cut, and says so.
+    // The stream ends with an error.
     let mut read = 0;
     let end = loop {
         let reply: CallReply = deaf.expect().await;

@@ -1,6 +1,6 @@
-//! What waits for a service that does not read is charged to those who called it, so that the router holds
-//! what each of them may have queued and not more; their calls elsewhere go on. Rules LI-2, LI-3; that the
-//! calls end when it stays like this: stalled_peers_hold_up_nobody_else.rs.
+//! Calls that wait for a service which does not read are charged to their callers, so that the router holds no more
+//! than the queue limit of each. Their calls to other services go on. Rules LI-2, LI-3; how the waiting calls end:
+//! flow/stalled_peers.rs.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -24,7 +24,7 @@ fn data() -> String {
     "x".repeat(MEBIBYTE)
 }
 
-// Four times the limit waits, three quarters of it at the caller.
+// Calls of four times the limit wait, three quarters of them at the caller.
 #[tokio::test]
 async fn for_two_seconds_and_no_call_is_lost() {
     let router = RouterProcess::isolated(ROUTER, ["--drain-timeout", "1h"]).await;
@@ -54,13 +54,13 @@ async fn for_two_seconds_and_no_call_is_lost() {
     };
     background_calls.during(async { tokio::join!(calls, answers) }).await;
     println!("64 calls of 1 MiB to one that pauses; {:?} for another call", background_calls.worst);
-    // And a frame that has come in part.
+    // In addition, an unfinished frame.
     router.assert_memory_within(start, LIMIT + 2 * MEBIBYTE as u64);
     drop((service, caller));
     router.stop().await;
 }
 
-// Of many callers each has what it may have, and each call one end.
+// With many callers, each may use its limit, and each call ends once.
 #[tokio::test]
 async fn for_ever_and_each_caller_pays_for_itself() {
     const CALLERS: u64 = 8;
@@ -95,7 +95,7 @@ async fn for_ever_and_each_caller_pays_for_itself() {
         }
         callers.push((caller, answers));
     }
-    // More than the limit: its sender has to wait.
+    // More than the limit, so its sender has to wait.
     let more = async {
         for id in 3..CALLS {
             for (caller, _) in &mut callers {
@@ -108,14 +108,14 @@ async fn for_ever_and_each_caller_pays_for_itself() {
         "{CALLERS} callers with {CALLS} calls of 1 MiB each; {:?} for another",
         background_calls.worst
     );
-    // And a frame of each that has come and waits for room.
+    // In addition, one frame of each caller that waits for room.
     router.assert_memory_within(start, CALLERS * (QUEUE_LIMIT + MEBIBYTE as u64));
-    // What its socket has taken ends with it, the rest has ended before.
+    // The calls in its socket buffer end with it; the others have ended before.
     drop(deaf);
     for (mut caller, mut answers) in callers {
         while answers.len() < CALLS as usize {
             let reply: CallReply = caller.expect().await;
-            // Or 400, if the router read it when the service had gone.
+            // 400 if the router read the call after the service had gone.
             assert_ne!(reply.code, 0);
             answers.push(reply.request_id);
         }
@@ -127,7 +127,7 @@ async fn for_ever_and_each_caller_pays_for_itself() {
     router.stop().await;
 }
 
-/// As many calls of one size as the limit allows, all at once, and no more of them than that.
+/// Checks that as many calls of one size as the limit allows are queued, and no more.
 async fn queued_calls_of(size: usize) {
     let arguments = ["--stall-timeout", "1h", "--write-timeout", "1h"];
     let router = RouterProcess::isolated(ROUTER, arguments).await;
@@ -149,19 +149,19 @@ async fn queued_calls_of(size: usize) {
 
 async fn flood(mut caller: Peer, size: usize, sent: Arc<AtomicU64>) {
     let mut bytes = BytesMut::new();
-    // More than fits into the limit and the sockets, however the frames are charged.
+    // More than fits into the limit and the socket buffers, however the frames are charged.
     for id in 0..(48 * MEBIBYTE / size).min(200_000) {
         let call = CallRequest {
             address: "/deaf".into(),
             request_id: id.to_string(),
             data: vec![b'x'; size].into(),
-            // These are not limited in their number.
+            // The number of pushes is not limited.
             no_reply: true,
             ..Default::default()
         };
         assert!(call.into_frame().encode(Framing::Packet, &mut bytes));
     }
-    // The longer the writes, the more of it the router finds at once.
+    // With longer writes, the router receives more of them in one read.
     for chunk in bytes.chunks(256 << 10) {
         caller.send_bytes(chunk).await;
         sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);

@@ -1,6 +1,5 @@
-//! A subscriber that never reads costs what may be queued for it and not more, however much is broadcast,
-//! and the others get all of it in order. Rule LI-2; over a socket with few bytes:
-//! stalled_peers_hold_up_nobody_else.rs.
+//! A subscriber that never reads costs no more memory than its queue limit, however much is broadcast, and other
+//! subscribers get all events in order. Rule LI-2; with small limits: flow/stalled_peers.rs.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -16,7 +15,7 @@ const ROUTER: &str = env!("CARGO_BIN_EXE_router");
 /// Bytes of one event.
 const EVENT: usize = 64 << 10;
 
-/// How many events the healthy subscriber may be behind: half of what may be queued for it.
+/// How many events the healthy subscriber may be behind: half of its queue limit.
 const AHEAD: usize = (8 << 20) / EVENT;
 
 /// `LI-2`, per connection and purpose.
@@ -65,7 +64,7 @@ async fn broadcast(total: usize) {
     println!("{} broadcast in {took:.1} s beside a deaf subscriber:", mebibytes(total as u64));
     // For either subscriber.
     router.assert_memory_within(start, 2 * LIMIT);
-    // What it missed was counted, and it is not sent away: it gets the beginning when it reads.
+    // The missed events are counted, and the connection stays open: when the peer reads, it gets the first events.
     for number in 0..10u64 {
         let event: BroadcastRequest = deaf.expect().await;
         assert_eq!(&event.data[..8], &number.to_be_bytes()[..]);

@@ -96,7 +96,7 @@ async fn a_client_does_not_talk_to_the_router_of_another_user() {
     let runtime_directory = ("XDG_RUNTIME_DIR", directory.path().to_str().unwrap());
     let said = client(&[runtime_directory]).await;
     assert!(said.contains("served by user id 65534") && said.contains("GSB_URL"), "{said}");
-    // A user who names the socket trusts it.
+    // A socket that the user names is trusted.
     let said = client(&[runtime_directory, ("GSB_URL", &url)]).await;
     assert!(said.contains("connected"), "{said}");
 }

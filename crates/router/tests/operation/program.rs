@@ -43,7 +43,7 @@ async fn logging_to(file: &Path, arguments: &[&str]) -> RouterProcess {
     RouterProcess::start_command(&mut command, &[]).await
 }
 
-/// Runs the program with arguments with which it does not start, and prints what it says.
+/// Runs the program with arguments with which it does not start, and prints its output.
 async fn assert_fails(arguments: &[&str], code: i32, expected: &str) {
     let output = run(arguments).await;
     assert_eq!(output.status.code(), Some(code), "{arguments:?}");

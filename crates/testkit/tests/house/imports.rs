@@ -74,7 +74,7 @@ impl Crate {
         Some(module.to_vec())
     }
 
-    /// The imports from each file: a file that passes a name on is not asked, but the one that defines it.
+    /// The imports of each file: the files that define the imported names, not those that re-export them.
     fn imports(&self) -> BTreeMap<&Path, BTreeSet<&Path>> {
         let mut imports = BTreeMap::new();
         for (module, file) in &self.files {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_passes_names_on_is_in_no_circle_and_tests_are_left_out() {
+    fn re_exports_and_tests_are_in_no_circle() {
         let files = [
             ("lib.rs", "pub mod a; mod b; pub use b::*; #[cfg(test)] mod tests;"),
             ("a.rs", "use crate::B; pub struct A(B);"),

@@ -1,4 +1,4 @@
-//! FlexBuffers for serde.
+//! The deserializer: reads FlexBuffers data into serde types.
 
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
@@ -16,15 +16,15 @@ type Result<T> = std::result::Result<T, EncodingError>;
 pub(in crate::encoding) struct Node<'r, 'de> {
     reader: &'r Reader<'de>,
     what: What,
-    /// How many optional values and newtypes it is in, up to the next vector or map. They take no
-    /// byte, and a type may contain itself through them.
+    /// How many optional values and newtypes enclose it, up to the next vector or map. They take no byte, so a
+    /// recursive type could nest them without end.
     wraps: usize,
 }
 
 #[derive(Clone, Copy)]
 enum What {
     Stored(Place),
-    /// Null, inside `Some` so many times.
+    /// A null inside this many `Some`.
     SomeNull(u64),
 }
 
@@ -190,7 +190,7 @@ impl<'de> Deserializer<'de> for Node<'_, 'de> {
     }
 }
 
-/// An integer that 64 bits do not hold.
+/// Parses an integer of more than 64 bits, which is stored as a string.
 fn integer<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| malformed("a string is not an integer"))
 }
@@ -227,7 +227,7 @@ impl<'de> SeqAccess<'de> for Sequence<'_, 'de> {
     }
 }
 
-/// A map that is written as a vector.
+/// A map that is stored as a vector of keys and values in turn.
 struct Pairs<'r, 'de>(Sequence<'r, 'de>);
 
 impl<'de> MapAccess<'de> for Pairs<'_, 'de> {
@@ -251,7 +251,7 @@ struct Entries<'r, 'de> {
     reader: &'r Reader<'de>,
     keys: Elements,
     values: Elements,
-    /// The next entry, of which the key may have been read.
+    /// The index of the next entry. Its key may have been read already.
     next: usize,
 }
 
@@ -294,12 +294,14 @@ impl<'r, 'de> EnumAccess<'de> for Variant<'r, 'de> {
     }
 }
 
-/// What a variant holds, if it holds anything.
+/// The value of a variant, if it has one.
 struct Payload<'r, 'de>(Option<Node<'r, 'de>>);
 
 impl<'r, 'de> Payload<'r, 'de> {
     fn some(self) -> Result<Node<'r, 'de>> {
-        self.0.ok_or_else(|| EncodingError::custom("the variant has no value"))
+        self.0.ok_or_else(|| {
+            EncodingError::custom("an enum variant has no value, but its type requires one")
+        })
     }
 }
 
@@ -309,7 +311,9 @@ impl<'de> VariantAccess<'de> for Payload<'_, 'de> {
     fn unit_variant(self) -> Result<()> {
         match self.0 {
             None => Ok(()),
-            Some(_) => Err(EncodingError::custom("the variant has an unexpected value")),
+            Some(_) => {
+                Err(EncodingError::custom("an enum variant has a value, but its type has none"))
+            }
         }
     }
 

@@ -1,5 +1,4 @@
-//! Reading values out of data that may say anything: nothing is read outside of it, and what is read is
-//! bounded by its length.
+//! Reads values from untrusted data: never beyond its end, and never more in total than a multiple of its length.
 
 use std::cell::Cell;
 
@@ -8,25 +7,25 @@ use crate::encoding::flex::format::{MAX_DEPTH, TEXT_ALLOWANCE, TEXT_FACTOR, Type
 
 type Result<T> = std::result::Result<T, EncodingError>;
 
-/// FlexBuffers data, and how much of it may still be read. A value that several others refer to is read
-/// several times, and counted as often.
+/// FlexBuffers data, and how much of it may still be read. A value with several references is read, and counts, once
+/// for each of them.
 pub(in crate::encoding) struct Reader<'de> {
     data: &'de [u8],
-    /// How many elements of vectors and maps. Each has at least a byte of its own.
+    /// How many elements of vectors and maps may still be read. Without shared values, each takes a byte at least.
     elements: Cell<usize>,
-    /// How many bytes of strings, keys and blobs.
+    /// How many bytes of strings, keys and blobs may still be read.
     text: Cell<usize>,
 }
 
-/// Where a value is, and what it is.
+/// The position and type of a value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) kind: Type,
-    /// Of the value itself, or of its elements.
+    /// The width of the value or, if it has elements, of each element.
     pub(super) width: Width,
-    /// Where it is stored, or its first element.
+    /// The position of the value or, if it has elements, of the first element.
     pub(super) at: usize,
-    /// How many vectors and maps it is in.
+    /// How many vectors and maps enclose it.
     depth: usize,
 }
 
@@ -42,9 +41,9 @@ pub(super) struct Elements {
 
 #[derive(Debug, Clone, Copy)]
 enum Types {
-    /// All are of one type.
+    /// The type of all elements.
     One(Type),
-    /// A type byte for each, from here on.
+    /// The position of the type bytes, one for each element.
     At(usize),
 }
 
@@ -62,7 +61,7 @@ impl<'de> Reader<'de> {
         Reader { data, elements: Cell::new(data.len()), text: Cell::new(text) }
     }
 
-    /// The outermost value. It is described by the last bytes.
+    /// The outermost value. The last two bytes of the data are its type and its width.
     pub(super) fn root(&self) -> Result<Place> {
         let [before @ .., packed, width] = self.data else {
             return Err(malformed("it is too short"));
@@ -96,7 +95,7 @@ impl<'de> Reader<'de> {
         let kind = match kind {
             Type::IndirectInt => Type::Int,
             Type::IndirectUInt => Type::UInt,
-            // A float of one byte means something else where it is not indirect.
+            // An inline float of one byte is a null inside `Some`.
             Type::IndirectFloat if width < 4 => return Err(malformed("a float is too short")),
             Type::IndirectFloat => Type::Float,
             other => other,
@@ -104,7 +103,7 @@ impl<'de> Reader<'de> {
         Ok(Place { kind, width, at, depth })
     }
 
-    /// Where the distance at `at` leads to.
+    /// The position that the distance stored at `at` refers to.
     fn referred(&self, at: usize, width: Width) -> Result<usize> {
         let distance = self.length(at, width)?;
         at.checked_sub(distance).ok_or_else(outside)
@@ -164,10 +163,10 @@ impl<'de> Reader<'de> {
         Ok(bytes)
     }
 
-    /// The bytes of a key, which ends before a NUL.
+    /// The bytes of a key, without the NUL that ends it.
     fn key(&self, at: usize) -> Result<&'de [u8]> {
         let rest = self.data.get(at..).ok_or_else(outside)?;
-        // No further than it may be read.
+        // The search ends where the limit for text does.
         let near = rest.get(..self.text.get()).unwrap_or(rest);
         let length = near.iter().position(|byte| *byte == 0);
         let length = length.ok_or_else(|| malformed("a key has no end"))?;
@@ -199,7 +198,7 @@ impl<'de> Reader<'de> {
         self.elements(place, one, length).map(Some)
     }
 
-    /// Elements that are known to lie inside of the data.
+    /// The elements of a vector or map, after a check that they are inside the data.
     fn elements(&self, place: Place, one: Option<Type>, length: usize) -> Result<Elements> {
         let Place { width, at, depth, .. } = place;
         if depth >= MAX_DEPTH {
@@ -241,7 +240,7 @@ impl<'de> Reader<'de> {
         self.place_at(of, index)
     }
 
-    /// One of the keys of a map; `index` is less than their number. It is paid for with its value.
+    /// One of the keys of a map; `index` is less than their number. An entry counts once, when its value is read.
     pub(super) fn key_at(&self, of: &Elements, index: usize) -> Result<Place> {
         self.place_at(of, index)
     }

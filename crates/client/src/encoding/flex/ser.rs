@@ -1,4 +1,4 @@
-//! Serde for FlexBuffers.
+//! The serializer: writes serde types as FlexBuffers data.
 
 use serde::ser::{
     Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
@@ -12,7 +12,7 @@ use crate::encoding::flex::writer::{Value, Writer};
 
 type Result<T> = std::result::Result<T, EncodingError>;
 
-/// Encodes a value. Stops where the data would become longer than `limit`, and returns none of it.
+/// Encodes a value. Returns `None` if the data would be longer than `limit`.
 pub(in crate::encoding) fn to_vec<T: Serialize + ?Sized>(
     value: &T,
     limit: usize,
@@ -38,19 +38,18 @@ pub(in crate::encoding) fn to_vec<T: Serialize + ?Sized>(
     Ok(Some(Encoded { data: state.writer.finish()?, is_rare }))
 }
 
-/// What is being encoded.
+/// A value that is being encoded.
 struct State {
     writer: Writer,
-    /// The elements of sequences that have only integers below 256 so far. They would take much room as
-    /// values.
+    /// The elements of sequences that so far have only integers below 256. As a [`Value`] each would take more memory.
     small: Vec<u8>,
-    /// How many vectors and maps are not complete.
+    /// How many vectors and maps are incomplete.
     depth: usize,
-    /// How many optional values and newtypes are, within the innermost of those.
+    /// How many optional values and newtypes are incomplete within the innermost vector or map.
     wraps: usize,
     limit: usize,
     is_rare: bool,
-    /// A value could not be encoded, whatever its parent makes of that.
+    /// A value could not be encoded. Its parent may have ignored the error.
     has_failed: bool,
 }
 
@@ -71,7 +70,7 @@ impl State {
         self.check()
     }
 
-    /// A value inside another one.
+    /// Encodes a value inside another one.
     fn value(&mut self, value: &(impl Serialize + ?Sized)) -> Result<()> {
         let result = value.serialize(&mut *self);
         self.has_failed |= result.is_err();
@@ -88,7 +87,7 @@ impl State {
         Ok(())
     }
 
-    /// A vector or a map begins.
+    /// Begins a vector or a map.
     fn begin(&mut self) -> Result<Compound<'_>> {
         self.enter()?;
         Ok(Compound {
@@ -110,7 +109,7 @@ impl State {
         Ok(())
     }
 
-    /// The key of a field or a variant.
+    /// Stores the key of a field or a variant.
     fn key(&mut self, name: &'static str) -> Result<()> {
         if name.contains('\0') {
             return Err(EncodingError::new(format_args!("the name {name:?} contains a NUL")));
@@ -119,13 +118,13 @@ impl State {
         self.check()
     }
 
-    /// A variant that holds something begins.
+    /// Begins a variant that has a value.
     fn begin_variant(&mut self, name: &'static str) -> Result<()> {
         self.enter()?;
         self.key(name)
     }
 
-    /// A variant ends: its name and what it holds are the last values.
+    /// Ends a variant. Its name and its value are the last two values.
     fn end_variant(&mut self) -> Result<()> {
         self.depth -= 1;
         self.writer.end_map(self.writer.values.len().saturating_sub(2))?;
@@ -324,20 +323,20 @@ impl<'s> Serializer for &'s mut State {
     }
 }
 
-/// A vector or a map that is not complete.
+/// A vector or a map that is incomplete.
 struct Compound<'s> {
     state: &'s mut State,
-    /// Where its values begin.
+    /// The index of its first value in `writer.values`.
     first: usize,
-    /// Where its small elements begin. It has those, or values, but not both.
+    /// The index of its first element in `small`. All its elements are there, or all are values.
     small: usize,
-    /// Of the value that it is.
+    /// `State::wraps` before it began.
     wraps: usize,
-    /// The key of a map was written, and its value was not.
+    /// The key of an entry was written, but not its value yet.
     has_key: bool,
-    /// A key of a map is none for FlexBuffers.
+    /// The map has a key that FlexBuffers cannot represent, so it is written as a vector of pairs.
     is_odd: bool,
-    /// It is what a variant holds, and the variant ends with it.
+    /// It is the value of a variant, which ends with it.
     is_in_variant: bool,
 }
 
@@ -346,7 +345,7 @@ impl Compound<'_> {
         self.state.value(value)?;
         let State { writer, small, .. } = &mut *self.state;
         match writer.values[self.first..] {
-            // All have been small, and so is this one.
+            // All elements so far are below 256, and so is this one.
             [Value::UInt(value @ 0..=0xff)] => {
                 small.push(value as u8);
                 writer.values.truncate(self.first);

@@ -1,4 +1,4 @@
-//! Laying values out as FlexBuffers, byte for byte as the crate `flexbuffers` does.
+//! Writes values as FlexBuffers, with the same bytes as the crate `flexbuffers`.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -12,15 +12,15 @@ type Result<T> = std::result::Result<T, EncodingError>;
 /// A value that is still to be stored in its parent.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value {
-    /// Null, inside `Some` so many times.
+    /// A null inside this many `Some`.
     Null(u8),
     Bool(bool),
     Int(i64),
     UInt(u64),
     Float(f64),
-    /// Where it is, without its NUL.
+    /// The position of a key, and its length without the NUL.
     Key(usize, usize),
-    /// What the parent only refers to.
+    /// A value that is stored already. The parent stores the distance to it.
     Stored {
         kind: Type,
         width: Width,
@@ -41,13 +41,13 @@ impl Value {
         }
     }
 
-    /// How wide it is by itself; the width of its elements, if it has some.
+    /// The least width that holds the value or, if it has elements, the width of its elements.
     fn width(self) -> Width {
         match self {
             Value::Null(_) | Value::Bool(_) | Value::Key(..) => 1,
             Value::Int(value) => width_of_int(value),
             Value::UInt(value) => width_of(value),
-            // Not a number is equal to nothing, and is stored with all its bits.
+            // NaN is not equal to itself, so it takes the next arm, and all its bits are stored.
             Value::Float(value) if value == f64::from(value as f32) => 4,
             Value::Float(_) => 8,
             Value::Stored { width, .. } => width,
@@ -63,7 +63,7 @@ impl Value {
 
     fn packed(self, parent_width: Width) -> u8 {
         let width = match self {
-            // That is how it is told from a float.
+            // The width of 1 tells it from a float.
             Value::Null(1..) => 1,
             _ if self.address().is_none() => self.width().max(parent_width),
             _ => self.width(),
@@ -71,7 +71,7 @@ impl Value {
         (self.kind() as u8) << 2 | width.ilog2() as u8
     }
 
-    /// How wide the slot for it must be, if it is the `index`th behind `start`.
+    /// The least width of its slot, which is the `index`th one after the position `start`.
     fn width_in_slot(self, start: usize, index: usize) -> Width {
         let Some(address) = self.address() else {
             return self.width();
@@ -83,8 +83,7 @@ impl Value {
         [1, 2, 4].into_iter().find(fits).unwrap_or(8)
     }
 
-    /// The type of a vector of values that all have this type, and whether its length may be a part of
-    /// the type.
+    /// The type of a vector whose values all have this type, and whether that type includes the length.
     fn vector_kind(self, length: usize) -> Option<(Type, bool)> {
         use Type::*;
         Some(match (self.kind(), length) {
@@ -131,21 +130,21 @@ fn width_of_int(value: i64) -> Width {
     }
 }
 
-/// What is stored, and what is to be.
+/// The data that is written, and the values that are not stored yet.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     data: Vec<u8>,
-    /// Values whose parents are not complete; those of the innermost come last.
+    /// Values whose parents are incomplete. Those of the innermost parent come last.
     pub(super) values: Vec<Value>,
-    /// The keys that are stored, to be referred to again.
+    /// The keys that are stored. A key that occurs again refers to the first one.
     keys: HashTable<(usize, usize)>,
     hasher: RandomState,
-    /// How many bytes of keys were referred to again.
+    /// How many bytes of keys were saved because a key refers to an earlier one.
     shared: usize,
 }
 
 impl Writer {
-    /// How many bytes were stored, roughly; the values that are to be stored count as well.
+    /// The approximate size of the data in bytes. A value that is not stored yet counts as one byte.
     pub(super) fn size(&self) -> usize {
         self.data.len() + self.values.len()
     }
@@ -176,7 +175,7 @@ impl Writer {
         self.store_integer(bits, width);
     }
 
-    /// A string or a blob.
+    /// Stores a string or a blob, and pushes it.
     pub(super) fn push_bytes(&mut self, kind: Type, bytes: &[u8]) {
         let width = width_of(bytes.len() as u64);
         self.align(width);
@@ -189,7 +188,7 @@ impl Writer {
         self.push(Value::Stored { kind, width, at });
     }
 
-    /// A key without a NUL.
+    /// Stores a key, which must not contain a NUL, and pushes it.
     pub(super) fn push_key(&mut self, key: &str) {
         let at = self.data.len();
         self.data.extend_from_slice(key.as_bytes());
@@ -197,8 +196,8 @@ impl Writer {
         self.share_key(at, key.len());
     }
 
-    /// Makes a key of the string that was pushed last, if it has no NUL. `start` is where the data ended
-    /// before it. Returns whether it is a key.
+    /// Turns the string that was pushed last into a key, if it contains no NUL. `start` is the length of the data
+    /// before the string. Returns whether it is a key now.
     pub(super) fn string_to_key(&mut self, start: usize) -> bool {
         let Some(Value::Stored { kind: Type::String, at, .. }) = self.values.last().copied() else {
             return false;
@@ -218,13 +217,14 @@ impl Writer {
         self.data.len()
     }
 
-    /// Pushes the key that was stored last, or the same one that was stored before.
+    /// Pushes the key that was stored last. If an equal key was stored before, removes the new one and pushes the old
+    /// one.
     fn share_key(&mut self, at: usize, length: usize) {
         let Writer { data, keys, hasher, .. } = self;
         let key = |&(at, length): &(usize, usize)| &data[at..at + length];
         let hash = |place: &(usize, usize)| hasher.hash_one(key(place));
         let is_same = |place: &(usize, usize)| key(place) == key(&(at, length));
-        // What is read again must not be more than a decoder reads.
+        // A decoder reads a shared key again each time, up to its limit for text.
         let most = (TEXT_FACTOR - 1) * at + TEXT_ALLOWANCE;
         let place = match keys.find(hash(&(at, length)), is_same) {
             Some(&place) if self.shared + length < most => {
@@ -241,14 +241,14 @@ impl Writer {
         self.push(Value::Key(place.0, place.1));
     }
 
-    /// Makes one vector of the values from `first` on.
+    /// Replaces the values from `first` on with one vector of them.
     pub(super) fn end_vector(&mut self, first: usize) {
         let values = self.values.split_off(first);
         let vector = self.store_vector(&values, 1, 0, None);
         self.push(vector);
     }
 
-    /// Makes a vector of small integers.
+    /// Stores a vector of integers below 256, and pushes it.
     pub(super) fn push_small(&mut self, bytes: &[u8]) {
         let Some(kind) = Value::UInt(0).vector_kind(bytes.len()) else {
             return;
@@ -272,7 +272,7 @@ impl Writer {
         self.push(Value::Stored { kind, width, at });
     }
 
-    /// Makes one map of the values from `first` on, which are keys and values in turn.
+    /// Replaces the values from `first` on, keys and values in turn, with one map of them.
     ///
     /// # Errors
     /// A key occurs twice.
@@ -295,7 +295,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Stores each `step`th value, of which `skip` is the first; with `keys`, as the values of a map.
+    /// Stores a vector of every `step`th value, beginning with the one at `skip`. With `keys`, stores them as the
+    /// values of a map.
     fn store_vector(
         &mut self,
         values: &[Value],
@@ -345,7 +346,7 @@ impl Writer {
         Value::Stored { kind, width, at }
     }
 
-    /// Stores the outermost value; that is all of the data.
+    /// Stores the outermost value, and returns all data.
     pub(super) fn finish(mut self) -> Result<Vec<u8>> {
         let [root] = self.values[..] else {
             return Err(EncodingError::new("its Serialize has written no value, or several"));

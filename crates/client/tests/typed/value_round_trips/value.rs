@@ -1,4 +1,4 @@
-//! Values of all that serde knows.
+//! Values of all types of serde.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +7,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// A float, of which not being a number is equal to itself.
+/// A float whose NaN is equal to itself.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Double(pub(crate) f64);
 
@@ -26,7 +26,7 @@ impl PartialEq for Single {
     }
 }
 
-/// What `serde_bytes` does.
+/// Serializes as `serde_bytes` does.
 pub(crate) mod bytes {
     use std::fmt;
 
@@ -120,7 +120,7 @@ pub(crate) enum Adjacent {
     Two(Box<Value>, u8),
 }
 
-/// No value of one variant is read as another.
+/// An enum whose variants differ in every encoding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Untagged {
@@ -129,7 +129,7 @@ pub(crate) enum Untagged {
     List(Vec<u64>),
 }
 
-/// Anything.
+/// A value of any type.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Value {
     Empty,
@@ -265,7 +265,7 @@ fn scalars() -> BoxedStrategy<Value> {
     .boxed()
 }
 
-/// Values in which others are, but none of the serde attributes that look at the data first.
+/// Values that contain others, without the serde attributes that look at the data first.
 fn nested(inner: BoxedStrategy<Value>) -> BoxedStrategy<Value> {
     let boxed = || inner.clone().prop_map(Box::new);
     let maybe = || proptest::option::of(boxed());
@@ -320,7 +320,7 @@ fn attributed(inner: BoxedStrategy<Value>) -> BoxedStrategy<Value> {
     .boxed()
 }
 
-/// Any value, some of them deeper than an encoding goes.
+/// Any value. Some are nested more deeply than an encoding allows.
 pub(crate) fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![3 => scalar(), 2 => scalars()].boxed();
     let any = leaf.prop_recursive(

@@ -74,7 +74,7 @@ impl Write for LogQueue {
     }
 }
 
-/// Runs on another thread something that may block, and waits for it for half a second at most.
+/// Runs work that may block on another thread, and waits for its end for at most half a second.
 pub(crate) fn run_with_timeout(run: impl FnOnce() + Send + 'static) {
     let (done, is_done) = sync_channel(1);
     // If no thread can be started, the program goes on without it.

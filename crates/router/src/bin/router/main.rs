@@ -118,8 +118,8 @@ async fn serve(settings: Settings, log: LogQueue) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lowers the number of workers so that one processor is left to the peers, most of which are on this host. Without
-/// one, workers and peers wait for each other, and calls take longer.
+/// Lowers the number of workers so that one processor is left to the peers, most of which are on this host. Otherwise
+/// workers and peers would wait for each other, and calls would take longer.
 fn leave_a_processor(workers: &mut NonZeroUsize, processors: NonZeroUsize) {
     let most = NonZeroUsize::new(processors.get() - 1).unwrap_or(NonZeroUsize::MIN);
     if *workers > most {
@@ -131,7 +131,7 @@ fn leave_a_processor(workers: &mut NonZeroUsize, processors: NonZeroUsize) {
     }
 }
 
-/// Prints the one line of output, for people and scripts: from now on peers can connect.
+/// Prints the line that tells people and scripts that peers can connect now.
 fn announce(router: &Router) {
     let addresses: Vec<String> = router.local_addresses().iter().map(Address::to_string).collect();
     let version = env!("CARGO_PKG_VERSION");

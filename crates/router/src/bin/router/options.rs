@@ -30,7 +30,7 @@ RUST_LOG overrides --log-level.
 Exit codes: 0 stopped by a signal, 2 unusable options, 3 cannot listen on an address, 1 any other
 failure.";
 
-/// A peer must read as much within the stall timeout.
+/// Within the stall timeout, a peer must read this much.
 const SMALLEST_QUEUE_LIMIT: ByteSize = ByteSize::kib(64);
 
 /// New and old names of variables. The old one counts if the new one is not set.
@@ -64,7 +64,7 @@ struct Options {
     #[arg(long, env = "GSB_PING_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = ping_timeout)]
     ping_timeout: Duration,
 
-    /// Largest message that is accepted. In bytes, or with a unit as in 16MiB
+    /// Largest frame (an encoded message) that is accepted. In bytes, or with a unit as in 16MiB
     #[arg(long, env = "GSB_MAX_FRAME", value_name = "SIZE", default_value = "64MiB", value_parser = max_frame)]
     max_frame: ByteSize,
 
@@ -103,7 +103,7 @@ struct Options {
     #[arg(long, env = "GSB_WRITE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = timeout)]
     write_timeout: Duration,
 
-    /// How long the rest of a message may bring no byte before its sender is disconnected
+    /// How long an unfinished message may get no further byte before its sender is disconnected
     #[arg(long, env = "GSB_FRAME_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = timeout)]
     frame_timeout: Duration,
 
@@ -124,7 +124,7 @@ struct Options {
     #[arg(long, alias = "spin", env = "GSB_BUSY_POLL", value_name = "TIME", default_value = "50us", value_parser = busy_poll)]
     busy_poll: Duration,
 
-    /// Least severe messages that are logged, to standard error
+    /// The least severe level that is logged, to standard error
     #[arg(long, env = "GSB_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_levels(), ignore_case = true)]
     log_level: log::LevelFilter,
 

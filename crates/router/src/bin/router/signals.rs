@@ -1,4 +1,4 @@
-//! Signals: some stop the router, and others are ignored that would kill it.
+//! Signals: SIGTERM, SIGINT and SIGQUIT stop the router. Others that would kill it are ignored.
 
 use std::io;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Handles the signals, none of which kills the process from now on.
+    /// Installs the handlers. From now on none of these signals kills the process.
     ///
     /// # Errors
     /// An error of the system.
