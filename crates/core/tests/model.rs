@@ -123,6 +123,10 @@ enum Op {
     AnswerAgain(usize, i32),
     /// A caller cancels its call, or another connection tries to. The last reply may cross the cancellation.
     Cancel(usize, Option<Who>, bool),
+    /// The caller of an open call sends more of its request; whether it is the last.
+    Data(usize, bool),
+    /// An end of a call gives the other credit; whether for the request.
+    Credit(usize, bool),
 }
 
 /// The broker and the oracle side by side.
@@ -209,7 +213,10 @@ impl Model {
                 let said = Event::Said(id, say.clone(), self.events);
                 match (framing(id), say) {
                     // There is no such frame in this framing.
-                    (Some(Some(Framing::Classic)), Say::Hello(..) | Say::Cancel(_)) => return None,
+                    (
+                        Some(Some(Framing::Classic)),
+                        Say::Hello(..) | Say::Cancel(_) | Say::Data(..) | Say::Credit(..),
+                    ) => return None,
                     // There are no frames without a framing.
                     (Some(None), _) => vec![Event::Detected(id, Framing::Packet), said],
                     _ => vec![said],
@@ -236,6 +243,24 @@ impl Model {
                     (Some(reply), true) => vec![reply, cancel],
                     (Some(reply), false) => vec![cancel, reply],
                 }
+            }
+            Op::Data(at, end) => {
+                let (caller, id) = pick(&self.oracle.open_calls(), at)?.clone();
+                if framing(caller)? == Some(Framing::Classic) {
+                    return None;
+                }
+                vec![Event::Said(caller, Say::Data(id, end), self.events)]
+            }
+            Op::Credit(at, for_request) => {
+                let call = pick(&self.oracle.calls, at)?;
+                let (from, id) = match for_request {
+                    true => (call.service, &call.service_id),
+                    false => (call.caller?, &call.caller_id),
+                };
+                if framing(from)? == Some(Framing::Classic) {
+                    return None;
+                }
+                vec![Event::Said(from, Say::Credit(id.clone(), for_request), self.events)]
             }
             Op::AnswerAgain(at, reply_type) => {
                 let (service, id) = pick(&self.oracle.given, at)?.clone();
@@ -381,7 +406,13 @@ fn hello() -> impl Strategy<Value = Say> {
 fn steering() -> impl Strategy<Value = Steering> {
     let affinity = prop_oneof![3 => Just(""), 1 => select(&["x", "y"][..])];
     let halves = prop_oneof![2 => Just(0), 1 => 1..5u32];
-    (affinity, halves).prop_map(|(affinity, halves)| Steering { affinity, halves })
+    let more = proptest::bool::weighted(0.25);
+    let credit = proptest::bool::weighted(0.1);
+    (affinity, halves, more, credit).prop_map(|(affinity, halves, more, credit)| {
+        // A refused stream does not tell which owner the broker chose.
+        let affinity = if more || credit { "" } else { affinity };
+        Steering { affinity, halves, more, credit }
+    })
 }
 
 fn say(focus: Focus) -> impl Strategy<Value = Say> {
@@ -404,6 +435,8 @@ fn say(focus: Focus) -> impl Strategy<Value = Say> {
         5 => request().prop_map(|(address, id, steering)| Say::Push(address, id, steering)),
         4 => (id(), reply_type).prop_map(|(id, kind)| Say::Reply(id.to_owned(), kind)),
         3 => id().prop_map(|id| Say::Cancel(id.to_owned())),
+        1 => (id(), any::<bool>()).prop_map(|(id, end)| Say::Data(id.to_owned(), end)),
+        1 => (id(), any::<bool>()).prop_map(|(id, credit)| Say::Credit(id.to_owned(), credit)),
         1 => Just(Say::Ping),
         1 => Just(Say::Pong),
         1 => select(VIOLATIONS).prop_map(|(kind, body, reason)| Say::Bad(kind, body, reason)),
@@ -430,6 +463,8 @@ fn op(focus: Focus) -> impl Strategy<Value = Op> {
         3 => (0..100usize, reply_type()).prop_map(|(at, kind)| Op::AnswerAgain(at, kind)),
         8 => (0..100usize, prop_oneof![9 => Just(None), 1 => who().prop_map(Some)], any::<bool>())
             .prop_map(|(at, by, crosses)| Op::Cancel(at, by, crosses)),
+        8 => (0..100usize, proptest::bool::weighted(0.2)).prop_map(|(at, end)| Op::Data(at, end)),
+        6 => (0..100usize, any::<bool>()).prop_map(|(at, request)| Op::Credit(at, request)),
     ]
 }
 
@@ -443,6 +478,9 @@ const TO_REACH: &[&str] = &[
     "cancelled after the last reply",
     "cancelled at the service",
     "cancelled at the service under made-up id",
+    "credit for a request",
+    "credit for replies",
+    "data under made-up id",
     "deadline exceeded",
     "foreign instance id",
     "hung up",
@@ -462,11 +500,15 @@ const TO_REACH: &[&str] = &[
     "service gone",
     "service taken",
     "silent",
+    "stray credit",
+    "stray data",
     "stray reply",
+    "stream without reply",
     "too many open calls",
     "too many services",
     "too many subscriptions",
     "unknown mode",
+    "unsupported",
     "wrong direction",
 ];
 

@@ -34,6 +34,10 @@ pub(super) enum Say {
     Push(&'static str, &'static str, Steering),
     Reply(String, i32),
     Cancel(String),
+    /// More data of a request; whether it is the last.
+    Data(String, bool),
+    /// Credit; whether it is for the request.
+    Credit(String, bool),
     Ping,
     Pong,
     Bad(MessageKind, &'static [u8], &'static str),
@@ -45,12 +49,22 @@ pub(super) struct Steering {
     pub(super) affinity: &'static str,
     /// For how many halves it waits; 0 is for ever.
     pub(super) halves: u32,
+    /// Whether its request is a stream.
+    pub(super) more: bool,
+    /// Whether its replies need credit.
+    pub(super) credit: bool,
 }
 
 impl Steering {
     fn of(self, call: CallRequest) -> CallRequest {
-        let Steering { affinity, halves } = self;
-        CallRequest { affinity: affinity.into(), timeout_ms: halves * 30_000, ..call }
+        let Steering { affinity, halves, more, credit } = self;
+        CallRequest {
+            affinity: affinity.into(),
+            timeout_ms: halves * 30_000,
+            more,
+            reply_credit: u64::from(credit),
+            ..call
+        }
     }
 }
 
@@ -88,6 +102,8 @@ impl Say {
             }
             Say::Reply(id, reply_type) => reply(id, *reply_type, number).to_frame(),
             Say::Cancel(id) => cancel(id).to_frame(),
+            Say::Data(id, end) => more(id, *end, number).to_frame(),
+            Say::Credit(id, for_request) => credit(id, number.into(), *for_request).to_frame(),
             Say::Ping => Ping {}.to_frame(),
             Say::Pong => Pong {}.to_frame(),
             Say::Bad(kind, body, _) => Frame::new(*kind, Bytes::from_static(body)),
@@ -105,6 +121,10 @@ fn request(call: CallRequest, number: u32) -> CallRequest {
 
 fn reply(request_id: &str, reply_type: i32, number: u32) -> CallReply {
     CallReply { reply_type, code: 777, data: data(number), ..full(request_id, "") }
+}
+
+fn more(request_id: &str, end: bool, number: u32) -> CallData {
+    CallData { request_id: request_id.into(), data: data(number), end }
 }
 
 fn event(topic: &str, number: u32) -> BroadcastRequest {
@@ -139,13 +159,15 @@ impl Peer {
 
 pub(super) struct Call {
     /// `None` once it is gone.
-    caller: Option<ConnId>,
-    caller_id: String,
+    pub(super) caller: Option<ConnId>,
+    pub(super) caller_id: String,
     pub(super) service: ConnId,
     pub(super) service_id: String,
     /// The registration that it counts against.
     registration: u64,
     due: Option<u32>,
+    /// Whether more data of its request may follow.
+    more: bool,
 }
 
 impl Call {
@@ -338,7 +360,16 @@ impl Oracle {
                 self.peer(from).unwrap().level.get_or_insert(level);
                 self.hello(from, instance, no_echo);
             }
+            Say::Cancel(_) | Say::Data(..) | Say::Credit(..)
+                if self.peer(from).unwrap().level == Some(0) =>
+            {
+                self.close(from, "level too low");
+            }
             Say::Cancel(ref id) => self.cancel(from, id),
+            Say::Data(ref id, end) => self.data(from, more(id, end, number)),
+            Say::Credit(ref id, for_request) => {
+                self.credit(from, credit(id, number.into(), for_request));
+            }
             Say::Bad(_, _, reason) => self.close(from, reason),
             Say::Call(address, id, steering) => {
                 self.call(from, steering.of(request(call(address, id), number)), seen)?;
@@ -396,6 +427,10 @@ impl Oracle {
         request: CallRequest,
         seen: &[(ConnId, Seen)],
     ) -> TestCaseResult {
+        if request.no_reply && request.more {
+            self.reached.insert("stream without reply");
+            return Ok(());
+        }
         let refuse = |oracle: &mut Self, reason| {
             if !request.no_reply {
                 oracle.tell(from, refusal(&request.request_id, 400, reason));
@@ -416,6 +451,12 @@ impl Oracle {
             Choice::Busy => return refuse(self, CallReplyReason::ReasonBusy),
             Choice::Owner(service, registration) => (service, registration),
         };
+        let is_level_0 = |id| self.peers.iter().any(|peer| peer.id == id && peer.level == Some(0));
+        let streams = !request.no_reply && (request.more || request.reply_credit > 0);
+        if streams && is_level_0(from) || request.more && is_level_0(service) {
+            return refuse(self, CallReplyReason::ReasonUnsupported);
+        }
+        self.owners.begin(registration);
         let service_id = self.id_at(service, &request.request_id, seen)?;
         self.given.push((service, service_id.clone()));
         if !request.no_reply {
@@ -426,6 +467,7 @@ impl Oracle {
                 service_id: service_id.clone(),
                 registration,
                 due: (request.timeout_ms > 0).then(|| self.now + request.timeout_ms / 30_000),
+                more: request.more,
             });
         }
         let request_id = service_id;
@@ -499,9 +541,6 @@ impl Oracle {
     }
 
     fn cancel(&mut self, from: ConnId, id: &str) {
-        if self.peer(from).unwrap().level == Some(0) {
-            return self.close(from, "level too low");
-        }
         let Some(at) = self.calls.iter().position(|call| call.is_of(from, id)) else {
             if self.ended.contains(&(from, id.to_owned())) {
                 self.reached.insert("cancelled after the last reply");
@@ -514,6 +553,46 @@ impl Oracle {
         self.abandon(at);
         self.tell(from, refusal(id, 500, CallReplyReason::ReasonCancelled));
         self.forget_abandoned(self.calls[at].service);
+    }
+
+    /// Rule CA-15.
+    fn data(&mut self, from: ConnId, data: CallData) {
+        let is_upload = |call: &&mut Call| call.is_of(from, &data.request_id) && call.more;
+        let Some(call) = self.calls.iter_mut().find(is_upload) else {
+            self.reached.insert("stray data");
+            return;
+        };
+        call.more = !data.end;
+        let (service, request_id) = (call.service, call.service_id.clone());
+        if request_id != data.request_id {
+            self.reached.insert("data under made-up id");
+        }
+        self.tell(service, Seen::Data(CallData { request_id, ..data }));
+    }
+
+    /// Rule CA-14.
+    fn credit(&mut self, from: ConnId, credit: StreamCredit) {
+        let id = &credit.request_id;
+        let is_it = |call: &&Call| match credit.for_request {
+            true => call.service == from && call.service_id == *id,
+            false => call.is_of(from, id),
+        };
+        let Some(call) = self.calls.iter().find(is_it) else {
+            self.reached.insert("stray credit");
+            return;
+        };
+        let (to, request_id) = match (credit.for_request, call.caller) {
+            (true, Some(caller)) => (caller, call.caller_id.clone()),
+            (true, None) => return,
+            (false, _) => (call.service, call.service_id.clone()),
+        };
+        if self.peer(to).is_some_and(|peer| peer.level > Some(0)) {
+            self.reached.insert(match credit.for_request {
+                true => "credit for a request",
+                false => "credit for replies",
+            });
+            self.tell(to, Seen::Credit(StreamCredit { request_id, ..credit }));
+        }
     }
 
     fn broadcast(&mut self, from: ConnId, event: BroadcastRequest) {

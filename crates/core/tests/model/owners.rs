@@ -159,9 +159,13 @@ impl Owners {
             }
             self.preferred.extend(lost);
         }
+        Ok(Choice::Owner(id, number))
+    }
+
+    /// The registration with this number gets the call that it was chosen for.
+    pub(super) fn begin(&mut self, number: u64) {
         let turn = self.tick();
         let chosen = self.all.iter_mut().find(|owner| owner.number == number);
         chosen.unwrap().turn = turn;
-        Ok(Choice::Owner(id, number))
     }
 }
