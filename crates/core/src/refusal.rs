@@ -64,12 +64,12 @@ pub(crate) enum Refusal {
     )]
     CallerStalled { timeout: Duration },
     #[error(
-        "the call asks for a stream with credit, or is one (reply_credit, more), which needs level {LEVEL} of the \
-         protocol, but the first frame of this connection was not a Hello of that level"
+        "streams (more, reply_credit) need level {LEVEL} of the protocol, and the first frame of this connection was not \
+         a Hello of that level"
     )]
     CallerUnsupported,
     #[error(
-        "the request is a stream (more), which needs level {LEVEL} of the protocol, but the first frame of the service's \
+        "a request that is a stream (more) needs level {LEVEL} of the protocol, and the first frame of the service's \
          connection was not a Hello of that level"
     )]
     ServiceUnsupported,

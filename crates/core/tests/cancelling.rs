@@ -201,7 +201,7 @@ fn timed(request_id: &str) -> CallRequest {
     CallRequest { timeout_ms: 100, ..call("/a", request_id) }
 }
 
-// Rule CA-13: whatever the reason is that no caller waits any more, the service hears of it, once, and still ends the call.
+// Rule CA-13: a service gets one CancelCall, whatever the reason is, and still ends the call.
 #[test]
 fn a_service_hears_that_no_caller_waits() {
     let stall = BrokerConfig::default().stall_timeout;
@@ -241,7 +241,7 @@ fn a_service_hears_that_no_caller_waits() {
     }
 }
 
-// Rule CA-13: also if the service has stalled with the call in its outbox; the call and then its end.
+// Rule CA-13: a service that stalled with a call in its outbox gets the CancelCall behind the call.
 #[test]
 fn a_service_that_has_stalled_hears_it_behind_the_call() {
     let (mut world, service, caller) = steering_world(Limits::default());
@@ -256,7 +256,7 @@ fn a_service_that_has_stalled_hears_it_behind_the_call() {
     assert!(matches!(&seen[..], [Seen::Call(_), Seen::Cancel(id)] if id == "1"), "{seen:?}");
 }
 
-// Rule CA-13: not for a call that the service has ended.
+// Rule CA-13: a call that its service has ended is not cancelled.
 #[test]
 fn a_call_that_has_ended_is_not_cancelled() {
     let (mut world, service, caller) = steering_world(Limits::default());
@@ -282,7 +282,7 @@ fn a_call_that_has_ended_is_not_cancelled() {
     assert_eq!(world.take(service), []);
 }
 
-// Rules CA-13, CO-18: only to a service whose first frame was a Hello of level 1.
+// Rules CA-13, CO-18: a service gets no CancelCall if its first frame was not a Hello of level 1.
 #[test]
 fn a_service_of_level_0_hears_nothing() {
     let (mut world, _, caller) = world(Limits::default());
@@ -300,7 +300,7 @@ fn a_service_of_level_0_hears_nothing() {
     }
 }
 
-// Rules CA-13, CA-2: under the id that the service knows.
+// Rules CA-13, CA-2: the CancelCall has the id that the service knows.
 #[test]
 fn a_service_knows_the_id_of_a_cancelled_call() {
     let (mut world, service, caller) = steering_world(Limits::default());

@@ -24,7 +24,7 @@ fn timed(request_id: &str, timeout_ms: u32) -> CallRequest {
     CallRequest { timeout_ms, ..call("/a", request_id) }
 }
 
-/// The reply is the router's, to a call whose deadline has passed.
+/// Checks that a reply is the router's, to a call whose deadline has passed.
 fn check_expired(reply: &CallReply, request_id: &str) {
     assert_eq!(reply.request_id, request_id);
     assert_eq!((reply.code, reply.reply_type), (500, 0));
@@ -37,7 +37,7 @@ fn deadlines_of_calls(world: &World) -> usize {
     deadlines - connections
 }
 
-// Rule CA-12: at its time and not before, once, and nothing of the call after it; whatever the level and the framing.
+// Rule CA-12: a call ends at its deadline, not before and only once, on connections of each level and framing.
 #[test]
 fn a_call_ends_at_its_deadline() {
     let (mut world, service, packet) = world();
@@ -68,7 +68,7 @@ fn a_call_ends_at_its_deadline() {
     assert_eq!(deadlines_of_calls(&world), 0);
 }
 
-// Rule CA-12: 0 is for ever, and a push has no deadline.
+// Rule CA-12: a timeout of 0 is for ever, and a push and a refused call have no deadline.
 #[test]
 fn other_calls_have_none() {
     let (mut world, service, caller) = world();
@@ -94,7 +94,7 @@ fn a_long_deadline_passes_too() {
     check_expired(&world.take_reply(caller), "1");
 }
 
-// Rule CA-12: each at its own time, those at the same time in the order of the calls.
+// Rule CA-12: calls end in the order of their deadlines, and with equal deadlines in the order of the calls.
 #[test]
 fn deadlines_pass_in_their_order() {
     let (mut world, _, caller) = world();

@@ -36,7 +36,7 @@ fn drops(world: &World, reason: &str) -> u64 {
     world.broker.counters().drops.get(reason).copied().unwrap_or_default()
 }
 
-// Rule CA-15: in order, any number, until the end; the service answers when it likes.
+// Rule CA-15: the data reaches the service in order until its end, and the service answers when it likes.
 #[test]
 fn data_of_a_request_goes_to_the_service() {
     let (mut world, service, caller) = world(Limits::default());
@@ -104,7 +104,7 @@ fn data_passes_as_it_came() {
     assert_eq!((&body, body.as_ptr()), (&bytes, bytes.as_ptr()), "not even copied");
 }
 
-// Rule CA-14: from the caller to the service, and from the service to the caller; each under the id that it knows.
+// Rule CA-14: credit passes in both directions, each time under the id that the receiver knows.
 #[test]
 fn credit_goes_to_the_other_end() {
     let (mut world, service, caller) = world(Limits::default());
@@ -139,7 +139,7 @@ fn other_credit_is_ignored() {
     let (mut world, service, caller) = world(Limits::default());
     world.send(caller, CallRequest { more: true, ..download("1") });
     world.take_call(service);
-    let nobodys = |world: &mut World| {
+    let send_all = |world: &mut World| {
         for for_request in [false, true] {
             world.send(caller, credit("unknown", 9, for_request));
             world.send(service, credit("unknown", 9, for_request));
@@ -147,7 +147,7 @@ fn other_credit_is_ignored() {
         world.send(caller, credit("1", 9, true));
         world.send(service, credit("1", 9, false));
     };
-    nobodys(&mut world);
+    send_all(&mut world);
     world.send(service, full("1", "end"));
     assert_eq!(world.take_reply(caller), full("1", "end"));
     for sender in [caller, service] {
@@ -213,7 +213,7 @@ fn a_service_of_level_0_gets_no_stream() {
     assert_eq!(world.take(caller), []);
 }
 
-// Rules CA-14, CA-15, CO-18: a violation on a connection of level 0.
+// Rules CA-14, CA-15, CO-18: StreamCredit and CallData close a connection of level 0.
 #[test]
 fn new_messages_need_level_1() {
     let (mut world, ..) = world(Limits::default());
@@ -226,7 +226,7 @@ fn new_messages_need_level_1() {
     }
 }
 
-// Rule CA-15: nothing could answer such a stream.
+// Rule CA-15: a call with more and no_reply is dropped and counted.
 #[test]
 fn a_stream_without_a_reply_is_dropped() {
     let (mut world, service, caller) = world(Limits::default());
@@ -321,8 +321,7 @@ fn credit_for_a_caller_that_has_stalled_ends_the_call() {
     assert_eq!(reply.reason(), CallReplyReason::ReasonCallerStalled);
 }
 
-// Rule CA-14: a caller that stops reading a stream stops that stream and nothing else. The credit is the ends' own affair:
-// here a service that keeps to it.
+// Rule CA-14: a caller that stops reading a stream stops that stream and nothing else, if the service keeps to the credit.
 #[test]
 fn a_stream_that_is_not_read_stops_nothing_else() {
     let (mut world, service, caller) = world(Limits::default());
@@ -353,7 +352,7 @@ fn a_stream_that_is_not_read_stops_nothing_else() {
     assert_eq!(world.take(caller).len(), 2);
 }
 
-// Rules CA-15, CO-7, CO-8: whoever goes leaves nothing behind.
+// Rules CA-15, CO-7, CO-8: an upload leaves nothing behind, whichever end goes first.
 #[test]
 fn an_upload_ends_with_its_ends() {
     for service_goes in [false, true] {

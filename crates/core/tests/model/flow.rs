@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::common::{Queued, Seen, World, broadcast, call, full};
+use crate::common::{Queued, Seen, World, broadcast, call, credit, data, full};
 use crate::oracle::PARTIAL;
 
 const LIMIT: usize = 600_000;
@@ -39,6 +39,8 @@ const READS: &[usize] = &[1, 30_000, 70_000, 80_000, 300_000, usize::MAX];
 pub(crate) enum Op {
     Call { from: usize, to: usize, size: usize, no_reply: bool },
     Reply { call: usize, size: usize, reply_type: i32 },
+    Data { call: usize, size: usize },
+    Credit { call: usize, for_request: bool },
     Broadcast { from: usize, size: usize },
     Ping(usize),
     Cancel(usize),
@@ -56,6 +58,9 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(from, to, size, no_reply)| Op::Call { from, to, size, no_reply }),
         20 => (0..100usize, size(), select(&[0, PARTIAL, PARTIAL][..]))
             .prop_map(|(call, size, reply_type)| Op::Reply { call, size, reply_type }),
+        10 => (0..100usize, size()).prop_map(|(call, size)| Op::Data { call, size }),
+        4 => (0..100usize, any::<bool>())
+            .prop_map(|(call, for_request)| Op::Credit { call, for_request }),
         5 => (peer(), size()).prop_map(|(from, size)| Op::Broadcast { from, size }),
         2 => peer().prop_map(Op::Ping),
         1 => (0..100usize).prop_map(Op::Cancel),
@@ -164,7 +169,7 @@ impl Model {
                 let data = vec![0; size].into();
                 let caller = from.to_string();
                 let call = call(address, &format!("{} to {address}", self.sent));
-                let request = CallRequest { caller, data, no_reply, ..call };
+                let request = CallRequest { caller, data, no_reply, more: !no_reply, ..call };
                 self.say(from, request.into_frame(), None)?;
             }
             Op::Reply { call: at, size, reply_type } => {
@@ -172,6 +177,19 @@ impl Model {
                 let Call { service, id, .. } = &self.calls[at];
                 let reply = CallReply { data: vec![0; size].into(), reply_type, ..full(id, "") };
                 self.say(*service, reply.into_frame(), Some(at))?;
+            }
+            Op::Data { call: at, size } => {
+                let Some(at) = open_call(at) else { return Ok(()) };
+                let Call { caller, id, .. } = &self.calls[at];
+                let data = CallData { data: vec![0; size].into(), ..data(id, "", false) };
+                self.say(*caller, data.into_frame(), None)?;
+            }
+            Op::Credit { call: at, for_request } => {
+                let Some(at) = open_call(at) else { return Ok(()) };
+                let Call { caller, service, id, .. } = &self.calls[at];
+                let (from, replies_to) =
+                    if for_request { (*service, Some(at)) } else { (*caller, None) };
+                self.say(from, credit(id, 1, for_request).to_frame(), replies_to)?;
             }
             Op::Broadcast { from, size } => {
                 let Some(from) = id(from) else { return Ok(()) };
@@ -277,7 +295,7 @@ impl Model {
         }
         let body = frame.body.len();
         match (frame.kind, call) {
-            (CallRequest::KIND, _) => {
+            (CallRequest::KIND | CallData::KIND | StreamCredit::KIND, None) => {
                 let calls = (from, Purpose::Calls);
                 (!fits(calls, body)).then_some(calls)
             }
@@ -302,6 +320,14 @@ impl Model {
         match &queued.seen {
             Seen::Call(_) if queued.is_moved => (queued.to, Purpose::Stalled),
             Seen::Call(call) => (self.by_name(&call.caller), Purpose::Calls),
+            Seen::Data(CallData { request_id, .. })
+            | Seen::Credit(StreamCredit { request_id, for_request: false, .. }) => {
+                match self.calls.iter().find(|call| call.id == *request_id) {
+                    Some(call) if !queued.is_moved => (call.caller, Purpose::Calls),
+                    _ => (queued.to, Purpose::Stalled),
+                }
+            }
+            Seen::Credit(_) => (queued.to, Purpose::Replies),
             Seen::Cancel(id) => match self.cancelled[id] {
                 (_, Purpose::Calls) if queued.is_moved => (queued.to, Purpose::Stalled),
                 payer => payer,
@@ -381,6 +407,12 @@ impl Model {
                     });
                     let before = self.cancelled.insert(id, payer);
                     prop_assert!(before.is_none(), "cancelled twice");
+                }
+                Seen::Data(CallData { request_id, .. })
+                | Seen::Credit(StreamCredit { request_id, .. }) => {
+                    let is_it = |call: &Call| call.is_open && call.id == request_id;
+                    prop_assert!(self.calls.iter().any(is_it), "{} has ended", request_id);
+                    prop_assert!(!is_stalled, "{} has stalled", to);
                 }
                 Seen::Broadcast(_) => prop_assert!(!is_stalled, "{} has stalled", to),
                 Seen::Closed(reason) => {

@@ -171,7 +171,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// When its deadline passes, if anybody waits for it.
+    /// When its deadline passes, if its caller waits for it.
     pub(super) fn due(&self) -> Option<u32> {
         self.due.filter(|_| self.caller.is_some())
     }
