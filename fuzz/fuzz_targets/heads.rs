@@ -10,8 +10,8 @@
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use gsb_fuzz::frames::packed;
-use gsb_proto::head::{BroadcastHead, CallHead, ReplyHead};
-use gsb_proto::messages::{BroadcastRequest, CallReply, CallRequest, Packet, packet};
+use gsb_proto::head::{BroadcastHead, CallHead, DataHead, ReplyHead};
+use gsb_proto::messages::{BroadcastRequest, CallData, CallReply, CallRequest, Packet, packet};
 use gsb_proto::{Body, MessageKind};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
@@ -83,6 +83,9 @@ fn check_call(message: &Bytes, id: &str) {
     let (Ok(head), Some(expected)) = (head, expected) else {
         return;
     };
+    assert_eq!((head.timeout_ms, head.more), (expected.timeout_ms, expected.more));
+    assert_eq!(head.has_reply_credit, expected.reply_credit != 0);
+    assert_eq!(head.affinity, expected.affinity);
     let body = head.with_request_id(message, id);
     check_spliced(message, &body, id);
     let changed = CallRequest::decode(body.into_bytes()).expect("it was readable before");
@@ -106,6 +109,24 @@ fn check_reply(message: &Bytes, id: &str) {
     check_spliced(message, &body, id);
     let changed = CallReply::decode(body.into_bytes()).expect("it was readable before");
     assert_eq!(changed, CallReply { request_id: id.to_owned(), ..expected });
+}
+
+fn check_data(message: &Bytes, id: &str) {
+    let expected = in_packet(MessageKind::CallData, message).map(|packet| match packet {
+        packet::Packet::CallData(data) => data,
+        other => panic!("{other:?}"),
+    });
+    let head = DataHead::read(message);
+    let found = head.as_ref().ok().map(|h| (h.request_id.text, h.end));
+    let wanted = expected.as_ref().map(|data| (&*data.request_id, data.end));
+    assert_eq!(found, wanted, "(left: the head)");
+    let (Ok(head), Some(expected)) = (head, expected) else {
+        return;
+    };
+    let body = head.with_request_id(message, id);
+    check_spliced(message, &body, id);
+    let changed = CallData::decode(body.into_bytes()).expect("it was readable before");
+    assert_eq!(changed, CallData { request_id: id.to_owned(), ..expected });
 }
 
 fn check_broadcast(message: &Bytes, missed: u64) {
@@ -132,5 +153,6 @@ fuzz_target!(|input: Input<'_>| {
     let id = input.id.text();
     check_call(&message, &id);
     check_reply(&message, &id);
+    check_data(&message, &id);
     check_broadcast(&message, input.missed);
 });
