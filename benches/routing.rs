@@ -4,7 +4,7 @@
 
 use std::hint::black_box;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use divan::{AllocProfiler, Bencher};
@@ -114,7 +114,9 @@ struct Pair {
 }
 
 fn pair() -> Pair {
-    let mut broker = Broker::new(BrokerConfig::default());
+    let mut config = BrokerConfig::default();
+    config.limits.open_calls = 1 << 20;
+    let mut broker = Broker::new(config);
     let now = Instant::now();
     let [service, caller] =
         [0; 2].map(|_| broker.connect(Identity::Unknown, Waker::noop().clone(), now));
@@ -135,6 +137,38 @@ fn route_a_call_and_its_reply(bencher: Bencher<'_, '_>) {
         pair.broker.receive(pair.caller, request.whole(), pair.now, &mut Done).unwrap();
         pair.broker.receive(pair.service, reply.whole(), pair.now, &mut Done).unwrap();
     });
+}
+
+/// As [`pair`], with so many open calls whose deadlines are 10 seconds away.
+fn pair_with_deadlines(count: u32) -> Pair {
+    let mut pair = pair();
+    for number in 0..count {
+        let request_id = number.to_string();
+        let mut request = CallRequest { request_id, timeout_ms: 10_000, ..call() }.to_frame();
+        pair.broker.receive(pair.caller, request.whole(), pair.now, &mut Done).unwrap();
+    }
+    pair
+}
+
+/// As [`route_a_call_and_its_reply`], beside so many open calls that have a deadline, too.
+#[divan::bench(args = [0, 1_000, 1_000_000])]
+fn route_a_call_with_a_deadline(bencher: Bencher<'_, '_>, open: u32) {
+    let mut pair = pair_with_deadlines(open);
+    let mut request = CallRequest { timeout_ms: 10_000, ..call() }.to_frame();
+    let mut reply = CallReply { request_id: "5f3a9c01-1".into(), ..Default::default() }.to_frame();
+    bencher.bench_local(|| {
+        pair.broker.receive(pair.caller, request.whole(), pair.now, &mut Done).unwrap();
+        pair.broker.receive(pair.service, reply.whole(), pair.now, &mut Done).unwrap();
+    });
+}
+
+/// One turn of the router when a million deadlines pass at once: 64 calls end.
+#[divan::bench(sample_count = 100, sample_size = 100)]
+fn end_64_calls_at_their_deadlines(bencher: Bencher<'_, '_>) {
+    let mut pair = pair_with_deadlines(1_000_000);
+    let late = pair.now + Duration::from_secs(10);
+    bencher.bench_local(|| pair.broker.tick(late, &mut Done));
+    assert!(pair.broker.usage().open_calls > 0, "there were not enough");
 }
 
 #[divan::bench(args = [1, 16, 256])]
