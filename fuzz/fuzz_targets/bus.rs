@@ -22,9 +22,9 @@ use gsb_fuzz::names::{belongs, is_service_id, is_topic, topics_meet, weight};
 use gsb_fuzz::queues::{Payer, Purpose, Queues, cost};
 use gsb_fuzz::router::{Did, Peer, Router, Usage};
 use gsb_proto::messages::{
-    BroadcastRequest, CallReply, CallReplyReason, CallRequest, CancelCall, Message, Packet, Pong,
-    RegisterReply, RegisterRequest, SubscribeReply, SubscribeRequest, UnregisterReply,
-    UnregisterRequest, UnsubscribeReply, UnsubscribeRequest, packet,
+    BroadcastReply, BroadcastRequest, CallReply, CallReplyReason, CallRequest, CancelCall, Message,
+    Packet, Pong, RegisterReply, RegisterRequest, SubscribeReply, SubscribeRequest,
+    UnregisterReply, UnregisterRequest, UnsubscribeReply, UnsubscribeRequest, packet,
 };
 use gsb_proto::{Frame, Framing, MessageKind, Topic};
 use libfuzzer_sys::fuzz_target;
@@ -45,6 +45,19 @@ struct Call {
     service: Peer,
     /// The id that the service was given.
     service_id: String,
+    /// The registration that it may count against.
+    registration: usize,
+    /// It has had its last reply from its service, or never counted.
+    has_ended: bool,
+}
+
+/// An owner of a name.
+struct Owner {
+    peer: Peer,
+    mode: i32,
+    capacity: usize,
+    /// The number of its registration.
+    registration: usize,
 }
 
 /// A connection that is not received from before its frame was.
@@ -62,8 +75,11 @@ struct World {
     /// In the order in which they came.
     live: Vec<Peer>,
     gone: Vec<Peer>,
-    /// Whose they are.
-    services: BTreeMap<String, Peer>,
+    /// Whose they are, in the order of their registrations.
+    services: BTreeMap<String, Vec<Owner>>,
+    registrations: usize,
+    /// For each affinity and two registrations of a name, the one that was chosen although there was the other.
+    preferred: BTreeSet<(String, usize, usize)>,
     /// As how many each counts.
     subscriptions: BTreeMap<(Peer, String), usize>,
     no_echo: Vec<Peer>,
@@ -93,6 +109,8 @@ impl World {
             live: Vec::new(),
             gone: Vec::new(),
             services: BTreeMap::new(),
+            registrations: 0,
+            preferred: BTreeSet::new(),
             subscriptions: BTreeMap::new(),
             no_echo: Vec::new(),
             levels: BTreeMap::new(),
@@ -210,15 +228,32 @@ impl World {
                         (caller.expect("nobody has called"), Purpose::Calls)
                     }
                     MessageKind::CallReply if is_reply => (*to, Purpose::Replies),
+                    MessageKind::CancelCall => self.cancelled(*to, frame, &done),
                     MessageKind::BroadcastRequest => (*to, Purpose::Broadcasts),
                     _ => (*to, Purpose::Answers),
                 };
                 let charge = charge.expect("a connection pays");
                 self.queues.send(*to, payer, frame, charge);
+                if frame.kind == MessageKind::CancelCall {
+                    continue;
+                }
             }
             done.push(did);
         }
         done
+    }
+
+    /// Rule CA-13: a service is told that no caller waits any more. Returns the account of the message.
+    fn cancelled(&self, service: Peer, frame: &Frame, before: &[Did]) -> Payer {
+        let CancelCall { request_id } = frame.decode().expect("a cancellation");
+        assert_eq!(self.levels.get(&service), Some(&true), "its level is 0");
+        let call = &self.calls[self.given[&(service, request_id)]];
+        assert!(!call.has_ended, "it has answered");
+        let is_gone = !self.is_live(call.caller) || self.is_closed(call.caller, before);
+        match is_gone || self.queues.is_stalled(service) {
+            true => (service, Purpose::Answers),
+            false => (call.caller, Purpose::Calls),
+        }
     }
 
     fn connect(&mut self, identity: u8) -> Peer {
@@ -275,7 +310,22 @@ impl World {
     fn stop(&mut self) {
         if !self.is_stopping {
             self.is_stopping = true;
-            return self.router.begin_to_stop();
+            self.router.begin_to_stop();
+            // Rule CO-20.
+            let mut told = BTreeSet::new();
+            for did in self.done(None, false) {
+                match did {
+                    Did::Send(to, frame) if frame.kind == MessageKind::GoAway => {
+                        assert!(told.insert(to), "told twice");
+                    }
+                    did => panic!("{did:?} when it began to stop"),
+                }
+            }
+            // Some have said Hello, and it waits.
+            let has_said = |peer: &Peer| !self.held.contains_key(peer) || told.contains(peer);
+            let levels = self.live.iter().filter(|peer| self.levels.get(peer) == Some(&true));
+            assert_eq!(told, levels.copied().filter(has_said).collect());
+            return;
         }
         self.router.end_calls();
         let done = self.done(None, false);
@@ -313,7 +363,9 @@ impl World {
                 Many::Calls => {
                     CallRequest { address, request_id, ..CallRequest::default() }.to_frame()
                 }
-                Many::Services => RegisterRequest { service_id: name }.to_frame(),
+                Many::Services => {
+                    RegisterRequest { service_id: name, ..RegisterRequest::default() }.to_frame()
+                }
                 Many::Subscriptions => SubscribeRequest { topic: name }.to_frame(),
             };
             self.receive(from, frame);
@@ -397,28 +449,14 @@ impl World {
                 }
                 self.follow(done);
             }
-            packet::Packet::RegisterRequest(RegisterRequest { service_id }) => {
-                let code = self.reply::<RegisterReply>(from, &done).code;
-                let is_free = !self.services.contains_key(&service_id);
-                let own = self.services.values().filter(|owner| **owner == from);
-                let is_allowed = own.count() < self.router.limit();
-                let expected = match (is_service_id(&service_id), is_free) {
-                    (true, false) => 409,
-                    (true, true) if is_allowed => 0,
-                    _ => 400,
-                };
-                assert_eq!(code, expected, "{service_id:?}");
-                if code == 0 {
-                    self.services.insert(service_id, from);
-                }
-            }
+            packet::Packet::RegisterRequest(request) => self.register(from, request, &done),
             packet::Packet::UnregisterRequest(UnregisterRequest { service_id }) => {
                 let code = self.reply::<UnregisterReply>(from, &done).code;
-                let is_own = self.services.get(&service_id) == Some(&from);
-                assert_eq!(code, if is_own { 0 } else { 404 });
-                if is_own {
-                    self.services.remove(&service_id);
-                }
+                let owners = self.services.entry(service_id).or_default();
+                let own = owners.iter().position(|owner| owner.peer == from);
+                assert_eq!(code, if own.is_some() { 0 } else { 404 });
+                own.map(|own| owners.remove(own));
+                self.services.retain(|_, owners| !owners.is_empty());
             }
             packet::Packet::SubscribeRequest(SubscribeRequest { topic }) => {
                 let code = self.reply::<SubscribeReply>(from, &done).code;
@@ -516,42 +554,151 @@ impl World {
         self.is_open(last).then_some(last)
     }
 
+    /// Rules SV-1, SV-2, SV-10 and LI-1.
+    fn register(&mut self, from: Peer, request: RegisterRequest, done: &[Did]) {
+        let RegisterRequest { service_id, mode, capacity } = request;
+        let code = self.reply::<RegisterReply>(from, done).code;
+        let excludes = |owner: &Owner| owner.peer == from || owner.mode != mode || mode == 0;
+        let is_taken = self.services.get(&service_id);
+        let is_taken = is_taken.is_some_and(|owners| owners.iter().any(excludes));
+        let own = self.services.values().flatten().filter(|owner| owner.peer == from);
+        let is_allowed = own.count() < self.router.limit();
+        let expected = match is_service_id(&service_id) && (0..3).contains(&mode) {
+            true if is_taken => 409,
+            true if is_allowed => 0,
+            _ => 400,
+        };
+        assert_eq!(code, expected, "{service_id:?}");
+        if code == 0 {
+            self.registrations += 1;
+            let (registration, capacity) = (self.registrations, capacity as usize);
+            let owner = Owner { peer: from, mode, capacity, registration };
+            self.services.entry(service_id).or_default().push(owner);
+        }
+    }
+
+    /// How many calls count against a registration at least, and at most: the ends of calls without callers are not
+    /// followed.
+    fn load(&self, registration: usize) -> (usize, usize) {
+        let is_its = |call: &&Call| call.registration == registration;
+        let least = self.open.values().map(|call| &self.calls[*call]).filter(is_its);
+        let most = self.calls.iter().filter(is_its).filter(|call| !call.has_ended);
+        (least.count(), most.count())
+    }
+
+    /// Rule CO-17: whether a call is refused because the router stops; `None` if that is not known.
+    fn is_refused(&self, from: Peer, address: &str) -> Option<bool> {
+        let is_serving = self.open.values().any(|call| self.calls[*call].service == from);
+        match self.is_stopping && !belongs(address, "/gsb") && !is_serving {
+            // The callers that it serves may be gone and not cleared away.
+            true if self.is_unswept => None,
+            is_refused => Some(is_refused),
+        }
+    }
+
+    /// Rules SV-10, SV-11 and LI-3: whether a call may go to an owner, or to none of them for a reason.
+    fn check_choice(
+        &mut self,
+        call: &CallRequest,
+        name: &str,
+        to: Result<Peer, CallReplyReason>,
+    ) -> usize {
+        let owners = &self.services[name];
+        let candidates = match owners[0].mode {
+            1 => &owners[..],
+            _ => &owners[..1],
+        };
+        let is_stalled = |owner: &Owner| self.queues.is_stalled(owner.peer);
+        // Whether it must be full, and whether it may be.
+        let is_full = |owner: &Owner| {
+            let (least, most) = self.load(owner.registration);
+            let counts = !call.no_reply && owner.capacity != 0;
+            (counts && least >= owner.capacity, counts && most >= owner.capacity)
+        };
+        let has_affinity = candidates.len() > 1 && !call.affinity.is_empty();
+        match to {
+            Ok(to) => {
+                let chosen = candidates.iter().find(|owner| owner.peer == to);
+                let chosen = chosen.expect("another than the owners got a call");
+                assert!(!is_stalled(chosen) && !is_full(chosen).0);
+                let registration = chosen.registration;
+                if has_affinity {
+                    let others = candidates.iter().map(|owner| owner.registration);
+                    for other in others.filter(|other| *other != registration) {
+                        let is_new = (call.affinity.clone(), other, registration);
+                        assert!(!self.preferred.contains(&is_new), "{:?} moves", call.affinity);
+                        self.preferred.insert((call.affinity.clone(), registration, other));
+                    }
+                }
+                return registration;
+            }
+            Err(CallReplyReason::ReasonBusy) if has_affinity => {
+                assert!(candidates.iter().any(|owner| is_full(owner).1));
+            }
+            Err(CallReplyReason::ReasonBusy) => {
+                let mut ready = candidates.iter().filter(|owner| !is_stalled(owner)).peekable();
+                assert!(ready.peek().is_some());
+                assert!(ready.all(|owner| is_full(owner).1));
+            }
+            Err(_) if has_affinity => assert!(candidates.iter().any(is_stalled)),
+            Err(_) => assert!(candidates.iter().all(is_stalled)),
+        }
+        0
+    }
+
     fn call(&mut self, from: Peer, call: CallRequest, done: &[Did]) {
-        let owner = self.services.iter().filter(|(id, _)| belongs(&call.address, id));
-        let owner = owner.max_by_key(|(id, _)| id.len()).map(|(_, owner)| *owner);
+        let name = self.services.keys().filter(|id| belongs(&call.address, id));
+        let name = name.max_by_key(|id| id.len()).cloned();
         let own = self.open.keys().filter(|(caller, _)| *caller == from);
         let is_good = call.request_id.len() <= 1024
             && own.count() < self.router.limit()
             && !self.open.contains_key(&(from, call.request_id.clone()));
-        let is_allowed = !self.is_stopping && (call.no_reply || is_good);
-        let is_stalled = owner.is_some_and(|owner| self.queues.is_stalled(owner));
-        match (owner.filter(|_| is_allowed && !is_stalled), done) {
-            (None, []) => assert!(call.no_reply, "no answer"),
-            (None, [Did::Send(to, frame)]) => {
+        let is_refused = self.is_refused(from, &call.address);
+        match (name, done) {
+            (name, []) => {
+                assert!(call.no_reply, "no answer");
+                if let Some(name) = name.filter(|_| is_refused == Some(false)) {
+                    self.check_choice(&call, &name, Err(CallReplyReason::ReasonServiceStalled));
+                }
+            }
+            (name, [Did::Send(to, frame)]) if frame.kind == MessageKind::CallReply => {
                 let reply: CallReply = frame.decode().expect("a refusal");
                 assert!(*to == from && !call.no_reply);
-                let code = if is_stalled && is_allowed { 500 } else { 400 };
-                assert_eq!(
-                    (reply.request_id, reply.code, reply.reply_type),
-                    (call.request_id, code, 0)
-                );
+                assert_eq!((&reply.request_id, reply.reply_type), (&call.request_id, 0));
                 assert!(!reply.data.is_empty(), "a refusal without a sentence");
+                let reason = reply.reason();
+                let is_stalled = reason == CallReplyReason::ReasonServiceStalled;
+                assert_eq!(reply.code, if is_stalled { 500 } else { 400 });
+                match reason {
+                    CallReplyReason::ReasonRouterStops => assert_ne!(is_refused, Some(false)),
+                    // The length of its id is checked first.
+                    _ => assert!(is_refused != Some(true) || call.request_id.len() > 1024),
+                }
+                match name {
+                    _ if !is_good || reason == CallReplyReason::ReasonRouterStops => {}
+                    None => assert_eq!(reason, CallReplyReason::ReasonNoSuchService),
+                    Some(name) => drop(self.check_choice(&call, &name, Err(reason))),
+                }
             }
-            (Some(owner), [Did::Send(to, frame)]) => {
+            (Some(name), [Did::Send(to, frame)]) => {
+                assert!(is_refused != Some(true) && (call.no_reply || is_good));
+                let registration = self.check_choice(&call, &name, Ok(*to));
                 let given: CallRequest = frame.decode().expect("a call");
-                assert_eq!(*to, owner);
+                let service = *to;
                 let service_id = given.request_id.clone();
-                assert!(self.open_call(owner, &service_id).is_none(), "two calls of one id");
+                assert!(self.open_call(service, &service_id).is_none(), "two calls of one id");
                 let number = self.calls.len();
                 let id = call.request_id.clone();
                 if !call.no_reply {
                     self.open.insert((from, id.clone()), number);
                 }
-                self.given.insert((owner, service_id.clone()), number);
+                self.given.insert((service, service_id.clone()), number);
+                let has_ended = call.no_reply;
                 assert_eq!(given, CallRequest { request_id: service_id.clone(), ..call });
-                self.calls.push(Call { caller: from, id, service: owner, service_id });
+                let call = Call { caller: from, id, service, service_id, registration, has_ended };
+                self.calls.push(call);
             }
-            (owner, _) => panic!("{done:?} after a call to {owner:?}"),
+            (name, _) => panic!("{done:?} after a call to {name:?}"),
         }
     }
 
@@ -577,6 +724,7 @@ impl World {
                 assert_eq!(*to, caller);
                 assert_eq!(seen, CallReply { request_id: id.clone(), ..reply });
                 if is_last {
+                    self.calls[call].has_ended = true;
                     self.open.remove(&(caller, id));
                 }
             }
@@ -611,6 +759,7 @@ impl World {
         done: &[Did],
     ) {
         let mut heard = BTreeMap::new();
+        let mut receivers = None;
         for did in done {
             match did {
                 Did::Send(to, frame) if frame.kind == MessageKind::BroadcastRequest => {
@@ -618,12 +767,14 @@ impl World {
                     assert!(heard.insert(*to, copy).is_none(), "twice");
                 }
                 Did::Send(to, frame) if *to == from => {
-                    assert_eq!(frame.kind, MessageKind::BroadcastReply);
+                    let reply: BroadcastReply = frame.decode().expect("a reply");
+                    receivers = reply.receivers;
                 }
                 _ => panic!("{did:?} after a broadcast"),
             }
         }
         assert_eq!(done.len(), heard.len() + 1, "not one reply");
+        assert_eq!(receivers, Some(heard.len() as u32));
         let topic = Topic::new(&event.topic);
         let meets = |other: &str| {
             let other = Topic::new(other).expect("it was subscribed");
@@ -655,6 +806,7 @@ impl World {
                         MessageKind::CallReply => {
                             self.refused(to, &frame.decode().expect("a reply"));
                         }
+                        MessageKind::GoAway => assert!(self.is_stopping),
                         kind => assert_eq!(kind, MessageKind::Ping),
                     }
                 }
@@ -662,7 +814,10 @@ impl World {
                     assert!(self.is_live(peer), "closed twice");
                     self.live.retain(|other| *other != peer);
                     self.gone.insert(0, peer);
-                    self.services.retain(|_, owner| *owner != peer);
+                    self.services.retain(|_, owners| {
+                        owners.retain(|owner| owner.peer != peer);
+                        !owners.is_empty()
+                    });
                     self.subscriptions.retain(|(owner, _), _| *owner != peer);
                     self.open.retain(|(caller, _), _| *caller != peer);
                     self.no_echo.retain(|other| *other != peer);
@@ -686,7 +841,8 @@ impl World {
     fn check(&mut self) {
         let usage = self.router.holds();
         let held = [usage.connections, usage.services, usage.subscriptions];
-        assert_eq!(held, [self.live.len(), self.services.len(), self.subscriptions.len()]);
+        let services = self.services.values().flatten().count();
+        assert_eq!(held, [self.live.len(), services, self.subscriptions.len()]);
         if self.is_unswept {
             assert!(usage.open_calls >= self.open.len());
         } else {
@@ -752,25 +908,37 @@ fn decoded(kind: MessageKind, body: &Bytes) -> Option<packet::Packet> {
         | MessageKind::UnregisterReply
         | MessageKind::SubscribeReply
         | MessageKind::UnsubscribeReply
-        | MessageKind::BroadcastReply => return None,
+        | MessageKind::BroadcastReply
+        | MessageKind::StreamCredit
+        | MessageKind::CallData
+        | MessageKind::GoAway
+        | MessageKind::NameLost => return None,
     })
 }
 
 /// How much text there is in a message that decodes.
 fn text(kind: MessageKind, body: &Bytes) -> usize {
     let fields: &[u32] = match kind {
-        MessageKind::CallRequest => &[1, 2, 3],
+        MessageKind::CallRequest => &[1, 2, 3, 105],
         MessageKind::CallReply => &[1],
         _ => &[1, 3],
     };
-    let mut rest = body.clone();
+    length_of(fields, body, |header| length_of(&[1, 2], header, |_| 0))
+}
+
+/// The bytes of some fields of a message that decodes, and what `of_header` tells of its headers.
+fn length_of(fields: &[u32], message: &[u8], of_header: impl Fn(&[u8]) -> usize) -> usize {
+    let mut rest = message;
     let mut length = 0;
     while !rest.is_empty() {
         let (field, wire_type) = decode_key(&mut rest).expect("it decodes");
-        let before = rest.clone();
+        let mut value = rest;
         skip_field(wire_type, field, &mut rest, DecodeContext::default()).expect("it decodes");
         if fields.contains(&field) {
-            length += decode_varint(&mut &before[..]).expect("it decodes") as usize;
+            length += decode_varint(&mut value).expect("it decodes") as usize;
+        } else if field == 102 {
+            let bytes = decode_varint(&mut value).expect("it decodes") as usize;
+            length += of_header(&value[..bytes]);
         }
     }
     length

@@ -441,7 +441,9 @@ fn answer(asked: Asked, code: i32) -> Frame {
         Asked::Unregister => UnregisterReply { code }.to_frame(),
         Asked::Subscribe => SubscribeReply { code, message }.to_frame(),
         Asked::Unsubscribe => UnsubscribeReply { code }.to_frame(),
-        Asked::Broadcast => BroadcastReply { code, message }.to_frame(),
+        Asked::Broadcast => {
+            BroadcastReply { code, message, ..BroadcastReply::default() }.to_frame()
+        }
     }
 }
 
@@ -460,6 +462,7 @@ async fn step(step: &Step<'_>, router: &mut Router, user: &mut User, number: usi
                     reply_type,
                     reason,
                     data: Bytes::copy_from_slice(data),
+                    ..CallReply::default()
                 };
                 router.send(&reply.into_frame());
             }
@@ -476,6 +479,7 @@ async fn step(step: &Step<'_>, router: &mut Router, user: &mut User, number: usi
                 request_id: number.to_string(),
                 data: Bytes::copy_from_slice(data),
                 no_reply,
+                ..CallRequest::default()
             };
             router.send(&call.into_frame());
         }
@@ -483,7 +487,8 @@ async fn step(step: &Step<'_>, router: &mut Router, user: &mut User, number: usi
             let data = Bytes::copy_from_slice(data);
             let topic = pick(TOPICS, topic).to_owned();
             let caller = "c".to_owned();
-            let event = BroadcastRequest { topic, data, caller, missed: missed.into() };
+            let missed = missed.into();
+            let event = BroadcastRequest { topic, data, caller, missed, ..Default::default() };
             router.send(&event.into_frame());
         }
         Step::Ping => router.send(&Ping {}.to_frame()),

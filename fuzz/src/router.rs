@@ -186,7 +186,8 @@ impl Router {
     /// What it holds.
     pub fn holds(&self) -> Usage {
         let usage = self.broker.usage();
-        assert_eq!(usage.deadlines, usage.connections);
+        // Calls have some, too.
+        assert!(usage.deadlines >= usage.connections);
         assert_eq!(usage.accounts, usage.connections);
         assert!(usage.instances <= usage.connections);
         usage
@@ -197,7 +198,8 @@ fn check_form(frame: &Frame) {
     let mut out = BytesMut::new();
     for framing in [Framing::Packet, Framing::Classic] {
         if !frame.encode(framing, &mut out) {
-            assert_eq!((frame.kind, framing), (Hello::KIND, Framing::Classic));
+            assert!(frame.kind == Hello::KIND || frame.kind.field() >= 100);
+            assert_eq!(framing, Framing::Classic);
             continue;
         }
         let mut decoder = FrameDecoder::new(framing, usize::MAX);

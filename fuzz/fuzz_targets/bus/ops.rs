@@ -131,7 +131,8 @@ impl<'a> Arbitrary<'a> for Op<'a> {
 #[derive(Debug)]
 pub(crate) enum Say<'a> {
     Hello(u8, bool, u8),
-    Register(Name),
+    /// In a mode, with a capacity.
+    Register(Name, u8, u8),
     Unregister(Name),
     Subscribe(Name),
     Unsubscribe(Name),
@@ -140,6 +141,7 @@ pub(crate) enum Say<'a> {
         address: Name,
         id: String,
         no_reply: bool,
+        affinity: u8,
         data: &'a [u8],
     },
     /// The same field twice, fields that nobody knows.
@@ -157,7 +159,7 @@ impl<'a> Arbitrary<'a> for Say<'a> {
     fn arbitrary(input: &mut Unstructured<'a>) -> Result<Self> {
         Ok(match input.int_in_range(0..=63)? {
             0..=4 => Say::Hello(input.arbitrary()?, input.arbitrary()?, input.arbitrary()?),
-            5..=14 => Say::Register(input.arbitrary()?),
+            5..=14 => Say::Register(input.arbitrary()?, input.arbitrary()?, input.arbitrary()?),
             15..=17 => Say::Unregister(input.arbitrary()?),
             18..=25 => Say::Subscribe(input.arbitrary()?),
             26..=28 => Say::Unsubscribe(input.arbitrary()?),
@@ -167,6 +169,7 @@ impl<'a> Arbitrary<'a> for Say<'a> {
                 address: input.arbitrary()?,
                 id: request_id(input)?,
                 no_reply: input.ratio(1, 8)?,
+                affinity: input.arbitrary()?,
                 data: input::bytes(input)?,
             },
             56..=61 => Say::CallAndMore {
@@ -205,7 +208,13 @@ impl Say<'_> {
                 let level = if *level < 192 { 1 } else { u32::from(level % 3) };
                 Hello { instance_id, no_echo: *no_echo, level, ..Hello::default() }.to_frame()
             }
-            Say::Register(name) => RegisterRequest { service_id: name.0.clone() }.to_frame(),
+            Say::Register(name, mode, capacity) => {
+                // Mostly without a limit, and in a mode that there is.
+                let mode = if *mode < 250 { i32::from(mode % 3) } else { i32::from(*mode) - 251 };
+                let capacity = u32::from(capacity.saturating_sub(192) % 4);
+                let service_id = name.0.clone();
+                RegisterRequest { service_id, mode, capacity }.to_frame()
+            }
             Say::Unregister(name) => UnregisterRequest { service_id: name.0.clone() }.to_frame(),
             Say::Subscribe(topic) => SubscribeRequest { topic: topic.0.clone() }.to_frame(),
             Say::Unsubscribe(topic) => UnsubscribeRequest { topic: topic.0.clone() }.to_frame(),
@@ -214,9 +223,14 @@ impl Say<'_> {
                 BroadcastRequest { topic: topic.0.clone(), data, ..BroadcastRequest::default() }
                     .into_frame()
             }
-            Say::Call { address, id, no_reply, data } => {
+            Say::Call { address, id, no_reply, affinity, data } => {
                 let data = Bytes::copy_from_slice(data);
-                CallRequest { no_reply: *no_reply, data, ..call(address, id) }.into_frame()
+                let affinity = match affinity {
+                    0..192 => String::new(),
+                    _ => (affinity % 4).to_string(),
+                };
+                CallRequest { no_reply: *no_reply, affinity, data, ..call(address, id) }
+                    .into_frame()
             }
             Say::CallAndMore { address, id, more } => {
                 let message = [&call(address, id).encode_to_vec(), *more].concat();
