@@ -501,6 +501,37 @@ fn calls_for_a_stalled_owner_end() {
     assert_eq!((reply.code, reply.reason()), STALLED);
 }
 
+// Rules SV-10, CA-15: streams go to those that support them.
+#[test]
+fn streams_pass_by_owners_of_level_0() {
+    let mut world = world();
+    let caller = world.peer_of_level(1);
+    let [old] = owners(&mut world, SHARED, 0);
+    let more = |id: &str| CallRequest { more: true, ..call("/s", id) };
+    let unsupported = |world: &mut World, request: CallRequest| {
+        world.send(caller, request);
+        let reply = world.take_reply(caller);
+        assert_eq!((reply.code, reply.reason()), (400, CallReplyReason::ReasonUnsupported));
+    };
+    unsupported(&mut world, more("1"));
+    let new = world.peer_of_level(1);
+    assert_eq!(register(&mut world, new, SHARED, 2), 0);
+    for id in ["1", "2"] {
+        world.send(caller, more(id));
+        assert_eq!(served_by(&mut world, id), new);
+    }
+    world.send(caller, more("3"));
+    assert_eq!(world.take_reply(caller).reason(), CallReplyReason::ReasonBusy);
+    assert_eq!(call_to(&mut world, caller, "3"), old);
+    // An affinity leaves no choice.
+    let mut owner_of = |text: String| {
+        world.send(caller, CallRequest { affinity: text.clone(), ..push("/s", "p") });
+        (served_by(&mut world, "p") == old).then_some(text)
+    };
+    let affinity = (0..100).find_map(|number| owner_of(number.to_string())).unwrap();
+    unsupported(&mut world, CallRequest { affinity, ..more("4") });
+}
+
 // Rule LI-1: each owner of a name holds one service.
 #[test]
 fn each_registration_counts() {

@@ -1,6 +1,8 @@
 //! The choice of the service that gets a call (rules SV-3, SV-8, SV-10 and SV-11).
 
+use gsb_proto::LEVEL;
 use gsb_proto::head::CallHead;
+use gsb_proto::messages::RegisterMode;
 
 use crate::broker::Broker;
 use crate::groups::{CallKind, Condition, GroupKey, Unavailable};
@@ -32,13 +34,24 @@ impl Broker {
     // Not inlined: an ordinary call has no group.
     #[inline(never)]
     fn choose(&self, group: GroupKey, head: &CallHead<'_>) -> Result<Target, Unavailable> {
-        let condition = |owner| match self.connections.get(owner) {
-            None => Condition::Gone,
-            Some(_) if self.flow.is_stalled(owner) => Condition::Stalled,
-            Some(_) => Condition::Ready,
+        let groups = &self.services.groups;
+        let choose = |least_level| {
+            let condition = |owner| match self.connections.get(owner) {
+                Some(peer) if peer.level < least_level => Condition::Gone,
+                Some(_) if self.flow.is_stalled(owner) => Condition::Stalled,
+                Some(_) => Condition::Ready,
+                None => Condition::Gone,
+            };
+            groups.choose(group, kind(head.no_reply), head.affinity, condition)
         };
-        let kind = kind(head.no_reply);
-        let service = self.services.groups.choose(group, kind, head.affinity, condition)?;
+        // Owners that do not support streams are left out where there is a choice.
+        let may_leave_out = head.more
+            && head.affinity.is_empty()
+            && groups.mode(group) == Some(RegisterMode::Shared);
+        let service = match may_leave_out.then(|| choose(LEVEL)) {
+            None | Some(Err(Unavailable::Gone)) => choose(0)?,
+            Some(chosen) => chosen?,
+        };
         Ok(Target { service, group: Some(group) })
     }
 
