@@ -45,14 +45,14 @@ pub(crate) enum CallKind {
 pub(crate) enum Condition {
     Ready,
     Stalled,
-    /// Its connection is closed.
+    /// Its connection is closed, or it does not support the call.
     Gone,
 }
 
-/// Why a group takes no call.
+/// Why there is no owner that takes a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unavailable {
-    /// All owners are gone.
+    /// There is no owner, or all are [gone](Condition::Gone).
     Gone,
     /// This owner has stalled, and no other one may take the call.
     Stalled(ConnId),
@@ -87,8 +87,9 @@ impl Member {
 struct Group {
     mode: RegisterMode,
     members: BTreeMap<ConnId, Member>,
+    /// All members, by their turns.
     by_turn: BTreeMap<u64, ConnId>,
-    /// Those that are not full.
+    /// The members that are not full, by their open calls and turns.
     by_load: BTreeMap<(u32, u64), ConnId>,
 }
 

@@ -71,7 +71,7 @@ proptest! {
     }
 }
 
-// Rule SV-11: peers without an instance id have seeds of their own, which are nobody's instance id.
+// Rule SV-11: peers without an instance id have seeds of their own, which no instance id has.
 #[test]
 fn peers_without_an_instance_id_share_the_texts() {
     let mut connections = Connections::default();
