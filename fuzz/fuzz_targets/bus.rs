@@ -22,9 +22,10 @@ use gsb_fuzz::names::{belongs, is_service_id, is_topic, topics_meet, weight};
 use gsb_fuzz::queues::{Payer, Purpose, Queues, cost};
 use gsb_fuzz::router::{Did, Peer, Router, Usage};
 use gsb_proto::messages::{
-    BroadcastReply, BroadcastRequest, CallReply, CallReplyReason, CallRequest, CancelCall, Message,
-    Packet, Pong, RegisterReply, RegisterRequest, SubscribeReply, SubscribeRequest,
-    UnregisterReply, UnregisterRequest, UnsubscribeReply, UnsubscribeRequest, packet,
+    BroadcastReply, BroadcastRequest, CallData, CallReply, CallReplyReason, CallRequest,
+    CancelCall, Message, Packet, Pong, RegisterReply, RegisterRequest, StreamCredit,
+    SubscribeReply, SubscribeRequest, UnregisterReply, UnregisterRequest, UnsubscribeReply,
+    UnsubscribeRequest, packet,
 };
 use gsb_proto::{Frame, Framing, MessageKind, Topic};
 use libfuzzer_sys::fuzz_target;
@@ -67,6 +68,8 @@ struct Held {
     payer: Payer,
     /// The call that it is a reply to.
     call: Option<usize>,
+    /// Whether it is charged as a call.
+    is_call: bool,
 }
 
 /// The router, and what its traffic tells about it.
@@ -80,6 +83,8 @@ struct World {
     registrations: usize,
     /// For each affinity and two registrations of a name, the one that was chosen although there was the other.
     preferred: BTreeSet<(String, usize, usize)>,
+    /// The calls whose requests are streams that have not ended.
+    uploads: BTreeSet<usize>,
     /// As how many each counts.
     subscriptions: BTreeMap<(Peer, String), usize>,
     no_echo: Vec<Peer>,
@@ -111,6 +116,7 @@ impl World {
             services: BTreeMap::new(),
             registrations: 0,
             preferred: BTreeSet::new(),
+            uploads: BTreeSet::new(),
             subscriptions: BTreeMap::new(),
             no_echo: Vec::new(),
             levels: BTreeMap::new(),
@@ -131,6 +137,11 @@ impl World {
         let everybody = self.live.iter().chain(&self.gone);
         let at = usize::from(at).checked_rem(self.live.len() + self.gone.len().min(2))?;
         everybody.skip(at).copied().next()
+    }
+
+    /// Whether its first frame was a Hello of a level above 0.
+    fn has_level(&self, peer: Peer) -> bool {
+        self.levels.get(&peer) == Some(&true)
     }
 
     fn is_live(&self, peer: Peer) -> bool {
@@ -171,6 +182,27 @@ impl World {
                 let (caller, request_id) = (call.caller, call.id.clone());
                 self.receive(caller, CancelCall { request_id }.to_frame());
             }
+            Op::Stream { call, part } => {
+                let Some(before) = usize::from(call).checked_rem(self.calls.len()) else {
+                    return;
+                };
+                let call = &self.calls[self.calls.len() - 1 - before];
+                let for_caller = (call.caller, call.id.clone());
+                let (from, frame) = match part {
+                    0..128 => {
+                        let ((from, request_id), end) = (for_caller, part.is_multiple_of(8));
+                        let data = vec![7; part.into()].into();
+                        (from, CallData { request_id, data, end }.into_frame())
+                    }
+                    _ => {
+                        let (for_request, bytes) = (part.is_multiple_of(2), part.into());
+                        let for_service = (call.service, call.service_id.clone());
+                        let (from, request_id) = if for_request { for_service } else { for_caller };
+                        (from, StreamCredit { request_id, bytes, for_request }.to_frame())
+                    }
+                };
+                self.receive(from, frame);
+            }
             Op::Peer(who, ref act) => {
                 if let Some(peer) = self.who(who) {
                     self.act(peer, act);
@@ -193,7 +225,9 @@ impl World {
                 if let Some(address) = self.services.keys().nth(at).cloned() {
                     let request_id = id.to_string();
                     let data = vec![7; length.into()].into();
-                    let call = CallRequest { address, request_id, data, ..CallRequest::default() };
+                    let more = id >= 224;
+                    let call =
+                        CallRequest { address, request_id, data, more, ..CallRequest::default() };
                     self.receive(peer, call.into_frame());
                 }
             }
@@ -227,6 +261,11 @@ impl World {
                     MessageKind::CallRequest => {
                         (caller.expect("nobody has called"), Purpose::Calls)
                     }
+                    MessageKind::CallData => (caller.expect("data of nobody"), Purpose::Calls),
+                    MessageKind::StreamCredit => match caller {
+                        Some(caller) if !is_reply => (caller, Purpose::Calls),
+                        _ => (*to, Purpose::Replies),
+                    },
                     MessageKind::CallReply if is_reply => (*to, Purpose::Replies),
                     MessageKind::CancelCall => self.cancelled(*to, frame, &done),
                     MessageKind::BroadcastRequest => (*to, Purpose::Broadcasts),
@@ -246,7 +285,7 @@ impl World {
     /// Rule CA-13: a service is told that no caller waits any more. Returns the account of the message.
     fn cancelled(&self, service: Peer, frame: &Frame, before: &[Did]) -> Payer {
         let CancelCall { request_id } = frame.decode().expect("a cancellation");
-        assert_eq!(self.levels.get(&service), Some(&true), "its level is 0");
+        assert!(self.has_level(service), "its level is 0");
         let call = &self.calls[self.given[&(service, request_id)]];
         assert!(!call.has_ended, "it has answered");
         let is_gone = !self.is_live(call.caller) || self.is_closed(call.caller, before);
@@ -323,8 +362,8 @@ impl World {
             }
             // Some have said Hello, and it waits.
             let has_said = |peer: &Peer| !self.held.contains_key(peer) || told.contains(peer);
-            let levels = self.live.iter().filter(|peer| self.levels.get(peer) == Some(&true));
-            assert_eq!(told, levels.copied().filter(has_said).collect());
+            let levels = self.live.iter().copied().filter(|peer| self.has_level(*peer));
+            assert_eq!(told, levels.filter(has_said).collect());
             return;
         }
         self.router.end_calls();
@@ -400,11 +439,19 @@ impl World {
         let has_level = *self.levels.entry(from).or_insert(said);
         let answered = match &message {
             Some(packet::Packet::CallReply(reply)) => self.open_call(from, &reply.request_id),
+            Some(packet::Packet::StreamCredit(credit)) if has_level && credit.for_request => {
+                let call = self.open_call(from, &credit.request_id);
+                call.filter(|call| self.has_level(self.calls[*call].caller))
+            }
             _ => None,
+        };
+        let is_call = match &message {
+            Some(packet::Packet::StreamCredit(credit)) => has_level && !credit.for_request,
+            _ => kind == MessageKind::CallRequest || kind == MessageKind::CallData && has_level,
         };
         // If that has ended, it is to nobody, though another call may have its id now.
         let answered = answered.filter(|&call| before.is_none_or(|it| it.1 == Some(call)));
-        let lacking = self.lacking(from, kind, body.len(), answered, false);
+        let lacking = self.lacking(from, is_call, body.len(), answered, false);
         let copies = match &message {
             Some(packet::Packet::BroadcastRequest(event)) => self.copies(event, &body),
             _ => BTreeMap::new(),
@@ -431,7 +478,7 @@ impl World {
                 assert!(done.is_empty(), "{done:?} while it waits");
                 let left = frame.body.clone().into_bytes();
                 assert_eq!((frame.kind, left), (kind, body));
-                self.held.insert(from, Held { frame, payer, call: answered });
+                self.held.insert(from, Held { frame, payer, call: answered, is_call });
                 return;
             }
             (None, Some(_)) => panic!("there was no room"),
@@ -478,10 +525,16 @@ impl World {
                 let was_there = self.subscriptions.remove(&(from, topic)).is_some();
                 assert_eq!(code, if was_there { 0 } else { 404 });
             }
-            packet::Packet::CancelCall(_) if !has_level => {
-                assert!(is_violation(&done, from), "{done:?} after a CancelCall of level 0");
+            packet::Packet::CancelCall(_)
+            | packet::Packet::StreamCredit(_)
+            | packet::Packet::CallData(_)
+                if !has_level =>
+            {
+                assert!(is_violation(&done, from), "{done:?} after a {} of level 0", kind.name());
                 self.follow(done);
             }
+            packet::Packet::StreamCredit(credit) => self.credit(from, answered, credit, done),
+            packet::Packet::CallData(data) => self.data(from, data, done),
             packet::Packet::CancelCall(CancelCall { request_id }) => {
                 self.cancel(from, &request_id, done);
             }
@@ -500,7 +553,7 @@ impl World {
     fn lacking(
         &self,
         from: Peer,
-        kind: MessageKind,
+        is_call: bool,
         length: usize,
         answered: Option<usize>,
         has_waited: bool,
@@ -508,7 +561,7 @@ impl World {
         let caller = answered.map(|call| self.calls[call].caller);
         let budgets = [
             Some(((from, Purpose::Answers), cost(0))),
-            (kind == MessageKind::CallRequest).then_some(((from, Purpose::Calls), cost(length))),
+            is_call.then_some(((from, Purpose::Calls), cost(length))),
             caller.map(|caller| ((caller, Purpose::Replies), cost(length))),
         ];
         let mut budgets = budgets.into_iter().flatten();
@@ -604,13 +657,18 @@ impl World {
         to: Result<Peer, CallReplyReason>,
     ) -> usize {
         let owners = &self.services[name];
-        let candidates = match owners[0].mode {
-            1 => &owners[..],
-            _ => &owners[..1],
-        };
-        let is_stalled = |owner: &Owner| self.queues.is_stalled(owner.peer);
+        let mut candidates: Vec<&Owner> = owners.iter().collect();
+        if owners[0].mode != 1 {
+            candidates.truncate(1);
+        } else if call.more && call.affinity.is_empty() {
+            candidates.retain(|owner| self.has_level(owner.peer));
+            if candidates.is_empty() {
+                candidates.extend(owners);
+            }
+        }
+        let is_stalled = |owner: &&Owner| self.queues.is_stalled(owner.peer);
         // Whether it must be full, and whether it may be.
-        let is_full = |owner: &Owner| {
+        let is_full = |owner: &&Owner| {
             let (least, most) = self.load(owner.registration);
             let counts = !call.no_reply && owner.capacity != 0;
             (counts && least >= owner.capacity, counts && most >= owner.capacity)
@@ -621,6 +679,7 @@ impl World {
                 let chosen = candidates.iter().find(|owner| owner.peer == to);
                 let chosen = chosen.expect("another than the owners got a call");
                 assert!(!is_stalled(chosen) && !is_full(chosen).0);
+                assert!(!call.more || self.has_level(to), "it does not support streams");
                 let registration = chosen.registration;
                 if has_affinity {
                     let others = candidates.iter().map(|owner| owner.registration);
@@ -631,6 +690,10 @@ impl World {
                     }
                 }
                 return registration;
+            }
+            Err(CallReplyReason::ReasonUnsupported) => {
+                let is_old = |owner: &&Owner| !self.has_level(owner.peer);
+                assert!(call.more && candidates.iter().any(is_old));
             }
             Err(CallReplyReason::ReasonBusy) if has_affinity => {
                 assert!(candidates.iter().any(|owner| is_full(owner).1));
@@ -654,10 +717,16 @@ impl World {
             && own.count() < self.router.limit()
             && !self.open.contains_key(&(from, call.request_id.clone()));
         let is_refused = self.is_refused(from, &call.address);
+        let is_stream = call.more || call.reply_credit != 0;
+        // That comes before what both ends support.
+        let is_choice = |reason| {
+            use CallReplyReason::{ReasonBusy, ReasonServiceStalled};
+            reason == ReasonBusy || reason == ReasonServiceStalled
+        };
         match (name, done) {
             (name, []) => {
                 assert!(call.no_reply, "no answer");
-                if let Some(name) = name.filter(|_| is_refused == Some(false)) {
+                if let Some(name) = name.filter(|_| is_refused == Some(false) && !call.more) {
                     self.check_choice(&call, &name, Err(CallReplyReason::ReasonServiceStalled));
                 }
             }
@@ -677,11 +746,15 @@ impl World {
                 match name {
                     _ if !is_good || reason == CallReplyReason::ReasonRouterStops => {}
                     None => assert_eq!(reason, CallReplyReason::ReasonNoSuchService),
+                    _ if is_stream && !self.has_level(from) && !is_choice(reason) => {
+                        assert_eq!(reason, CallReplyReason::ReasonUnsupported);
+                    }
                     Some(name) => drop(self.check_choice(&call, &name, Err(reason))),
                 }
             }
             (Some(name), [Did::Send(to, frame)]) => {
                 assert!(is_refused != Some(true) && (call.no_reply || is_good));
+                assert!(call.no_reply || !is_stream || self.has_level(from));
                 let registration = self.check_choice(&call, &name, Ok(*to));
                 let given: CallRequest = frame.decode().expect("a call");
                 let service = *to;
@@ -691,6 +764,7 @@ impl World {
                 let id = call.request_id.clone();
                 if !call.no_reply {
                     self.open.insert((from, id.clone()), number);
+                    self.uploads.extend(call.more.then_some(number));
                 }
                 self.given.insert((service, service_id.clone()), number);
                 let has_ended = call.no_reply;
@@ -699,6 +773,73 @@ impl World {
                 self.calls.push(call);
             }
             (name, _) => panic!("{done:?} after a call to {name:?}"),
+        }
+    }
+
+    /// Rule CA-15: data goes to the service of an open call whose request is a stream.
+    fn data(&mut self, from: Peer, data: CallData, done: Vec<Did>) {
+        let call = self.open.get(&(from, data.request_id.clone())).copied();
+        let call = call.filter(|call| self.uploads.contains(call));
+        if data.end {
+            call.map(|call| self.uploads.remove(&call));
+        }
+        self.to_service(call, done, |service_id, frame| {
+            let passed: CallData = frame.decode().expect("data");
+            assert_eq!(passed, CallData { request_id: service_id, ..data });
+        });
+    }
+
+    /// Rule CA-14: credit goes to the other end of an open call.
+    fn credit(
+        &mut self,
+        from: Peer,
+        answered: Option<usize>,
+        credit: StreamCredit,
+        done: Vec<Did>,
+    ) {
+        let check = |request_id: String, frame: &Frame| {
+            let passed: StreamCredit = frame.decode().expect("credit");
+            assert_eq!(passed, StreamCredit { request_id, ..credit.clone() });
+        };
+        if !credit.for_request {
+            let call = self.open.get(&(from, credit.request_id.clone())).copied();
+            let call = call.filter(|call| self.has_level(self.calls[*call].service));
+            return self.to_service(call, done, check);
+        }
+        match (answered.map(|call| &self.calls[call]), &done[..]) {
+            (None, []) => {}
+            (Some(call), [Did::Send(to, frame)]) => {
+                assert_eq!(*to, call.caller);
+                check(call.id.clone(), frame);
+            }
+            _ => panic!("{done:?} after credit of a service"),
+        }
+    }
+
+    /// Part of a stream goes to the service of a call. If that has stalled, the call ends.
+    fn to_service(
+        &mut self,
+        call: Option<usize>,
+        done: Vec<Did>,
+        check: impl FnOnce(String, &Frame),
+    ) {
+        let Some(call) = call else {
+            return assert!(done.is_empty(), "{done:?} for no stream");
+        };
+        let (service, service_id) = (self.calls[call].service, self.calls[call].service_id.clone());
+        match &done[..] {
+            [] => assert!(self.is_unswept && !self.is_live(service), "it is lost"),
+            [Did::Send(_, frame)] if self.queues.is_stalled(service) => {
+                let reply: CallReply = frame.decode().expect("a reply");
+                assert_eq!(reply.reason(), CallReplyReason::ReasonServiceStalled);
+                self.follow(done);
+                assert!(!self.is_open(call));
+            }
+            [Did::Send(to, frame)] => {
+                assert_eq!(*to, service);
+                check(service_id, frame);
+            }
+            _ => panic!("{done:?} after a part of a stream"),
         }
     }
 
@@ -853,10 +994,10 @@ impl World {
         while let Some(peer) = self.held.keys().copied().find(|peer| self.router.is_woken(*peer)) {
             self.try_again(peer);
         }
-        for (peer, Held { frame, payer, call }) in &self.held {
+        for (peer, Held { frame, payer, call, is_call }) in &self.held {
             let body = frame.body.len();
             let call = call.filter(|call| self.is_open(*call));
-            let lacking = self.lacking(*peer, frame.kind, body, call, true);
+            let lacking = self.lacking(*peer, *is_call, body, call, true);
             assert!(lacking.is_some(), "it waits for {payer:?} for ever");
         }
     }
@@ -898,7 +1039,11 @@ fn decoded(kind: MessageKind, body: &Bytes) -> Option<packet::Packet> {
         MessageKind::CancelCall => CancelCall(prost::Message::decode(message).ok()?),
         MessageKind::Ping => Ping(prost::Message::decode(message).ok()?),
         MessageKind::Pong => Pong(prost::Message::decode(message).ok()?),
-        MessageKind::CallRequest | MessageKind::CallReply | MessageKind::BroadcastRequest => {
+        MessageKind::StreamCredit => StreamCredit(prost::Message::decode(message).ok()?),
+        MessageKind::CallRequest
+        | MessageKind::CallReply
+        | MessageKind::CallData
+        | MessageKind::BroadcastRequest => {
             let message = Packet::decode(packed(kind, body)).ok()?.packet?;
             // Rule FR-12.
             (text(kind, body) <= 65_536).then_some(message)?
@@ -909,8 +1054,6 @@ fn decoded(kind: MessageKind, body: &Bytes) -> Option<packet::Packet> {
         | MessageKind::SubscribeReply
         | MessageKind::UnsubscribeReply
         | MessageKind::BroadcastReply
-        | MessageKind::StreamCredit
-        | MessageKind::CallData
         | MessageKind::GoAway
         | MessageKind::NameLost => return None,
     })
@@ -920,7 +1063,7 @@ fn decoded(kind: MessageKind, body: &Bytes) -> Option<packet::Packet> {
 fn text(kind: MessageKind, body: &Bytes) -> usize {
     let fields: &[u32] = match kind {
         MessageKind::CallRequest => &[1, 2, 3, 105],
-        MessageKind::CallReply => &[1],
+        MessageKind::CallReply | MessageKind::CallData => &[1],
         _ => &[1, 3],
     };
     length_of(fields, body, |header| length_of(&[1, 2], header, |_| 0))

@@ -46,6 +46,11 @@ pub(crate) enum Op<'a> {
     },
     /// A caller cancels a call that was forwarded, finished or not.
     Cancel(u8),
+    /// One end of a call that was forwarded sends data of the request or credit.
+    Stream {
+        call: u8,
+        part: u8,
+    },
     /// A connection does something, or something is done to it.
     Peer(u8, Act<'a>),
 }
@@ -100,9 +105,10 @@ impl<'a> Arbitrary<'a> for Op<'a> {
             // What comes after it is poor.
             35 if who < 16 => return Ok(Op::Stop),
             35 => return Ok(Op::Wait(who)),
-            36..=40 => return Ok(Op::Cancel(who)),
-            41..=75 => {
-                let by = if what < 48 { Some(input.arbitrary()?) } else { None };
+            36..=38 => return Ok(Op::Cancel(who)),
+            39..=46 => return Ok(Op::Stream { call: who, part: input.arbitrary()? }),
+            47..=75 => {
+                let by = if what < 53 { Some(input.arbitrary()?) } else { None };
                 let reply_type = input.int_in_range(-1..=2)?;
                 return Ok(Op::Answer { call: who, by, reply_type, length: input.arbitrary()? });
             }
