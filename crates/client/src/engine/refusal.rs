@@ -11,6 +11,8 @@ use crate::failure::Failure;
 pub(crate) enum Refusal {
     /// The service was unregistered while the call was on its way.
     NoSuchService,
+    /// The request is a stream, which this client does not support yet.
+    RequestStream,
     /// The service takes pushes only.
     OnlyPushes,
     /// The service handles as many calls as its limit allows.
@@ -28,6 +30,10 @@ impl Refusal {
             Refusal::NoSuchService => (
                 Failure::bad_request("the service was unregistered"),
                 CallReplyReason::ReasonNoSuchService,
+            ),
+            Refusal::RequestStream => (
+                Failure::bad_request("the service does not take requests that are streams"),
+                CallReplyReason::ReasonUnsupported,
             ),
             Refusal::OnlyPushes => (only_pushes(), CallReplyReason::ReasonUnspecified),
             Refusal::TooManyCalls { limit } => {

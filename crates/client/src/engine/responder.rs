@@ -24,7 +24,7 @@ pub(crate) fn serve(
     service: Option<Arc<ServiceEntry>>,
     request: CallRequest,
 ) {
-    let CallRequest { caller, address, request_id, data, no_reply, .. } = request;
+    let CallRequest { caller, address, request_id, data, no_reply, more, .. } = request;
     let refuse = |request_id, refusal| {
         if !no_reply {
             intake.refuse(request_id, refusal);
@@ -33,6 +33,9 @@ pub(crate) fn serve(
     let Some(service) = service else {
         return refuse(request_id, Refusal::NoSuchService);
     };
+    if more {
+        return refuse(request_id, Refusal::RequestStream);
+    }
     if !no_reply && matches!(service.handler, Handler::Push(_)) {
         return refuse(request_id, Refusal::OnlyPushes);
     }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use gsb_client::{Bus, Call, Error, Failure, Framing, ReplyStream};
-use gsb_proto::messages::{CallReply, CallRequest};
-use gsb_testkit::{Peer, TestRouter, within};
+use gsb_proto::messages::{
+    CallReply, CallReplyCode, CallReplyReason, CallRequest, Hello, RegisterReply, RegisterRequest,
+};
+use gsb_testkit::{FakeRouter, Peer, TestRouter, within};
 
 async fn connect(router: &TestRouter) -> Bus {
     Bus::connect(&router.unix).await.unwrap()
@@ -180,4 +182,22 @@ async fn an_ended_stream_holds_nothing() {
     let again = bus.stream("/fails", "").await.unwrap();
     assert!(kept.next().await.is_none());
     drop(again);
+}
+
+// Rule X1: a service that does not support requests that are streams says so, and its handler sees no part of one.
+#[tokio::test]
+async fn a_request_that_is_a_stream_is_refused() {
+    let fake = FakeRouter::start().await;
+    let service = Bus::builder().connect_lazy(fake.address.clone()).unwrap();
+    let mut router = fake.accept_with(Hello { level: 1, ..Hello::default() }).await;
+    let handler = async |_: Call| -> Result<&str, Failure> { unreachable!("the call is refused") };
+    let _registration = service.register("/upload", handler).await.unwrap();
+    let _: RegisterRequest = router.expect().await;
+    router.send(RegisterReply::default()).await;
+    let (address, request_id) = ("/upload".to_owned(), "1".to_owned());
+    let call = CallRequest { address, request_id, more: true, ..CallRequest::default() };
+    router.send(call).await;
+    let reply: CallReply = router.expect().await;
+    assert_eq!(reply.code(), CallReplyCode::CallReplyBadRequest);
+    assert_eq!(reply.reason(), CallReplyReason::ReasonUnsupported);
 }
