@@ -519,6 +519,7 @@ const TO_REACH_WITH_SEVERAL_OWNERS: &[&str] = &[
     "made-up id for a cancelled call",
     "new id after one was forgotten",
     "orphaned call forgotten",
+    "passed by level 0",
     "several owners are busy",
     "shared",
     "standby",

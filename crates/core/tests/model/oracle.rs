@@ -446,12 +446,16 @@ impl Oracle {
         let served_by = served_by.next().map(|(to, _)| *to);
         let calls = &self.calls;
         let load = |number| calls.iter().filter(|call| call.registration == number).count();
-        let (service, registration) = match self.owners.choose(&request, load, served_by)? {
+        let peers = &self.peers;
+        let is_level_0 = |id| peers.iter().any(|peer| peer.id == id && peer.level == Some(0));
+        let choice = self.owners.choose(&request, load, served_by, is_level_0)?;
+        let (service, registration) = match choice {
             Choice::NoSuchService => return refuse(self, CallReplyReason::ReasonNoSuchService),
             Choice::Busy => return refuse(self, CallReplyReason::ReasonBusy),
             Choice::Owner(service, registration) => (service, registration),
         };
-        let is_level_0 = |id| self.peers.iter().any(|peer| peer.id == id && peer.level == Some(0));
+        let peers = &self.peers;
+        let is_level_0 = |id| peers.iter().any(|peer| peer.id == id && peer.level == Some(0));
         let streams = !request.no_reply && (request.more || request.reply_credit > 0);
         if streams && is_level_0(from) || request.more && is_level_0(service) {
             return refuse(self, CallReplyReason::ReasonUnsupported);

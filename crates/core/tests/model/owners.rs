@@ -101,6 +101,7 @@ impl Owners {
         request: &CallRequest,
         load: impl Fn(u64) -> usize,
         served_by: Option<ConnId>,
+        is_level_0: impl Fn(ConnId) -> bool,
     ) -> Result<Choice, TestCaseError> {
         let address = &request.address;
         let is_prefix = |name: &str| address == name || address.starts_with(&format!("{name}/"));
@@ -118,7 +119,14 @@ impl Owners {
             owners.first().filter(|owner| takes(owner))
         } else if text.is_empty() {
             let load = |owner: &Owner| if request.no_reply { 0 } else { load(owner.number) };
-            let takers = owners.iter().filter(|owner| takes(owner));
+            let mut able: Vec<&&Owner> = owners.iter().collect();
+            able.retain(|owner| !request.more || !is_level_0(owner.id));
+            if able.is_empty() {
+                able.extend(&owners);
+            } else if able.len() < owners.len() {
+                self.reached.insert("passed by level 0");
+            }
+            let takers = able.into_iter().filter(|owner| takes(owner));
             takers.min_by_key(|owner| (load(owner), owner.turn))
         } else {
             let loses = |to: &Owner, owner: &Owner| {
