@@ -71,13 +71,17 @@ const VIOLATIONS: &[(MessageKind, &[u8], &str)] = &[
     (MessageKind::Ping, b"\xff", "malformed message"),
 ];
 
-/// What services are registered and called.
+/// What services are registered and called, and by which peers.
 #[derive(Clone, Copy)]
 struct Focus {
     names: &'static [&'static str],
     addresses: &'static [&'static str],
     modes: &'static [i32],
     capacities: &'static [u32],
+    /// How many calls have a request that is a stream.
+    uploads: f64,
+    /// How many connections begin with a Hello of level 1.
+    level_1: f64,
 }
 
 const ALL: Focus = Focus {
@@ -85,6 +89,8 @@ const ALL: Focus = Focus {
     addresses: ADDRESSES,
     modes: &[0, 0, 0, 0, 0, 0, 1, 1, 2, -1, 3],
     capacities: &[0, 0, 0, 0, 1, 2],
+    uploads: 0.05,
+    level_1: 0.0,
 };
 
 /// Few names, so that each has several owners.
@@ -93,6 +99,18 @@ const SEVERAL_OWNERS: Focus = Focus {
     addresses: &["a", "a/b", "a/c"],
     modes: &[0, 1, 1, 1, 1, 1, 1, 2, 2, 2],
     capacities: &[0, 1, 2],
+    uploads: 0.1,
+    level_1: 0.0,
+};
+
+/// Peers that steer their calls.
+const STREAMS: Focus = Focus {
+    names: &["a", "a", "a/b"],
+    addresses: &["a", "a/b", "a/c"],
+    modes: &[0],
+    capacities: &[0],
+    uploads: 0.5,
+    level_1: 0.9,
 };
 
 /// Only connections of level 1 may cancel.
@@ -245,7 +263,9 @@ impl Model {
                 }
             }
             Op::Data(at, end) => {
-                let (caller, id) = pick(&self.oracle.open_calls(), at)?.clone();
+                let uploads = self.oracle.uploads();
+                let open = if uploads.is_empty() { self.oracle.open_calls() } else { uploads };
+                let (caller, id) = pick(&open, at)?.clone();
                 if framing(caller)? == Some(Framing::Classic) {
                     return None;
                 }
@@ -403,11 +423,11 @@ fn hello() -> impl Strategy<Value = Say> {
         .prop_map(|(instance, no_echo, level)| Say::Hello(instance, no_echo, level))
 }
 
-fn steering() -> impl Strategy<Value = Steering> {
+fn steering(focus: Focus) -> impl Strategy<Value = Steering> {
     let affinity = prop_oneof![3 => Just(""), 1 => select(&["x", "y"][..])];
     let halves = prop_oneof![2 => Just(0), 1 => 1..5u32];
-    let more = proptest::bool::weighted(0.25);
-    let credit = proptest::bool::weighted(0.1);
+    let more = proptest::bool::weighted(focus.uploads);
+    let credit = proptest::bool::weighted(0.05);
     (affinity, halves, more, credit).prop_map(|(affinity, halves, more, credit)| {
         // A refused stream does not tell which owner the broker chose.
         let affinity = if more || credit { "" } else { affinity };
@@ -422,7 +442,7 @@ fn say(focus: Focus) -> impl Strategy<Value = Say> {
     let reply_type = select(REPLY_TYPES);
     let mode = select(focus.modes);
     let capacity = select(focus.capacities);
-    let request = || (select(focus.addresses), id(), steering());
+    let request = || (select(focus.addresses), id(), steering(focus));
     prop_oneof![
         3 => hello(),
         16 => (name(), mode, capacity)
@@ -450,20 +470,25 @@ fn op(focus: Focus) -> impl Strategy<Value = Op> {
     let found = prop_oneof![9 => framing().prop_map(Some), 1 => Just(None)];
     let halves = prop_oneof![12 => Just(1), 4 => 2..4u32, 1 => Just(4)];
     let reply_type = || select(REPLY_TYPES);
+    let connect = (identity, found, hello, proptest::bool::weighted(focus.level_1));
+    let connect = connect.prop_map(|(identity, found, hello, is_level_1)| match is_level_1 {
+        true => Op::Connect(identity, Some(Framing::Packet), Some(Say::Hello(b"", false, 1))),
+        false => Op::Connect(identity, found, hello),
+    });
     prop_oneof![
-        10 => (identity, found, hello).prop_map(|(identity, found, hello)| Op::Connect(identity, found, hello)),
+        10 => connect,
         1 => (who(), framing()).prop_map(|(who, framing)| Op::Detect(who, framing)),
         2 => who().prop_map(Op::Bytes),
         5 => who().prop_map(Op::HangUp),
         4 => halves.prop_map(Op::Wait),
         90 => (who(), say(focus)).prop_map(|(who, say)| Op::Say(who, say)),
-        10 => (select(focus.addresses), select(REQUEST_IDS), steering())
+        10 => (select(focus.addresses), select(REQUEST_IDS), steering(focus))
             .prop_map(|(address, id, steering)| Op::CallAndLeave(address, id, steering)),
         15 => (0..100usize, reply_type()).prop_map(|(at, kind)| Op::Answer(at, kind)),
         3 => (0..100usize, reply_type()).prop_map(|(at, kind)| Op::AnswerAgain(at, kind)),
         8 => (0..100usize, prop_oneof![9 => Just(None), 1 => who().prop_map(Some)], any::<bool>())
             .prop_map(|(at, by, crosses)| Op::Cancel(at, by, crosses)),
-        8 => (0..100usize, proptest::bool::weighted(0.2)).prop_map(|(at, end)| Op::Data(at, end)),
+        12 => (0..100usize, proptest::bool::weighted(0.1)).prop_map(|(at, end)| Op::Data(at, end)),
         6 => (0..100usize, any::<bool>()).prop_map(|(at, request)| Op::Credit(at, request)),
     ]
 }
@@ -477,10 +502,6 @@ const TO_REACH: &[&str] = &[
     "cancelled",
     "cancelled after the last reply",
     "cancelled at the service",
-    "cancelled at the service under made-up id",
-    "credit for a request",
-    "credit for replies",
-    "data under made-up id",
     "deadline exceeded",
     "foreign instance id",
     "hung up",
@@ -500,16 +521,24 @@ const TO_REACH: &[&str] = &[
     "service gone",
     "service taken",
     "silent",
-    "stray credit",
-    "stray data",
     "stray reply",
-    "stream without reply",
     "too many open calls",
     "too many services",
     "too many subscriptions",
     "unknown mode",
     "unsupported",
     "wrong direction",
+];
+
+const TO_REACH_WITH_STREAMS: &[&str] = &[
+    "cancelled at the service under made-up id",
+    "credit for a request",
+    "credit for replies",
+    "data under made-up id",
+    "stray credit",
+    "stray data",
+    "stream without reply",
+    "unsupported",
 ];
 
 const TO_REACH_WITH_SEVERAL_OWNERS: &[&str] = &[
@@ -591,6 +620,16 @@ fn the_owners_of_a_name_share_it_as_the_oracle_says() {
     };
     let ops = proptest::collection::vec(op(SEVERAL_OWNERS), 1..150);
     check(ops, TO_REACH_WITH_SEVERAL_OWNERS, |ops| run(ops, |_| {}), explain);
+}
+
+// Rules CA-11 to CA-15: cancellations, deadlines, credit and data cross replies and each other.
+#[test]
+fn steered_calls_do_what_the_oracle_says() {
+    let explain = |ops: &[Op]| {
+        let _ = run(ops, |event| println!("  {event:?}"));
+    };
+    let ops = proptest::collection::vec(op(STREAMS), 1..150);
+    check(ops, TO_REACH_WITH_STREAMS, |ops| run(ops, |_| {}), explain);
 }
 
 // Rules LI-2 to LI-6.

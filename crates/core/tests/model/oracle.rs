@@ -637,6 +637,12 @@ impl Oracle {
         }
     }
 
+    /// The callers of open calls whose requests are streams that have not ended, and their request ids.
+    pub(super) fn uploads(&self) -> Vec<(ConnId, String)> {
+        let uploads = self.calls.iter().filter(|call| call.more);
+        uploads.filter_map(|call| Some((call.caller?, call.caller_id.clone()))).collect()
+    }
+
     /// The caller that waits for an answer, and its request id.
     pub(super) fn open_calls(&self) -> Vec<(ConnId, String)> {
         let open = |call: &Call| call.caller.map(|caller| (caller, call.caller_id.clone()));
