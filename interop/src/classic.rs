@@ -28,7 +28,7 @@ impl ClassicPeer {
         let socket = match (url.strip_prefix("unix:"), url.strip_prefix("tcp://")) {
             (Some(path), _) => UnixStream::connect(path).await.map(boxed),
             (_, Some(address)) => TcpStream::connect(address).await.map(boxed),
-            _ => panic!("{url:?} is not an address of a bus"),
+            _ => panic!("{url:?} is not an address of a router"),
         };
         ClassicPeer {
             socket: socket.unwrap_or_else(|error| panic!("no connection to {url}: {error}")),

@@ -1,4 +1,4 @@
-//! The address of a bus.
+//! The address of a router.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,7 +21,7 @@ const BAD_RUNTIME_DIRECTORY: &str = "set XDG_RUNTIME_DIR to an absolute path of 
 /// Longest path of a Unix socket, in bytes: what fits into `sockaddr_un` with its final NUL.
 const MAX_UNIX_PATH: usize = 107;
 
-/// The address of a bus: `tcp://host:port`, `host:port`, `unix:/path` or `unix:///path`.
+/// The address of a router: `tcp://host:port`, `host:port`, `unix:/path` or `unix:///path`.
 ///
 /// The port is optional after `tcp://host`; it defaults to [`DEFAULT_PORT`]. White space around an address, such as the
 /// newline at the end of a file, is ignored.

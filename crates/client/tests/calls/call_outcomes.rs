@@ -253,7 +253,7 @@ async fn an_address_without_a_router_is_an_error_that_says_so() {
     let url = format!("tcp://{}", listener.local_addr().unwrap());
     let builder = Bus::builder().connect_timeout(Duration::from_millis(50));
     let error = builder.connect(url.as_str()).await.unwrap_err();
-    assert!(error.to_string().contains("no answer"), "{error}");
+    assert!(error.to_string().contains("did not answer"), "{error}");
 }
 
 #[tokio::test]
