@@ -58,7 +58,7 @@ impl Raw {
 
     async fn register(&mut self, service_id: &str) -> RegisterReply {
         let service_id = service_id.to_owned();
-        self.send(RegisterRequest { service_id }).await;
+        self.send(RegisterRequest { service_id, ..Default::default() }).await;
         self.receive().await
     }
 

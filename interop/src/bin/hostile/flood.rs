@@ -60,10 +60,12 @@ pub fn flood(flood: Flood, least: usize) -> Bytes {
         Flood::Pushes => vec![call(&FLOODED, true).to_frame()],
         Flood::RefusedNames => {
             let service_id = format!("{}\n", "\u{e000}".repeat(340));
-            vec![RegisterRequest { service_id }.to_frame()]
+            vec![RegisterRequest { service_id, ..Default::default() }.to_frame()]
         }
         Flood::UnknownServices => vec![call(&"\u{e001}".repeat(341), false).to_frame()],
-        Flood::TakenNames => vec![RegisterRequest { service_id: FLOODED.clone() }.to_frame()],
+        Flood::TakenNames => {
+            vec![RegisterRequest { service_id: FLOODED.clone(), ..Default::default() }.to_frame()]
+        }
         Flood::DeepTopics => {
             let topic = segments.join("/");
             let published = format!("x/{}", segments[1..].join("/"));
@@ -85,7 +87,7 @@ pub fn flood(flood: Flood, least: usize) -> Bytes {
             let service_id = FLOODED.clone();
             vec![
                 with_fields(call("/unknown", true).to_frame()),
-                with_fields(RegisterRequest { service_id }.to_frame()),
+                with_fields(RegisterRequest { service_id, ..Default::default() }.to_frame()),
             ]
         }
     };
