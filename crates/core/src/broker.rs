@@ -228,6 +228,7 @@ impl Broker {
             self.count(&refusal);
             self.answer(caller, refusal.call_reply(&request_id), effects);
         }
+        self.release_capacity();
         left == 0
     }
 
@@ -366,7 +367,6 @@ impl Broker {
         let reply = self.refused(culprit, refusal, write, effects);
         self.answer(caller, reply, effects);
         // A service may wait with a reply to it.
-        self.flow.wake_waiting(caller);
     }
 
     /// Counts and reports a refusal on its way to becoming a reply.

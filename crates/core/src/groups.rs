@@ -233,7 +233,7 @@ impl Groups {
         if let Some(group) = group
             && group.members.get(&owner).is_some_and(|member| member.serial == serial)
         {
-            group.update(owner, |member| member.open -= 1);
+            group.update(owner, |member| member.open = member.open.saturating_sub(1));
         }
     }
 

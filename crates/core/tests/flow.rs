@@ -316,6 +316,35 @@ fn connections_that_wait_take_turns() {
     world.send_frame(b.0, behind);
 }
 
+// The end of a call wakes the service that may wait to reply to it, and no other: there may be very many.
+#[test]
+fn the_end_of_a_call_wakes_its_service_alone() {
+    let mut world = world();
+    let service = world.peer();
+    world.register(service, "/s");
+    let (caller, _) = deaf_caller(&mut world, service);
+    let others: Vec<_> = ["/a", "/b", "/c"]
+        .into_iter()
+        .map(|name| {
+            let other = world.peer();
+            world.register(other, name);
+            world.send(caller, CallRequest { timeout_ms: 1000, ..call(name, name) });
+            world.take_call(other);
+            world.now += Duration::from_millis(100);
+            (other, name)
+        })
+        .collect();
+    world.send_frame(others[0].0, reply("/a", LIMIT * 9 / 10));
+    let waits =
+        others.iter().map(|&(other, id)| world.try_send(other, reply(id, LIMIT)).unwrap_err());
+    let waits: Vec<_> = waits.collect();
+    // The deadline of the first call passes.
+    world.wait(Duration::from_millis(700));
+    assert!(world.is_woken(others[0].0));
+    assert!(!world.is_woken(others[1].0) && !world.is_woken(others[2].0));
+    world.send_frame(others[0].0, waits[0].clone());
+}
+
 // Rule LI-6: when the first waiting connection ends, the next one goes on.
 #[test]
 fn a_connection_that_waits_and_goes_lets_the_next_go_on() {
@@ -550,6 +579,34 @@ fn peers_that_leave_in_time_do_not_add_up() {
     }
     let waited = world.now - begin;
     assert!(waited <= STALL + 2 * 20 * STALL / 16, "{waited:?}");
+}
+
+// Rule LI-3: what a connection waits for several peers at the same time counts once, so a minute later it waits again.
+#[test]
+fn peers_that_leave_together_do_not_add_up() {
+    let mut world = world();
+    let caller = world.peer();
+    let services: Vec<_> = (0..6).map(|_| world.peer()).collect();
+    for (number, &service) in services.iter().enumerate() {
+        world.register(service, &format!("/{number}"));
+        world.deaf.insert(service);
+    }
+    let to = |number: usize, id: usize| {
+        let call = call(&format!("/{number}"), &id.to_string());
+        CallRequest { data: data(SIZE), ..call }.to_frame()
+    };
+    let (_, waits) = fill(&mut world, caller, |id| to(id % services.len(), id));
+    world.pass(STALL * 4 / 5);
+    assert_eq!(stalled(&world, "service stalled"), 0);
+    services.iter().for_each(|&service| world.close(service));
+    world.send_frame(caller, waits);
+    world.now += Duration::from_secs(61);
+    let last = world.peer();
+    world.register(last, "/7");
+    world.deaf.insert(last);
+    fill(&mut world, caller, |id| to(7, 1000 + id));
+    world.pass(STALL / 2);
+    assert_eq!(stalled(&world, "service stalled"), 0);
 }
 
 // Rule LI-3: connections wait for a peer that reads its share, however many peers stalled before.

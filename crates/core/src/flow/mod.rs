@@ -217,22 +217,28 @@ impl Flow {
         verdict
     }
 
-    /// The connections that wait for this one try again: the calls that they reply to may have ended.
-    pub(crate) fn wake_waiting(&self, id: ConnId) {
-        if let Some(peer) = self.get(id) {
-            peer.account.wake(true);
+    /// A connection tries again if it waits for `payer`: a call between the two has ended, which it may wait to reply to.
+    pub(crate) fn wake_if_waiting(&self, id: ConnId, payer: ConnId) {
+        if let Some(peer) = self.get(id)
+            && peer.paused.is_some_and(|(waits_for, _)| waits_for == payer)
+        {
+            peer.waker.wake_by_ref();
         }
     }
 
     /// No connection waits for this one any more. Those that did have to rest from that.
     fn release_blocked(&mut self, id: ConnId) {
-        self.wake_waiting(id);
+        if let Some(peer) = self.get(id) {
+            peer.account.wake(true);
+        }
         let stall_timeout = self.config.stall_timeout;
         if let Some(slow) = self.get_mut(id).and_then(|peer| peer.slow.as_mut()) {
             let rest = MINUTE.mul_f64(slow.spent.div_duration_f64(stall_timeout));
+            // Peers that were waited for at the same time do not add up.
+            let latest = slow.looked_at + MINUTE;
             for other in std::mem::take(&mut slow.blocked) {
                 if let Some(other) = self.get_mut(other) {
-                    other.rested_at += rest;
+                    other.rested_at = other.rested_at.max((other.rested_at + rest).min(latest));
                 }
             }
         }
@@ -245,7 +251,10 @@ impl Flow {
         let before = std::mem::replace(&mut self.get_mut(id)?.unfinished, bytes);
         self.total.changed(before, bytes);
         let is_too_much = bytes > before && self.total.used() > self.config.memory_limit;
-        let peers = self.peers.iter().flatten().filter(|_| is_too_much);
+        if !is_too_much {
+            return None;
+        }
+        let peers = self.peers.iter().flatten();
         peers.map(|peer| (peer.id, peer.unfinished)).max_by_key(|largest| largest.1)
     }
 }

@@ -56,13 +56,14 @@ pub(super) struct SlowPeer {
     /// Those connections, and the part of their patience that this has cost, as of the last look.
     pub(super) blocked: Vec<ConnId>,
     pub(super) spent: Duration,
+    pub(super) looked_at: Instant,
 }
 
 impl SlowPeer {
     pub(super) fn new(start: Progress, now: Instant) -> Self {
         let anew = || Window { since: now, start };
         let (stalled_at, blocked, spent) = Default::default();
-        SlowPeer { recent: anew(), stalled_at, blocking: anew(), blocked, spent }
+        SlowPeer { recent: anew(), stalled_at, blocking: anew(), blocked, spent, looked_at: now }
     }
 
     /// Looks at the peer again. `blocked` are the connections that are not read because of it, and at least one of them
@@ -74,6 +75,7 @@ impl SlowPeer {
         config: &BrokerConfig,
         now: Instant,
     ) -> Verdict {
+        self.looked_at = now;
         let anew = || Window { since: now, start: progress };
         if self.recent.has_taken(LEAST, progress) {
             self.recent = anew();

@@ -35,8 +35,11 @@ impl Broker {
         effects: &mut dyn Effects,
     ) {
         if let Some(orphan) = self.calls.cancel(call) {
+            let (caller, service) = (orphan.caller, orphan.service);
             self.cancel_at_service(&orphan, effects);
-            self.end_call((orphan.caller, orphan.caller_id), culprit, refusal, effects);
+            self.end_call((caller, orphan.caller_id), culprit, refusal, effects);
+            // The service may wait with a reply to this call.
+            self.flow.wake_if_waiting(service, caller);
         }
     }
 

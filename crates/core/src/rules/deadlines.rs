@@ -15,11 +15,12 @@ impl Broker {
     pub(crate) fn end_expired_calls(&mut self, now: Instant, effects: &mut dyn Effects) {
         for _ in 0..EXPIRED_AT_ONCE {
             let Some(Expired { call, timeout }) = self.calls.next_expired(now) else {
-                return;
+                break;
             };
             if let Some(caller) = self.calls.caller(call) {
                 self.abort(call, caller, Refusal::DeadlineExceeded { timeout }, effects);
             }
         }
+        self.release_capacity();
     }
 }
