@@ -11,6 +11,9 @@ use slab::Slab;
 use crate::affinity::{Affinity, Seed};
 use crate::ids::ConnId;
 
+/// Most owners of one name. To choose one takes time for each of them, so it has to be short beside a turn of the router.
+pub(crate) const MAX_OWNERS: usize = 1024;
+
 /// Names a group, for as long as it has members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GroupKey(u32);
@@ -152,6 +155,10 @@ impl Groups {
 
     pub(crate) fn contains(&self, key: GroupKey, owner: ConnId) -> bool {
         self.get(key).is_some_and(|group| group.members.contains_key(&owner))
+    }
+
+    pub(crate) fn is_full(&self, key: GroupKey) -> bool {
+        self.get(key).is_some_and(|group| group.members.len() >= MAX_OWNERS)
     }
 
     /// Whether an owner is connected.

@@ -19,6 +19,8 @@ pub(crate) enum Refusal {
     Name(#[from] NameError),
     #[error("the service id {id} is already registered by {}", holder(*.own))]
     ServiceTaken { id: Quoted, own: bool },
+    #[error("the service id {id} has {limit} owners, which is the limit")]
+    TooManyOwners { id: Quoted, limit: usize },
     #[error("this connection has registered {limit} services, which is the limit (--max-services)")]
     TooManyServices { limit: usize },
     #[error(
@@ -106,6 +108,7 @@ impl Refusal {
         match self {
             Refusal::Name(_) => "bad name",
             Refusal::ServiceTaken { .. } => "service taken",
+            Refusal::TooManyOwners { .. } => "too many owners",
             Refusal::TooManyServices { .. } => "too many services",
             Refusal::MixedModes { .. } => "mixed modes",
             Refusal::UnknownMode { .. } => "unknown mode",

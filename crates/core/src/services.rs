@@ -6,7 +6,7 @@ use gsb_proto::messages::RegisterMode;
 use gsb_proto::{PrefixMap, Quoted, ServiceId};
 
 use crate::connections::PerConnection;
-use crate::groups::{GroupKey, Groups, Terms};
+use crate::groups::{GroupKey, Groups, MAX_OWNERS, Terms};
 use crate::ids::ConnId;
 use crate::refusal::Refusal;
 use crate::route_cache::{Route, RouteCache};
@@ -120,9 +120,14 @@ impl Services {
         if is_own || (held, mode) == (RegisterMode::Exclusive, RegisterMode::Exclusive) {
             return Err(Refusal::ServiceTaken { own: is_own, id: quoted() });
         }
-        match mode == held {
-            true => Ok(key),
-            false => Err(Refusal::MixedModes { id: quoted(), held, asked: mode }),
+        if mode != held {
+            return Err(Refusal::MixedModes { id: quoted(), held, asked: mode });
+        }
+        match key {
+            Some(key) if self.groups.is_full(key) => {
+                Err(Refusal::TooManyOwners { id: quoted(), limit: MAX_OWNERS })
+            }
+            key => Ok(key),
         }
     }
 

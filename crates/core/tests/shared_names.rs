@@ -549,7 +549,7 @@ fn each_registration_counts() {
 // A list of owners that is searched for each of them would take long.
 #[test]
 fn groups_may_be_large() {
-    const COUNT: usize = 5_000;
+    const COUNT: usize = 1024;
     let mut world = world();
     let caller = world.peer();
     let owners: Vec<ConnId> = (0..COUNT).map(|_| owners::<1>(&mut world, SHARED, 1)[0]).collect();
@@ -559,4 +559,18 @@ fn groups_may_be_large() {
     assert_eq!(refused(&mut world, caller, "more"), BUSY);
     let peers: Vec<_> = owners.into_iter().chain([caller]).collect();
     everybody_leaves(&mut world, &peers);
+}
+
+// Rule SV-10: choosing an owner takes time for each one, so their number is limited.
+#[test]
+fn a_name_has_at_most_1024_owners() {
+    for mode in [SHARED, STANDBY] {
+        let mut world = world();
+        let first: [_; 1024] = owners(&mut world, mode, 0);
+        let late = world.peer();
+        assert_eq!(register(&mut world, late, mode, 0), 400);
+        world.close(first[0]);
+        while world.sweep(100) {}
+        assert_eq!(register(&mut world, late, mode, 0), 0);
+    }
 }
