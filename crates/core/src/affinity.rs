@@ -4,6 +4,8 @@
 //! owner comes or goes, only the texts for which its score is the highest move. The hashes have fixed keys, so the scores
 //! are the same after a restart of the router.
 
+use std::hash::Hasher as _;
+
 use siphasher::sip::SipHasher13;
 
 use crate::ids::ConnId;
@@ -15,14 +17,21 @@ pub(crate) struct Seed(u64);
 impl Seed {
     /// The seed of a peer with an instance id, which keeps it when it connects again.
     pub(crate) fn of_instance(instance_id: &[u8]) -> Self {
-        Seed(SipHasher13::new_with_keys(0, 1).hash(instance_id))
+        Seed(hash(1, instance_id))
     }
 
     /// The seed of a peer without an instance id, for as long as it is connected.
     pub(crate) fn of_connection(connection: ConnId) -> Self {
         let number = u64::from(connection.serial) << 32 | u64::from(connection.slot);
-        Seed(SipHasher13::new_with_keys(0, 2).hash(&number.to_le_bytes()))
+        Seed(hash(2, &number.to_le_bytes()))
     }
+}
+
+// Not `SipHasher13::hash`: it is inlined where calls are found by their ids only as long as few others use it.
+fn hash(key: u64, bytes: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(0, key);
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// The affinity of a call.
@@ -32,8 +41,7 @@ pub(crate) struct Affinity(u64);
 impl Affinity {
     /// `None` if the text is empty: any owner may get the call.
     pub(crate) fn new(text: &str) -> Option<Self> {
-        let hash = || SipHasher13::new_with_keys(0, 0).hash(text.as_bytes());
-        (!text.is_empty()).then(|| Affinity(hash()))
+        (!text.is_empty()).then(|| Affinity(hash(0, text.as_bytes())))
     }
 
     /// The score of an owner. Seeds make the scores of two owners differ where their hashes do not.

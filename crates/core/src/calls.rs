@@ -192,6 +192,12 @@ impl Calls {
         Some(CallKey::new(slot, self.calls[slot].serial))
     }
 
+    /// The open call of `caller` with this id, for requests that are rarer than calls.
+    #[inline(never)]
+    pub(crate) fn made_with_id(&self, caller: ConnId, id: &str) -> Option<CallKey> {
+        self.made(caller, self.hash(id))
+    }
+
     /// Opens a call whose id is not open at `caller`.
     pub(crate) fn open(&mut self, caller: ConnId, id: HashedId<'_>, service: ConnId) -> Opened {
         let new_id = self.id_for_service(service, id);

@@ -13,7 +13,7 @@ use crate::frame::Body;
 use crate::kind::MessageKind;
 use crate::messages::CallReplyType;
 use crate::violation::Violation;
-use crate::wire::{MAX_TEXT, Record, Records, WireError, varint_len, write_varint};
+use crate::wire::{MAX_TEXT, Record, Records, Value, WireError, varint_len, write_varint};
 
 /// A string field that can be replaced in the encoded message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -97,35 +97,18 @@ impl<'a> CallHead<'a> {
                 }
                 4 => drop(value.bytes(field)?),
                 5 => head.no_reply = value.varint(field)? != 0,
-                extension::FIRST.. => head.read_extension(&record, left, records)?,
+                extension::FIRST.. => {
+                    let before = (head.timeout_ms, head.has_reply_credit, head.more, head.affinity);
+                    let (steering, budget) =
+                        read_steering(field, value, before, Budget::of(*left, records))?;
+                    (head.timeout_ms, head.has_reply_credit, head.more, head.affinity) = steering;
+                    budget.store(left, records);
+                }
                 _ => {}
             }
             Ok(())
         })?;
         Ok(head)
-    }
-
-    // Not inlined: an ordinary call has none of these fields.
-    #[inline(never)]
-    fn read_extension(
-        &mut self,
-        record: &Record<'a>,
-        left: &mut usize,
-        records: &mut Records<'a>,
-    ) -> Result<(), WireError> {
-        let (field, value) = (record.field, record.value);
-        match field {
-            // A uint32 is 32 bits wide; decoders drop what is above.
-            extension::CALL_REQUEST_TIMEOUT_MS => self.timeout_ms = value.varint(field)? as u32,
-            extension::CALL_REQUEST_HEADERS => read_header(value.bytes(field)?, left, records)?,
-            extension::CALL_REQUEST_REPLY_CREDIT => {
-                self.has_reply_credit = value.varint(field)? != 0;
-            }
-            extension::CALL_REQUEST_MORE => self.more = value.varint(field)? != 0,
-            extension::CALL_REQUEST_AFFINITY => self.affinity = value.text(field, left)?,
-            _ => {}
-        }
-        Ok(())
     }
 
     /// Replaces the request id of `message`, from which this head was read. Does not copy the payload.
@@ -158,7 +141,10 @@ impl<'a> ReplyHead<'a> {
                 3 => head.is_last = value.varint(field)? as i32 != CallReplyType::Partial as i32,
                 4 => drop(value.bytes(field)?),
                 extension::CALL_REPLY_REASON => drop(value.varint(field)?),
-                extension::CALL_REPLY_HEADERS => read_header(value.bytes(field)?, left, records)?,
+                extension::CALL_REPLY_HEADERS => {
+                    let header = value.bytes(field)?;
+                    read_header(header, Budget::of(*left, records))?.store(left, records);
+                }
                 _ => {}
             }
             Ok(())
@@ -224,7 +210,8 @@ impl<'a> BroadcastHead<'a> {
                     head.has_missed = true;
                 }
                 extension::BROADCAST_REQUEST_HEADERS => {
-                    read_header(value.bytes(field)?, left, records)?;
+                    let header = value.bytes(field)?;
+                    read_header(header, Budget::of(*left, records))?.store(left, records);
                 }
                 _ => {}
             }
@@ -244,24 +231,63 @@ impl<'a> BroadcastHead<'a> {
     }
 }
 
+/// How much text and how many fields a message may still have. Passed by value: if the functions for rare fields got
+/// references, the loop over the common fields would keep its state in memory, and every call would take longer.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    text: usize,
+    fields: usize,
+}
+
+impl Budget {
+    fn of(text: usize, records: &Records<'_>) -> Self {
+        Budget { text, fields: records.left() }
+    }
+
+    fn store(self, text: &mut usize, records: &mut Records<'_>) {
+        *text = self.text;
+        records.set_left(self.fields);
+    }
+}
+
+/// `timeout_ms`, `has_reply_credit`, `more` and `affinity` of a [`CallHead`].
+type Steering<'a> = (u32, bool, bool, &'a str);
+
+/// Reads one of the fields that steer a call. `steering` has the values of the fields before it.
+#[inline(never)]
+fn read_steering<'a>(
+    field: u32,
+    value: Value<'a>,
+    mut steering: Steering<'a>,
+    mut budget: Budget,
+) -> Result<(Steering<'a>, Budget), WireError> {
+    match field {
+        // A uint32 is 32 bits wide; decoders drop what is above.
+        extension::CALL_REQUEST_TIMEOUT_MS => steering.0 = value.varint(field)? as u32,
+        extension::CALL_REQUEST_HEADERS => budget = read_header(value.bytes(field)?, budget)?,
+        extension::CALL_REQUEST_REPLY_CREDIT => steering.1 = value.varint(field)? != 0,
+        extension::CALL_REQUEST_MORE => steering.2 = value.varint(field)? != 0,
+        extension::CALL_REQUEST_AFFINITY => steering.3 = value.text(field, &mut budget.text)?,
+        _ => {}
+    }
+    Ok((steering, budget))
+}
+
 /// Checks a header, which is for the ends of a call: a decoder accepts it, and its name and value count as text.
 #[inline(never)]
-fn read_header<'a>(
-    header: &'a [u8],
-    left: &mut usize,
-    records: &mut Records<'a>,
-) -> Result<(), WireError> {
-    records.for_each_nested(header, |record| {
+fn read_header(header: &[u8], mut budget: Budget) -> Result<Budget, WireError> {
+    let mut records = Records::nested(header, budget.fields);
+    while let Some(record) = records.next()? {
         match record.field {
-            1 => drop(record.value.text(1, left)?),
+            1 => drop(record.value.text(1, &mut budget.text)?),
             2 => {
-                let value = record.value.bytes(2)?;
-                *left = left.checked_sub(value.len()).ok_or(WireError::TooMuchText)?;
+                let length = record.value.bytes(2)?.len();
+                budget.text = budget.text.checked_sub(length).ok_or(WireError::TooMuchText)?;
             }
             _ => {}
         }
-        Ok(())
-    })
+    }
+    Ok(Budget { fields: records.left(), ..budget })
 }
 
 /// Calls `take` with each record of an encoded message, with how much text may still follow, and with the records that

@@ -130,19 +130,18 @@ impl<'a> Records<'a> {
         Records { message, position: 0, left: MAX_FIELDS, depth: RECURSION_LIMIT }
     }
 
-    /// Calls `take` with each record of a message that is the value of a field. Its fields count for the limit of this
-    /// message.
-    pub(crate) fn for_each_nested(
-        &mut self,
-        message: &'a [u8],
-        mut take: impl FnMut(Record<'a>) -> Result<(), WireError>,
-    ) -> Result<(), WireError> {
-        let mut nested = Records { message, position: 0, left: self.left, depth: self.depth - 1 };
-        while let Some(record) = nested.next()? {
-            take(record)?;
-        }
-        self.left = nested.left;
-        Ok(())
+    /// The records of a message that is the value of a field, and may have this many fields.
+    pub(crate) fn nested(message: &'a [u8], left: usize) -> Self {
+        Records { message, position: 0, left, depth: RECURSION_LIMIT - 1 }
+    }
+
+    /// How many more fields the message may have.
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+
+    pub(crate) fn set_left(&mut self, left: usize) {
+        self.left = left;
     }
 
     /// Checks that a message has at most `most` fields. It does not check that the message is valid otherwise: the

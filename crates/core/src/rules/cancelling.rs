@@ -20,7 +20,7 @@ impl Broker {
     ) -> Result<(), Violation> {
         self.check_level(from, frame.kind)?;
         let CancelCall { request_id } = frame.decode()?;
-        if let Some(call) = self.calls.made(from, self.calls.hash(&request_id)) {
+        if let Some(call) = self.calls.made_with_id(from, &request_id) {
             self.abort(call, from, Refusal::Cancelled, effects);
         }
         Ok(())

@@ -46,7 +46,7 @@ impl Broker {
             return Ok(false);
         }
         let head = DataHead::read(frame.body.bytes)?;
-        let call = self.calls.made(from, self.calls.hash(head.request_id.text));
+        let call = self.calls.made_with_id(from, head.request_id.text);
         let Some(call) = call.filter(|&call| self.calls.is_upload(from, call)) else {
             self.dropped(from, Refusal::StrayData, effects);
             return Ok(true);
@@ -89,7 +89,7 @@ impl Broker {
         if !self.flow.admit(from, (from, Purpose::Calls), length) {
             return Ok(false);
         }
-        let call = self.calls.made(from, self.calls.hash(&credit.request_id));
+        let call = self.calls.made_with_id(from, &credit.request_id);
         let to = call.and_then(|call| self.streaming_service(call, effects));
         if let Some(ToService { service, new_id }) = to {
             let payer = (from, Purpose::Calls);
