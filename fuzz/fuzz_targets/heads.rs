@@ -83,10 +83,10 @@ fn check_call(message: &Bytes, id: &str) {
     let (Ok(head), Some(expected)) = (head, expected) else {
         return;
     };
-    assert_eq!((head.timeout_ms, head.more), (expected.timeout_ms, expected.more));
-    assert_eq!(head.has_reply_credit, expected.reply_credit != 0);
-    assert_eq!(head.affinity, expected.affinity);
-    let body = head.with_request_id(message, id);
+    assert_eq!((head.steering.timeout_ms, head.steering.more), (expected.timeout_ms, expected.more));
+    assert_eq!(head.steering.has_reply_credit, expected.reply_credit != 0);
+    assert_eq!(head.steering.affinity, expected.affinity);
+    let body = head.request_id.replace_in(message, id);
     check_spliced(message, &body, id);
     let changed = CallRequest::decode(body.into_bytes()).expect("it was readable before");
     assert_eq!(changed, CallRequest { request_id: id.to_owned(), ..expected });
@@ -105,7 +105,7 @@ fn check_reply(message: &Bytes, id: &str) {
     let (Ok(head), Some(expected)) = (head, expected) else {
         return;
     };
-    let body = head.with_request_id(message, id);
+    let body = head.request_id.replace_in(message, id);
     check_spliced(message, &body, id);
     let changed = CallReply::decode(body.into_bytes()).expect("it was readable before");
     assert_eq!(changed, CallReply { request_id: id.to_owned(), ..expected });
@@ -123,7 +123,7 @@ fn check_data(message: &Bytes, id: &str) {
     let (Ok(head), Some(expected)) = (head, expected) else {
         return;
     };
-    let body = head.with_request_id(message, id);
+    let body = head.request_id.replace_in(message, id);
     check_spliced(message, &body, id);
     let changed = CallData::decode(body.into_bytes()).expect("it was readable before");
     assert_eq!(changed, CallData { request_id: id.to_owned(), ..expected });

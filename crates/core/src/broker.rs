@@ -303,11 +303,11 @@ impl Broker {
                 if !self.flow.admit(from, (from, Purpose::Calls), frame.body.bytes.len()) {
                     return Ok(false);
                 }
-                self.call(from, frame.body, &CallHead::read(frame.body.bytes)?, now, effects);
+                self.call(from, frame, &CallHead::read(frame.body.bytes)?, now, effects);
             }
             MessageKind::CallReply => {
                 let head = ReplyHead::read(frame.body.bytes)?;
-                return Ok(self.reply(from, frame.body, &head, effects));
+                return Ok(self.reply(from, frame, &head, effects));
             }
             MessageKind::BroadcastRequest => {
                 self.broadcast(from, frame.body, &BroadcastHead::read(frame.body.bytes)?, effects);
@@ -366,7 +366,6 @@ impl Broker {
         let write = |refusal: &Refusal| refusal.call_reply(&request_id);
         let reply = self.refused(culprit, refusal, write, effects);
         self.answer(caller, reply, effects);
-        // A service may wait with a reply to it.
     }
 
     /// Counts and reports a refusal on its way to becoming a reply.

@@ -81,14 +81,7 @@ struct Ends {
 /// The caller that a reply goes to, and its id for the call; `None` leaves the id as it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forward {
-    pub(crate) caller: ConnId,
-    pub(crate) new_id: Option<RequestId>,
-}
-
-/// The service that has to answer a call, and its id for the call; `None` leaves the caller's id as it is.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct ToService {
-    pub(crate) service: ConnId,
+    pub(crate) to: ConnId,
     pub(crate) new_id: Option<RequestId>,
 }
 
@@ -298,10 +291,10 @@ impl Calls {
         self.get(key)?.caller
     }
 
-    /// The service of an open call; `None` if the call is orphaned or has ended.
-    pub(crate) fn to_service(&self, key: CallKey) -> Option<ToService> {
+    /// Where a frame of the caller of an open call goes; `None` if the call is orphaned or has ended.
+    pub(crate) fn to_service(&self, key: CallKey) -> Option<Forward> {
         let call = self.get(key).filter(|call| call.caller.is_some())?;
-        Some(ToService { service: call.service, new_id: call.new_id.clone() })
+        Some(Forward { to: call.service, new_id: call.new_id.clone() })
     }
 
     /// The request of a call that was just opened is a stream.
@@ -323,7 +316,7 @@ impl Calls {
     pub(crate) fn reply(&mut self, key: CallKey, last: bool) -> Option<Forward> {
         let call = self.get(key)?;
         let new_id = || call.new_id.is_some().then(|| call.caller_id.clone());
-        let forward = call.caller.map(|caller| Forward { caller, new_id: new_id() });
+        let forward = call.caller.map(|to| Forward { to, new_id: new_id() });
         if last {
             self.end(key.slot as usize);
         }

@@ -470,7 +470,7 @@ fn fields_that_a_router_adds_do_not_count() {
     let body = crate::head::BroadcastHead::with_missed(&message, 1);
     let frame = Frame { kind: MessageKind::BroadcastRequest, body };
     frame.decode::<messages::BroadcastRequest>().unwrap();
-    let body = crate::head::CallHead::read(&message).unwrap().with_request_id(&message, "x");
+    let body = crate::head::CallHead::read(&message).unwrap().request_id.replace_in(&message, "x");
     Frame { kind: MessageKind::CallRequest, body }.decode::<messages::CallRequest>().unwrap();
 }
 

@@ -1,8 +1,8 @@
 //! Routing heads: the fields that a router reads of the messages that it forwards.
 //!
-//! A [`CallHead`], [`ReplyHead`], [`DataHead`] or [`BroadcastHead`] borrows its strings from the encoded message and does not touch
-//! the payload. It has the values that any protobuf decoder finds: the last one of a repeated field counts, and a
-//! message with text that is not UTF-8 is refused.
+//! A [`CallHead`], [`ReplyHead`], [`DataHead`] or [`BroadcastHead`] borrows its strings from the encoded message and does
+//! not touch the payload. It has the values that any protobuf decoder finds: the last one of a repeated field counts, and
+//! a message with text that is not UTF-8 is refused.
 
 use std::ops::Range;
 
@@ -16,16 +16,47 @@ use crate::violation::Violation;
 use crate::wire::{MAX_TEXT, Record, Records, Value, WireError, varint_len, write_varint};
 
 /// A string field that can be replaced in the encoded message.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field<'a> {
     /// The value; empty if the field is absent.
     pub text: &'a str,
+    number: u32,
     /// Where the field's record is in the message.
     range: Option<Range<usize>>,
 }
 
+impl<'a> Field<'a> {
+    fn absent(number: u32) -> Self {
+        Field { text: "", number, range: None }
+    }
+
+    #[inline(always)]
+    fn read(record: &Record<'a>, left: &mut usize) -> Result<Self, WireError> {
+        let (number, range) = (record.field, Some(record.start..record.end));
+        Ok(Field { text: record.value.text(number, left)?, number, range })
+    }
+
+    /// Replaces the value in `message`, from which the field was read. Does not copy the rest of the message.
+    pub fn replace_in(&self, message: &Bytes, text: &str) -> Body {
+        // Of a repeated field the last one counts. An absent one is appended.
+        let end = message.len();
+        let range = self.range.clone().unwrap_or(end..end);
+        let key = u64::from(self.number << 3 | 2);
+        let length = text.len() as u64;
+        let mut record = BytesMut::with_capacity(varint_len(key) + varint_len(length) + text.len());
+        write_varint(key, &mut record);
+        write_varint(length, &mut record);
+        record.put_slice(text.as_bytes());
+        Body::Spliced(Box::new([
+            message.slice(..range.start),
+            record.freeze(),
+            message.slice(range.end..),
+        ]))
+    }
+}
+
 /// The routing head of a `CallRequest`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallHead<'a> {
     /// The caller's name, as the caller states it.
     pub caller: &'a str,
@@ -35,6 +66,13 @@ pub struct CallHead<'a> {
     pub request_id: Field<'a>,
     /// Whether the caller wants no reply.
     pub no_reply: bool,
+    /// How the caller steers the call.
+    pub steering: Steering<'a>,
+}
+
+/// The extension fields of a `CallRequest` that a router reads. An ordinary call has none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Steering<'a> {
     /// For how long the caller waits, in milliseconds; 0 is for ever.
     pub timeout_ms: u32,
     /// Whether the replies need credit: `reply_credit` is not 0.
@@ -46,7 +84,7 @@ pub struct CallHead<'a> {
 }
 
 /// The routing head of a `CallReply`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplyHead<'a> {
     /// The id of the answered call.
     pub request_id: Field<'a>,
@@ -55,7 +93,7 @@ pub struct ReplyHead<'a> {
 }
 
 /// The routing head of a `CallData`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataHead<'a> {
     /// The id of the call.
     pub request_id: Field<'a>,
@@ -83,25 +121,25 @@ impl<'a> CallHead<'a> {
     /// # Errors
     /// [`Violation::Malformed`] if a protobuf decoder would refuse the message, or it has too much text (FR-12).
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
-        let mut head = CallHead::default();
+        let mut head = CallHead {
+            caller: "",
+            address: "",
+            request_id: Field::absent(Self::REQUEST_ID),
+            no_reply: false,
+            steering: Steering::default(),
+        };
         for_each_record(MessageKind::CallRequest, message, |record, left, records| {
             let (field, value) = (record.field, record.value);
             match field {
                 1 => head.caller = value.text(field, left)?,
                 2 => head.address = value.text(field, left)?,
-                Self::REQUEST_ID => {
-                    head.request_id = Field {
-                        text: value.text(field, left)?,
-                        range: Some(record.start..record.end),
-                    }
-                }
+                Self::REQUEST_ID => head.request_id = Field::read(&record, left)?,
                 4 => drop(value.bytes(field)?),
                 5 => head.no_reply = value.varint(field)? != 0,
                 extension::FIRST.. => {
-                    let before = (head.timeout_ms, head.has_reply_credit, head.more, head.affinity);
-                    let (steering, budget) =
-                        read_steering(field, value, before, Budget::of(*left, records))?;
-                    (head.timeout_ms, head.has_reply_credit, head.more, head.affinity) = steering;
+                    let (before, budget) = (head.steering, Budget::of(*left, records));
+                    let (steering, budget) = read_steering(field, value, before, budget)?;
+                    head.steering = steering;
                     budget.store(left, records);
                 }
                 _ => {}
@@ -109,11 +147,6 @@ impl<'a> CallHead<'a> {
             Ok(())
         })?;
         Ok(head)
-    }
-
-    /// Replaces the request id of `message`, from which this head was read. Does not copy the payload.
-    pub fn with_request_id(&self, message: &Bytes, id: &str) -> Body {
-        splice_text(message, &self.request_id, Self::REQUEST_ID, id)
     }
 }
 
@@ -126,16 +159,11 @@ impl<'a> ReplyHead<'a> {
     /// # Errors
     /// [`Violation::Malformed`] if a protobuf decoder would refuse the message, or it has too much text (FR-12).
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
-        let mut head = ReplyHead { is_last: true, ..ReplyHead::default() };
+        let mut head = ReplyHead { request_id: Field::absent(Self::REQUEST_ID), is_last: true };
         for_each_record(MessageKind::CallReply, message, |record, left, records| {
             let (field, value) = (record.field, record.value);
             match field {
-                Self::REQUEST_ID => {
-                    head.request_id = Field {
-                        text: value.text(field, left)?,
-                        range: Some(record.start..record.end),
-                    }
-                }
+                Self::REQUEST_ID => head.request_id = Field::read(&record, left)?,
                 2 => drop(value.varint(field)?),
                 // An enum is 32 bits wide; decoders drop what is above.
                 3 => head.is_last = value.varint(field)? as i32 != CallReplyType::Partial as i32,
@@ -151,11 +179,6 @@ impl<'a> ReplyHead<'a> {
         })?;
         Ok(head)
     }
-
-    /// Replaces the request id of `message`, from which this head was read. Does not copy the payload.
-    pub fn with_request_id(&self, message: &Bytes, id: &str) -> Body {
-        splice_text(message, &self.request_id, Self::REQUEST_ID, id)
-    }
 }
 
 impl<'a> DataHead<'a> {
@@ -167,16 +190,11 @@ impl<'a> DataHead<'a> {
     /// # Errors
     /// [`Violation::Malformed`] if a protobuf decoder would refuse the message, or it has too much text (FR-12).
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
-        let mut head = DataHead::default();
+        let mut head = DataHead { request_id: Field::absent(Self::REQUEST_ID), end: false };
         for_each_record(MessageKind::CallData, message, |record, left, _| {
             let (field, value) = (record.field, record.value);
             match field {
-                Self::REQUEST_ID => {
-                    head.request_id = Field {
-                        text: value.text(field, left)?,
-                        range: Some(record.start..record.end),
-                    }
-                }
+                Self::REQUEST_ID => head.request_id = Field::read(&record, left)?,
                 2 => drop(value.bytes(field)?),
                 3 => head.end = value.varint(field)? != 0,
                 _ => {}
@@ -184,11 +202,6 @@ impl<'a> DataHead<'a> {
             Ok(())
         })?;
         Ok(head)
-    }
-
-    /// Replaces the request id of `message`, from which this head was read. Does not copy the payload.
-    pub fn with_request_id(&self, message: &Bytes, id: &str) -> Body {
-        splice_text(message, &self.request_id, Self::REQUEST_ID, id)
     }
 }
 
@@ -250,9 +263,6 @@ impl Budget {
     }
 }
 
-/// `timeout_ms`, `has_reply_credit`, `more` and `affinity` of a [`CallHead`].
-type Steering<'a> = (u32, bool, bool, &'a str);
-
 /// Reads one of the fields that steer a call. `steering` has the values of the fields before it.
 #[inline(never)]
 fn read_steering<'a>(
@@ -263,11 +273,15 @@ fn read_steering<'a>(
 ) -> Result<(Steering<'a>, Budget), WireError> {
     match field {
         // A uint32 is 32 bits wide; decoders drop what is above.
-        extension::CALL_REQUEST_TIMEOUT_MS => steering.0 = value.varint(field)? as u32,
+        extension::CALL_REQUEST_TIMEOUT_MS => steering.timeout_ms = value.varint(field)? as u32,
         extension::CALL_REQUEST_HEADERS => budget = read_header(value.bytes(field)?, budget)?,
-        extension::CALL_REQUEST_REPLY_CREDIT => steering.1 = value.varint(field)? != 0,
-        extension::CALL_REQUEST_MORE => steering.2 = value.varint(field)? != 0,
-        extension::CALL_REQUEST_AFFINITY => steering.3 = value.text(field, &mut budget.text)?,
+        extension::CALL_REQUEST_REPLY_CREDIT => {
+            steering.has_reply_credit = value.varint(field)? != 0
+        }
+        extension::CALL_REQUEST_MORE => steering.more = value.varint(field)? != 0,
+        extension::CALL_REQUEST_AFFINITY => {
+            steering.affinity = value.text(field, &mut budget.text)?
+        }
         _ => {}
     }
     Ok((steering, budget))
@@ -310,23 +324,6 @@ fn for_each_record<'a>(
             return Err(Violation::malformed(kind, error));
         }
     }
-}
-
-/// Replaces the last record of a string field, which is the one that counts. Appends a record if there is none.
-fn splice_text(message: &Bytes, field: &Field<'_>, number: u32, text: &str) -> Body {
-    let end = message.len();
-    let range = field.range.clone().unwrap_or(end..end);
-    let key = u64::from(number << 3 | 2);
-    let length = text.len() as u64;
-    let mut record = BytesMut::with_capacity(varint_len(key) + varint_len(length) + text.len());
-    write_varint(key, &mut record);
-    write_varint(length, &mut record);
-    record.put_slice(text.as_bytes());
-    Body::Spliced(Box::new([
-        message.slice(..range.start),
-        record.freeze(),
-        message.slice(range.end..),
-    ]))
 }
 
 #[cfg(test)]

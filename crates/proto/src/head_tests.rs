@@ -43,7 +43,12 @@ fn heads_read_what_was_written() {
     assert_eq!((head.caller, head.address), ("/me", "/shop/cart"));
     assert_eq!((head.request_id.text, head.no_reply), ("r1", false));
     assert_eq!(
-        (head.timeout_ms, head.has_reply_credit, head.more, head.affinity),
+        (
+            head.steering.timeout_ms,
+            head.steering.has_reply_credit,
+            head.steering.more,
+            head.steering.affinity
+        ),
         (0, false, false, "")
     );
     let steered = CallRequest {
@@ -57,14 +62,20 @@ fn heads_read_what_was_written() {
     let encoded = steered.encode_to_vec();
     let head = CallHead::read(&encoded).unwrap();
     assert_eq!(
-        (head.timeout_ms, head.has_reply_credit, head.more, head.affinity),
+        (
+            head.steering.timeout_ms,
+            head.steering.has_reply_credit,
+            head.steering.more,
+            head.steering.affinity
+        ),
         (250, true, true, "customer 7")
     );
     let data = CallData { request_id: "r1".into(), data: "d".into(), end: true }.encode_to_vec();
     let head = DataHead::read(&data).unwrap();
     assert_eq!((head.request_id.text, head.end), ("r1", true));
     let head = CallHead::read(b"").unwrap();
-    assert_eq!(head, CallHead::default());
+    assert_eq!((head.caller, head.address, head.request_id.text), ("", "", ""));
+    assert_eq!((head.no_reply, head.steering), (false, Steering::default()));
 }
 
 // Rule CA-5, FR-7: only PARTIAL leaves a call open. Decoders read an unknown type as FULL.
@@ -87,7 +98,7 @@ fn the_last_of_repeated_fields_counts() {
     let both = [first.encode_to_vec(), second.encode_to_vec()].concat();
     let head = CallHead::read(&both).unwrap();
     assert_eq!((head.address, head.request_id.text, head.no_reply), ("/b", "2", true));
-    let changed = head.with_request_id(&both.clone().into(), "new").into_bytes();
+    let changed = head.request_id.replace_in(&both.clone().into(), "new").into_bytes();
     assert_eq!(CallRequest::decode(changed).unwrap().request_id, "new");
 }
 
@@ -98,7 +109,7 @@ fn only_the_request_id_is_replaced() {
     encoded.extend([0xa2, 0x06, 3, 1, 2, 3]); // field 100, bytes
     let encoded = Bytes::from(encoded);
     let head = CallHead::read(&encoded).unwrap();
-    let body = head.with_request_id(&encoded, "longer-than-before");
+    let body = head.request_id.replace_in(&encoded, "longer-than-before");
     // The segments around the id share the memory of the message.
     let [before, _, after] = body.segments() else { panic!("three pieces") };
     assert_eq!(before.as_ptr(), encoded.as_ptr());
@@ -107,7 +118,7 @@ fn only_the_request_id_is_replaced() {
     assert!(changed.ends_with(&[0xa2, 0x06, 3, 1, 2, 3]));
     let expected = CallRequest { request_id: "longer-than-before".into(), ..call() };
     assert_eq!(CallRequest::decode(changed.clone()).unwrap(), expected);
-    let back = CallHead::read(&changed).unwrap().with_request_id(&changed, "r1");
+    let back = CallHead::read(&changed).unwrap().request_id.replace_in(&changed, "r1");
     assert_eq!(back.into_bytes(), encoded);
 }
 
@@ -136,7 +147,7 @@ fn payloads_are_framed_without_a_copy() {
 fn an_absent_request_id_is_added() {
     let reply = CallReply { code: 500, ..Default::default() }.encode_to_vec();
     let reply = Bytes::from(reply);
-    let changed = ReplyHead::read(&reply).unwrap().with_request_id(&reply, "x");
+    let changed = ReplyHead::read(&reply).unwrap().request_id.replace_in(&reply, "x");
     let expected = CallReply { code: 500, request_id: "x".into(), ..Default::default() };
     assert_eq!(CallReply::decode(changed.into_bytes()).unwrap(), expected);
 }
@@ -246,8 +257,9 @@ proptest! {
     fn heads_agree_with_prost_on_any_bytes(message in message_bytes()) {
         use crate::messages::packet::Packet::{BroadcastRequest, CallData, CallReply, CallRequest};
         let call = CallHead::read(&message).ok().map(|h| {
-            let texts = [h.caller, h.address, h.request_id.text, h.affinity].map(str::to_owned);
-            (texts, h.no_reply, h.timeout_ms, h.has_reply_credit, h.more)
+            let texts = [h.caller, h.address, h.request_id.text, h.steering.affinity].map(str::to_owned);
+            let Steering { timeout_ms, has_reply_credit, more, .. } = h.steering;
+            (texts, h.no_reply, timeout_ms, has_reply_credit, more)
         });
         let expected = in_packet(MessageKind::CallRequest, &message).map(|packet| match packet {
             CallRequest(c) => {
@@ -289,7 +301,7 @@ proptest! {
         if let Ok(head) = CallHead::read(&message) {
             let mut expected = CallRequest::decode(message.clone()).unwrap();
             expected.request_id.clone_from(&id);
-            let body = head.with_request_id(&message, &id);
+            let body = head.request_id.replace_in(&message, &id);
             prop_assert_eq!(body.len(), body.clone().into_bytes().len());
             prop_assert_eq!(CallRequest::decode(body.into_bytes()).unwrap(), expected);
         }

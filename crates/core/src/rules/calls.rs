@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use gsb_proto::head::{CallHead, ReplyHead};
-use gsb_proto::{MessageKind, Outgoing, Quoted, Slice};
+use gsb_proto::head::{CallHead, Field, ReplyHead};
+use gsb_proto::{FrameRef, Outgoing, Quoted};
 
 use crate::broker::Broker;
 use crate::call_ids::HashedId;
+use crate::calls::Forward;
 use crate::config::MAX_REQUEST_ID;
 use crate::effect::Effects;
 use crate::flow::Purpose;
@@ -19,7 +20,7 @@ impl Broker {
     pub(crate) fn call(
         &mut self,
         from: ConnId,
-        message: Slice<'_>,
+        frame: FrameRef<'_>,
         head: &CallHead<'_>,
         now: Instant,
         effects: &mut dyn Effects,
@@ -45,23 +46,35 @@ impl Broker {
         } else {
             self.counters.calls += 1;
             let opened = self.calls.open(from, id, to);
-            if head.timeout_ms > 0 {
-                self.calls.set_deadline(opened.key, head.timeout_ms, now);
+            if head.steering.timeout_ms > 0 {
+                self.calls.set_deadline(opened.key, head.steering.timeout_ms, now);
             }
-            if head.more {
+            if head.steering.more {
                 self.calls.begin_upload(from, opened.key);
             }
             self.begin_at(target, Some(opened.key));
             (Some(opened.key), opened.new_id)
         };
-        let kind = MessageKind::CallRequest;
         let payer = (from, Purpose::Calls);
+        self.forward(Forward { to, new_id }, frame, &head.request_id, payer, key, effects);
+    }
+
+    /// Passes a frame of a call to its other end, with the request id that this end knows.
+    #[inline]
+    pub(crate) fn forward(
+        &mut self,
+        Forward { to, new_id }: Forward,
+        FrameRef { kind, body }: FrameRef<'_>,
+        request_id: &Field<'_>,
+        payer: (ConnId, Purpose),
+        call: Option<CallKey>,
+        effects: &mut dyn Effects,
+    ) {
         match new_id {
-            None => self.send(to, Outgoing { kind, slices: &[message] }, payer, key, effects),
+            None => self.send(to, Outgoing { kind, slices: &[body] }, payer, call, effects),
             Some(id) => {
-                let pieces = head.with_request_id(&message.to_bytes(), &id);
-                let frame = Outgoing { kind, slices: &pieces.slices() };
-                self.send(to, frame, payer, key, effects);
+                let pieces = request_id.replace_in(&body.to_bytes(), &id);
+                self.send(to, Outgoing { kind, slices: &pieces.slices() }, payer, call, effects);
             }
         }
     }
@@ -75,7 +88,7 @@ impl Broker {
     ) -> Result<Target, (ConnId, Refusal)> {
         let (length, limit) = (id.text.len(), self.limits.open_calls);
         let target = self.target(head);
-        let refusal = if head.no_reply && head.more {
+        let refusal = if head.no_reply && head.steering.more {
             Refusal::StreamWithoutReply
         } else if !head.no_reply && length > MAX_REQUEST_ID {
             Refusal::RequestIdTooLong { length }
@@ -107,13 +120,13 @@ impl Broker {
     pub(crate) fn reply(
         &mut self,
         from: ConnId,
-        message: Slice<'_>,
+        frame: FrameRef<'_>,
         head: &ReplyHead<'_>,
         effects: &mut dyn Effects,
     ) -> bool {
         let key = self.calls.served(from, head.request_id.text);
         if let Some(key) = key
-            && !self.admit_reply(from, key, message.bytes.len(), head.is_last, effects)
+            && !self.admit_reply(from, key, frame.body.bytes.len(), head.is_last, effects)
         {
             return false;
         }
@@ -122,22 +135,8 @@ impl Broker {
             return true;
         };
         self.counters.replies += 1;
-        let kind = MessageKind::CallReply;
-        let payer = (forward.caller, Purpose::Replies);
-        match forward.new_id {
-            None => self.send(
-                forward.caller,
-                Outgoing { kind, slices: &[message] },
-                payer,
-                None,
-                effects,
-            ),
-            Some(id) => {
-                let pieces = head.with_request_id(&message.to_bytes(), &id);
-                let frame = Outgoing { kind, slices: &pieces.slices() };
-                self.send(forward.caller, frame, payer, None, effects);
-            }
-        }
+        let payer = (forward.to, Purpose::Replies);
+        self.forward(forward, frame, &head.request_id, payer, None, effects);
         true
     }
 

@@ -42,11 +42,11 @@ impl Broker {
                 Some(_) => Condition::Ready,
                 None => Condition::Gone,
             };
-            groups.choose(group, kind(head.no_reply), head.affinity, condition)
+            groups.choose(group, kind(head.no_reply), head.steering.affinity, condition)
         };
         // Owners that do not support streams are left out where there is a choice.
-        let may_leave_out = head.more
-            && head.affinity.is_empty()
+        let may_leave_out = head.steering.more
+            && head.steering.affinity.is_empty()
             && groups.mode(group) == Some(RegisterMode::Shared);
         let service = match may_leave_out.then(|| choose(LEVEL)) {
             None | Some(Err(Unavailable::Gone)) => choose(0)?,

@@ -5,7 +5,7 @@ use gsb_proto::messages::{Message as _, StreamCredit};
 use gsb_proto::{FrameRef, LEVEL, Outgoing, Violation};
 
 use crate::broker::Broker;
-use crate::calls::ToService;
+use crate::calls::Forward;
 use crate::effect::Effects;
 use crate::flow::Purpose;
 use crate::ids::{CallKey, ConnId};
@@ -21,14 +21,14 @@ impl Broker {
         head: &CallHead<'_>,
         target: Target,
     ) -> Result<Target, (ConnId, Refusal)> {
-        if !head.more && !head.has_reply_credit {
+        if !head.steering.more && !head.steering.has_reply_credit {
             return Ok(target);
         }
         if self.level(from) < LEVEL {
             return Err((from, Refusal::CallerUnsupported));
         }
         // A service that does not know `reply_credit` ignores it.
-        if head.more && self.level(target.service) < LEVEL {
+        if head.steering.more && self.level(target.service) < LEVEL {
             return Err((from, Refusal::ServiceUnsupported));
         }
         Ok(target)
@@ -54,20 +54,9 @@ impl Broker {
         if head.end {
             self.calls.end_upload(from, call);
         }
-        let Some(ToService { service, new_id }) = self.streaming_service(call, effects) else {
-            return Ok(true);
-        };
-        let payer = (from, Purpose::Calls);
-        match new_id {
-            None => {
-                let frame = Outgoing { kind: frame.kind, slices: &[frame.body] };
-                self.send(service, frame, payer, None, effects);
-            }
-            Some(id) => {
-                let pieces = head.with_request_id(&frame.body.to_bytes(), &id);
-                let frame = Outgoing { kind: frame.kind, slices: &pieces.slices() };
-                self.send(service, frame, payer, None, effects);
-            }
+        if let Some(forward) = self.streaming_service(call, effects) {
+            let payer = (from, Purpose::Calls);
+            self.forward(forward, frame, &head.request_id, payer, None, effects);
         }
         Ok(true)
     }
@@ -90,10 +79,8 @@ impl Broker {
             return Ok(false);
         }
         let call = self.calls.made_with_id(from, &credit.request_id);
-        let to = call.and_then(|call| self.streaming_service(call, effects));
-        if let Some(ToService { service, new_id }) = to {
-            let payer = (from, Purpose::Calls);
-            self.send_credit(service, credit, new_id.as_deref(), payer, effects);
+        if let Some(forward) = call.and_then(|call| self.streaming_service(call, effects)) {
+            self.send_credit(forward, credit, (from, Purpose::Calls), effects);
         }
         Ok(true)
     }
@@ -116,22 +103,21 @@ impl Broker {
             return Ok(false);
         }
         if let Some(forward) = self.calls.reply(call, false) {
-            let payer = (forward.caller, Purpose::Replies);
-            self.send_credit(forward.caller, credit, forward.new_id.as_deref(), payer, effects);
+            let payer = (forward.to, Purpose::Replies);
+            self.send_credit(forward, credit, payer, effects);
         }
         Ok(true)
     }
 
     fn send_credit(
         &mut self,
-        to: ConnId,
+        Forward { to, new_id }: Forward,
         mut credit: StreamCredit,
-        new_id: Option<&str>,
         payer: (ConnId, Purpose),
         effects: &mut dyn Effects,
     ) {
         if let Some(id) = new_id {
-            credit.request_id = id.to_owned();
+            credit.request_id = id.into();
         }
         let frame = credit.to_frame();
         let frame = Outgoing { kind: frame.kind, slices: &frame.body.slices() };
@@ -140,13 +126,14 @@ impl Broker {
 
     /// The service of an open call, if it supports streams. If it has stalled, the call ends: nothing of a stream may be
     /// lost, and no connection waits for a service that has stalled.
-    fn streaming_service(&mut self, call: CallKey, effects: &mut dyn Effects) -> Option<ToService> {
-        let to = self.calls.to_service(call).filter(|to| self.level(to.service) >= LEVEL)?;
-        if !self.flow.is_stalled(to.service) {
-            return Some(to);
+    fn streaming_service(&mut self, call: CallKey, effects: &mut dyn Effects) -> Option<Forward> {
+        let forward =
+            self.calls.to_service(call).filter(|forward| self.level(forward.to) >= LEVEL)?;
+        if !self.flow.is_stalled(forward.to) {
+            return Some(forward);
         }
         let refusal = Refusal::ServiceStalled { timeout: self.flow.config.stall_timeout };
-        self.abort(call, to.service, refusal, effects);
+        self.abort(call, forward.to, refusal, effects);
         None
     }
 }
