@@ -139,7 +139,7 @@ fn route_a_call_and_its_reply(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// As [`pair`], with so many open calls whose deadlines are 10 seconds away.
+/// [`pair`] with a number of open calls whose deadlines are 10 seconds away.
 fn pair_with_deadlines(count: u32) -> Pair {
     let mut pair = pair();
     for number in 0..count {
@@ -150,7 +150,7 @@ fn pair_with_deadlines(count: u32) -> Pair {
     pair
 }
 
-/// As [`route_a_call_and_its_reply`], beside so many open calls that have a deadline, too.
+/// [`route_a_call_and_its_reply`] for a call with a deadline, beside a number of open calls with deadlines.
 #[divan::bench(args = [0, 1_000, 1_000_000])]
 fn route_a_call_with_a_deadline(bencher: Bencher<'_, '_>, open: u32) {
     let mut pair = pair_with_deadlines(open);

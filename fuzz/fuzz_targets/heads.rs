@@ -83,7 +83,10 @@ fn check_call(message: &Bytes, id: &str) {
     let (Ok(head), Some(expected)) = (head, expected) else {
         return;
     };
-    assert_eq!((head.steering.timeout_ms, head.steering.more), (expected.timeout_ms, expected.more));
+    assert_eq!(
+        (head.steering.timeout_ms, head.steering.more),
+        (expected.timeout_ms, expected.more)
+    );
     assert_eq!(head.steering.has_reply_credit, expected.reply_credit != 0);
     assert_eq!(head.steering.affinity, expected.affinity);
     let body = head.request_id.replace_in(message, id);

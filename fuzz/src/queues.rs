@@ -55,7 +55,7 @@ pub struct Queues {
     recent: Vec<(Peer, Progress, bool)>,
 }
 
-/// What a frame with a body of so many bytes counts for.
+/// The cost of a frame with a body of `body` bytes.
 pub fn cost(body: usize) -> usize {
     body + FRAME_COST
 }
@@ -67,7 +67,7 @@ impl Queues {
         queued.map(|queued| queued.left).sum()
     }
 
-    /// Rule LI-2: whether there is room for so many bytes. One frame may be larger than the limit.
+    /// Rule LI-2: whether there is room for this many bytes. One frame may be larger than the limit.
     pub fn has_room(&self, payer: Payer, bytes: usize) -> bool {
         let used = self.used(payer);
         used == 0 || used + bytes <= QUEUE
@@ -157,7 +157,7 @@ impl Queues {
         self.deaf.push(peer);
     }
 
-    /// A peer takes so many bytes.
+    /// A peer takes a number of bytes.
     pub fn take(&mut self, peer: Peer, mut bytes: usize) {
         let before = bytes;
         self.queued.retain_mut(|queued| {

@@ -24,7 +24,7 @@ pub const IDENTITIES: &[Identity] = &[Identity::Uid(1), Identity::Uid(2), Identi
 pub const QUEUE: usize = 300;
 
 /// The silence after which a Ping is due.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a connection waits for a peer that does not read.
 pub const STALL: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ impl Router {
     /// Of services, subscriptions and open calls alike, a connection may hold `limit`.
     pub fn new(limit: usize) -> Self {
         let config = BrokerConfig {
-            ping_timeout: Some(PATIENCE),
+            ping_timeout: Some(PING_TIMEOUT),
             limits: Limits {
                 services: limit,
                 subscriptions: limit,

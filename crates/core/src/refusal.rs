@@ -1,4 +1,4 @@
-//! Why a request is refused, and the one place where that becomes a reply on the wire.
+//! Why a request is refused or a message dropped, and the one place where that becomes a reply on the wire.
 
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ fn world() -> (World, ConnId, ConnId) {
     (world, service, caller)
 }
 
-/// A call that its caller waits for so long.
+/// A call with a timeout.
 fn timed(request_id: &str, timeout_ms: u32) -> CallRequest {
     CallRequest { timeout_ms, ..call("/a", request_id) }
 }

@@ -110,7 +110,7 @@ impl Endpoint {
         self
     }
 
-    /// How long to wait for a connection to the router if there is none. The wait counts towards the timeout. Default:
+    /// How long a call waits for a connection to the router. The wait counts towards the timeout. Default:
     /// [`BusBuilder::wait_for_router`](crate::BusBuilder::wait_for_router).
     #[must_use]
     pub fn wait_for_router(mut self, timeout: Duration) -> Self {
@@ -118,8 +118,8 @@ impl Endpoint {
         self
     }
 
-    /// How long to wait for a service if there is none. The wait counts towards the timeout. After this time the call fails with
-    /// [`Error::NoSuchService`]. Default: zero.
+    /// How long a call waits until a service is registered at its address. The wait counts towards the timeout. After this
+    /// time the call fails with [`Error::NoSuchService`]. Default: zero.
     ///
     /// A call is tried again only as long as no service has received it, so that it is handled once. A service that is
     /// registered in this process receives it at once. A router is asked again after random pauses, which grow from

@@ -53,14 +53,14 @@ impl Service {
         Service { endpoint: self.endpoint.timeout(timeout) }
     }
 
-    /// How long to wait for a connection to the router if there is none. The wait counts towards the timeout; see
+    /// How long a call waits for a connection to the router. The wait counts towards the timeout; see
     /// [`Endpoint::wait_for_router`].
     #[must_use]
     pub fn wait_for_router(self, timeout: Duration) -> Self {
         Service { endpoint: self.endpoint.wait_for_router(timeout) }
     }
 
-    /// How long to wait for a service if there is none. The wait counts towards the timeout; see
+    /// How long a call waits until the service is registered. The wait counts towards the timeout; see
     /// [`Endpoint::wait_for_service`]. A message is encoded once, however often it is sent.
     #[must_use]
     pub fn wait_for_service(self, timeout: Duration) -> Self {

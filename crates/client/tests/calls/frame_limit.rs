@@ -155,7 +155,7 @@ async fn a_name_that_does_not_fit_is_refused_here() {
     let error = bus.subscribe(&long).await.unwrap_err();
     assert!(matches!(error, Error::TooLarge { limit: 500, .. }), "{error}");
     assert!(matches!(bus.status().connection, Connection::Connected(_)));
-    // The first message that arrives is the one that fits.
+    // Only the message that fits reaches the router.
     let (short, ()) = tokio::join!(bus.register("short", echo), async {
         assert_eq!(router.expect::<RegisterRequest>().await.service_id, "short");
         router.send(RegisterReply::default()).await;

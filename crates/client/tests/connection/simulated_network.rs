@@ -90,8 +90,8 @@ fn the_same_seed_takes_the_same_time() {
     assert_ne!(run(0), run(1));
 }
 
-// A router that is killed leaves no open connection, not even one that it has not accepted, and another router can
-// listen in its place.
+// When a router is killed, all its connections end, also those that it has not accepted. Another router can listen in
+// its place.
 #[test]
 fn the_end_of_a_router_is_seen_by_all() {
     simulate(async {

@@ -276,7 +276,7 @@ impl Router {
         reply.into_frame()
     }
 
-    /// Answers a request: usually the oldest, sometimes another one, or one that was never made.
+    /// Sends an answer: usually to the oldest request, sometimes to another one, or without any request.
     async fn answer(&mut self) {
         let kind = match self.rng.u8(0..20) {
             0 => *self

@@ -14,7 +14,7 @@ pub(super) const FRAME_COST: usize = 64;
 /// when all of them were written. In bytes.
 const LARGEST_SUM: usize = 16 << 10;
 
-/// Usage is added up in units of so many bytes, so that few changes of an account touch the sum.
+/// The unit of the sum of all accounts, in bytes. An account changes the sum only when it enters another unit.
 const BLOCK: usize = 4 << 10;
 
 /// What queued bytes are for. Each connection has a limit for each but the last.
@@ -41,7 +41,7 @@ impl Purpose {
     }
 }
 
-/// The sum of all accounts and unfinished frames, in bytes. Whole blocks count.
+/// The sum of all accounts and unfinished frames, in bytes. Of each part, whole blocks count.
 #[derive(Debug, Default)]
 pub(super) struct Total(AtomicUsize);
 

@@ -20,12 +20,14 @@ use crate::config::BrokerConfig;
 use crate::connections::PerConnection;
 use crate::ids::{CallKey, ConnId};
 
-/// What counts as the queue limit while all connections together are above the memory limit; and an unfinished frame of
-/// up to so many bytes does not count. In bytes.
-const SMALL: usize = 64 << 10;
+/// The queue limit while the memory limit is exceeded, in bytes.
+const SHORT_LIMIT: usize = 64 << 10;
 
-/// A connection waits for peers that stall for one stall timeout in this time.
-const MINUTE: Duration = Duration::from_secs(60);
+/// An unfinished frame of up to this size does not count for the memory limit, in bytes.
+const UNCOUNTED: usize = 64 << 10;
+
+/// A spent budget is full again after this time.
+const REFILL: Duration = Duration::from_secs(60);
 
 /// The flow control of one connection.
 #[derive(Debug)]
@@ -38,10 +40,11 @@ struct Peer {
     paused: Option<(ConnId, Purpose)>,
     /// The bytes of its unfinished frame, if they are many.
     unfinished: usize,
-    /// Apart, since most connections never are.
+    /// Boxed, because most connections are never slow.
     slow: Option<Box<SlowPeer>>,
-    /// When it may again wait a whole stall timeout for peers that stall: a token bucket.
-    rested_at: Instant,
+    /// When its budget is full: the time that it may wait for peers that stall, which is a stall timeout in each
+    /// [`REFILL`] (a token bucket).
+    full_budget_at: Instant,
 }
 
 /// The flow control of all connections.
@@ -65,7 +68,7 @@ impl Flow {
         self.count += 1;
         let account = Arc::new(Account::new(id, self.total.clone()));
         let (paused, unfinished, slow) = Default::default();
-        let peer = Peer { id, account, waker, paused, unfinished, slow, rested_at: now };
+        let peer = Peer { id, account, waker, paused, unfinished, slow, full_budget_at: now };
         *self.peers.entry(id) = Some(peer);
     }
 
@@ -92,7 +95,7 @@ impl Flow {
         self.peers.entry(id).as_mut().filter(|peer| peer.id == id)
     }
 
-    /// What a frame with a body of so many bytes costs `payer`; `None` if that is gone.
+    /// The cost for `payer` of a frame with a body of `body` bytes; `None` if the payer is gone.
     #[inline]
     pub(crate) fn cost(
         &self,
@@ -111,11 +114,11 @@ impl Flow {
         let (used, limit) = (self.total.used(), self.config.memory_limit);
         self.is_short = used > limit || self.is_short && used > limit / 4 * 3;
         let limit = self.config.limits.queued_bytes;
-        if self.is_short { limit.min(SMALL) } else { limit }
+        if self.is_short { limit.min(SHORT_LIMIT) } else { limit }
     }
 
-    /// Whether a frame of `from` may be queued at the cost of `payer`: it fits, or is alone, and no other waits for
-    /// that.
+    /// Whether a frame of `from` may be queued at the cost of `payer`: it fits or is alone, and no other connection waits
+    /// for the same.
     #[inline]
     pub(crate) fn admits(
         &mut self,
@@ -130,8 +133,8 @@ impl Flow {
         })
     }
 
-    /// Whether a frame is [admitted](Flow::admits). If not, it waits with all that the connection sends behind it, and
-    /// the connection is woken to try again.
+    /// Whether a frame is [admitted](Flow::admits). If not, the connection is paused, and woken when the frame is to be
+    /// tried again.
     #[inline]
     pub(crate) fn admit(&mut self, from: ConnId, payer: (ConnId, Purpose), body: usize) -> bool {
         let is_admitted = self.admits(from, payer, body);
@@ -198,16 +201,15 @@ impl Flow {
         let waits_for_calls = |id: &&ConnId| self.paused(**id) == Some((**id, Purpose::Calls));
         blocked.extend(callers.iter().filter(waits_for_calls));
         blocked.retain(|other| *other != id);
-        let mut patience = stall_timeout;
+        let mut budget = stall_timeout;
         for other in &blocked {
             if let Some(other) = self.get_mut(*other) {
-                other.rested_at = other.rested_at.max(now);
-                let rest = (other.rested_at - now).div_duration_f64(MINUTE);
-                let left = stall_timeout.saturating_sub(stall_timeout.mul_f64(rest));
-                patience = patience.min(left);
+                other.full_budget_at = other.full_budget_at.max(now);
+                let spent = (other.full_budget_at - now).div_duration_f64(REFILL);
+                budget = budget.min(stall_timeout.saturating_sub(stall_timeout.mul_f64(spent)));
             }
         }
-        let verdict = slow.look(progress, (blocked, patience), &self.config, now);
+        let verdict = slow.look(progress, (blocked, budget), &self.config, now);
         if let Some(peer) = self.get_mut(id) {
             peer.slow = Some(slow);
         }
@@ -226,28 +228,29 @@ impl Flow {
         }
     }
 
-    /// No connection waits for this one any more. Those that did have to rest from that.
+    /// No connection waits for this one any more. Those that did have spent a part of their budgets.
     fn release_blocked(&mut self, id: ConnId) {
         if let Some(peer) = self.get(id) {
             peer.account.wake(true);
         }
         let stall_timeout = self.config.stall_timeout;
         if let Some(slow) = self.get_mut(id).and_then(|peer| peer.slow.as_mut()) {
-            let rest = MINUTE.mul_f64(slow.spent.div_duration_f64(stall_timeout));
-            // Peers that were waited for at the same time do not add up.
-            let latest = slow.looked_at + MINUTE;
+            let refill = REFILL.mul_f64(slow.spent.div_duration_f64(stall_timeout));
+            // No more than a whole budget can be spent, however many peers a connection waits for at the same time.
+            let latest = slow.looked_at + REFILL;
             for other in std::mem::take(&mut slow.blocked) {
                 if let Some(other) = self.get_mut(other) {
-                    other.rested_at = other.rested_at.max((other.rested_at + rest).min(latest));
+                    let full_at = (other.full_budget_at + refill).min(latest);
+                    other.full_budget_at = other.full_budget_at.max(full_at);
                 }
             }
         }
     }
 
-    /// So many bytes have come of a frame that is not whole. If they are more than before, and more than all connections
-    /// may have together, returns the connection with the largest unfinished frame, and how large that is.
+    /// `bytes` of an unfinished frame have come. If they are more than before, and the memory limit is exceeded, returns the
+    /// connection with the largest unfinished frame, and its size in bytes.
     pub(crate) fn set_unfinished(&mut self, id: ConnId, bytes: usize) -> Option<(ConnId, usize)> {
-        let bytes = if bytes > SMALL { bytes } else { 0 };
+        let bytes = if bytes > UNCOUNTED { bytes } else { 0 };
         let before = std::mem::replace(&mut self.get_mut(id)?.unfinished, bytes);
         self.total.changed(before, bytes);
         let is_too_much = bytes > before && self.total.used() > self.config.memory_limit;

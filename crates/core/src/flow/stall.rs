@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::config::BrokerConfig;
 use crate::ids::ConnId;
 
-/// A peer takes at least so many bytes in each timeout.
+/// The least number of bytes that a peer has to take in each timeout.
 const LEAST: u64 = 64 << 10;
 
 /// While it keeps another connection from being read, it takes at least this part of the queue limit.
@@ -28,7 +28,7 @@ struct Window {
 }
 
 impl Window {
-    /// Whether the peer has taken so many bytes, or all there was.
+    /// Whether the peer has taken this many bytes, or all that were queued when the time began.
     fn has_taken(&self, bytes: u64, progress: Progress) -> bool {
         progress.written - self.start.written >= bytes.min(self.start.queued as u64)
     }
@@ -53,7 +53,7 @@ pub(super) struct SlowPeer {
     pub(super) stalled_at: Option<Instant>,
     /// The time in which other connections are not read because of it. Restarts whenever it has taken its share.
     blocking: Window,
-    /// Those connections, and the part of their patience that this has cost, as of the last look.
+    /// Those connections, and the part of their budgets that was spent, when the peer was last looked at.
     pub(super) blocked: Vec<ConnId>,
     pub(super) spent: Duration,
     pub(super) looked_at: Instant,
@@ -66,12 +66,12 @@ impl SlowPeer {
         SlowPeer { recent: anew(), stalled_at, blocking: anew(), blocked, spent, looked_at: now }
     }
 
-    /// Looks at the peer again. `blocked` are the connections that are not read because of it, and at least one of them
-    /// waits for no more than `patience`.
+    /// Looks at the peer again. `blocked` are the connections that are not read because of it, and `budget` is the smallest
+    /// one that any of them has left.
     pub(super) fn look(
         &mut self,
         progress: Progress,
-        (blocked, patience): (Vec<ConnId>, Duration),
+        (blocked, budget): (Vec<ConnId>, Duration),
         config: &BrokerConfig,
         now: Instant,
     ) -> Verdict {
@@ -96,10 +96,10 @@ impl SlowPeer {
         }
         self.blocked = blocked;
         let blocked_for = now - self.blocking.since;
-        self.spent = blocked_for.min(patience);
+        self.spent = blocked_for.min(budget);
         // Of its share, the part for the time that has passed.
         let due = share as f64 * blocked_for.div_duration_f64(config.stall_timeout);
-        let is_late = blocked_for >= patience && !self.blocking.has_taken(due as u64, progress);
+        let is_late = blocked_for >= budget && !self.blocking.has_taken(due as u64, progress);
         if slow_for < config.stall_timeout && !is_late {
             return Verdict::Fine;
         }

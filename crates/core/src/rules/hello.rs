@@ -1,5 +1,5 @@
-//! Hello: the introduction of a peer, which may replace an older connection of the same peer (rules CO-2 to CO-5), and the level that it
-//! fixes (rule CO-18).
+//! Hello: the introduction of a peer, which may replace an older connection of the same peer (rules CO-2 to CO-5), and the
+//! level that it fixes (rule CO-18).
 
 use gsb_proto::messages::Hello;
 use gsb_proto::violation::MAX_INSTANCE_ID;
