@@ -25,14 +25,6 @@ fn replies(world: &mut World, to: ConnId) -> Vec<(String, i32)> {
     world.take(to).into_iter().map(reply).collect()
 }
 
-fn everybody_leaves(world: &mut World, peers: &[ConnId]) {
-    for &peer in peers {
-        world.close(peer);
-    }
-    while world.sweep(100) {}
-    assert_eq!(world.broker.usage(), Usage::default());
-}
-
 // Rule CO-6: names that are not removed yet are not found, and may be registered again.
 #[test]
 fn names_are_free_at_once() {
@@ -61,7 +53,7 @@ fn names_are_free_at_once() {
     }
     assert_eq!(world.take(heir).len(), MANY / 10);
     assert_eq!(world.take(other).len(), MANY - MANY / 10);
-    everybody_leaves(&mut world, &[heir, other, caller]);
+    world.close_all(&[heir, other, caller]);
 }
 
 // Rules CO-7, CA-7: each call to a service that has ended ends once, whichever connections open and close meanwhile.
@@ -103,7 +95,7 @@ fn calls_to_a_service_that_has_ended_end_once() {
     }
     assert_eq!(replies(&mut world, next_caller).len(), 100);
     assert_eq!(world.broker.usage().orphaned_calls, 0);
-    everybody_leaves(&mut world, &[next_service, next_caller, caller]);
+    world.close_all(&[next_service, next_caller, caller]);
 }
 
 // Rule CO-8: replies to calls of a connection that has ended are dropped, also if a new connection has its slot.
@@ -136,7 +128,7 @@ fn late_replies_are_dropped() {
         world.send(service, full(&id, "right"));
     }
     assert_eq!(replies(&mut world, next).len(), MANY);
-    everybody_leaves(&mut world, &[service, next]);
+    world.close_all(&[service, next]);
 }
 
 // A connection that has called itself: both ends of its calls end with it.

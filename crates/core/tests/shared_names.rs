@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use common::*;
-use gsb_core::{BrokerConfig, ConnId, Limits, Usage};
+use gsb_core::{BrokerConfig, ConnId, Limits};
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
 
@@ -77,14 +77,6 @@ fn answer(world: &mut World, service: ConnId, caller: ConnId, request_id: &str) 
     assert_eq!(world.take_reply(caller), full(request_id, "reply"));
 }
 
-fn everybody_leaves(world: &mut World, peers: &[ConnId]) {
-    for &peer in peers {
-        world.close(peer);
-    }
-    while world.sweep(100) {}
-    assert_eq!(world.broker.usage(), Usage::default());
-}
-
 // Rules SV-2, SV-10: a name has several owners if all of them say so.
 #[test]
 fn modes_do_not_mix() {
@@ -111,7 +103,7 @@ fn modes_do_not_mix() {
             assert_eq!(world.unregister(first, "/s"), [Seen::Unregistered(404)]);
             world.close(second);
             assert_eq!(register(&mut world, first, asked, capacity), 0);
-            everybody_leaves(&mut world, &[first]);
+            world.close_all(&[first]);
         }
     }
     let mut world = world();
@@ -160,7 +152,7 @@ fn shared_owners_share_the_calls() {
     }
     assert_eq!(turns[..3], turns[3..]);
     assert_eq!(BTreeSet::from_iter(turns).len(), 3);
-    everybody_leaves(&mut world, &[caller, a, b, c]);
+    world.close_all(&[caller, a, b, c]);
 }
 
 // Rule SV-10: pushes go round, whatever else the owners have to do.
@@ -176,7 +168,7 @@ fn pushes_go_to_the_next_in_turn() {
     }
     assert_eq!(refused(&mut world, caller, "4"), BUSY);
     assert_eq!([(); 4].map(|()| push_to(&mut world, caller)), [b, c, a, b]);
-    everybody_leaves(&mut world, &[a, b, c, caller]);
+    world.close_all(&[a, b, c, caller]);
 }
 
 // Rule SV-10: a call counts until its service has ended it, whether or not its caller still waits.
@@ -211,7 +203,7 @@ fn capacity_limits_the_open_calls() {
         assert_eq!(call_to(&mut world, caller, "6"), service);
         assert_eq!(refused(&mut world, caller, "7"), BUSY);
         assert_eq!(world.broker.counters().refusals["busy"], 4);
-        everybody_leaves(&mut world, &[service, caller]);
+        world.close_all(&[service, caller]);
     }
 }
 
@@ -237,7 +229,7 @@ fn forgotten_calls_do_not_count() {
     world.send(caller, call("/s", "3"));
     world.take_call(service);
     assert_eq!(refused(&mut world, caller, "5"), BUSY);
-    everybody_leaves(&mut world, &[service, caller]);
+    world.close_all(&[service, caller]);
 }
 
 // Rule SV-10: calls count against the registration that they came by.
@@ -255,7 +247,7 @@ fn a_new_registration_has_its_whole_capacity() {
     assert_eq!(refused(&mut world, caller, "3"), BUSY);
     answer(&mut world, service, caller, "2");
     call_to(&mut world, caller, "3");
-    everybody_leaves(&mut world, &[service, caller]);
+    world.close_all(&[service, caller]);
 }
 
 // Rules SV-10, CO-7, SV-4: an owner that goes ends its own calls, and one that unregisters none.
@@ -290,7 +282,7 @@ fn owners_of_a_shared_name_come_and_go() {
     assert_eq!(lost.collect::<Vec<_>>(), ["3", "4", "5"]);
     world.seen.clear();
     assert_eq!(refused(&mut world, caller, "6"), NO_SUCH_SERVICE);
-    everybody_leaves(&mut world, &[b, caller]);
+    world.close_all(&[b, caller]);
 }
 
 // Rule SV-10: the owner that came first gets all calls, and the next one takes over at once.
@@ -316,7 +308,7 @@ fn the_next_standby_owner_takes_over() {
     world.close(c);
     world.seen.clear();
     assert_eq!(call_to(&mut world, caller, "7"), a);
-    everybody_leaves(&mut world, &[a, caller]);
+    world.close_all(&[a, caller]);
 }
 
 // Rule SV-10: an active owner that is full is not helped out by the next one.
@@ -331,7 +323,7 @@ fn a_full_standby_owner_is_busy() {
     world.close(a);
     world.seen.clear();
     assert_eq!(call_to(&mut world, caller, "2"), b);
-    everybody_leaves(&mut world, &[b, caller]);
+    world.close_all(&[b, caller]);
 }
 
 // Rule SV-10: owners that are not cleared away yet get no call, and do not keep a name.
@@ -357,7 +349,7 @@ fn owners_that_are_not_cleared_away_yet() {
         let [next] = owners(&mut world, EXCLUSIVE, 0);
         while world.sweep(100) {}
         assert_eq!(call_to(&mut world, caller, "3"), next);
-        everybody_leaves(&mut world, &[next, caller]);
+        world.close_all(&[next, caller]);
     }
 }
 
@@ -413,7 +405,7 @@ fn affinity_chooses_the_owner() {
     assert_eq!((reply.code, reply.reason()), BUSY);
     world.send(caller, CallRequest { no_reply: true, request_id: "push".into(), ..affinity });
     assert_eq!(served_by(&mut world, "push"), a);
-    everybody_leaves(&mut world, &[a, b, c, caller]);
+    world.close_all(&[a, b, c, caller]);
 }
 
 // Rule SV-11: in the other modes there is no choice.
@@ -468,7 +460,7 @@ fn a_stalled_owner_gets_no_calls() {
     world.read_all(a);
     assert_eq!(call_to(&mut world, caller, "3"), a);
     world.read_all(b);
-    everybody_leaves(&mut world, &[a, b, caller]);
+    world.close_all(&[a, b, caller]);
 }
 
 // Rules SV-10, SV-11, LI-3: where only one owner may take a call, the call ends when that one has stalled.
@@ -543,7 +535,7 @@ fn each_registration_counts() {
     world.unregister(a, "/s");
     assert_eq!(world.register(a, "/t"), [Seen::Registered(0)]);
     assert_eq!(register(&mut world, a, SHARED, 0), 400);
-    everybody_leaves(&mut world, &[a, b]);
+    world.close_all(&[a, b]);
 }
 
 // A list of owners that is searched for each of them would take long.
@@ -558,7 +550,7 @@ fn groups_may_be_large() {
     }
     assert_eq!(refused(&mut world, caller, "more"), BUSY);
     let peers: Vec<_> = owners.into_iter().chain([caller]).collect();
-    everybody_leaves(&mut world, &peers);
+    world.close_all(&peers);
 }
 
 // Rule SV-10: choosing an owner takes time for each one, so their number is limited.

@@ -10,7 +10,9 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gsb_core::{Broker, BrokerConfig, Charge, CloseReason, ConnId, Effect, Identity, Progress};
+use gsb_core::{
+    Broker, BrokerConfig, Charge, CloseReason, ConnId, Effect, Identity, Progress, Usage,
+};
 use gsb_proto::messages::*;
 use gsb_proto::{Frame, Framing, MessageKind};
 
@@ -243,6 +245,15 @@ impl World {
     pub fn close(&mut self, connection: ConnId) {
         self.broker.close(connection, CloseReason::HungUp, &mut self.effects);
         self.settle();
+    }
+
+    /// Closes all connections, and checks that the broker holds nothing afterwards.
+    pub fn close_all(&mut self, peers: &[ConnId]) {
+        for &peer in peers {
+            self.close(peer);
+        }
+        while self.sweep(100) {}
+        assert_eq!(self.broker.usage(), Usage::default());
     }
 
     pub fn wait(&mut self, time: Duration) {
