@@ -205,7 +205,10 @@ fn counted(count: u64, noun: &str) -> String {
 fn too_large(length: usize, limit: usize) -> String {
     let (what, remedy) = match limit {
         // It is the limit for the address, the caller and the names together. A frame may have it, too.
-        MAX_TEXT => ("the message, or its address and caller together,", "send less"),
+        MAX_TEXT => (
+            "the message, or its address and caller together,",
+            "shorten the data, the address or the caller",
+        ),
         _ => ("the message", "split it, or raise max_frame here and --max-frame at the router"),
     };
     format!("{what} has {length} bytes, which is over the limit of {limit} bytes; {remedy}")

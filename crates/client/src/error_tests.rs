@@ -182,7 +182,7 @@ fn errors() -> Vec<(Error, String)> {
         (
             Error::TooLarge { length: 65_537, limit: 65_536 },
             "the message, or its address and caller together, has 65537 bytes, which is over the limit of 65536 bytes; \
-             send less",
+             shorten the data, the address or the caller",
         ),
         (
             Error::TooManyUnanswered { address: a(), calls: 1024 },

@@ -270,7 +270,7 @@ impl<T: QueuedFrame> Link<T> {
     }
 
     /// Writes queued frames as far as the socket takes them without waiting. If the socket fails, queued frames are dropped,
-    /// and the driver sees the end after all received bytes.
+    /// and the task that drives the link (see [`Link`]) sees the end after all received bytes.
     pub fn flush(&self) {
         self.write(Knowledge::Nothing);
     }

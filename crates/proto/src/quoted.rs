@@ -6,7 +6,7 @@ use std::fmt;
 pub const MAX_QUOTED: usize = 256;
 
 /// A quotation of a text that a peer chose. `Display` writes it in quotation marks, with control characters escaped.
-/// A text of more than [`MAX_QUOTED`] bytes is cut, and its length follows.
+/// A text of more than [`MAX_QUOTED`] bytes is cut, and the length of the whole text in bytes follows.
 ///
 /// The text is cut before it is escaped. To escape a kilobyte of unusual characters would take a router a tenth of a
 /// millisecond, hundreds of times as long as to route a call.

@@ -63,7 +63,7 @@ impl Workers {
             let _ = worker.stop.send(());
             let joined = tokio::task::spawn_blocking(|| worker.thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
-                log::error!("a worker thread has panicked");
+                log::error!("a worker thread has panicked; its connections are lost");
             }
         }
     }

@@ -101,7 +101,7 @@ impl Bus {
     /// # }
     /// ```
     ///
-    /// If a caller in this process drops its [`ReplyStream`](crate::ReplyStream), this stream is dropped, too. A caller
+    /// If a caller in this process drops its [`ReplyStream`](crate::ReplyStream), the stream of the handler is dropped, too. A caller
     /// behind a router has no such effect: the stream runs to its end, or until the connection to the router is lost,
     /// and counts as a running call until then.
     ///
