@@ -39,6 +39,17 @@ async fn echo() {
 }
 
 #[tokio::test]
+async fn blocking_caller() {
+    let router = TestRouter::start().await;
+    let mut service = start(&router, "echo_service");
+    service.line_with("serving /echo").await;
+    let mut caller = start(&router, "blocking_caller");
+    caller.line_with("hello, bus").await;
+    assert!(caller.wait().await.success());
+    router.stop().await;
+}
+
+#[tokio::test]
 async fn a_caller_without_a_router_says_so() {
     let router = TestRouter::start().await;
     let address = router.unix.to_string();

@@ -22,6 +22,7 @@ impl Error {
         match self {
             Error::Address(_)
             | Error::Connect { .. }
+            | Error::Thread(_)
             | Error::Name(_)
             | Error::NameRefused { .. }
             | Error::AlreadyRegistered { .. }
@@ -74,6 +75,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Connect { .. }
+            | Error::Thread(_)
             | Error::AlreadyRegistered { .. }
             | Error::NoSuchService { .. }
             | Error::Busy { .. }

@@ -7,7 +7,7 @@ use super::*;
 use crate::encoding::EncodingError;
 
 /// How many variants there are.
-pub(crate) const VARIANTS: usize = 22;
+pub(crate) const VARIANTS: usize = 23;
 
 /// A number for each variant. A new one does not compile until it is entered here; then it lacks a row.
 fn variant(error: &Error) -> usize {
@@ -34,6 +34,7 @@ fn variant(error: &Error) -> usize {
         Error::ShutDown => 19,
         Error::Unfinished { .. } => 20,
         Error::TooManyUnanswered { .. } => 21,
+        Error::Thread(_) => 22,
     }
 }
 
@@ -47,6 +48,7 @@ fn table() -> Vec<(Error, Delivered, bool)> {
     vec![
         (Error::Address(not_an_address), No, false),
         (Error::Connect { address: unix, problem: text() }, No, true),
+        (Error::Thread(text()), No, true),
         (Error::Name(ServiceId::new("").unwrap_err()), No, false),
         (Error::NameRefused { name: text(), message: text() }, No, false),
         (Error::AlreadyRegistered { service_id: text(), message: text() }, No, true),

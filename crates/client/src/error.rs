@@ -26,6 +26,11 @@ pub enum Error {
         /// The cause, and the remedy if one is known.
         problem: String,
     },
+    /// The thread of a `blocking::Bus` cannot be started. The text is that of the system.
+    #[error(
+        "cannot start the thread of the bus: {0}; is a limit on threads or descriptors reached?"
+    )]
+    Thread(String),
     /// A service id or topic is malformed.
     #[error(transparent)]
     Name(#[from] NameError),

@@ -100,6 +100,10 @@ fn errors() -> Vec<(Error, String)> {
             "cannot connect to tcp://127.0.0.1:7464: the router closed the connection",
         ),
         (
+            Error::Thread("too many".to_owned()),
+            "cannot start the thread of the bus: too many; is a limit on threads or descriptors reached?",
+        ),
+        (
             Error::NameRefused { name: a(), message: message() },
             "the router refuses the name \"/a\": the reason",
         ),

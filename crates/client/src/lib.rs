@@ -261,6 +261,7 @@
 //! # Features
 //!
 //! - `derive` (on by default): `#[derive(Message)]`;
+//! - `blocking`: the module `blocking`, a bus for code without a runtime;
 //! - `json`: the encoding `Json`;
 //! - `tower`: a typed service as a `tower::Service`;
 //! - `memory`: a simulated network within the process, for tests.
@@ -270,6 +271,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod api;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod call;
 mod delivery;
 mod encoding;

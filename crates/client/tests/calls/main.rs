@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+mod blocking;
 mod call_outcomes;
 mod cancellation;
 mod either_side_dies;
