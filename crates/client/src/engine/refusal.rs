@@ -53,7 +53,8 @@ impl Refusal {
 
 /// The message of [`Refusal::TooManyCalls`].
 pub(crate) fn too_many_calls(limit: usize) -> String {
-    format!("it is handling {limit} calls, its limit (max_running); try again later")
+    let noun = if limit == 1 { "call" } else { "calls" };
+    format!("it is handling {limit} {noun}, its limit (max_running); try again later")
 }
 
 /// The message of [`Refusal::TooManyBytes`].

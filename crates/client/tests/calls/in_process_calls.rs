@@ -321,7 +321,7 @@ async fn a_full_service_is_busy_for_callers_here_and_elsewhere() {
         within("the call", running.recv()).await.unwrap();
         for bus in [&here, &there] {
             let busy = bus.call("/s", "").await.unwrap_err();
-            assert!(matches!(&busy, Error::Busy { message, .. } if message.contains("1 calls")));
+            assert!(matches!(&busy, Error::Busy { message, .. } if message.contains("1 call,")));
             let busy = match bus.stream("/s", "").await {
                 Ok(mut replies) => replies.next().await.unwrap().unwrap_err(),
                 Err(error) => error,
