@@ -1,0 +1,77 @@
+//! Pushes and events, which have no reply.
+
+use futures::StreamExt as _;
+use gsb_client::{Call, Error, Failure};
+use tokio::sync::mpsc;
+
+use crate::setup::{Expected, World};
+
+cases!(pushes_in_order, push_to_no_service, push_whose_handler_fails, event);
+
+async fn pushes_in_order(world: &World) {
+    let (sender, mut received) = mpsc::unbounded_channel();
+    let handler = move |call: Call| {
+        sender.send((call.wants_reply(), call.data)).unwrap();
+        async {}
+    };
+    let _service = world.service.register_push("/s", handler).await.unwrap();
+    for number in 0..100 {
+        world.caller.push("/s", number.to_string()).await.unwrap();
+    }
+    world.caller.flush().await.unwrap();
+    for number in 0..100 {
+        let (wants_reply, data) = received.recv().await.unwrap();
+        assert_eq!(data, number.to_string());
+        assert!(!wants_reply);
+    }
+}
+
+/// A router does not report what became of a push.
+const IS_REFUSED: Expected<bool> = Expected {
+    in_process: true,
+    router: false,
+    old_caller: false,
+    old_service: false,
+    both_old: false,
+};
+
+async fn push_to_no_service(world: &World) {
+    let pushed = world.caller.push("/s", "").await;
+    match world.expect(&IS_REFUSED) {
+        true => assert!(matches!(pushed, Err(Error::NoSuchService { .. }))),
+        false => assert_eq!(pushed, Ok(())),
+    }
+}
+
+async fn push_whose_handler_fails(world: &World) {
+    let (sender, mut received) = mpsc::unbounded_channel();
+    let fails = move |call: Call| {
+        sender.send(call.data).unwrap();
+        async { Err::<&str, _>(Failure::new("it broke")) }
+    };
+    let _service = world.service.register("/s", fails).await.unwrap();
+    for data in ["one", "two"] {
+        world.caller.push("/s", data).await.unwrap();
+        assert_eq!(received.recv().await.unwrap(), data);
+    }
+}
+
+async fn event(world: &World) {
+    let mut all = world.service.subscribe("node/**").await.unwrap();
+    let mut one = world.service.subscribe("node/7/status").await.unwrap();
+    world.caller.broadcast("node/7/status", "up").await.unwrap();
+    world.caller.broadcast("node/8/status", "down").await.unwrap();
+    world.caller.broadcast("node/7/status", "down").await.unwrap();
+    for (subscription, expected) in [
+        (&mut all, &[("7", "up"), ("8", "down"), ("7", "down")][..]),
+        (&mut one, &[("7", "up"), ("7", "down")]),
+    ] {
+        for (node, data) in expected {
+            let event = subscription.next().await.unwrap().unwrap();
+            assert_eq!(
+                (event.topic, &event.data),
+                (format!("node/{node}/status"), &(*data).into())
+            );
+        }
+    }
+}
