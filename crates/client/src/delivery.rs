@@ -27,6 +27,7 @@ impl Error {
             | Error::NameRefused { .. }
             | Error::AlreadyRegistered { .. }
             | Error::NoSuchService { .. }
+            | Error::Unsupported { .. }
             | Error::Busy { .. }
             | Error::Encoding { .. }
             | Error::TooLarge { .. }
@@ -87,6 +88,7 @@ impl Error {
             | Error::Name(_)
             | Error::NameRefused { .. }
             | Error::BadRequest { .. }
+            | Error::Unsupported { .. }
             | Error::ServiceFailure { .. }
             | Error::UnknownCode { .. }
             | Error::Timeout { .. }

@@ -7,7 +7,7 @@ use super::*;
 use crate::encoding::EncodingError;
 
 /// How many variants there are.
-pub(crate) const VARIANTS: usize = 23;
+pub(crate) const VARIANTS: usize = 24;
 
 /// A number for each variant. A new one does not compile until it is entered here; then it lacks a row.
 fn variant(error: &Error) -> usize {
@@ -35,6 +35,7 @@ fn variant(error: &Error) -> usize {
         Error::Unfinished { .. } => 20,
         Error::TooManyUnanswered { .. } => 21,
         Error::Thread(_) => 22,
+        Error::Unsupported { .. } => 23,
     }
 }
 
@@ -54,6 +55,7 @@ fn table() -> Vec<(Error, Delivered, bool)> {
         (Error::AlreadyRegistered { service_id: text(), message: text() }, No, true),
         (Error::NoSuchService { address: text(), message: text() }, No, true),
         (Error::BadRequest { target: text(), message: text() }, Unknown, false),
+        (Error::Unsupported { target: text(), message: text() }, No, false),
         (Error::Busy { address: text(), message: text() }, No, true),
         (Error::ServiceFailure { address: text(), message: text() }, Unknown, false),
         (Error::UnknownCode { address: text(), code: 9, message: text() }, Unknown, false),

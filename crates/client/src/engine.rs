@@ -15,6 +15,7 @@ pub(crate) mod limits;
 pub(crate) mod names;
 pub(crate) mod nesting;
 pub(crate) mod outgoing;
+pub(crate) mod owners;
 pub(crate) mod pending_calls;
 pub(crate) mod pending_requests;
 pub(crate) mod queue;
@@ -30,15 +31,17 @@ pub(crate) mod session;
 pub(crate) mod start_queue;
 pub(crate) mod state;
 pub(crate) mod subscriptions;
+pub(crate) mod terms;
 pub(crate) mod unanswered;
 
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gsb_net::{Link, LogLimit};
+use gsb_proto::LEVEL;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -47,9 +50,10 @@ use uuid::Uuid;
 
 use crate::engine::changes::{ChangeNotifier, Changes, wait_until};
 use crate::engine::deferred::Deferred;
+use crate::engine::refusal::too_many_calls;
 use crate::engine::running_calls::RunningCalls;
 use crate::engine::scope::Scope;
-use crate::engine::service_entry::ServiceEntry;
+use crate::engine::service_entry::RunningCall;
 use crate::engine::session::Session;
 use crate::engine::start_queue::StartQueue;
 use crate::engine::state::{Phase, State};
@@ -71,6 +75,8 @@ pub(crate) struct Engine {
     /// Largest message that the router accepts, in bytes. The [`Session`] has the same value; this one is read
     /// without the lock.
     max_frame: AtomicUsize,
+    /// The level of the protocol extensions that the router of the last connection supports, as in the [`Session`].
+    level: AtomicU32,
     state: Mutex<State>,
     changes: ChangeNotifier,
     /// The state holds changes that [`notify_batched`](Engine::notify_batched) has to report.
@@ -132,6 +138,7 @@ impl Engine {
             id_prefix,
             last_call: AtomicU64::new(0),
             max_frame: AtomicUsize::new(options.max_frame),
+            level: AtomicU32::new(LEVEL),
             options,
             state: Mutex::new(state),
             changes: ChangeNotifier::default(),
@@ -315,6 +322,7 @@ impl Engine {
             .max_frame
             .map_or(self.options.max_frame, |limit| limit.min(self.options.max_frame));
         self.max_frame.store(max_frame, Ordering::Relaxed);
+        self.level.store(router.level, Ordering::Relaxed);
         let session = Session::new(link.clone(), self.options.framing, &router, max_frame);
         self.change(|state, deferred| state.connected(session, router, deferred))
     }
@@ -324,22 +332,50 @@ impl Engine {
         self.change(|state, deferred| state.disconnected(reason, retry_in, deferred));
     }
 
-    /// The service of this process that serves an address. `None` if the call goes to the router.
+    /// How far a call of this scope may go.
+    fn reach(&self, scope: Scope) -> Scope {
+        if self.has_router { scope } else { Scope::InProcess }
+    }
+
+    /// Begins a call to the service of this process that serves an address. `None` if the call goes to the router.
     pub(crate) fn find(
         &self,
         address: &str,
         scope: Scope,
-    ) -> Result<Option<Arc<ServiceEntry>>, Error> {
+        affinity: &str,
+    ) -> Result<Option<RunningCall>, Error> {
+        let reach = self.reach(scope);
         let state = self.state.lock();
-        if let Some(service) = state.services.lookup(address) {
-            return Ok(Some(service.clone()));
+        if let Some(owners) = state.services.lookup(address) {
+            let Some(service) = owners.choose(reach, affinity) else {
+                return Ok(None);
+            };
+            return match service.clone().enter() {
+                Ok(running) => Ok(Some(running)),
+                // Another task was faster. An owner in another process may have room.
+                Err(_) if owners.may_be_elsewhere(reach) => Ok(None),
+                Err(service) => Err(Error::Busy {
+                    address: address.to_owned(),
+                    message: too_many_calls(service.limit()),
+                }),
+            };
         }
         state.check()?;
-        if scope == Scope::Everywhere && !matches!(state.phase, Phase::InProcess) {
+        if reach == Scope::Everywhere {
             return Ok(None);
         }
         let message = "no service in this process has this name".to_owned();
         Err(Error::NoSuchService { address: address.to_owned(), message })
+    }
+
+    /// Whether a call that was [not found](Engine::find) a service for ends here now: a service of this process gets
+    /// it, or the bus has ended.
+    pub(crate) fn is_decided_here(&self, address: &str, scope: Scope, affinity: &str) -> bool {
+        let state = self.state.lock();
+        match state.services.lookup(address) {
+            Some(owners) => owners.choose(self.reach(scope), affinity).is_some(),
+            None => state.has_ended(),
+        }
     }
 }
 

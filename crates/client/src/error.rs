@@ -66,7 +66,17 @@ pub enum Error {
         /// The message of the router or the service.
         message: String,
     },
-    /// The service handles as many calls as its limits allow. The same call may succeed later.
+    /// The other side does not support what the request needs: a service that does not take streams of data, or a router
+    /// that does not know names with several owners. No service has handled the request.
+    #[error("the request to {target:?} is not supported: {message}")]
+    Unsupported {
+        /// The address of the call, or the name of the request.
+        target: String,
+        /// What is not supported, and the remedy.
+        message: String,
+    },
+    /// The service handles as many calls as its limits allow, or each of the owners of a shared name does. The same call
+    /// may succeed later.
     #[error("the service at {address:?} is busy: {message}")]
     Busy {
         /// The address of the call.

@@ -125,8 +125,12 @@ fn errors() -> Vec<(Error, String)> {
             "the request to \"/a\" was refused: the service takes pushes only; use `push`",
         ),
         (
+            Error::Unsupported { target: a(), message: refused(Refusal::RequestStream) },
+            "the request to \"/a\" is not supported: the service does not take requests that are streams",
+        ),
+        (
             Error::Busy { address: a(), message: too_many_calls(8) },
-            "the service at \"/a\" is busy: it is handling 8 calls, its limit (max_running); try again later",
+            "the service at \"/a\" is busy: it is handling 8 calls, its limit (max_running or capacity); try again later",
         ),
         (
             Error::Busy { address: a(), message: too_many_bytes(64) },

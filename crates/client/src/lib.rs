@@ -202,13 +202,46 @@
 //! # }
 //! ```
 //!
+//! # Several owners of a name
+//!
+//! A pool of workers: each registers the name with [`Registering::shared`], and each call goes to the one with the fewest
+//! open calls. [`Registering::capacity`] is how many calls a worker takes at a time; when all are full, a call is
+//! [`Error::Busy`]. [`Endpoint::affinity`] sends related calls to the same worker. A hot standby: each program registers the
+//! name with [`Registering::standby`], and the one that came first gets the calls. When it goes, the next one takes over at
+//! once.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), gsb_client::Error> {
+//! use gsb_client::{Bus, Call};
+//!
+//! let bus = Bus::local();
+//! // A pool of workers. Each would be in a process of its own, on a bus with a router.
+//! let mut workers = Vec::new();
+//! for name in ["one", "two"] {
+//!     let work = move |_: Call| async move { Ok(name) };
+//!     workers.push(bus.register("/work", work).shared().capacity(4).await?);
+//! }
+//! assert_eq!(bus.call("/work", "").await?, "one");
+//! assert_eq!(bus.call("/work", "").await?, "two");
+//!
+//! // A hot standby.
+//! let first = bus.register("/ledger", |_: Call| async { Ok("first") }).standby().await?;
+//! let _second = bus.register("/ledger", |_: Call| async { Ok("second") }).standby().await?;
+//! assert_eq!(bus.call("/ledger", "").await?, "first");
+//! first.unregister().await?;
+//! assert_eq!(bus.call("/ledger", "").await?, "second");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Errors
 //!
 //! Every call ends exactly once:
 //!
 //! - with a reply, or a failure of the service: [`Error::ServiceFailure`], [`Error::BadRequest`];
-//! - unhandled: [`Error::NoSuchService`], [`Error::Busy`], [`Error::NotSent`] if there is no connection,
-//!   [`Error::ShutDown`];
+//! - unhandled: [`Error::NoSuchService`], [`Error::Busy`], [`Error::Unsupported`], [`Error::NotSent`] if there is no
+//!   connection, [`Error::ShutDown`];
 //! - with [`Error::ConnectionLost`] as soon as the connection is lost: the service may have handled it or not;
 //! - with [`Error::Timeout`]: the service may still be handling it.
 //!
@@ -240,7 +273,7 @@
 //! | a stream | makes each reply when the reader asks for it | makes replies ahead, into a bounded buffer: [`Error::Overflow`] is possible |
 //! | a push | fails with [`Error::NoSuchService`] or [`Error::Busy`] | returns `Ok` as soon as it is queued |
 //! | the connection | cannot be lost | [`Error::NotSent`], [`Error::ConnectionLost`] and [`Error::Missed`] are possible |
-//! | names | are free unless this bus has registered them | may be registered by another program |
+//! | names | are free unless this bus has registered them; a bus may register a [shared](Registering::shared) or [standby](Registering::standby) name several times | may be registered by another program; a process registers a name once |
 //!
 //! A test of such a difference starts a router in its own process, on a free port. It needs `gsb-router` in its
 //! `[dev-dependencies]`:

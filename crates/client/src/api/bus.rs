@@ -8,7 +8,6 @@ use crate::api::status_watch::StatusWatch;
 use crate::engine::Engine;
 use crate::engine::scope::Scope;
 use crate::engine::serial::Turn;
-use crate::engine::service_entry::ServiceEntry;
 use crate::error::{Error, LostReason};
 use crate::status::{Connection, Status};
 
@@ -96,11 +95,6 @@ impl Bus {
 
     pub(crate) fn max_running(&self) -> usize {
         self.max_running
-    }
-
-    /// The service of this process that serves an address. `None` if the call goes to the router.
-    pub(crate) fn find(&self, address: &str) -> Result<Option<Arc<ServiceEntry>>, Error> {
-        self.engine().find(address, self.scope)
     }
 
     /// A handle that does not keep the bus alive.

@@ -11,12 +11,14 @@ use gsb_proto::messages::CallRequest;
 use tokio::sync::oneshot;
 
 use crate::api::bus::Bus;
+#[cfg(doc)]
+use crate::api::registration::Registering;
 use crate::call::Call;
 use crate::engine::Engine;
 use crate::engine::in_process::{self, Replies};
 use crate::engine::pending_calls::ReplyTo;
 use crate::engine::queue::{Queue, WhenFull};
-use crate::engine::service_entry::ServiceEntry;
+use crate::engine::service_entry::RunningCall;
 use crate::engine::service_wait::{ServiceWait, WaitTarget};
 use crate::error::{Error, LostReason};
 use crate::failure::Failure;
@@ -67,6 +69,7 @@ pub struct Endpoint {
     timeout: Option<Duration>,
     wait_for_router: Duration,
     wait_for_service: Duration,
+    affinity: String,
 }
 
 impl Endpoint {
@@ -74,7 +77,8 @@ impl Endpoint {
         let options = bus.engine().options();
         let (timeout, wait_for_router) = (options.call_timeout, options.wait_for_router);
         let wait_for_service = Duration::ZERO;
-        Endpoint { bus, address, caller: None, timeout, wait_for_router, wait_for_service }
+        let (caller, affinity) = (None, String::new());
+        Endpoint { bus, address, caller, timeout, wait_for_router, wait_for_service, affinity }
     }
 
     pub(crate) fn bus(&self) -> &Bus {
@@ -154,19 +158,40 @@ impl Endpoint {
         self
     }
 
+    /// Makes all calls with the same text go to the same owner of a [shared](Registering::shared) name, for example those
+    /// about one user, whose data an owner then keeps in its memory. Default: none.
+    ///
+    /// It holds as long as the owners are the same, and also while owners reconnect. When an owner comes or goes, only the
+    /// texts move that it gets or had. A call whose owner is full is [`Error::Busy`], even if another owner has room. With
+    /// a router, the router chooses the owner, also for a process that is an owner itself. A router of level 0 ignores the
+    /// text.
+    #[must_use]
+    pub fn affinity(mut self, text: impl Into<String>) -> Self {
+        self.affinity = text.into();
+        self
+    }
+
     /// Calls the service and waits for its reply. Dropping the future cancels the call: a handler of this process is
     /// dropped with it. A router is told, but a service of another process is not, and its handler goes on.
     ///
     /// # Errors
-    /// [`Error::NoSuchService`], [`Error::BadRequest`], [`Error::Busy`], [`Error::ServiceFailure`],
+    /// [`Error::NoSuchService`], [`Error::BadRequest`], [`Error::Busy`], [`Error::Unsupported`], [`Error::ServiceFailure`],
     /// [`Error::UnknownCode`], [`Error::Timeout`], [`Error::IsStream`], [`Error::TooLarge`],
     /// [`Error::TooManyUnanswered`], [`Error::NotSent`], [`Error::ShutDown`], [`Error::ConnectionLost`].
     pub async fn call(&self, data: impl Into<Bytes>) -> Result<Bytes, Error> {
-        let data = data.into();
-        match self.find() {
-            Ok(Some(service)) => {
+        self.call_found(self.find(), data.into()).await
+    }
+
+    /// Makes the call. `found` is the result of the first search.
+    pub(crate) async fn call_found(
+        &self,
+        found: Result<Option<RunningCall>, Error>,
+        data: Bytes,
+    ) -> Result<Bytes, Error> {
+        match found {
+            Ok(Some(running)) => {
                 let call = self.in_process(data, false);
-                in_process::call(service, &self.address, self.timeout, call).await
+                in_process::call(running, &self.address, self.timeout, call).await
             }
             Err(error) if !self.waits_for_service() => Err(error),
             // Boxed, so that calls within the process stay small.
@@ -177,7 +202,7 @@ impl Endpoint {
     /// Calls a service that is not in this process, or not yet. `found` is the result of the first search.
     async fn call_elsewhere(
         &self,
-        mut found: Result<Option<Arc<ServiceEntry>>, Error>,
+        mut found: Result<Option<RunningCall>, Error>,
         data: Bytes,
     ) -> Result<Bytes, Error> {
         let answered = async {
@@ -187,9 +212,9 @@ impl Endpoint {
             let mut wait = self.service_wait();
             loop {
                 let result = match found {
-                    Ok(Some(service)) => {
+                    Ok(Some(running)) => {
                         let call = self.in_process(data, false);
-                        return in_process::call(service, &self.address, self.timeout, call).await;
+                        return in_process::call(running, &self.address, self.timeout, call).await;
                     }
                     Ok(None) => self.call_router(data.clone()).await,
                     Err(error) => Err(error),
@@ -225,8 +250,18 @@ impl Endpoint {
         if self.waits_for_service() {
             return Box::pin(self.stream_when_served(data)).await;
         }
-        match self.find()? {
-            Some(service) => self.stream_here(service, data),
+        self.stream_found(self.find()?, data).await
+    }
+
+    /// Calls for a stream. `found` is the result of the first search.
+    pub(crate) async fn stream_found(
+        &self,
+        found: Option<RunningCall>,
+        data: Bytes,
+    ) -> Result<ReplyStream, Error> {
+        match found {
+            Some(running) => self.stream_here(running, data),
+            None if self.waits_for_service() => Box::pin(self.stream_when_served(data)).await,
             None => self.stream_router(data).await,
         }
     }
@@ -236,7 +271,7 @@ impl Endpoint {
         let mut wait = self.service_wait();
         loop {
             let mut replies = match wait.found().await? {
-                Some(service) => return self.stream_here(service, data),
+                Some(running) => return self.stream_here(running, data),
                 None => self.stream_router(data.clone()).await?,
             };
             match replies.next().await.transpose() {
@@ -250,9 +285,9 @@ impl Endpoint {
     }
 
     /// The replies of a service of this process.
-    fn stream_here(&self, service: Arc<ServiceEntry>, data: Bytes) -> Result<ReplyStream, Error> {
+    fn stream_here(&self, running: RunningCall, data: Bytes) -> Result<ReplyStream, Error> {
         let call = self.in_process(data, false);
-        let replies = in_process::stream(service, &self.address, call)?;
+        let replies = in_process::stream(running, &self.address, call)?;
         Ok(self.replies(Source::InProcess(replies)))
     }
 
@@ -285,15 +320,25 @@ impl Endpoint {
             }
             found => found,
         };
-        match found? {
-            Some(service) => {
+        self.push_found(found?, data.into()).await
+    }
+
+    /// Makes a push. `found` is the result of the search.
+    pub(crate) async fn push_found(
+        &self,
+        found: Option<RunningCall>,
+        data: Bytes,
+    ) -> Result<(), Error> {
+        match found {
+            Some(running) => {
                 tokio::task::coop::consume_budget().await;
-                let call = self.in_process(data.into(), true);
-                in_process::push(self.bus.engine().start_queue(), service, &self.address, call)
+                let call = self.in_process(data, true);
+                in_process::push(self.bus.engine().start_queue(), running, call);
+                Ok(())
             }
             None => {
                 let engine = self.bus.engine();
-                let pushed = engine.push(self.request(data.into()), self.wait_for_router);
+                let pushed = engine.push(self.request(data), self.wait_for_router);
                 with_timeout(self.timeout, &self.address, pushed)
                     .await
                     .map_err(|error| self.not_sent(error))
@@ -301,9 +346,14 @@ impl Endpoint {
         }
     }
 
-    /// The service of this process that is called; `None` if the call is for the router.
-    fn find(&self) -> Result<Option<Arc<ServiceEntry>>, Error> {
-        self.bus.find(&self.address)
+    /// Begins the call at the service of this process; `None` if the call is for the router.
+    fn find(&self) -> Result<Option<RunningCall>, Error> {
+        self.find_at(&self.address)
+    }
+
+    /// [`find`](Endpoint::find) for an address.
+    pub(crate) fn find_at(&self, address: &str) -> Result<Option<RunningCall>, Error> {
+        self.bus.engine().find(address, self.bus.scope(), &self.affinity)
     }
 
     /// [`open`](Endpoint::open) within the timeout.
@@ -338,6 +388,7 @@ impl Endpoint {
             engine: self.bus.engine(),
             scope: self.bus.scope(),
             address: &self.address,
+            affinity: &self.affinity,
             service_timeout: self.wait_for_service.min(timeout),
             router_timeout: self.wait_for_router.min(timeout),
         })
@@ -363,6 +414,7 @@ impl Endpoint {
             caller: self.caller_name().to_owned(),
             address: self.address.clone(),
             data,
+            affinity: self.affinity.clone(),
             ..CallRequest::default()
         }
     }

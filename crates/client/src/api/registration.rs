@@ -10,11 +10,13 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, try_join_all};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use gsb_proto::ServiceId;
+use gsb_proto::messages::RegisterMode;
 
 use crate::api::bus::Bus;
 use crate::call::Call;
 use crate::engine::scope::Scope;
 use crate::engine::service_entry::{Handler, PushFn, ReplyFn, ServiceEntry, StreamFn};
+use crate::engine::terms::Terms;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::status::{Announcement, NameKind};
@@ -66,9 +68,9 @@ impl Bus {
     /// process find the service at once, and the router is told when there is a connection. If the router refuses the
     /// name then, or after a reconnect, a warning is logged, [`Status::is_serving`](crate::Status::is_serving) is
     /// false, and the router is asked again after growing pauses, of up to 30 seconds unless
-    /// [`BusBuilder::reconnect`](crate::BusBuilder::reconnect) sets others. Thus a second program that serves the same
-    /// name over a lazy bus is a standby, which takes over when the first one stops. See also
-    /// [`Registration::announcement`] and [`Bus::watch`].
+    /// [`BusBuilder::reconnect`](crate::BusBuilder::reconnect) sets others. See also [`Registration::announcement`] and
+    /// [`Bus::watch`]. A name has one owner, unless all of its owners register it as [shared](Registering::shared) or as
+    /// [standby](Registering::standby).
     ///
     /// # Errors
     /// [`Error::Name`], [`Error::AlreadyRegistered`], [`Error::NameRefused`] if the router refuses it,
@@ -155,11 +157,24 @@ pub(crate) struct Binding {
 /// A registration in progress: a future of `Result<Registration, Error>`. It does nothing until it is awaited. Dropping
 /// it before its end undoes the registration.
 ///
+/// Its methods say who else may register the name, and how many calls the service takes at a time. They are meant for
+/// before it is awaited, and hold for all messages of [`Bus::serve`].
+///
 /// Its type does not contain the type of the handler, so that the compiler reports a wrongly typed handler once and not
 /// three times, as it does for an `async fn`.
 #[must_use = "nothing is registered until this is awaited"]
 pub struct Registering {
-    registered: BoxFuture<'static, Result<Registration, Error>>,
+    /// Taken when it is first polled.
+    plan: Option<Plan>,
+    registered: Option<BoxFuture<'static, Result<Registration, Error>>>,
+}
+
+/// What is to be registered.
+struct Plan {
+    bus: Bus,
+    service_id: String,
+    bindings: Vec<Binding>,
+    terms: Terms,
 }
 
 impl Registering {
@@ -170,7 +185,74 @@ impl Registering {
 
     /// A service with several addresses, named `service_id`: all of them are registered, or none.
     pub(crate) fn all(bus: &Bus, service_id: String, bindings: Vec<Binding>) -> Self {
-        Registering { registered: register(bus.clone(), service_id, bindings).boxed() }
+        let (bus, terms) = (bus.clone(), Terms::default());
+        Registering { plan: Some(Plan { bus, service_id, bindings, terms }), registered: None }
+    }
+
+    /// Shares the name with other programs that register it as shared, too: a pool of workers. The router gives each call
+    /// to the one with the fewest open calls, in turn among equals. When all are full (see
+    /// [`capacity`](Registering::capacity)) a call is [`Error::Busy`]. A worker that goes ends only its own calls.
+    ///
+    /// Calls from this process are handled here while the service has room, and otherwise by the other workers.
+    /// [`Endpoint::affinity`](crate::Endpoint::affinity) sends related calls to the same worker.
+    ///
+    /// A process registers a name once. Where there is no router, in [`Bus::local`] and for [`Bus::in_process`], it may
+    /// register the name several times, and the calls are shared in the same way.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), gsb_client::Error> {
+    /// use gsb_client::{Bus, Call};
+    ///
+    /// let bus = Bus::local();
+    /// let _one = bus.register("/worker", |_: Call| async { Ok("one") }).shared().await?;
+    /// let _two = bus.register("/worker", |_: Call| async { Ok("two") }).shared().await?;
+    /// assert_eq!(bus.call("/worker", "").await?, "one");
+    /// assert_eq!(bus.call("/worker", "").await?, "two");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::AlreadyRegistered`] if a program has registered the name in another mode; [`Error::Unsupported`] if the
+    /// router does not know shared names (level 0 of the protocol).
+    pub fn shared(self) -> Self {
+        self.mode(RegisterMode::Shared)
+    }
+
+    /// Makes the service a hot standby: other programs may register the name as standby, too, and the one that came first
+    /// gets all calls. When it unregisters or its connection ends, the next one takes over at once, without a call in
+    /// between that finds no service.
+    ///
+    /// Calls from this process go through the router, too, since the active service may be in another process. For a
+    /// standby the router confirms the name, so [`Status::is_serving`](crate::Status::is_serving) is true.
+    ///
+    /// A process registers a name once, except where there is no router; see [`shared`](Registering::shared).
+    ///
+    /// # Errors
+    /// Those of [`shared`](Registering::shared).
+    pub fn standby(self) -> Self {
+        self.mode(RegisterMode::Standby)
+    }
+
+    /// How many calls the service takes at a time, in any mode, in addition to
+    /// [`BusBuilder::max_running`](crate::BusBuilder::max_running). The router gives it no more, and calls beyond the
+    /// capacity are [`Error::Busy`]; those to a [shared](Registering::shared) name go to another worker first. 0, the
+    /// default, sets no limit.
+    ///
+    /// The service itself keeps to it, too: a router of level 0 ignores the capacity, and the service refuses the calls.
+    pub fn capacity(mut self, calls: u32) -> Self {
+        if let Some(plan) = &mut self.plan {
+            plan.terms.capacity = calls;
+        }
+        self
+    }
+
+    fn mode(mut self, mode: RegisterMode) -> Self {
+        if let Some(plan) = &mut self.plan {
+            plan.terms.mode = mode;
+        }
+        self
     }
 }
 
@@ -178,7 +260,13 @@ impl Future for Registering {
     type Output = Result<Registration, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.registered.poll_unpin(cx)
+        if let Some(plan) = self.plan.take() {
+            self.registered = Some(register(plan).boxed());
+        }
+        match &mut self.registered {
+            Some(registered) => registered.poll_unpin(cx),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -188,16 +276,14 @@ impl fmt::Debug for Registering {
     }
 }
 
-async fn register(
-    bus: Bus,
-    service_id: String,
-    bindings: Vec<Binding>,
-) -> Result<Registration, Error> {
+async fn register(plan: Plan) -> Result<Registration, Error> {
+    let Plan { bus, service_id, bindings, terms } = plan;
     let services = bindings.into_iter().map(|Binding { address, handler, typed }| {
         let id = ServiceId::new(&address)?;
         let running_calls = bus.engine().running_calls().clone();
         let (scope, is_serial, limit) = (bus.scope(), bus.turn().is_some(), bus.max_running());
-        let service = ServiceEntry::new(id, handler, typed, scope, is_serial, limit, running_calls);
+        let service =
+            ServiceEntry::new(id, handler, typed, scope, terms, is_serial, limit, running_calls);
         Ok(Arc::new(service))
     });
     let services = services.collect::<Result<Vec<_>, Error>>()?;

@@ -16,7 +16,7 @@ use crate::api::endpoint::{Endpoint, ReplyStream};
 use crate::encoding::offload::{decode_elsewhere, decode_owned, encode_owned};
 use crate::encoding::{Encoding, EncodingError, decode};
 use crate::engine::in_process::{self, HandlerFuture, Replies, Target};
-use crate::engine::service_entry::ServiceEntry;
+use crate::engine::service_entry::{RunningCall, ServiceEntry};
 use crate::error::Error;
 use crate::message::{Answer, Message};
 use crate::timeouts::{ItemTimeout, with_timeout};
@@ -67,63 +67,74 @@ impl Service {
         Service { endpoint: self.endpoint.wait_for_service(timeout) }
     }
 
+    /// Makes all calls with the same text go to the same owner of a shared name; see [`Endpoint::affinity`].
+    #[must_use]
+    pub fn affinity(self, text: impl Into<String>) -> Self {
+        Service { endpoint: self.endpoint.affinity(text) }
+    }
+
     /// Sends a message and waits for the answer. Within the process neither is encoded.
     ///
     /// # Errors
     /// Those of [`Endpoint::call`], [`Error::Encoding`], [`Error::Decoding`]. The inner result is the answer of the
     /// service, including its own error.
     pub async fn call<M: Message>(&self, message: M) -> Result<Answer<M>, Error> {
-        let found = self.find::<M>();
-        if let Ok(Some(service)) = &found
-            && let Some(Typed::Reply(handler)) = typed::<M>(service)
-        {
-            return self.handle(service, handler, message)?.await;
-        }
-        // Boxed, so that calls within the process stay small.
-        match found {
+        let (found, message) = match self.find::<M>() {
+            Ok(Some(running)) => match self.handle(running, message) {
+                Ok(answer) => return answer?.await,
+                Err((running, message)) => (Some(running), message),
+            },
+            // Boxed, so that calls within the process stay small.
             Err(_) if self.endpoint.waits_for_service() => {
-                Box::pin(self.call_when_served(message)).await
+                return Box::pin(self.call_when_served(message)).await;
             }
-            found => {
-                found?;
-                Box::pin(self.call_encoded(message)).await
-            }
-        }
+            found => (found?, message),
+        };
+        Box::pin(self.call_encoded(found, message)).await
     }
 
-    /// Starts a handler of this process with a message.
+    /// Starts a handler of this process with a message. Returns both if it is a handler of bytes.
+    #[expect(clippy::type_complexity, reason = "it is used once or twice")]
     fn handle<M: Message>(
         &self,
-        service: &Arc<ServiceEntry>,
-        handler: &ReplyHandler<M>,
+        running: RunningCall,
         message: M,
-    ) -> Result<HandlerFuture<'_, Answer<M>>, Error> {
+    ) -> Result<Result<HandlerFuture<'_, Answer<M>>, Error>, (RunningCall, M)> {
+        let Some(Typed::Reply(handler)) = typed::<M>(running.service()) else {
+            return Err((running, message));
+        };
         let target = Target::message::<M>(self.service_id());
-        let running = in_process::enter(service.clone(), target)?;
         let caller = self.endpoint.caller_name();
-        let answer = in_process::begin(&running, target, || handler(caller, message))?;
-        Ok(HandlerFuture::new(running, target, self.endpoint.reply_timeout(), answer))
+        let answer = in_process::begin(&running, target, || handler(caller, message));
+        let timeout = self.endpoint.reply_timeout();
+        Ok(answer.map(|answer| HandlerFuture::new(running, target, timeout, answer)))
     }
 
     /// A call that waits for a service. The message is encoded only if the service is not in this process.
     async fn call_when_served<M: Message>(&self, message: M) -> Result<Answer<M>, Error> {
         let address = address::<M>(self.service_id());
         let answered = async {
-            let found = self.wait::<M>().await?;
-            if let Some(service) = &found
-                && let Some(Typed::Reply(handler)) = typed::<M>(service)
-            {
-                return self.handle(service, handler, message)?.await;
-            }
-            self.call_encoded(message).await
+            let (found, message) = match self.wait::<M>().await? {
+                Some(running) => match self.handle(running, message) {
+                    Ok(answer) => return answer?.await,
+                    Err((running, message)) => (Some(running), message),
+                },
+                None => (None, message),
+            };
+            self.call_encoded(found, message).await
         };
         with_timeout(self.endpoint.reply_timeout(), &address, answered).await
     }
 
     /// A call with an encoded message: to another process, or to a service of bytes.
-    async fn call_encoded<M: Message>(&self, message: M) -> Result<Answer<M>, Error> {
+    async fn call_encoded<M: Message>(
+        &self,
+        found: Option<RunningCall>,
+        message: M,
+    ) -> Result<Answer<M>, Error> {
         let data = self.encoded(message).await?;
-        let reply = self.endpoint.at(address::<M>(self.service_id())).call(data).await?;
+        let endpoint = self.endpoint.at(address::<M>(self.service_id()));
+        let reply = endpoint.call_found(Ok(found), data.into()).await?;
         let answer = decode_owned(self.encoding(), reply).await;
         answer.map_err(|error| self.not_decoded::<M>(error))
     }
@@ -146,15 +157,14 @@ impl Service {
     /// Those of [`Endpoint::stream`], and [`Error::Encoding`].
     pub async fn stream<M: Message>(&self, message: M) -> Result<AnswerStream<M>, Error> {
         let target = Target::message::<M>(self.service_id());
-        let service = match self.find::<M>() {
+        let mut found = match self.find::<M>() {
             Err(_) if self.endpoint.waits_for_service() => Box::pin(self.wait::<M>()).await?,
             found => found?,
         };
-        if let Some(service) = &service
-            && let Some(typed) = typed::<M>(service)
+        if let Some(running) = found.take_if(|found| typed::<M>(found.service()).is_some())
+            && let Some(typed) = typed::<M>(running.service())
         {
             let caller = self.endpoint.caller_name();
-            let running = in_process::enter(service.clone(), target)?;
             let answers = in_process::begin(&running, target, || match typed {
                 Typed::Reply(handler) => stream::once(handler(caller, message)).boxed(),
                 Typed::Stream(handler) => handler(caller, message),
@@ -164,7 +174,8 @@ impl Service {
             return Ok(AnswerStream { source: Some(Source::InProcess(answers, timeout)) });
         }
         let data = self.encoded(message).await?;
-        let replies = self.endpoint.at(address::<M>(self.service_id())).stream(data).await?;
+        let endpoint = self.endpoint.at(address::<M>(self.service_id()));
+        let replies = endpoint.stream_found(found, data.into()).await?;
         Ok(AnswerStream {
             source: Some(Source::Encoded(Items { replies, service: self.clone(), decoding: None })),
         })
@@ -175,16 +186,14 @@ impl Service {
     /// # Errors
     /// Those of [`Endpoint::push`], and [`Error::Encoding`].
     pub async fn push<M: Message>(&self, message: M) -> Result<(), Error> {
-        let target = Target::message::<M>(self.service_id());
-        let service = match self.find::<M>() {
+        let mut found = match self.find::<M>() {
             Err(_) if self.endpoint.waits_for_service() => Box::pin(self.wait::<M>()).await?,
             found => found?,
         };
-        if let Some(service) = &service
-            && let Some(typed) = typed::<M>(service)
+        if let Some(running) = found.take_if(|found| typed::<M>(found.service()).is_some())
+            && let Some(typed) = typed::<M>(running.service())
         {
             tokio::task::coop::consume_budget().await;
-            let running = in_process::enter(service.clone(), target)?;
             let caller = self.endpoint.caller_name().to_owned();
             let queue = self.endpoint.bus().engine().start_queue();
             match typed {
@@ -202,11 +211,12 @@ impl Service {
             return Ok(());
         }
         let data = self.encoded(message).await?;
-        self.endpoint.at(address::<M>(self.service_id())).push(data).await
+        let endpoint = self.endpoint.at(address::<M>(self.service_id()));
+        endpoint.push_found(found, data.into()).await
     }
 
-    /// The service of this process that serves the message. `None` if the call goes to the router.
-    fn find<M: Message>(&self) -> Result<Option<Arc<ServiceEntry>>, Error> {
+    /// Begins a call to the service of this process that serves the message. `None` if the call goes to the router.
+    fn find<M: Message>(&self) -> Result<Option<RunningCall>, Error> {
         thread_local! {
             /// The address to look up. Kept so that a call does not allocate.
             static ADDRESS: RefCell<String> = const { RefCell::new(String::new()) };
@@ -216,12 +226,12 @@ impl Service {
             address.push_str(self.service_id());
             address.push('/');
             address.push_str(M::ID);
-            self.endpoint.bus().find(address)
+            self.endpoint.find_at(address)
         })
     }
 
     /// Waits until [`find`](Service::find) finds a service.
-    async fn wait<M: Message>(&self) -> Result<Option<Arc<ServiceEntry>>, Error> {
+    async fn wait<M: Message>(&self) -> Result<Option<RunningCall>, Error> {
         let endpoint = self.endpoint.at(address::<M>(self.service_id()));
         endpoint.service_wait().found().await
     }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::engine::request::{NameRequest, Outcome, OutcomeSender};
+use crate::engine::terms::Terms;
 use crate::status::{Announcement, NameKind, Refusals, Refused};
 
 type Key = (NameKind, String);
@@ -37,6 +38,7 @@ pub(crate) struct Announcements {
 #[derive(Debug)]
 struct Item {
     serial: u64,
+    terms: Terms,
     state: State,
     /// The caller was told that the name is registered.
     is_kept: bool,
@@ -96,6 +98,7 @@ impl Announcements {
         &mut self,
         kind: NameKind,
         name: &str,
+        terms: Terms,
         is_connected: bool,
     ) -> (Option<NameRequest>, oneshot::Receiver<Outcome>) {
         let (sender, outcome) = oneshot::channel();
@@ -113,14 +116,21 @@ impl Announcements {
         self.services += usize::from(kind == NameKind::Service);
         let serial = self.serial;
         let state = if is_connected { State::Asked } else { State::Waiting };
-        let mut item =
-            Item { serial, state, is_kept: !is_connected, refusal: None, waiting: Vec::new() };
+        let mut item = Item {
+            serial,
+            terms,
+            state,
+            is_kept: !is_connected,
+            refusal: None,
+            waiting: Vec::new(),
+        };
         match is_connected {
             true => item.waiting.push(sender),
             false => drop(sender.send(Ok(()))),
         }
         self.items.insert(key, item);
-        let request = is_connected.then(|| NameRequest { kind, name: name.to_owned(), serial });
+        let request =
+            is_connected.then(|| NameRequest { kind, name: name.to_owned(), terms, serial });
         (request, outcome)
     }
 
@@ -215,7 +225,8 @@ impl Announcements {
         items
             .map(|((kind, name), item)| {
                 item.state = State::Asked;
-                NameRequest { kind: *kind, name: name.clone(), serial: item.serial }
+                let Item { serial, terms, .. } = *item;
+                NameRequest { kind: *kind, name: name.clone(), terms, serial }
             })
             .collect()
     }
@@ -256,7 +267,7 @@ impl Announcements {
             };
             item.state = State::Asked;
             let (kind, name) = key;
-            due.push(NameRequest { kind, name, serial: item.serial });
+            due.push(NameRequest { kind, name, terms: item.terms, serial: item.serial });
         }
         due
     }

@@ -56,7 +56,7 @@ impl Engine {
             self.change(|state, deferred| {
                 state.is_stopping = true;
                 for id in state.announcements.names(NameKind::Service) {
-                    drop(state.remove_name(NameKind::Service, &id, deferred));
+                    drop(state.remove_name(NameKind::Service, &id, None, deferred));
                 }
             });
             // Until the router has confirmed that the names are free, it may send calls to them. They are served, as

@@ -21,7 +21,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::call::Call;
 use crate::engine::nesting::{BusId, MAX_DEPTH, Nested, depth};
-use crate::engine::refusal::too_many_calls;
 use crate::engine::service_entry::{Handler, RunningCall, ServiceEntry, only_pushes};
 use crate::engine::start_queue::StartQueue;
 use crate::error::Error;
@@ -80,14 +79,6 @@ impl Panicked {
         log::error!("the handler of the service {} panicked", service.id);
         Failure::panicked().into_error(&target.to_string())
     }
-}
-
-/// Begins a call to `target`.
-pub(crate) fn enter(service: Arc<ServiceEntry>, target: Target<'_>) -> Result<RunningCall, Error> {
-    service.enter().map_err(|service| Error::Busy {
-        address: target.to_string(),
-        message: too_many_calls(service.limit()),
-    })
 }
 
 /// Runs a handler function for a call to `target`, and catches its panic.
@@ -165,13 +156,12 @@ impl<T> Future for HandlerFuture<'_, T> {
 
 /// Calls a service of bytes and waits for its reply.
 pub(crate) async fn call(
-    service: Arc<ServiceEntry>,
+    running: RunningCall,
     address: &str,
     timeout: Option<Duration>,
     call: Call,
 ) -> Result<Bytes, Error> {
     let target = Target::from(address);
-    let running = enter(service, target)?;
     let reply = match &running.service().handler {
         Handler::Reply(handler) => {
             let handled = begin(&running, target, || handler(call))?;
@@ -193,12 +183,11 @@ pub(crate) async fn call(
 
 /// Calls a service of bytes for a stream of replies.
 pub(crate) fn stream(
-    service: Arc<ServiceEntry>,
+    running: RunningCall,
     address: &str,
     call: Call,
 ) -> Result<Replies<Result<Bytes, Failure>>, Error> {
     let target = Target::from(address);
-    let running = enter(service, target)?;
     match begin(&running, target, || running.service().handler.replies(call))? {
         Ok(replies) => Ok(Replies::new(running, target, replies)),
         Err(failure) => Err(failure.into_error(address)),
@@ -206,16 +195,9 @@ pub(crate) fn stream(
 }
 
 /// Starts the handler of a push, after those of earlier pushes.
-pub(crate) fn push(
-    queue: &Arc<StartQueue>,
-    service: Arc<ServiceEntry>,
-    address: &str,
-    call: Call,
-) -> Result<(), Error> {
-    let running = enter(service, Target::from(address))?;
+pub(crate) fn push(queue: &Arc<StartQueue>, running: RunningCall, call: Call) {
     let service = running.service().clone();
     start_push(queue, running, move || service.handler.push(call));
-    Ok(())
 }
 
 /// Runs the future that `begin` returns in a task, which starts after those of earlier pushes.

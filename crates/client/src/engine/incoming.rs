@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use crate::engine::Engine;
 use crate::engine::announcements::Answered;
 use crate::engine::intake::CallIntake;
+use crate::engine::owners::Owners;
 use crate::engine::pending_calls::is_partial;
 use crate::engine::queue::detach;
 use crate::engine::request::OnReply;
 use crate::engine::responder;
-use crate::engine::scope::Scope;
 use crate::engine::service_entry::ServiceEntry;
 use crate::engine::state::Phase;
 use crate::engine::subscriptions::Origin;
@@ -32,9 +32,7 @@ impl Engine {
             MessageKind::CallReply => self.take_reply(&frame.decode()?),
             MessageKind::CallRequest => {
                 let request: CallRequest = frame.decode()?;
-                let is_public = |service: &Arc<ServiceEntry>| service.scope == Scope::Everywhere;
-                let service =
-                    self.state.lock().services.lookup_where(&request.address, is_public).cloned();
+                let service = self.public_service(&request.address);
                 responder::serve(self, intake, service, request);
             }
             MessageKind::BroadcastRequest => self.take_event(frame.decode()?),
@@ -65,6 +63,20 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// The service that gets the calls to an address from the router.
+    fn public_service(&self, address: &str) -> Option<Arc<ServiceEntry>> {
+        let state = self.state.lock();
+        let owners = state.services.lookup_where(address, |owners| owners.public().is_some());
+        let registered = owners.and_then(Owners::public);
+        let given_back = match &state.phase {
+            Phase::Up(session) => session.requests.given_back(address),
+            _ => None,
+        };
+        // The longest name gets the call; of two, the one that is registered.
+        let services = given_back.into_iter().chain(registered);
+        services.max_by_key(|service| service.id.as_str().len()).cloned()
     }
 
     fn take_reply(&self, reply: &CallReply) {
@@ -132,6 +144,12 @@ impl Engine {
                 OnReply::Notify(sender) => {
                     deferred.outcomes.push((sender, outcome));
                     deferred.status_changed |= frame.kind == MessageKind::UnregisterReply;
+                    return Ok(Answered::default());
+                }
+                OnReply::GivenBack(sender, service) => {
+                    deferred.outcomes.push((sender, outcome));
+                    deferred.dropped.push(service);
+                    deferred.status_changed = true;
                     return Ok(Answered::default());
                 }
                 OnReply::Announced(asked) => asked,

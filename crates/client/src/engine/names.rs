@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gsb_proto::Topic;
+use gsb_proto::messages::RegisterMode;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -13,6 +14,7 @@ use crate::engine::request::Outcome;
 use crate::engine::scope::Scope;
 use crate::engine::service_entry::ServiceEntry;
 use crate::engine::state::{Phase, State};
+use crate::engine::terms::Terms;
 use crate::error::{Error, LostReason};
 use crate::event::Broadcast;
 use crate::status::{Announcement, NameKind};
@@ -28,14 +30,10 @@ impl Engine {
         let service_id = service.id.as_str();
         let answer = self.change(|state, deferred| {
             state.check_new()?;
-            if state.services.insert(service.id.clone(), service.clone()).is_err() {
-                let message = format!("this process has already registered {service_id:?}");
-                let service_id = service_id.to_owned();
-                return Err(Error::AlreadyRegistered { service_id, message });
-            }
-            Ok(match (service.scope, &state.phase) {
+            state.add_service(service)?;
+            Ok::<_, Error>(match (service.scope, &state.phase) {
                 (Scope::InProcess, _) | (_, Phase::InProcess) => None,
-                _ => Some(state.add_name(NameKind::Service, service_id, deferred)),
+                _ => Some(state.add_name(NameKind::Service, service_id, service.terms(), deferred)),
             })
         })?;
         self.services_changed.notify_waiters();
@@ -84,7 +82,10 @@ impl Engine {
             let key = state.subscriptions.add(topic, queue, scope);
             let answer = match (scope, &state.phase) {
                 (Scope::InProcess, _) | (_, Phase::InProcess) => None,
-                _ => Some(state.add_name(NameKind::Topic, topic.as_str(), deferred)),
+                _ => {
+                    let (kind, terms) = (NameKind::Topic, Terms::default());
+                    Some(state.add_name(kind, topic.as_str(), terms, deferred))
+                }
             };
             Ok::<_, Error>((key, answer))
         })?;
@@ -154,7 +155,10 @@ fn unregister(
     deferred: &mut Deferred,
 ) -> Option<Answer> {
     let must_tell = state.remove_service(service, deferred) && service.scope == Scope::Everywhere;
-    must_tell.then(|| state.remove_name(NameKind::Service, service.id.as_str(), deferred))
+    let has_successor = service.terms().mode != RegisterMode::Exclusive;
+    let handles_calls = has_successor.then(|| service.clone());
+    must_tell
+        .then(|| state.remove_name(NameKind::Service, service.id.as_str(), handles_calls, deferred))
 }
 
 fn unsubscribe(
@@ -164,5 +168,5 @@ fn unsubscribe(
     deferred: &mut Deferred,
 ) -> Option<Answer> {
     let was_last = state.subscriptions.remove(topic, key);
-    was_last.then(|| state.remove_name(NameKind::Topic, topic.as_str(), deferred))
+    was_last.then(|| state.remove_name(NameKind::Topic, topic.as_str(), None, deferred))
 }

@@ -45,7 +45,10 @@ impl Engine {
     }
 
     fn call_frame(&self, number: u64, request: CallRequest) -> Result<Frame, Error> {
-        let request = CallRequest { request_id: self.request_id(number), ..request };
+        let mut request = CallRequest { request_id: self.request_id(number), ..request };
+        if !request.affinity.is_empty() && self.level.load(Ordering::Relaxed) == 0 {
+            request.affinity.clear();
+        }
         check_text([&request.caller, &request.address, &request.request_id])?;
         Ok(request.into_frame())
     }

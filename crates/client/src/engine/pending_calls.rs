@@ -151,6 +151,11 @@ fn payload(address: &str, reply: &CallReply) -> Result<Bytes, Error> {
             Error::NotSent(LostReason::Stopping)
         }
         Ok(_) if is_stopping => Error::ConnectionLost(LostReason::Stopping),
+        Ok(CallReplyCode::CallReplyBadRequest)
+            if reply.reason() == CallReplyReason::ReasonUnsupported =>
+        {
+            Error::Unsupported { target: address, message }
+        }
         Ok(_) if reply.reason() == CallReplyReason::ReasonBusy => Error::Busy { address, message },
         Ok(CallReplyCode::CallReplyBadRequest) => Error::BadRequest { target: address, message },
         Ok(_) => Error::ServiceFailure { address, message },

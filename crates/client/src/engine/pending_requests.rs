@@ -1,6 +1,7 @@
 //! The requests of a connection whose replies have no id: the router answers the requests of a kind in their order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use gsb_proto::messages::{
     BroadcastReply, BroadcastReplyCode, RegisterReply, RegisterReplyCode, SubscribeReply,
@@ -8,7 +9,8 @@ use gsb_proto::messages::{
 };
 use gsb_proto::{Frame, MessageKind};
 
-use crate::engine::request::{Outcome, Request};
+use crate::engine::request::{OnReply, Outcome, Request};
+use crate::engine::service_entry::ServiceEntry;
 use crate::error::{Error, LostReason};
 
 /// How much memory the requests that wait for their replies may take, in bytes: 64 MiB. A router that owes as many
@@ -25,6 +27,8 @@ pub(crate) struct PendingRequests {
     queues: [VecDeque<Request>; 6],
     /// The memory that the requests take, in bytes.
     taken: usize,
+    /// How many of them [give back](OnReply::GivenBack) a name. Mostly there is none to look for.
+    given_back: usize,
 }
 
 /// The queue of a kind, request or reply.
@@ -45,6 +49,7 @@ impl PendingRequests {
     pub(crate) fn record(&mut self, request: Request) {
         if let Some(queue) = queue_of(request.kind) {
             self.taken += request.cost();
+            self.given_back += usize::from(request.gives_back());
             self.queues[queue].push_back(request);
         }
     }
@@ -63,6 +68,7 @@ impl PendingRequests {
             .and_then(|queue| self.queues[queue].pop_front())
             .ok_or(LostReason::UnexpectedReply(frame.kind.name()))?;
         self.taken -= request.cost();
+        self.given_back -= usize::from(request.gives_back());
         let outcome = outcome(frame, &request.target)?;
         Ok((request, outcome))
     }
@@ -70,6 +76,23 @@ impl PendingRequests {
     /// Whether a request waits for a reply of this kind.
     pub(crate) fn waits_for(&self, kind: MessageKind) -> bool {
         queue_of(kind).is_some_and(|queue| !self.queues[queue].is_empty())
+    }
+
+    /// The service that gets the calls to an address while its name is [given back](OnReply::GivenBack).
+    pub(crate) fn given_back(&self, address: &str) -> Option<&Arc<ServiceEntry>> {
+        if self.given_back == 0 {
+            return None;
+        }
+        let [_, unregistering, ..] = &self.queues;
+        let serves = |service: &&Arc<ServiceEntry>| {
+            let rest = address.strip_prefix(service.id.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let given_back = unregistering.iter().filter_map(|request| match &request.on_reply {
+            OnReply::GivenBack(_, service) => Some(service),
+            OnReply::Notify(_) | OnReply::Announced(_) => None,
+        });
+        given_back.filter(serves).max_by_key(|service| service.id.as_str().len())
     }
 
     /// All requests. The connection is lost.
@@ -136,7 +159,6 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::engine::request::OnReply;
 
     #[test]
     fn requests_that_are_never_answered_take_bounded_memory() {

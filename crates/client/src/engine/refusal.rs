@@ -54,7 +54,7 @@ impl Refusal {
 /// The message of [`Refusal::TooManyCalls`].
 pub(crate) fn too_many_calls(limit: usize) -> String {
     let noun = if limit == 1 { "call" } else { "calls" };
-    format!("it is handling {limit} {noun}, its limit (max_running); try again later")
+    format!("it is handling {limit} {noun}, its limit (max_running or capacity); try again later")
 }
 
 /// The message of [`Refusal::TooManyBytes`].

@@ -1,8 +1,12 @@
 //! Requests to the router that are answered without an id.
 
+use std::sync::Arc;
+
 use gsb_proto::MessageKind;
 use tokio::sync::oneshot;
 
+use crate::engine::service_entry::ServiceEntry;
+use crate::engine::terms::Terms;
 use crate::error::Error;
 use crate::status::NameKind;
 
@@ -28,6 +32,9 @@ pub(crate) enum OnReply {
     Notify(OutcomeSender),
     /// The registry of announcements is updated, and notifies all callers that wait for the name.
     Announced(NameRequest),
+    /// The caller is notified that a service has given back a name that may have other owners. Until then the router may
+    /// send calls, which the service handles: they must not fail while another owner would have taken them.
+    GivenBack(OutcomeSender, Arc<ServiceEntry>),
 }
 
 /// A name that the router is asked for.
@@ -35,6 +42,7 @@ pub(crate) enum OnReply {
 pub(crate) struct NameRequest {
     pub(crate) kind: NameKind,
     pub(crate) name: String,
+    pub(crate) terms: Terms,
     /// Differs from those of earlier and later requests for the same name.
     pub(crate) serial: u64,
 }
@@ -43,11 +51,16 @@ pub(crate) struct NameRequest {
 const OVERHEAD: usize = 256;
 
 impl Request {
+    /// Whether it is [`OnReply::GivenBack`].
+    pub(crate) fn gives_back(&self) -> bool {
+        matches!(self.on_reply, OnReply::GivenBack(..))
+    }
+
     /// The memory that the request takes, in bytes. A name to be announced is stored twice.
     pub(crate) fn cost(&self) -> usize {
         let copies = match self.on_reply {
             OnReply::Announced(_) => 2,
-            OnReply::Notify(_) => 1,
+            OnReply::Notify(_) | OnReply::GivenBack(..) => 1,
         };
         OVERHEAD + copies * self.target.len()
     }

@@ -17,6 +17,7 @@ use crate::call::Call;
 use crate::engine::nesting::BusId;
 use crate::engine::running_calls::RunningCalls;
 use crate::engine::scope::Scope;
+use crate::engine::terms::Terms;
 use crate::failure::Failure;
 use crate::panics::contain;
 
@@ -82,6 +83,9 @@ pub(crate) struct ServiceEntry {
     /// The handler of messages of one type, which takes them without encoding. Only the typed API knows its type.
     typed: Option<Box<dyn Any + Send + Sync>>,
     pub(crate) scope: Scope,
+    terms: Terms,
+    /// Differs from those of all other services of this process.
+    serial: u64,
     /// Whether it handles one call after the other, so that its calls have to begin in order.
     is_serial: bool,
     /// How many calls are running.
@@ -100,21 +104,28 @@ impl fmt::Debug for ServiceEntry {
 }
 
 impl ServiceEntry {
-    /// `limit` is how many calls may run, or wait for their turn, at the same time.
+    /// `max_running` is how many calls may run, or wait for their turn, at the same time, unless the capacity is lower.
+    #[expect(clippy::too_many_arguments, reason = "it is called in one place")]
     pub(crate) fn new(
         id: ServiceId,
         handler: Handler,
         typed: Option<Box<dyn Any + Send + Sync>>,
         scope: Scope,
+        terms: Terms,
         is_serial: bool,
-        limit: usize,
+        max_running: usize,
         running_calls: Arc<RunningCalls>,
     ) -> Self {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let capacity = usize::try_from(terms.capacity).ok().filter(|&capacity| capacity > 0);
+        let limit = capacity.map_or(max_running, |capacity| capacity.min(max_running));
         ServiceEntry {
             id,
             handler,
             typed,
             scope,
+            terms,
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             is_serial,
             running: AtomicUsize::new(0),
             limit,
@@ -127,6 +138,24 @@ impl ServiceEntry {
     /// Whether its calls have to begin in order.
     pub(crate) fn is_serial(&self) -> bool {
         self.is_serial
+    }
+
+    pub(crate) fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// How many calls are running.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Whether another call may run.
+    pub(crate) fn has_room(&self) -> bool {
+        self.running() < self.limit
     }
 
     /// How many calls may run at the same time.

@@ -1,14 +1,13 @@
 //! Waiting for a service that is not registered yet.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::engine::Engine;
 use crate::engine::scope::Scope;
-use crate::engine::service_entry::ServiceEntry;
+use crate::engine::service_entry::RunningCall;
 use crate::error::{Error, LostReason};
 use crate::panics::contain_waker;
 use crate::reconnect::Reconnect;
@@ -26,6 +25,7 @@ pub(crate) struct WaitTarget<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) scope: Scope,
     pub(crate) address: &'a str,
+    pub(crate) affinity: &'a str,
     /// How long to wait for a service.
     pub(crate) service_timeout: Duration,
     /// How long to wait for a router.
@@ -56,7 +56,7 @@ impl<'a> ServiceWait<'a> {
         let Some(deadline) = self.deadline(error) else {
             return false;
         };
-        let WaitTarget { engine, scope, .. } = self.target;
+        let WaitTarget { engine, scope, address, affinity, .. } = self.target;
         let next = match scope == Scope::Everywhere && engine.has_router() {
             true => (Instant::now() + self.pauses.delay(self.attempts)).min(deadline),
             false => deadline,
@@ -65,10 +65,8 @@ impl<'a> ServiceWait<'a> {
         loop {
             let mut changed = pin!(engine.services_changed());
             changed.as_mut().enable();
-            match self.find() {
-                Ok(None) | Err(Error::NoSuchService { .. }) => {}
-                // A service is registered here, or the bus has ended. The next attempt finds out which.
-                Ok(Some(_)) | Err(_) => return true,
+            if engine.is_decided_here(address, scope, affinity) {
+                return true;
             }
             if tokio::time::timeout_at(next, contain_waker(changed)).await.is_err() {
                 return next < deadline;
@@ -76,8 +74,8 @@ impl<'a> ServiceWait<'a> {
         }
     }
 
-    /// Waits for a service of this process. Returns it, or `None` if the call goes to the router.
-    pub(crate) async fn found(&mut self) -> Result<Option<Arc<ServiceEntry>>, Error> {
+    /// Waits for a service of this process. Returns the call that begins there, or `None` if the call goes to the router.
+    pub(crate) async fn found(&mut self) -> Result<Option<RunningCall>, Error> {
         loop {
             match self.find() {
                 Err(error) if self.again(&error).await => {}
@@ -98,7 +96,8 @@ impl<'a> ServiceWait<'a> {
         Some(start + timeout.min(FOREVER))
     }
 
-    fn find(&self) -> Result<Option<Arc<ServiceEntry>>, Error> {
-        self.target.engine.find(self.target.address, self.target.scope)
+    fn find(&self) -> Result<Option<RunningCall>, Error> {
+        let WaitTarget { engine, scope, address, affinity, .. } = self.target;
+        engine.find(address, scope, affinity)
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use gsb_net::Link;
-use gsb_proto::messages::{CancelCall, Message};
+use gsb_proto::messages::{CancelCall, Message, RegisterMode, RegisterRequest};
 use gsb_proto::{Frame, Framing};
 
 use crate::engine::limits::check_size;
 use crate::engine::pending_calls::{PendingCall, PendingCalls};
 use crate::engine::pending_requests::PendingRequests;
+use crate::engine::terms::Terms;
 use crate::engine::unanswered::Unanswered;
 use crate::error::Error;
 use crate::status::RouterInfo;
@@ -30,8 +31,10 @@ pub(crate) struct Session {
     pub(crate) has_unflushed: bool,
     /// Whether the router sends this bus its own broadcasts.
     pub(crate) echoes: bool,
-    /// Whether the router knows CancelCall.
-    cancels: bool,
+    /// The level of the protocol extensions that both sides support.
+    level: u32,
+    /// The name and version of the router, for errors.
+    router: String,
     /// Largest message that the router accepts, in bytes.
     max_frame: usize,
 }
@@ -51,7 +54,8 @@ impl Session {
             unanswered: Unanswered::default(),
             has_unflushed: false,
             echoes: !router.supports_no_echo,
-            cancels: router.level >= 1,
+            level: router.level,
+            router: format!("{router:?}"),
             max_frame,
         }
     }
@@ -59,6 +63,35 @@ impl Session {
     /// Whether the router accepts the frame.
     pub(crate) fn check_size(&self, frame: &Frame) -> Result<(), Error> {
         check_size(frame, self.max_frame)
+    }
+
+    /// The request for a name on these terms. A router of level 0 does not know the mode, and the capacity is left out
+    /// there.
+    pub(crate) fn register_request(
+        &self,
+        name: &str,
+        terms: Terms,
+    ) -> Result<RegisterRequest, Error> {
+        let (service_id, Terms { mode, capacity }) = (name.to_owned(), terms);
+        if self.level >= 1 {
+            return Ok(RegisterRequest { service_id, mode: mode.into(), capacity });
+        }
+        let method = match mode {
+            RegisterMode::Exclusive => {
+                return Ok(RegisterRequest { service_id, ..Default::default() });
+            }
+            RegisterMode::Shared => "shared",
+            RegisterMode::Standby => "standby",
+        };
+        let router = match self.framing {
+            Framing::Packet => format!("the router ({})", self.router),
+            Framing::Classic => "a connection in the classic framing".to_owned(),
+        };
+        let message = format!(
+            "{router} supports one owner of a name only; register it without `{method}()`, or connect to a router \
+             that supports level 1 of the protocol"
+        );
+        Err(Error::Unsupported { target: service_id, message })
     }
 
     /// Cancels a call whose caller has gone. Returns the link if it has to be flushed. A router that does not know
@@ -71,7 +104,7 @@ impl Session {
         outbox_limit: usize,
     ) -> Option<Arc<Link>> {
         let most = outbox_limit.saturating_add(CANCELLATIONS);
-        if !self.cancels || self.link.queued() > most {
+        if self.level < 1 || self.link.queued() > most {
             self.unanswered.add(number, call.address());
             return None;
         }

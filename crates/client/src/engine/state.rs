@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gsb_net::Link;
-use gsb_proto::messages::{
-    Message, Ping, RegisterRequest, SubscribeRequest, UnregisterRequest, UnsubscribeRequest,
-};
+use gsb_proto::messages::{Message, Ping, SubscribeRequest, UnregisterRequest, UnsubscribeRequest};
 use gsb_proto::{Frame, MessageKind, PrefixMap, Topic};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -14,11 +12,13 @@ use tokio::time::Instant;
 use crate::engine::announcements::Announcements;
 use crate::engine::changes::{Changes, StatusSummary};
 use crate::engine::deferred::Deferred;
+use crate::engine::owners::Owners;
 use crate::engine::pending_requests::PendingRequests;
 use crate::engine::request::{NameRequest, OnReply, Outcome, Request};
 use crate::engine::service_entry::ServiceEntry;
 use crate::engine::session::Session;
 use crate::engine::subscriptions::{Origin, Subscriptions};
+use crate::engine::terms::Terms;
 use crate::error::{Error, LostReason};
 use crate::event::Broadcast;
 use crate::reconnect::Reconnect;
@@ -28,7 +28,7 @@ use crate::status::{Connection, NameKind, RouterInfo, Status};
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) phase: Phase,
-    pub(crate) services: PrefixMap<Arc<ServiceEntry>>,
+    pub(crate) services: PrefixMap<Owners>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) announcements: Announcements,
     /// A shutdown has begun: no name can be registered or subscribed.
@@ -172,6 +172,10 @@ impl State {
     fn not_requested(&mut self, on_reply: OnReply, error: Error, deferred: &mut Deferred) {
         match on_reply {
             OnReply::Notify(sender) => deferred.outcomes.push((sender, Err(error))),
+            OnReply::GivenBack(sender, service) => {
+                deferred.outcomes.push((sender, Err(error)));
+                deferred.dropped.push(service);
+            }
             OnReply::Announced(request) => {
                 let outcome = Err(error);
                 let delay = |refusals| Reconnect::default().delay(refusals);
@@ -209,10 +213,16 @@ impl State {
     /// Asks the router for a name.
     pub(crate) fn announce(&mut self, request: NameRequest, deferred: &mut Deferred) {
         let name = request.name.clone();
+        let Phase::Up(session) = &self.phase else {
+            return;
+        };
         let frame = match request.kind {
-            NameKind::Service => {
-                RegisterRequest { service_id: name.clone(), ..Default::default() }.to_frame()
-            }
+            NameKind::Service => match session.register_request(&name, request.terms) {
+                Ok(request) => request.to_frame(),
+                Err(error) => {
+                    return self.not_requested(OnReply::Announced(request), error, deferred);
+                }
+            },
             NameKind::Topic => SubscribeRequest { topic: name.clone() }.to_frame(),
         };
         self.request(&frame, &name, OnReply::Announced(request), deferred);
@@ -223,9 +233,10 @@ impl State {
         &mut self,
         kind: NameKind,
         name: &str,
+        terms: Terms,
         deferred: &mut Deferred,
     ) -> oneshot::Receiver<Outcome> {
-        let (request, outcome) = self.announcements.add(kind, name, self.is_connected());
+        let (request, outcome) = self.announcements.add(kind, name, terms, self.is_connected());
         if let Some(request) = request {
             self.announce(request, deferred);
         }
@@ -233,12 +244,13 @@ impl State {
         outcome
     }
 
-    /// Removes a name that the router is to know. Returns the router's answer if it has to be told, and success
-    /// otherwise.
+    /// Removes a name that the router is to know, for `service` if it is one that handles calls until the router has
+    /// answered. Returns the router's answer if it has to be told, and success otherwise.
     pub(crate) fn remove_name(
         &mut self,
         kind: NameKind,
         name: &str,
+        service: Option<Arc<ServiceEntry>>,
         deferred: &mut Deferred,
     ) -> oneshot::Receiver<Outcome> {
         let (sender, outcome) = oneshot::channel();
@@ -251,11 +263,30 @@ impl State {
                 NameKind::Service => UnregisterRequest { service_id: name.to_owned() }.to_frame(),
                 NameKind::Topic => UnsubscribeRequest { topic: name.to_owned() }.to_frame(),
             };
-            self.request(&frame, name, OnReply::Notify(sender), deferred);
+            let on_reply = match service {
+                Some(service) => OnReply::GivenBack(sender, service),
+                None => OnReply::Notify(sender),
+            };
+            self.request(&frame, name, on_reply, deferred);
         } else {
             deferred.outcomes.push((sender, Ok(())));
         }
         outcome
+    }
+
+    /// Adds a service. Fails if its name is taken in this process.
+    pub(crate) fn add_service(&mut self, service: &Arc<ServiceEntry>) -> Outcome {
+        let has_router = !matches!(self.phase, Phase::InProcess);
+        let is_added = match self.services.get_mut(service.id.as_str()) {
+            Some(owners) => owners.join(service, has_router),
+            None => self.services.insert(service.id.clone(), Owners::new(service.clone())).is_ok(),
+        };
+        if is_added {
+            return Ok(());
+        }
+        let service_id = service.id.to_string();
+        let message = format!("this process has already registered {service_id:?}");
+        Err(Error::AlreadyRegistered { service_id, message })
     }
 
     /// Removes a service. `false` if it is not registered, or if another service has its name by now.
@@ -265,11 +296,15 @@ impl State {
         deferred: &mut Deferred,
     ) -> bool {
         let id = service.id.as_str();
-        let is_there = self.services.get(id).is_some_and(|found| Arc::ptr_eq(found, service));
-        if is_there {
-            deferred.dropped.extend(self.services.remove(id));
+        let owners = self.services.get_mut(id);
+        let Some((left, was_last)) = owners.and_then(|owners| owners.leave(service)) else {
+            return false;
+        };
+        deferred.dropped.push(left);
+        if was_last {
+            self.services.remove(id);
         }
-        is_there
+        true
     }
 
     /// Gives an event to the subscribers of this process.
@@ -363,7 +398,7 @@ impl State {
         let queues = std::mem::take(&mut self.subscriptions).into_queues();
         deferred.ended_queues.extend(queues.map(|queue| (queue, is_gap.then(lost))));
         let services = std::mem::take(&mut self.services);
-        deferred.dropped.extend(services.iter().map(|(_, service)| service.clone()));
+        deferred.dropped.extend(services.iter().flat_map(|(_, owners)| owners.iter().cloned()));
     }
 
     /// Goes to the next phase. Ends the calls of the connection, if there was one, and returns its requests.
@@ -431,13 +466,20 @@ impl State {
 /// Ends the requests of a connection that is lost. The registry of announcements keeps its own.
 fn end_requests(requests: PendingRequests, reason: &LostReason, deferred: &mut Deferred) {
     for request in requests.into_requests() {
-        if let OnReply::Notify(sender) = request.on_reply {
-            let outcome = match request.kind {
-                // The router has dropped the name with the connection.
-                MessageKind::UnregisterRequest | MessageKind::UnsubscribeRequest => Ok(()),
-                _ => Err(Error::ConnectionLost(reason.clone())),
-            };
-            deferred.outcomes.push((sender, outcome));
+        match request.on_reply {
+            OnReply::Notify(sender) => {
+                let outcome = match request.kind {
+                    // The router has dropped the name with the connection.
+                    MessageKind::UnregisterRequest | MessageKind::UnsubscribeRequest => Ok(()),
+                    _ => Err(Error::ConnectionLost(reason.clone())),
+                };
+                deferred.outcomes.push((sender, outcome));
+            }
+            OnReply::GivenBack(sender, service) => {
+                deferred.outcomes.push((sender, Ok(())));
+                deferred.dropped.push(service);
+            }
+            OnReply::Announced(_) => {}
         }
     }
 }

@@ -7,5 +7,6 @@ mod handlers_with_state;
 mod name_conflicts;
 mod panics;
 mod push_order;
+mod shared_names;
 mod shutdown_from_a_handler;
 mod undo_order;
