@@ -111,7 +111,8 @@ async fn busy(world: &World) {
     let second = async {
         running.recv().await.unwrap();
         let error = world.caller.call("/s", "").await.unwrap_err();
-        let message = "it is handling 1 call, its limit (max_running); try again later".to_owned();
+        let message = "it is handling 1 call, its limit (max_running or capacity); try again later"
+            .to_owned();
         assert_eq!(error, Error::Busy { address: address(), message });
         gate.notify_one();
     };
