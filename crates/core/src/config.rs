@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use gsb_proto::MessageKind;
 use gsb_proto::messages::Hello;
 
 /// Longest request id that a call may carry, in bytes. It is kept for as long as the call is open.
 pub const MAX_REQUEST_ID: usize = 1024;
+
+/// The level that a connection needs to have for the fields `more` and `reply_credit`, and for the messages that belong to
+/// them (rules CA-14 and CA-15).
+pub(crate) const STREAMS_LEVEL: u32 = MessageKind::CallData.level();
 
 /// The longest timeout: about a century. Longer values are reduced to it.
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);

@@ -7,10 +7,10 @@ use gsb_proto::messages::{
     RegisterMode, RegisterReply, RegisterReplyCode, SubscribeReply, SubscribeReplyCode,
 };
 use gsb_proto::names::{BYTES_PER_SUBSCRIPTION, SEGMENTS_PER_SUBSCRIPTION};
-use gsb_proto::{Frame, LEVEL, NameError, Quoted};
+use gsb_proto::{Frame, NameError, Quoted};
 
 use crate::close_reason::{CloseReason, seconds};
-use crate::config::MAX_REQUEST_ID;
+use crate::config::{MAX_REQUEST_ID, STREAMS_LEVEL};
 
 /// Why the broker refuses a request, or drops a message. Displays as a sentence for the peer that sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,12 +66,12 @@ pub(crate) enum Refusal {
     )]
     CallerStalled { timeout: Duration },
     #[error(
-        "streams (more, reply_credit) need level {LEVEL} of the protocol, and the first frame of this connection was not \
+        "streams (more, reply_credit) need level {STREAMS_LEVEL} of the protocol, and the first frame of this connection was not \
          a Hello of that level"
     )]
     CallerUnsupported,
     #[error(
-        "a request that is a stream (more) needs level {LEVEL} of the protocol, and the first frame of the service's \
+        "a request that is a stream (more) needs level {STREAMS_LEVEL} of the protocol, and the first frame of the service's \
          connection was not a Hello of that level"
     )]
     ServiceUnsupported,

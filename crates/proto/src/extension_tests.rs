@@ -63,3 +63,12 @@ fn extension_messages_have_kinds() {
     let kinds = MessageKind::ALL.iter().map(|kind| kind.field()).filter(|&number| number >= FIRST);
     assert!(in_packet.map(|field| field.number).eq(kinds));
 }
+
+// Rule CO-18: a message of the published protocol needs no level, and this crate implements what the others need.
+#[test]
+fn each_extension_message_has_a_level() {
+    for kind in MessageKind::ALL {
+        let levels = if kind.field() < FIRST { 0..=0 } else { 1..=LEVEL };
+        assert!(levels.contains(&kind.level()), "{kind:?}");
+    }
+}

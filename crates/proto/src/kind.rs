@@ -5,7 +5,9 @@ use crate::extension;
 macro_rules! message_kinds {
     (
         published { $($(#[$doc:meta])* $kind:ident = $field:literal),* $(,)? }
-        extensions { $($(#[$extension_doc:meta])* $extension:ident = $extension_field:path),* $(,)? }
+        extensions {
+            $($(#[$extension_doc:meta])* $extension:ident = $extension_field:path, level $level:literal;)*
+        }
     ) => {
         /// The kind of a message. Its number is that of the message's field in `Packet`. A message of the published
         /// protocol also has a type number in the classic framing, which is two less (`Hello` has none). The numbers
@@ -44,6 +46,15 @@ macro_rules! message_kinds {
                 match field {
                     $($extension_field => Some(MessageKind::$extension),)*
                     _ => None,
+                }
+            }
+
+            /// The level that a connection needs to have for the message; 0 if it is a message of the published protocol
+            /// (rule CO-18).
+            pub const fn level(self) -> u32 {
+                match self {
+                    $(MessageKind::$kind => 0,)*
+                    $(MessageKind::$extension => $level,)*
                 }
             }
 
@@ -93,15 +104,15 @@ message_kinds! {
     }
     extensions {
         /// Cancels an open call. Exists in the packet framing only, as do all extensions.
-        CancelCall = extension::PACKET_CANCEL_CALL,
+        CancelCall = extension::PACKET_CANCEL_CALL, level 1;
         /// Allows the other end of a call to send more of a stream.
-        StreamCredit = extension::PACKET_STREAM_CREDIT,
+        StreamCredit = extension::PACKET_STREAM_CREDIT, level 1;
         /// More data of a request that is a stream.
-        CallData = extension::PACKET_CALL_DATA,
+        CallData = extension::PACKET_CALL_DATA, level 1;
         /// The router is going to close the connection.
-        GoAway = extension::PACKET_GO_AWAY,
+        GoAway = extension::PACKET_GO_AWAY, level 1;
         /// The router has taken a name away.
-        NameLost = extension::PACKET_NAME_LOST,
+        NameLost = extension::PACKET_NAME_LOST, level 1;
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::extension::LEVEL;
 use crate::kind::MessageKind;
 use crate::wire::WireError;
 
@@ -45,7 +44,8 @@ pub enum Violation {
     WrongDirection(MessageKind),
     /// An extension on a connection of a level that does not include it.
     #[error(
-        "the message {} needs level {LEVEL} of the protocol, but the first frame was not a Hello of that level", .0.name()
+        "the message {} needs level {} of the protocol, but the first frame was not a Hello of that level",
+        .0.name(), .0.level()
     )]
     LevelTooLow(MessageKind),
     /// A second `Hello` on the same connection.

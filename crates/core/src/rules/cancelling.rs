@@ -1,7 +1,7 @@
 //! Calls that end before their services have ended them (rules CA-11 and CA-13).
 
 use gsb_proto::messages::{CancelCall, Message as _};
-use gsb_proto::{FrameRef, LEVEL, Outgoing, Violation};
+use gsb_proto::{FrameRef, MessageKind, Outgoing, Violation};
 
 use crate::broker::Broker;
 use crate::calls::Orphan;
@@ -46,7 +46,7 @@ impl Broker {
     /// Tells a service that no caller waits for a call any more. It has not ended the call.
     pub(crate) fn cancel_at_service(&mut self, orphan: &Orphan, effects: &mut dyn Effects) {
         let Orphan { caller, service, .. } = *orphan;
-        if self.level(service) < LEVEL {
+        if self.level(service) < MessageKind::CancelCall.level() {
             return;
         }
         // There is one for each call, so it does not wait until it fits.

@@ -1,10 +1,10 @@
 //! The choice of the service that gets a call (rules SV-3, SV-8, SV-10 and SV-11).
 
-use gsb_proto::LEVEL;
 use gsb_proto::head::CallHead;
 use gsb_proto::messages::RegisterMode;
 
 use crate::broker::Broker;
+use crate::config::STREAMS_LEVEL;
 use crate::groups::{CallKind, Condition, GroupKey, Unavailable};
 use crate::ids::{CallKey, ConnId};
 use crate::route_cache::Route;
@@ -48,7 +48,7 @@ impl Broker {
         let may_leave_out = head.steering.more
             && head.steering.affinity.is_empty()
             && groups.mode(group) == Some(RegisterMode::Shared);
-        let service = match may_leave_out.then(|| choose(LEVEL)) {
+        let service = match may_leave_out.then(|| choose(STREAMS_LEVEL)) {
             None | Some(Err(Unavailable::Gone)) => choose(0)?,
             Some(chosen) => chosen?,
         };

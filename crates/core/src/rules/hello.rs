@@ -55,8 +55,11 @@ impl Broker {
         self.connections.get(connection).map_or(0, |connection| connection.level)
     }
 
-    /// Checks that a message of an extension comes from a connection of its level (rule CO-18).
+    /// Checks that a connection has the level of a message that came from it (rule CO-18).
     pub(crate) fn check_level(&self, from: ConnId, kind: MessageKind) -> Result<(), Violation> {
-        if self.level(from) < LEVEL { Err(Violation::LevelTooLow(kind)) } else { Ok(()) }
+        if self.level(from) < kind.level() {
+            return Err(Violation::LevelTooLow(kind));
+        }
+        Ok(())
     }
 }

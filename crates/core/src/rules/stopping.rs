@@ -1,5 +1,6 @@
 //! A router that stops: its farewell, and which calls it still takes (rules CO-17 and CO-20).
 
+use gsb_proto::MessageKind;
 use gsb_proto::messages::{GoAway, Message as _};
 
 use crate::broker::Broker;
@@ -27,7 +28,7 @@ impl Broker {
 
     /// Tells a peer that the router stops, unless its level is too low for that.
     pub(crate) fn say_farewell(&mut self, to: ConnId, effects: &mut dyn Effects) {
-        if self.level(to) >= 1 {
+        if self.level(to) >= MessageKind::GoAway.level() {
             let reason = Refusal::Stopping.to_string();
             self.answer(to, GoAway { reason, retry_after_ms: RETRY_AFTER_MS }.to_frame(), effects);
         }

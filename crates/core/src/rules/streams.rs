@@ -2,10 +2,11 @@
 
 use gsb_proto::head::{CallHead, DataHead};
 use gsb_proto::messages::{Message as _, StreamCredit};
-use gsb_proto::{FrameRef, LEVEL, Outgoing, Violation};
+use gsb_proto::{FrameRef, Outgoing, Violation};
 
 use crate::broker::Broker;
 use crate::calls::Forward;
+use crate::config::STREAMS_LEVEL;
 use crate::effect::Effects;
 use crate::flow::Purpose;
 use crate::ids::{CallKey, ConnId};
@@ -24,11 +25,11 @@ impl Broker {
         if !head.steering.more && !head.steering.has_reply_credit {
             return Ok(target);
         }
-        if self.level(from) < LEVEL {
+        if self.level(from) < STREAMS_LEVEL {
             return Err((from, Refusal::CallerUnsupported));
         }
         // A service that does not know `reply_credit` ignores it.
-        if head.steering.more && self.level(target.service) < LEVEL {
+        if head.steering.more && self.level(target.service) < STREAMS_LEVEL {
             return Err((from, Refusal::ServiceUnsupported));
         }
         Ok(target)
@@ -96,7 +97,7 @@ impl Broker {
         let Some(call) = self.calls.served(from, &credit.request_id) else {
             return Ok(true);
         };
-        if self.calls.caller(call).is_none_or(|caller| self.level(caller) < LEVEL) {
+        if self.calls.caller(call).is_none_or(|caller| self.level(caller) < STREAMS_LEVEL) {
             return Ok(true);
         }
         if !self.admit_reply(from, call, length, false, effects) {
@@ -127,8 +128,10 @@ impl Broker {
     /// The service of an open call, if it supports streams. If it has stalled, the call ends: nothing of a stream may be
     /// lost, and no connection waits for a service that has stalled.
     fn streaming_service(&mut self, call: CallKey, effects: &mut dyn Effects) -> Option<Forward> {
-        let forward =
-            self.calls.to_service(call).filter(|forward| self.level(forward.to) >= LEVEL)?;
+        let forward = self
+            .calls
+            .to_service(call)
+            .filter(|forward| self.level(forward.to) >= STREAMS_LEVEL)?;
         if !self.flow.is_stalled(forward.to) {
             return Some(forward);
         }
