@@ -13,7 +13,7 @@
 //! An orphaned call keeps its request id at the service. Otherwise another call could get that id, and the late reply to
 //! the old call would be delivered to the other caller.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map, btree_set};
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Instant;
 
@@ -91,6 +91,10 @@ struct Closing {
     connection: ConnId,
     made: Slots,
     serving: Slots,
+    /// At most one for each of `made`.
+    uploads: btree_set::IntoIter<usize>,
+    /// At most one for each of `serving`.
+    orphaned: btree_map::IntoIter<u64, usize>,
     reason: CloseReason,
 }
 
@@ -394,7 +398,7 @@ impl Calls {
     /// A connection was closed: the calls that it made and those that it has to answer end when [`Calls::sweep`] reaches
     /// them.
     pub(crate) fn remove_connection(&mut self, connection: ConnId, reason: &CloseReason) {
-        let Ends { made, serving, .. } = self.ends.take(connection);
+        let Ends { made, serving, uploads, orphaned, .. } = self.ends.take(connection);
         if made.is_empty() && serving.is_empty() {
             return;
         }
@@ -402,6 +406,8 @@ impl Calls {
             connection,
             made: made.into_slots(),
             serving: serving.into_slots(),
+            uploads: uploads.into_iter(),
+            orphaned: orphaned.into_iter(),
             reason: reason.clone(),
         });
     }
@@ -415,12 +421,15 @@ impl Calls {
             let connection = closing.connection;
             if let Some(slot) = closing.made.next() {
                 budget -= 1;
+                // A large set takes long to drop.
+                closing.uploads.next();
                 // Unless it has ended meanwhile.
                 if self.calls.get(slot).is_some_and(|call| call.caller == Some(connection)) {
                     swept.orphans.extend(self.orphan(slot));
                 }
             } else if let Some(slot) = closing.serving.next() {
                 budget -= 1;
+                closing.orphaned.next();
                 let reason = closing.reason.clone();
                 swept.lost.extend(self.lose(slot, connection, reason));
             } else {
@@ -531,5 +540,38 @@ mod tests {
         calls.sweep(usize::MAX, &mut swept);
         assert_eq!((calls.len(), swept.lost.len()), (0, COUNT));
         assert_eq!(calls.calls.capacity(), capacity);
+    }
+
+    // To drop the sets of a connection that goes takes time in proportion to their sizes, too.
+    #[test]
+    fn a_connection_that_goes_is_cleared_away_in_small_steps() {
+        const COUNT: usize = 1000;
+        let mut connections = Connections::default();
+        let mut connect = || connections.add(Identity::Unknown);
+        let (caller, service) = (connect(), connect());
+        let mut calls = Calls::new(COUNT);
+        let keys: Vec<_> = (0..2 * COUNT)
+            .map(|number| calls.open(caller, calls.hash(&number.to_string()), service).key)
+            .collect();
+        for &key in &keys[..COUNT] {
+            calls.cancel(key);
+        }
+        for &key in &keys[COUNT..] {
+            calls.begin_upload(caller, key);
+        }
+        calls.remove_connection(caller, &CloseReason::HungUp);
+        calls.remove_connection(service, &CloseReason::HungUp);
+        let left = |calls: &Calls| {
+            let of_one = |closing: &Closing| closing.uploads.len() + closing.orphaned.len();
+            calls.closing.iter().map(of_one).sum::<usize>()
+        };
+        let mut before = left(&calls);
+        assert_eq!(before, 2 * COUNT);
+        while calls.sweep(10, &mut Swept::default()) == 0 {
+            let now = left(&calls);
+            assert!(before - now <= 10, "{} in one step", before - now);
+            before = now;
+        }
+        assert_eq!((before, calls.orphaned()), (0, 0));
     }
 }
