@@ -718,6 +718,15 @@ impl World {
             && !self.open.contains_key(&(from, call.request_id.clone()));
         let is_refused = self.is_refused(from, &call.address);
         let is_stream = call.more || call.reply_credit != 0;
+        // Rule CA-15: the data behind a refused call is not that of another call with its id.
+        let is_forwarded =
+            matches!(done, [Did::Send(_, frame)] if frame.kind == MessageKind::CallRequest);
+        if call.more
+            && !is_forwarded
+            && let Some(open) = self.open.get(&(from, call.request_id.clone()))
+        {
+            self.uploads.remove(open);
+        }
         // That comes before what both ends support.
         let is_choice = |reason| {
             use CallReplyReason::{ReasonBusy, ReasonServiceStalled};

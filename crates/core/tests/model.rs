@@ -537,6 +537,7 @@ const TO_REACH_WITH_STREAMS: &[&str] = &[
     "stray data",
     "stream without reply",
     "unsupported",
+    "upload cut by a refused call",
 ];
 
 const TO_REACH_WITH_SEVERAL_OWNERS: &[&str] = &[

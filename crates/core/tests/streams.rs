@@ -87,6 +87,55 @@ fn stray_data_is_dropped() {
     assert_eq!(world.take(service), [Seen::Data(data("4", "the others go on", true))]);
 }
 
+// Rule CA-15: the data behind a refused call is not taken for data of the open call with its id.
+#[test]
+fn data_behind_a_refused_call_is_dropped() {
+    type Refuse = fn(&mut World, ConnId);
+    let refusals: [(&str, Refuse); 3] = [
+        ("the id is in use", |world, caller| {
+            world.send(caller, upload("1"));
+            let reply = world.take_reply(caller);
+            assert_eq!((reply.code, reply.reason()), (400, CallReplyReason::ReasonRequestIdInUse));
+        }),
+        ("the router stops", |world, caller| {
+            world.begin_to_stop();
+            world.seen.clear();
+            world.send(caller, upload("1"));
+            assert_eq!(world.take_reply(caller).reason(), CallReplyReason::ReasonRouterStops);
+        }),
+        ("no reply", |world, caller| {
+            world.send(caller, CallRequest { no_reply: true, ..upload("1") });
+            assert_eq!(drops(world, "stream without reply"), 1);
+        }),
+    ];
+    for (name, refuse) in refusals {
+        let (mut world, service, caller) = world(Limits::default());
+        for id in ["1", "2"] {
+            world.send(caller, upload(id));
+            world.send(caller, data(id, "its own", false));
+        }
+        world.take(service);
+        refuse(&mut world, caller);
+        world.send(caller, data("1", "of the refused call", false));
+        world.send(caller, data("1", "of the refused call", true));
+        assert_eq!(world.take(service), [], "{name}");
+        assert_eq!(drops(&world, "stray data"), 2, "{name}");
+        // The call goes on otherwise, and so do the others.
+        world.send(service, full("1", "reply"));
+        assert_eq!(world.take_reply(caller), full("1", "reply"), "{name}");
+        world.send(caller, data("2", "its own", true));
+        assert_eq!(world.take(service), [Seen::Data(data("2", "its own", true))], "{name}");
+        world.close_all(&[service, caller]);
+    }
+    // A refused call without data takes nothing away.
+    let (mut world, service, caller) = world(Limits::default());
+    world.send(caller, upload("1"));
+    world.send(caller, call("/a", "1"));
+    world.take(service);
+    world.send(caller, data("1", "its own", true));
+    assert_eq!(world.take(service), [Seen::Data(data("1", "its own", true))]);
+}
+
 // Rules CA-15, SV-5: the bytes pass as they came, whatever fields there are.
 #[test]
 fn data_passes_as_it_came() {

@@ -25,18 +25,10 @@ impl Broker {
         now: Instant,
         effects: &mut dyn Effects,
     ) {
-        let request_id = head.request_id.text;
-        let id = self.calls.hash(request_id);
+        let id = self.calls.hash(head.request_id.text);
         let target = match self.may_call(from, head, id) {
             Ok(target) => target,
-            Err((culprit, refusal)) if head.no_reply => {
-                return self.dropped(culprit, refusal, effects);
-            }
-            Err((culprit, refusal)) => {
-                let write = |refusal: &Refusal| refusal.call_reply(request_id);
-                let reply = self.refused(culprit, refusal, write, effects);
-                return self.answer(from, reply, effects);
-            }
+            Err(refused) => return self.refuse_call(from, head, refused, effects),
         };
         let to = target.service;
         let (key, new_id) = if head.no_reply {
@@ -57,6 +49,29 @@ impl Broker {
         };
         let payer = (from, Purpose::Calls);
         self.forward(Forward { to, new_id }, frame, &head.request_id, payer, key, effects);
+    }
+
+    #[cold]
+    fn refuse_call(
+        &mut self,
+        from: ConnId,
+        head: &CallHead<'_>,
+        (culprit, refusal): (ConnId, Refusal),
+        effects: &mut dyn Effects,
+    ) {
+        let request_id = head.request_id.text;
+        // The data that follows must not pass for data of an open call with the same id.
+        if head.steering.more
+            && let Some(call) = self.calls.made_with_id(from, request_id)
+        {
+            self.calls.end_upload(from, call);
+        }
+        if head.no_reply {
+            return self.dropped(culprit, refusal, effects);
+        }
+        let write = |refusal: &Refusal| refusal.call_reply(request_id);
+        let reply = self.refused(culprit, refusal, write, effects);
+        self.answer(from, reply, effects);
     }
 
     /// Passes a frame of a call to its other end, with the request id that this end knows.

@@ -429,9 +429,11 @@ impl Oracle {
     ) -> TestCaseResult {
         if request.no_reply && request.more {
             self.reached.insert("stream without reply");
+            self.cut_upload(from, &request);
             return Ok(());
         }
         let refuse = |oracle: &mut Self, reason| {
+            oracle.cut_upload(from, &request);
             if !request.no_reply {
                 oracle.tell(from, refusal(&request.request_id, 400, reason));
             }
@@ -557,6 +559,17 @@ impl Oracle {
         self.abandon(at);
         self.tell(from, refusal(id, 500, CallReplyReason::ReasonCancelled));
         self.forget_abandoned(self.calls[at].service);
+    }
+
+    /// Rule CA-15: a call was refused.
+    fn cut_upload(&mut self, from: ConnId, request: &CallRequest) {
+        let is_cut = |call: &&mut Call| call.is_of(from, &request.request_id) && call.more;
+        if request.more
+            && let Some(call) = self.calls.iter_mut().find(is_cut)
+        {
+            call.more = false;
+            self.reached.insert("upload cut by a refused call");
+        }
     }
 
     /// Rule CA-15.
