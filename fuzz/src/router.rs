@@ -140,12 +140,12 @@ impl Router {
 
     /// Takes no more calls.
     pub fn begin_to_stop(&mut self) {
-        self.broker.begin_to_stop(&mut self.effects);
+        while self.broker.begin_to_stop(100, &mut self.effects) {}
     }
 
     /// Ends all calls.
     pub fn end_calls(&mut self) {
-        self.broker.end_calls(&mut self.effects);
+        while self.broker.end_calls(100, &mut self.effects) {}
     }
 
     /// Time passes. Whatever was due is done then, and whoever is connected has a deadline yet.

@@ -1,6 +1,7 @@
 //! The broker: passes each event to the rule for it.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::task::Waker;
 use std::time::Instant;
 
@@ -47,6 +48,10 @@ pub struct Broker {
     pub(crate) counters: Counters,
     /// New calls are refused, with exceptions.
     pub(crate) is_stopping: bool,
+    /// The peers in the slots below this one were told that the router stops.
+    pub(crate) told: usize,
+    /// The entries of the table of calls that are still to be ended; `None` if no calls are being ended.
+    pub(crate) ending: Option<Range<usize>>,
     /// Reused by each broadcast.
     pub(crate) subscribers: Vec<ConnId>,
 }
@@ -74,6 +79,8 @@ impl Broker {
             flow: Flow::new(config),
             counters: Counters::default(),
             is_stopping: false,
+            told: 0,
+            ending: None,
             subscribers: Vec::new(),
         }
     }
@@ -181,15 +188,6 @@ impl Broker {
         self.liveness.set_within_frame(connection, bytes > 0);
         if let Some((largest, bytes)) = self.flow.set_unfinished(connection, bytes) {
             self.close(largest, CloseReason::MemoryShort(bytes), effects);
-        }
-    }
-
-    /// Ends all calls that are open.
-    pub fn end_calls(&mut self, effects: &mut dyn Effects) {
-        for call in self.calls.open_calls() {
-            if let Some(caller) = self.calls.caller(call) {
-                self.abort(call, caller, Refusal::Stopped, effects);
-            }
         }
     }
 

@@ -334,17 +334,15 @@ impl Calls {
         self.orphan(key.slot as usize)
     }
 
-    /// All open calls, in the order in which they were opened.
-    pub(crate) fn open_calls(&self) -> Vec<CallKey> {
-        let is_open = |(_, call): &(usize, &Call)| call.caller.is_some();
-        let mut keys: Vec<_> = self
-            .calls
-            .iter()
-            .filter(is_open)
-            .map(|(slot, call)| (call.serial, CallKey::new(slot, call.serial)))
-            .collect();
-        keys.sort_unstable_by_key(|(serial, _)| *serial);
-        keys.into_iter().map(|(_, key)| key).collect()
+    /// The open call in a slot, and its caller.
+    pub(crate) fn open_in_slot(&self, slot: usize) -> Option<(CallKey, ConnId)> {
+        let call = self.calls.get(slot)?;
+        Some((CallKey::new(slot, call.serial), call.caller?))
+    }
+
+    /// All calls are in slots below this one.
+    pub(crate) fn slots_end(&self) -> usize {
+        self.calls.capacity()
     }
 
     fn get(&self, key: CallKey) -> Option<&Call> {

@@ -94,8 +94,14 @@ impl Connections {
         live
     }
 
-    pub(crate) fn ids(&self) -> Vec<ConnId> {
-        self.slots.iter().map(|(_, connection)| connection.id).collect()
+    /// The connection in a slot.
+    pub(crate) fn in_slot(&self, slot: usize) -> Option<ConnId> {
+        self.slots.get(slot).map(|connection| connection.id)
+    }
+
+    /// All connections are in slots below this one.
+    pub(crate) fn end(&self) -> usize {
+        self.slots.capacity()
     }
 
     pub(crate) fn len(&self) -> usize {

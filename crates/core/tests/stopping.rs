@@ -4,8 +4,10 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::*;
-use gsb_core::{BrokerConfig, ConnId, Usage};
+use gsb_core::{BrokerConfig, ConnId, Effect, Usage};
 use gsb_proto::Framing;
 use gsb_proto::messages::*;
 
@@ -53,6 +55,66 @@ fn peers_are_told_that_the_router_stops() {
         world.send(late, Hello { level, ..Hello::default() });
         assert_eq!(world.take(late), seen);
     }
+}
+
+// Rule CO-20: to tell many peers takes long, so it is done in steps. Each peer is told once, also if it comes meanwhile.
+#[test]
+fn many_peers_are_told_in_small_steps() {
+    const COUNT: usize = 1000;
+    let mut world = world();
+    let mut peers: Vec<ConnId> = (0..COUNT).map(|_| world.peer_of_level(1)).collect();
+    let caller = world.peer();
+    for step in 0.. {
+        let is_left = world.broker.begin_to_stop(10, &mut world.effects);
+        assert!(world.effects.len() <= 10, "{} in one step", world.effects.len());
+        check_refused(&mut world, caller, "/s");
+        if !is_left {
+            assert!((COUNT / 10..COUNT).contains(&step), "{step} steps");
+            break;
+        }
+        // Others come into slots whose peers were told, and into slots whose peers were not.
+        for at in [step, COUNT - 1 - step] {
+            world.close(peers[at]);
+            peers[at] = world.peer_of_level(1);
+        }
+    }
+    peers.push(world.peer_of_level(1));
+    for peer in peers {
+        let seen = world.take(peer);
+        assert!(matches!(seen[..], [Seen::GoAway(_)]), "{seen:?}");
+    }
+}
+
+// Rule CO-17: to end many calls takes long, so it is done in steps. No call is opened behind them.
+#[test]
+fn many_calls_end_in_small_steps() {
+    const COUNT: usize = 1000;
+    let mut world = world();
+    let (caller, service) = (world.peer(), world.peer());
+    world.register(service, "/s");
+    for number in 0..COUNT {
+        world.send(caller, call("/s", &number.to_string()));
+    }
+    world.begin_to_stop();
+    world.send(service, call("/s", "a handler may call"));
+    world.seen.clear();
+    let mut steps = 0;
+    while world.broker.end_calls(10, &mut world.effects) {
+        let sent = world.effects.iter().filter(|effect| matches!(effect, Effect::Send { .. }));
+        assert!(sent.count() <= 10, "more than 10 calls");
+        world.sweep(0);
+        world.take(service);
+        check_refused(&mut world, service, "/s");
+        steps += 1;
+    }
+    assert!(steps >= COUNT / 10, "{steps} steps");
+    assert_eq!(world.broker.usage().open_calls, 0);
+    let replies = world.take(caller).into_iter().map(|seen| match seen {
+        Seen::Reply(reply) if reply.code == 500 => reply.request_id,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(replies.collect::<BTreeSet<_>>().len(), COUNT);
+    world.close_all(&[caller, service]);
 }
 
 // Rule CO-17: a handler may have to call others before it can answer.

@@ -21,8 +21,8 @@ use crate::deferred::{Deferred, Event};
 use crate::queued_frame::QueuedFrame;
 use crate::turn::{BATCH, Turn};
 
-/// How many steps of clearing up after ended connections run under one lock.
-const SWEEP: usize = 256;
+/// How many steps of longer work run under one lock.
+const STEPS: usize = 256;
 
 /// The state that all tasks of a router share.
 #[derive(Debug)]
@@ -196,10 +196,7 @@ impl RouterState {
     pub(crate) async fn sweep(&self) {
         // The semaphore is never closed.
         let _turn = self.turn_to_sweep.acquire().await;
-        let sweep = || self.with_broker(|broker, _, effects| broker.sweep(SWEEP, effects));
-        while sweep() {
-            tokio::task::yield_now().await;
-        }
+        self.in_steps(|broker, effects| broker.sweep(STEPS, effects)).await;
     }
 
     /// Time has passed. Returns when to call again, unless the [next tick is earlier](RouterState::earlier_tick) then.
@@ -224,15 +221,8 @@ impl RouterState {
 
     /// Takes no more connections and calls, and tells the peers.
     pub(crate) async fn begin_to_stop(&self) {
-        let mut deferred = Deferred::default();
-        self.under_lock(&mut deferred, |state, deferred| {
-            state.is_stopping = true;
-            let (broker, mut effects) = state.split(deferred);
-            broker.begin_to_stop(&mut effects);
-        });
-        while deferred.run_for_a_while() {
-            tokio::task::yield_now().await;
-        }
+        self.state.lock().is_stopping = true;
+        self.in_steps(|broker, effects| broker.begin_to_stop(STEPS, effects)).await;
     }
 
     /// Completes when no call is open, once the router has [begun to stop](RouterState::begin_to_stop).
@@ -248,15 +238,22 @@ impl RouterState {
     }
 
     /// Ends all open calls.
-    pub(crate) fn end_calls(&self) {
-        self.with_broker(|broker, _, effects| broker.end_calls(effects));
+    pub(crate) async fn end_calls(&self) {
+        self.in_steps(|broker, effects| broker.end_calls(STEPS, effects)).await;
     }
 
     /// Accepts no more connections, and returns the links of the open ones.
     pub(crate) fn stop(&self) -> Vec<Arc<Link<QueuedFrame>>> {
-        let mut state = self.state.lock();
-        state.is_stopping = true;
-        state.peers.iter().flatten().map(|peer| peer.link.clone()).collect()
+        self.state.lock().is_stopping = true;
+        let mut links = Vec::new();
+        for begin in (0..).step_by(STEPS) {
+            let state = self.state.lock();
+            let Some(peers) = state.peers.get(begin..) else {
+                break;
+            };
+            links.extend(peers.iter().take(STEPS).flatten().map(|peer| peer.link.clone()));
+        }
+        links
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -265,6 +262,24 @@ impl RouterState {
 
     pub(crate) fn usage(&self) -> Usage {
         self.state.lock().broker.usage()
+    }
+
+    /// Lets the broker do work in short steps, between which other tasks run, until it returns that nothing is left.
+    async fn in_steps(&self, mut step: impl FnMut(&mut Broker, &mut dyn Effects) -> bool) {
+        let mut deferred = Deferred::default();
+        loop {
+            let is_left = self.under_lock(&mut deferred, |state, deferred| {
+                let (broker, mut effects) = state.split(deferred);
+                step(broker, &mut effects)
+            });
+            while deferred.run_for_a_while() {
+                tokio::task::yield_now().await;
+            }
+            if !is_left {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Passes an event to the broker, and does the deferred work after the lock is released.

@@ -57,7 +57,7 @@ pub(crate) async fn drain(state: &RouterState, drain_timeout: Duration) {
             "{open} calls are still open after {} s (--drain-timeout) and end now",
             drain_timeout.as_secs_f64()
         );
-        state.end_calls();
+        state.end_calls().await;
     }
     let links = state.stop();
     let flushed = async {

@@ -44,9 +44,7 @@ impl Broker {
             self.close(holder, CloseReason::Replaced, effects);
         }
         self.instances.set(from, instance_id);
-        if self.is_stopping {
-            self.say_farewell(from, effects);
-        }
+        self.say_late_farewell(from, effects);
         Ok(())
     }
 

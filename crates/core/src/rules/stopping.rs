@@ -16,21 +16,50 @@ const RETRY_AFTER_MS: u32 = 1000;
 const ROUTER_ADDRESS: &str = "/gsb";
 
 impl Broker {
-    /// From now on new calls are refused, while those that are open go on. Peers that understand GoAway are told.
-    pub fn begin_to_stop(&mut self, effects: &mut dyn Effects) {
-        if std::mem::replace(&mut self.is_stopping, true) {
-            return;
+    /// From now on new calls are refused, while those that are open go on. Peers that understand GoAway are told: looks at
+    /// up to `budget` connections. Returns whether some are left: then call it again.
+    pub fn begin_to_stop(&mut self, budget: usize, effects: &mut dyn Effects) -> bool {
+        self.is_stopping = true;
+        let begin = self.told;
+        let end = self.connections.end().min(begin.saturating_add(budget));
+        for slot in begin..end {
+            if let Some(peer) = self.connections.in_slot(slot) {
+                self.say_farewell(peer, effects);
+            }
         }
-        for peer in self.connections.ids() {
-            self.say_farewell(peer, effects);
+        let is_left = end < self.connections.end();
+        // A peer that connects from then on is told when it introduces itself.
+        self.told = if is_left { end } else { usize::MAX };
+        is_left
+    }
+
+    /// Ends the open calls: looks at up to `budget` entries of the table of calls. Returns whether some are left: then call
+    /// it again. Meanwhile no call is accepted because its caller has calls to answer.
+    pub fn end_calls(&mut self, budget: usize, effects: &mut dyn Effects) -> bool {
+        let slots = self.ending.take().unwrap_or(0..self.calls.slots_end());
+        let end = slots.end.min(slots.start.saturating_add(budget));
+        self.ending = (end < slots.end).then_some(end..slots.end);
+        for slot in slots.start..end {
+            if let Some((call, caller)) = self.calls.open_in_slot(slot) {
+                self.abort(call, caller, Refusal::Stopped, effects);
+            }
         }
+        self.release_capacity();
+        self.ending.is_some()
     }
 
     /// Tells a peer that the router stops, unless its level is too low for that.
-    pub(crate) fn say_farewell(&mut self, to: ConnId, effects: &mut dyn Effects) {
+    fn say_farewell(&mut self, to: ConnId, effects: &mut dyn Effects) {
         if self.level(to) >= MessageKind::GoAway.level() {
             let reason = Refusal::Stopping.to_string();
             self.answer(to, GoAway { reason, retry_after_ms: RETRY_AFTER_MS }.to_frame(), effects);
+        }
+    }
+
+    /// A peer has introduced itself. It is told that the router stops if the peers in its slot were told before.
+    pub(crate) fn say_late_farewell(&mut self, to: ConnId, effects: &mut dyn Effects) {
+        if to.slot() < self.told {
+            self.say_farewell(to, effects);
         }
     }
 
@@ -39,7 +68,7 @@ impl Broker {
     pub(crate) fn refuses_calls(&self, from: ConnId, address: &str) -> bool {
         let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
         self.is_stopping
-            && !self.calls.is_serving(from)
+            && (self.ending.is_some() || !self.calls.is_serving(from))
             && !address.strip_prefix(ROUTER_ADDRESS).is_some_and(is_below)
     }
 }

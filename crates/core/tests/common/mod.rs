@@ -233,12 +233,12 @@ impl World {
     }
 
     pub fn begin_to_stop(&mut self) {
-        self.broker.begin_to_stop(&mut self.effects);
+        while self.broker.begin_to_stop(100, &mut self.effects) {}
         self.settle();
     }
 
     pub fn end_calls(&mut self) {
-        self.broker.end_calls(&mut self.effects);
+        while self.broker.end_calls(100, &mut self.effects) {}
         self.settle();
     }
 
