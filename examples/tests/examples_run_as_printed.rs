@@ -139,7 +139,7 @@ async fn events() {
     let mut listener = start(&router, "event_listener");
     listener.line_with("listening to weather/**").await;
     let mut sender = start(&router, "event_sender");
-    sender.line_with("announced").await;
+    sender.line_with("announced to 1 receivers").await;
     listener.line_with("weather/warsaw: sunny").await;
     router.stop().await;
 }

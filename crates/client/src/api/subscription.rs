@@ -50,10 +50,18 @@ impl Bus {
     /// Subscribers in this process receive the event once: from this bus, or from the router if it cannot leave out the
     /// publisher. Routers of `ya-service-bus` cannot, and no router can in the classic framing.
     ///
+    /// Returns how many receive the event: the subscriptions of this process and the connections of others for which the
+    /// event was queued. `None` if the router does not count them: those of `ya-service-bus` do not, and over the classic
+    /// framing none is counted.
+    ///
     /// # Errors
     /// [`Error::Name`], [`Error::TooLarge`], [`Error::Timeout`], [`Error::NotSent`], [`Error::ShutDown`],
     /// [`Error::ConnectionLost`].
-    pub async fn broadcast(&self, topic: &str, data: impl Into<Bytes>) -> Result<(), Error> {
+    pub async fn broadcast(
+        &self,
+        topic: &str,
+        data: impl Into<Bytes>,
+    ) -> Result<Option<u32>, Error> {
         let topic = Topic::new(topic)?;
         let caller = self.engine().options().name.clone();
         let event = Broadcast { topic: topic.to_string(), caller, data: data.into() };

@@ -70,11 +70,11 @@ impl<T> fmt::Debug for TypedTopic<T> {
 }
 
 impl<T: Serialize> TypedTopic<T> {
-    /// Announces an event; see [`Bus::broadcast`].
+    /// Announces an event. Returns how many receive it; see [`Bus::broadcast`].
     ///
     /// # Errors
     /// Those of [`Bus::broadcast`], and [`Error::Encoding`].
-    pub async fn broadcast(&self, body: &T) -> Result<(), Error> {
+    pub async fn broadcast(&self, body: &T) -> Result<Option<u32>, Error> {
         let encoding = &self.bus.engine().options().encoding;
         let data = encode(&**encoding, body)
             .map_err(|error| Error::Encoding { what: self.topic.clone(), error })?;

@@ -278,7 +278,7 @@ impl Bus {
         self.block_on(self.bus.flush())
     }
 
-    /// Announces an event to all subscribers of the topic; see [`crate::Bus::broadcast`].
+    /// Announces an event to all subscribers of the topic. Returns how many receive it; see [`crate::Bus::broadcast`].
     ///
     /// # Errors
     /// Those of [`crate::Bus::broadcast`].
@@ -286,7 +286,7 @@ impl Bus {
     /// # Panics
     /// Within an async context.
     #[track_caller]
-    pub fn broadcast(&self, topic: &str, data: impl Into<Bytes>) -> Result<(), Error> {
+    pub fn broadcast(&self, topic: &str, data: impl Into<Bytes>) -> Result<Option<u32>, Error> {
         self.block_on(self.bus.broadcast(topic, data))
     }
 

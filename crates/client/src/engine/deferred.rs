@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use gsb_net::Link;
+use tokio::sync::oneshot;
 
 use crate::engine::pending_calls::PendingCall;
 use crate::engine::queue::Queue;
-use crate::engine::request::{Outcome, OutcomeSender};
+use crate::engine::request::{Counted, Outcome, OutcomeSender};
 use crate::engine::service_entry::ServiceEntry;
 use crate::error::{Error, LostReason};
 use crate::event::Broadcast;
@@ -19,6 +20,7 @@ pub(crate) struct Deferred {
     pub(crate) flush: Option<Arc<Link>>,
     pub(crate) close: Option<Arc<Link>>,
     pub(crate) outcomes: Vec<(OutcomeSender, Outcome)>,
+    pub(crate) counts: Vec<(oneshot::Sender<Counted>, Counted)>,
     pub(crate) wakers: Vec<Waker>,
     pub(crate) lost_calls: Vec<(PendingCall, LostReason)>,
     pub(crate) ended_queues: Vec<(Arc<Queue<Broadcast>>, Option<Error>)>,
@@ -41,6 +43,9 @@ impl Deferred {
         for (sender, outcome) in self.outcomes {
             // The receiver may be gone.
             contain("a waker of the program", || drop(sender.send(outcome)));
+        }
+        for (sender, count) in self.counts {
+            contain("a waker of the program", || drop(sender.send(count)));
         }
         for waker in self.wakers {
             contain("a waker of the program", || waker.wake());

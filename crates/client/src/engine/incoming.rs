@@ -141,19 +141,24 @@ impl Engine {
             // Many answers may arrive at once.
             deferred.notify_later = true;
             let asked = match request.on_reply {
+                OnReply::Count(sender) => {
+                    deferred.counts.push((sender, outcome));
+                    return Ok(Answered::default());
+                }
                 OnReply::Notify(sender) => {
-                    deferred.outcomes.push((sender, outcome));
+                    deferred.outcomes.push((sender, outcome.map(drop)));
                     deferred.status_changed |= frame.kind == MessageKind::UnregisterReply;
                     return Ok(Answered::default());
                 }
                 OnReply::GivenBack(sender, service) => {
-                    deferred.outcomes.push((sender, outcome));
+                    deferred.outcomes.push((sender, outcome.map(drop)));
                     deferred.dropped.push(service);
                     deferred.status_changed = true;
                     return Ok(Answered::default());
                 }
                 OnReply::Announced(asked) => asked,
             };
+            let outcome = outcome.map(drop);
             let delay = |refusals| self.options().retry_delay(refusals);
             let mut answered =
                 state.announcements.answered(&asked, &outcome, Instant::now(), delay);

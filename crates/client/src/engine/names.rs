@@ -140,7 +140,11 @@ impl Engine {
     }
 
     /// Waits for the router's answer to a request about `target`.
-    pub(crate) async fn answer(&self, answer: Answer, target: &str) -> Outcome {
+    pub(crate) async fn answer<T>(
+        &self,
+        answer: oneshot::Receiver<Result<T, Error>>,
+        target: &str,
+    ) -> Result<T, Error> {
         let outcome = async {
             // The sender is dropped without an answer when the request was undone.
             answer.await.unwrap_or(Err(Error::ConnectionLost(LostReason::Closed)))

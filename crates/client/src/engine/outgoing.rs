@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::engine::deferred::Deferred;
 use crate::engine::limits::{check_size, check_text};
 use crate::engine::pending_calls::ReplyTo;
-use crate::engine::request::{OnReply, Outcome, Request};
+use crate::engine::request::{Counted, OnReply, Outcome, Request};
 use crate::engine::scope::Scope;
 use crate::engine::state::{Phase, State};
 use crate::engine::subscriptions::Origin;
@@ -82,19 +82,19 @@ impl Engine {
     }
 
     /// Announces an event here and to the router, and waits until the router has taken it. Both happen under one
-    /// lock, so that all subscribers see the events of a publisher in the same order.
+    /// lock, so that all subscribers see the events of a publisher in the same order. Returns how many receive it: the
+    /// connections that the router states, and the subscribers of this process.
     pub(crate) async fn broadcast(
         &self,
         topic: &Topic,
         event: &Broadcast,
         scope: Scope,
-    ) -> Outcome {
+    ) -> Counted {
         if scope == Scope::InProcess || !self.has_router {
             tokio::task::coop::consume_budget().await;
             return self.change(|state, deferred| {
                 state.check()?;
-                state.deliver(event, topic, Origin::Here, deferred);
-                Ok(())
+                Ok(Some(state.deliver(event, topic, Origin::Here, deferred)))
             });
         }
         let Broadcast { topic: name, caller, data } = event.clone();
@@ -103,26 +103,28 @@ impl Engine {
             .into_frame();
         let sent = |state: &mut State, deferred: &mut Deferred| {
             let (sender, answer) = oneshot::channel();
-            let mut origin = Origin::Here;
+            let (mut origin, mut counts) = (Origin::Here, false);
             state.with_session(|session| {
-                let (target, on_reply) = (topic.to_string(), OnReply::Notify(sender));
+                let (target, on_reply) = (topic.to_string(), OnReply::Count(sender));
                 session.requests.record(Request { kind: frame.kind, target, on_reply });
                 if session.echoes {
                     origin = Origin::HereAndRouter;
                 }
+                counts = session.level >= 1;
             });
-            state.deliver(event, topic, origin, deferred);
-            answer
+            let here = state.deliver(event, topic, origin, deferred);
+            (answer, counts.then_some(here))
         };
         let wait_for_router = self.options.wait_for_router;
         let timeout = self.options.request_timeout.max(wait_for_router);
         let answer = self.send(&frame, wait_for_router, None, sent);
         let answer = with_timeout(Some(timeout), "", answer).await;
-        let answer = answer.map_err(|error| match error {
+        let (answer, here) = answer.map_err(|error| match error {
             Error::Timeout { after, .. } => self.not_sent(after),
             error => error,
         })?;
-        self.answer(answer, topic.as_str()).await
+        let there = self.answer(answer, topic.as_str()).await?;
+        Ok(here.zip(there).map(|(here, there)| there.saturating_add(here)))
     }
 
     /// Sends a frame to the router when there is room for it. Records the call that it opens, and lets `sent` record

@@ -9,7 +9,7 @@ use gsb_proto::messages::{
 };
 use gsb_proto::{Frame, MessageKind};
 
-use crate::engine::request::{OnReply, Outcome, Request};
+use crate::engine::request::{Counted, OnReply, Request};
 use crate::engine::service_entry::ServiceEntry;
 use crate::error::{Error, LostReason};
 
@@ -62,8 +62,8 @@ impl PendingRequests {
         }
     }
 
-    /// Removes the request that a reply answers. Returns it with its outcome.
-    pub(crate) fn reply(&mut self, frame: &Frame) -> Result<(Request, Outcome), LostReason> {
+    /// Removes the request that a reply answers. Returns it with its outcome, which for a broadcast has a number.
+    pub(crate) fn reply(&mut self, frame: &Frame) -> Result<(Request, Counted), LostReason> {
         let request = queue_of(frame.kind)
             .and_then(|queue| self.queues[queue].pop_front())
             .ok_or(LostReason::UnexpectedReply(frame.kind.name()))?;
@@ -90,7 +90,7 @@ impl PendingRequests {
         };
         let given_back = unregistering.iter().filter_map(|request| match &request.on_reply {
             OnReply::GivenBack(_, service) => Some(service),
-            OnReply::Notify(_) | OnReply::Announced(_) => None,
+            OnReply::Notify(_) | OnReply::Count(_) | OnReply::Announced(_) => None,
         });
         given_back.filter(serves).max_by_key(|service| service.id.as_str().len())
     }
@@ -102,7 +102,8 @@ impl PendingRequests {
 }
 
 /// The outcome that a reply to a request about `target` reports.
-fn outcome(frame: &Frame, target: &str) -> Result<Outcome, LostReason> {
+fn outcome(frame: &Frame, target: &str) -> Result<Counted, LostReason> {
+    let mut receivers = None;
     let (code, done, message) = match frame.kind {
         MessageKind::RegisterReply => {
             let reply: RegisterReply = frame.decode()?;
@@ -116,7 +117,7 @@ fn outcome(frame: &Frame, target: &str) -> Result<Outcome, LostReason> {
         // A refusal means that the name is not registered, as was requested.
         MessageKind::UnregisterReply => {
             let UnregisterReply { .. } = frame.decode()?;
-            return Ok(Ok(()));
+            return Ok(Ok(None));
         }
         MessageKind::SubscribeReply => {
             let reply: SubscribeReply = frame.decode()?;
@@ -124,17 +125,18 @@ fn outcome(frame: &Frame, target: &str) -> Result<Outcome, LostReason> {
         }
         MessageKind::UnsubscribeReply => {
             let UnsubscribeReply { .. } = frame.decode()?;
-            return Ok(Ok(()));
+            return Ok(Ok(None));
         }
         MessageKind::BroadcastReply => {
             let reply: BroadcastReply = frame.decode()?;
+            receivers = reply.receivers;
             (reply.code, BroadcastReplyCode::BroadcastOk as i32, reply.message)
         }
-        MessageKind::Pong => return Ok(Ok(())),
+        MessageKind::Pong => return Ok(Ok(None)),
         kind => return Err(LostReason::UnexpectedReply(kind.name())),
     };
     if code == done {
-        return Ok(Ok(()));
+        return Ok(Ok(receivers));
     }
     let message = cut(message);
     Ok(Err(match frame.kind {

@@ -16,6 +16,9 @@ pub(crate) type Outcome = Result<(), Error>;
 /// Receives the result of a request.
 pub(crate) type OutcomeSender = oneshot::Sender<Outcome>;
 
+/// The result of a broadcast: the number of connections that receive it, if the router states it.
+pub(crate) type Counted = Result<Option<u32>, Error>;
+
 /// A request that waits for its reply.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -30,6 +33,8 @@ pub(crate) struct Request {
 pub(crate) enum OnReply {
     /// The caller is notified.
     Notify(OutcomeSender),
+    /// The caller is notified of the number of receivers.
+    Count(oneshot::Sender<Counted>),
     /// The registry of announcements is updated, and notifies all callers that wait for the name.
     Announced(NameRequest),
     /// The caller is notified that a service has given back a name that may have other owners. Until then the router may
@@ -60,7 +65,7 @@ impl Request {
     pub(crate) fn cost(&self) -> usize {
         let copies = match self.on_reply {
             OnReply::Announced(_) => 2,
-            OnReply::Notify(_) | OnReply::GivenBack(..) => 1,
+            OnReply::Notify(_) | OnReply::Count(_) | OnReply::GivenBack(..) => 1,
         };
         OVERHEAD + copies * self.target.len()
     }

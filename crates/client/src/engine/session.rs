@@ -32,7 +32,7 @@ pub(crate) struct Session {
     /// Whether the router sends this bus its own broadcasts.
     pub(crate) echoes: bool,
     /// The level of the protocol extensions that both sides support.
-    level: u32,
+    pub(crate) level: u32,
     /// The name and version of the router, for errors.
     router: String,
     /// Largest message that the router accepts, in bytes.

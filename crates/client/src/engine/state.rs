@@ -172,6 +172,7 @@ impl State {
     fn not_requested(&mut self, on_reply: OnReply, error: Error, deferred: &mut Deferred) {
         match on_reply {
             OnReply::Notify(sender) => deferred.outcomes.push((sender, Err(error))),
+            OnReply::Count(sender) => deferred.counts.push((sender, Err(error))),
             OnReply::GivenBack(sender, service) => {
                 deferred.outcomes.push((sender, Err(error)));
                 deferred.dropped.push(service);
@@ -307,18 +308,21 @@ impl State {
         true
     }
 
-    /// Gives an event to the subscribers of this process.
+    /// Gives an event to the subscribers of this process. Returns how many of them receive it.
     pub(crate) fn deliver(
         &mut self,
         event: &Broadcast,
         topic: &Topic,
         origin: Origin,
         deferred: &mut Deferred,
-    ) {
+    ) -> u32 {
+        let mut receivers: u32 = 0;
         for queue in self.subscriptions.find(topic, origin) {
-            let (_, waker) = queue.push_quietly(event.clone(), event.length());
+            let (is_queued, waker) = queue.push_quietly(event.clone(), event.length());
+            receivers = receivers.saturating_add(is_queued.into());
             deferred.wakers.extend(waker);
         }
+        receivers
     }
 
     /// The router has dropped `count` events.
@@ -474,6 +478,9 @@ fn end_requests(requests: PendingRequests, reason: &LostReason, deferred: &mut D
                     _ => Err(Error::ConnectionLost(reason.clone())),
                 };
                 deferred.outcomes.push((sender, outcome));
+            }
+            OnReply::Count(sender) => {
+                deferred.counts.push((sender, Err(Error::ConnectionLost(reason.clone()))));
             }
             OnReply::GivenBack(sender, service) => {
                 deferred.outcomes.push((sender, Ok(())));

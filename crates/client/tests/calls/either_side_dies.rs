@@ -19,7 +19,7 @@ type Operation = fn(Bus) -> BoxFuture<'static, Result<(), Error>>;
 const OPERATIONS: [Operation; 5] = [
     |bus| Box::pin(async move { bus.call("/s", "hello").await.map(drop) }),
     |bus| Box::pin(async move { whole(bus.stream("/s", "hello").await?).await.map(drop) }),
-    |bus| Box::pin(async move { bus.broadcast("t", "hello").await }),
+    |bus| Box::pin(async move { bus.broadcast("t", "hello").await.map(drop) }),
     |bus| Box::pin(async move { bus.register("/s", |_: Call| async { Ok("") }).await.map(drop) }),
     |bus| Box::pin(async move { bus.subscribe("t").await.map(drop) }),
 ];

@@ -3,4 +3,5 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod event_order;
+mod receivers;
 mod subscriptions;

@@ -95,6 +95,7 @@ pub(crate) async fn publish(
         let announced = from.broadcast(topic, id.to_string());
         let longest = timeout.map_or(LONGEST, Duration::from_millis);
         let outcome = tokio::time::timeout(longest, announced).await.ok();
+        let outcome = outcome.map(|outcome| outcome.map(drop));
         drop(from);
         let said = outcome.as_ref().map(|outcome| outcome.as_ref().map_err(Error::to_string));
         world.log(format_args!("event {id}: {said:?}"));
