@@ -131,7 +131,7 @@ impl Engine {
     pub(crate) fn new(options: Options, has_router: bool) -> Self {
         let instance_id = Uuid::new_v4();
         let id_prefix = instance_id.simple().to_string()[..8].to_owned();
-        let state = State::new(has_router);
+        let state = State::new(has_router, options.reconnect.clone().unwrap_or_default());
         Engine {
             has_router,
             instance_id,
@@ -181,6 +181,12 @@ impl Engine {
     fn change<R>(&self, change: impl FnOnce(&mut State, &mut Deferred) -> R) -> R {
         let mut deferred = Deferred::default();
         let (result, changes) = self.change_locked(&mut deferred, change);
+        if deferred.retry_changed {
+            self.retry.notify_one();
+        }
+        for refused in std::mem::take(&mut deferred.refused) {
+            self.log_refusal(&refused);
+        }
         deferred.run();
         self.changes.notify(changes);
         result

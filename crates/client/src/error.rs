@@ -34,7 +34,7 @@ pub enum Error {
     /// A service id or topic is malformed.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The router refuses a service id or topic: it is malformed, or there are too many.
+    /// The router refuses a service id or topic: it is malformed, or there are too many. Or the router has taken it away.
     #[error("the router refuses the name {name:?}: {message}")]
     NameRefused {
         /// The service id or topic.

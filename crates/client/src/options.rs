@@ -74,10 +74,3 @@ impl Default for Options {
         }
     }
 }
-
-impl Options {
-    /// The pause before the router is asked again for a name that it has refused `refusals` times before.
-    pub(crate) fn retry_delay(&self, refusals: u32) -> Duration {
-        self.reconnect.clone().unwrap_or_default().delay(refusals)
-    }
-}

@@ -74,7 +74,8 @@ impl Bus {
 /// The stream ends, with `None`, when the bus has ended. An error is a gap in the stream and not its end. It stands in
 /// the place of the missing events: [`Error::Overflow`] if the consumer was so slow that the buffer was full,
 /// [`Error::Missed`] if the router has dropped events, [`Error::ConnectionLost`] if the connection to the router was
-/// lost. After a loss the stream goes on when the connection is made again.
+/// lost, [`Error::NameRefused`] if the router has taken the topic away. The stream goes on when the connection is made
+/// again, or the router gives the topic back.
 #[derive(Debug)]
 #[must_use = "dropping it unsubscribes, and so does `let _ =`"]
 pub struct Subscription {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::engine::request::{NameRequest, Outcome, OutcomeSender};
 use crate::engine::terms::Terms;
+use crate::error::Error;
 use crate::status::{Announcement, NameKind, Refusals, Refused};
 
 type Key = (NameKind, String);
@@ -185,25 +186,7 @@ impl Announcements {
                 self.accept(&key);
             }
             Err(error) if item.is_kept => {
-                let before = item.refusal.take();
-                let count = before.as_ref().map_or(0, |refused| refused.refusals);
-                let retry_in = delay(count);
-                let retry_at = now + retry_in;
-                let refused = Arc::new(Refused {
-                    kind: asked.kind,
-                    name: asked.name.clone(),
-                    error: error.clone(),
-                    refusals: count.saturating_add(1),
-                    retry_in,
-                });
-                item.state = State::Refused { retry_at };
-                item.refusal = Some(refused.clone());
-                let is_new =
-                    before.is_none_or(|before| before.error.to_string() != error.to_string());
-                self.refusals += u64::from(is_new);
-                self.refused.insert(refused.clone());
-                self.retries.insert((retry_at, key));
-                let refused = is_new.then_some(refused);
+                let refused = self.refuse(key, error, now, delay);
                 return Answered { waiting, is_retried: true, refused };
             }
             Err(_) => {
@@ -212,6 +195,50 @@ impl Announcements {
             }
         }
         Answered { waiting, ..Answered::default() }
+    }
+
+    /// The router has taken a name away. It is asked for again, as one that is refused.
+    pub(crate) fn lost(
+        &mut self,
+        kind: NameKind,
+        name: &str,
+        error: &Error,
+        now: Instant,
+        delay: impl FnOnce(u32) -> Duration,
+    ) -> Answered {
+        let key = (kind, name.to_owned());
+        // Otherwise it was removed, or removed and added again.
+        if !self.items.get(&key).is_some_and(Item::is_confirmed) {
+            return Answered::default();
+        }
+        self.confirmed_services -= usize::from(kind == NameKind::Service);
+        let refused = self.refuse(key, error, now, delay);
+        Answered { waiting: Vec::new(), is_retried: true, refused }
+    }
+
+    /// Notes the refusal of a name that is kept. Returns it if it has another reason than the one before, or is the first.
+    fn refuse(
+        &mut self,
+        key: Key,
+        error: &Error,
+        now: Instant,
+        delay: impl FnOnce(u32) -> Duration,
+    ) -> Option<Arc<Refused>> {
+        let item = self.items.get_mut(&key)?;
+        let before = item.refusal.take();
+        let count = before.as_ref().map_or(0, |refused| refused.refusals);
+        let retry_in = delay(count);
+        let retry_at = now + retry_in;
+        let (kind, name) = key.clone();
+        let refusals = count.saturating_add(1);
+        let refused = Arc::new(Refused { kind, name, error: error.clone(), refusals, retry_in });
+        item.state = State::Refused { retry_at };
+        item.refusal = Some(refused.clone());
+        self.refused.insert(refused.clone());
+        self.retries.insert((retry_at, key));
+        let is_new = before.is_none_or(|before| before.error.to_string() != error.to_string());
+        self.refusals += u64::from(is_new);
+        is_new.then_some(refused)
     }
 
     /// Removes a name from those that are refused.

@@ -13,6 +13,7 @@ use crate::engine::service_entry::ServiceEntry;
 use crate::error::{Error, LostReason};
 use crate::event::Broadcast;
 use crate::panics::contain;
+use crate::status::Refused;
 
 /// Work that must not be done under the lock: it does I/O, or runs code of users.
 #[derive(Debug, Default)]
@@ -25,6 +26,10 @@ pub(crate) struct Deferred {
     pub(crate) lost_calls: Vec<(PendingCall, LostReason)>,
     pub(crate) ended_queues: Vec<(Arc<Queue<Broadcast>>, Option<Error>)>,
     pub(crate) dropped: Vec<Arc<ServiceEntry>>,
+    /// Refusals to be logged.
+    pub(crate) refused: Vec<Arc<Refused>>,
+    /// The time of the next retry of a refused name may have changed.
+    pub(crate) retry_changed: bool,
     /// The status may have changed.
     pub(crate) status_changed: bool,
     /// Watchers of the status are notified of many changes at once, by `Engine::notify_batched`.

@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
-use gsb_proto::messages::{BroadcastRequest, CallReply, CallRequest, CancelCall, Message, Pong};
+use gsb_proto::messages::{
+    BroadcastRequest, CallReply, CallRequest, CancelCall, Message, NameLost, Pong,
+};
 use gsb_proto::{Frame, MessageKind, Topic, Violation};
-use tokio::time::Instant;
 
 use crate::engine::Engine;
-use crate::engine::announcements::Answered;
 use crate::engine::intake::CallIntake;
 use crate::engine::owners::Owners;
 use crate::engine::pending_calls::is_partial;
+use crate::engine::pending_requests::cut;
 use crate::engine::queue::detach;
 use crate::engine::request::OnReply;
 use crate::engine::responder;
 use crate::engine::service_entry::ServiceEntry;
 use crate::engine::state::Phase;
 use crate::engine::subscriptions::Origin;
-use crate::error::LostReason;
+use crate::error::{Error, LostReason};
 use crate::event::Broadcast;
 use crate::status::{NameKind, Refused};
 
@@ -51,10 +52,8 @@ impl Engine {
             MessageKind::Hello => {}
             // The handler runs to its end (CA-11).
             MessageKind::CancelCall => drop(frame.decode::<CancelCall>()?),
-            MessageKind::StreamCredit
-            | MessageKind::CallData
-            | MessageKind::GoAway
-            | MessageKind::NameLost => {}
+            MessageKind::NameLost => self.take_lost_name(frame.decode()?),
+            MessageKind::StreamCredit | MessageKind::CallData | MessageKind::GoAway => {}
             MessageKind::RegisterRequest
             | MessageKind::UnregisterRequest
             | MessageKind::SubscribeRequest
@@ -133,51 +132,48 @@ impl Engine {
     }
 
     fn take_answer(&self, frame: &Frame) -> Result<(), LostReason> {
-        let answered = self.change(|state, deferred| {
+        self.change(|state, deferred| {
             let Phase::Up(session) = &mut state.phase else {
-                return Ok(Answered::default());
+                return Ok(());
             };
             let (request, outcome) = session.requests.reply(frame)?;
             // Many answers may arrive at once.
             deferred.notify_later = true;
-            let asked = match request.on_reply {
-                OnReply::Count(sender) => {
-                    deferred.counts.push((sender, outcome));
-                    return Ok(Answered::default());
-                }
+            match request.on_reply {
+                OnReply::Count(sender) => deferred.counts.push((sender, outcome)),
                 OnReply::Notify(sender) => {
                     deferred.outcomes.push((sender, outcome.map(drop)));
                     deferred.status_changed |= frame.kind == MessageKind::UnregisterReply;
-                    return Ok(Answered::default());
                 }
                 OnReply::GivenBack(sender, service) => {
                     deferred.outcomes.push((sender, outcome.map(drop)));
                     deferred.dropped.push(service);
                     deferred.status_changed = true;
-                    return Ok(Answered::default());
                 }
-                OnReply::Announced(asked) => asked,
-            };
-            let outcome = outcome.map(drop);
-            let delay = |refusals| self.options().retry_delay(refusals);
-            let mut answered =
-                state.announcements.answered(&asked, &outcome, Instant::now(), delay);
-            let senders = answered.waiting.drain(..);
-            deferred.outcomes.extend(senders.map(|sender| (sender, outcome.clone())));
-            deferred.status_changed = true;
-            Ok::<_, LostReason>(answered)
-        })?;
-        if answered.is_retried {
-            self.retry.notify_one();
-        }
-        if let Some(refused) = answered.refused {
-            self.log_refusal(&refused);
-        }
-        Ok(())
+                OnReply::Announced(asked) => {
+                    state.announced(&asked, &outcome.map(drop), deferred);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The router has taken a name away (rule CO-21).
+    fn take_lost_name(&self, lost: NameLost) {
+        let (kind, name) = match lost.topic.is_empty() {
+            true => (NameKind::Service, lost.service_id),
+            false => (NameKind::Topic, lost.topic),
+        };
+        let message = match lost.message.is_empty() {
+            true => "the router has taken it away".to_owned(),
+            false => cut(lost.message),
+        };
+        let error = Error::NameRefused { name: name.clone(), message };
+        self.change(|state, deferred| state.name_lost(kind, &name, error, deferred));
     }
 
     /// Logs that the router refuses a name after the program was told that it is registered.
-    fn log_refusal(&self, refused: &Refused) {
+    pub(crate) fn log_refusal(&self, refused: &Refused) {
         let Some(left_out) = self.refusal_log.allow() else {
             return;
         };

@@ -148,7 +148,7 @@ fn outcome(frame: &Frame, target: &str) -> Result<Counted, LostReason> {
 }
 
 /// The beginning of a message of the router, so that the router does not decide how much memory its refusals take.
-fn cut(message: String) -> String {
+pub(crate) fn cut(message: String) -> String {
     match message.len() {
         0..=LONGEST_MESSAGE => message,
         _ => message[..message.floor_char_boundary(LONGEST_MESSAGE)].to_owned(),

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, LostReason};
 use crate::panics::contain;
+use crate::status::Refused;
 
 /// The cost of an item besides its bytes, in bytes.
 const OVERHEAD: usize = 64;
@@ -43,6 +45,8 @@ struct Gap {
     lost: Option<LostReason>,
     /// Events that the router has dropped.
     dropped_by_router: u64,
+    /// The router has taken the topic away, the last time.
+    refused: Option<Arc<Refused>>,
 }
 
 /// A queue between the task that reads a connection and one consumer.
@@ -126,6 +130,11 @@ impl<T> Queue<T> {
         self.interrupt(|gap| gap.lost = Some(reason))
     }
 
+    /// Adds a gap: the router has taken the topic away. Returns the waker to wake.
+    pub(crate) fn refused(&self, refused: Arc<Refused>) -> Option<Waker> {
+        self.interrupt(|gap| gap.refused = Some(refused))
+    }
+
     fn interrupt(&self, note: impl FnOnce(&mut Gap)) -> Option<Waker> {
         let mut state = self.state.lock();
         if state.ended {
@@ -191,7 +200,10 @@ impl<T> State<T> {
 
 impl Gap {
     fn is_empty(&self) -> bool {
-        self.overflow == 0 && self.lost.is_none() && self.dropped_by_router == 0
+        self.overflow == 0
+            && self.lost.is_none()
+            && self.refused.is_none()
+            && self.dropped_by_router == 0
     }
 
     /// Removes an error from a gap that is not empty. `limit` is that of the queue.
@@ -201,6 +213,9 @@ impl Gap {
         }
         if let Some(reason) = self.lost.take() {
             return Error::ConnectionLost(reason);
+        }
+        if let Some(refused) = self.refused.take() {
+            return refused.error.clone();
         }
         Error::Missed { count: std::mem::take(&mut self.dropped_by_router) }
     }

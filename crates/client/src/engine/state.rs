@@ -9,7 +9,7 @@ use gsb_proto::{Frame, MessageKind, PrefixMap, Topic};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::engine::announcements::Announcements;
+use crate::engine::announcements::{Announcements, Answered};
 use crate::engine::changes::{Changes, StatusSummary};
 use crate::engine::deferred::Deferred;
 use crate::engine::owners::Owners;
@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) services: PrefixMap<Owners>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) announcements: Announcements,
+    /// The pauses before the router is asked again for a refused name.
+    retry: Reconnect,
     /// A shutdown has begun: no name can be registered or subscribed.
     pub(crate) is_stopping: bool,
     /// This side has sent the end of the stream: nothing more is sent, and the loss of the connection ends the bus.
@@ -62,7 +64,7 @@ pub(crate) enum Phase {
 
 impl State {
     /// The state of a bus that is not connected yet, or has no router at all.
-    pub(crate) fn new(has_router: bool) -> Self {
+    pub(crate) fn new(has_router: bool, retry: Reconnect) -> Self {
         let (phase, connection) = match has_router {
             true => (Phase::Down(LostReason::NotYet), Connection::Connecting { failures: 0 }),
             false => (Phase::InProcess, Connection::InProcess),
@@ -81,6 +83,7 @@ impl State {
             services: PrefixMap::new(),
             subscriptions: Subscriptions::default(),
             announcements: Announcements::default(),
+            retry,
             is_stopping: false,
             is_closing: false,
             lost_pushes: None,
@@ -177,16 +180,40 @@ impl State {
                 deferred.outcomes.push((sender, Err(error)));
                 deferred.dropped.push(service);
             }
-            OnReply::Announced(request) => {
-                let outcome = Err(error);
-                let delay = |refusals| Reconnect::default().delay(refusals);
-                let answered =
-                    self.announcements.answered(&request, &outcome, Instant::now(), delay);
-                let senders = answered.waiting.into_iter();
-                deferred.outcomes.extend(senders.map(|sender| (sender, outcome.clone())));
-                deferred.status_changed = true;
+            OnReply::Announced(request) => self.announced(&request, &Err(error), deferred),
+        }
+    }
+
+    /// Takes the router's answer for a name.
+    pub(crate) fn announced(
+        &mut self,
+        request: &NameRequest,
+        outcome: &Outcome,
+        deferred: &mut Deferred,
+    ) {
+        let delay = |refusals| self.retry.delay(refusals);
+        let answered = self.announcements.answered(request, outcome, Instant::now(), delay);
+        answered_for(answered, outcome, deferred);
+    }
+
+    /// The router has taken a name away. Its subscriptions have a gap from here on.
+    pub(crate) fn name_lost(
+        &mut self,
+        kind: NameKind,
+        name: &str,
+        error: Error,
+        deferred: &mut Deferred,
+    ) {
+        let delay = |refusals| self.retry.delay(refusals);
+        let answered = self.announcements.lost(kind, name, &error, Instant::now(), delay);
+        if kind == NameKind::Topic
+            && let Some(refused) = &answered.refused
+        {
+            for queue in self.subscriptions.announced_at(name) {
+                deferred.wakers.extend(queue.refused(refused.clone()));
             }
         }
+        answered_for(answered, &Err(error), deferred);
     }
 
     /// Sends a Ping. The router answers it when it has handled all that was sent before.
@@ -465,6 +492,15 @@ impl State {
             self.known = now;
         }
     }
+}
+
+/// Notes what follows an answer for a name.
+fn answered_for(answered: Answered, outcome: &Outcome, deferred: &mut Deferred) {
+    let senders = answered.waiting.into_iter();
+    deferred.outcomes.extend(senders.map(|sender| (sender, outcome.clone())));
+    deferred.retry_changed |= answered.is_retried;
+    deferred.refused.extend(answered.refused);
+    deferred.status_changed = true;
 }
 
 /// Ends the requests of a connection that is lost. The registry of announcements keeps its own.

@@ -24,6 +24,7 @@ pub(crate) struct Subscriptions {
 
 #[derive(Debug)]
 struct Subscriber {
+    topic: Topic,
     queue: Arc<Queue<Broadcast>>,
     scope: Scope,
     /// Its entry in `topics`.
@@ -47,7 +48,8 @@ impl Subscriptions {
         self.last_key += 1;
         let key = self.last_key;
         let entry = self.topics.subscribe(topic, key);
-        self.subscribers.insert(key, Subscriber { queue, scope, entry });
+        let subscriber = Subscriber { topic: topic.clone(), queue, scope, entry };
+        self.subscribers.insert(key, subscriber);
         if scope == Scope::Everywhere {
             *self.announced.entry(topic.clone()).or_default() += 1;
         }
@@ -89,6 +91,15 @@ impl Subscriptions {
     pub(crate) fn announced(&self) -> impl Iterator<Item = &Arc<Queue<Broadcast>>> {
         let subscribers = self.subscribers.values();
         subscribers.filter(|found| found.scope == Scope::Everywhere).map(|found| &found.queue)
+    }
+
+    /// The [announced](Subscriptions::announced) subscriptions to a topic, letter for letter.
+    pub(crate) fn announced_at(&self, topic: &str) -> impl Iterator<Item = &Arc<Queue<Broadcast>>> {
+        let subscribers = self.subscribers.values();
+        let is_lost = move |found: &&Subscriber| {
+            found.scope == Scope::Everywhere && found.topic.as_str() == topic
+        };
+        subscribers.filter(is_lost).map(|found| &found.queue)
     }
 
     /// All subscriptions.

@@ -5,6 +5,7 @@
 mod graceful_shutdown;
 mod handlers_with_state;
 mod name_conflicts;
+mod name_lost;
 mod panics;
 mod push_order;
 mod shared_names;
