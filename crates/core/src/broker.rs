@@ -260,6 +260,13 @@ impl Broker {
         }
     }
 
+    /// How many owners of names were looked at for the calls that were received since this was asked last. Most calls
+    /// have a single owner and take no such step, but others may take thousands.
+    #[inline]
+    pub fn take_steps(&mut self) -> usize {
+        std::mem::take(&mut self.services.groups.steps)
+    }
+
     /// What has happened so far.
     pub fn counters(&self) -> &Counters {
         &self.counters

@@ -2,6 +2,7 @@
 //!
 //! A name with a single owner that takes any number of calls has no group.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
@@ -11,7 +12,8 @@ use slab::Slab;
 use crate::affinity::{Affinity, Seed};
 use crate::ids::ConnId;
 
-/// Most owners of one name. To choose one takes time for each of them, so it has to be short beside a turn of the router.
+/// Most owners of one name. To choose one may take a [step](Groups::steps) for each of them, so it has to be short beside a
+/// turn of the router.
 pub(crate) const MAX_OWNERS: usize = 1024;
 
 /// Names a group, for as long as it has members.
@@ -101,6 +103,8 @@ pub(crate) struct Groups {
     groups: Slab<Group>,
     /// Registrations and choices are numbered together.
     turns: u64,
+    /// How many owners were looked at to find one that takes a call. There may be many before it that do not.
+    pub(crate) steps: usize,
 }
 
 impl Groups {
@@ -176,15 +180,20 @@ impl Groups {
 
     /// The owner that gets a call. [`Groups::begin`] gives it the call.
     pub(crate) fn choose(
-        &self,
+        &mut self,
         key: GroupKey,
         kind: CallKind,
         affinity: &str,
         condition: impl Fn(ConnId) -> Condition,
     ) -> Result<ConnId, Unavailable> {
-        let group = self.get(key).ok_or(Unavailable::Gone)?;
+        let group = self.groups.get(key.0 as usize).ok_or(Unavailable::Gone)?;
         let affinity = Affinity::new(affinity);
-        match (group.mode, affinity, kind) {
+        let steps = Cell::new(0);
+        let condition = |owner| {
+            steps.update(|steps| steps + 1);
+            condition(owner)
+        };
+        let chosen = match (group.mode, affinity, kind) {
             (RegisterMode::Shared, None, CallKind::Push) => {
                 group.first_ready(group.by_turn.values(), condition)
             }
@@ -202,6 +211,7 @@ impl Groups {
                         best = Some((score, owner));
                     }
                 }
+                steps.set(group.members.len());
                 group.only(best.map(|(_, owner)| owner), kind, condition)
             }
             (RegisterMode::Exclusive | RegisterMode::Standby, ..) => {
@@ -209,7 +219,9 @@ impl Groups {
                 let first = live.find(|&&owner| condition(owner) != Condition::Gone);
                 group.only(first.copied(), kind, condition)
             }
-        }
+        };
+        self.steps += steps.get();
+        chosen
     }
 
     /// Gives a call to an owner that was [chosen](Groups::choose). Returns the registration that the call counts

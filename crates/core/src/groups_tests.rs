@@ -31,16 +31,17 @@ fn owners(instances: &BTreeSet<u32>) -> BTreeMap<usize, u32> {
     for _ in 0..instances.len() {
         connections.add(Identity::Unknown);
     }
-    let (groups, key) = group(&mut connections, instances);
-    let seeds = &groups.get(key).unwrap().members;
+    let (mut groups, key) = group(&mut connections, instances);
+    let members = groups.get(key).unwrap().members.iter();
+    let seeds: BTreeMap<_, _> = members.map(|(&owner, member)| (owner, member.seed)).collect();
     let by_seed = |instance: &u32| (Seed::of_instance(&instance.to_be_bytes()), *instance);
     let by_seed: BTreeMap<_, _> = instances.iter().map(by_seed).collect();
-    let owner = |text: usize| {
+    let mut owner = |text: usize| {
         let ready = |_| Condition::Ready;
         let owner = groups.choose(key, CallKind::Call, &format!("text {text}"), ready).unwrap();
-        (text, by_seed[&seeds[&owner].seed])
+        (text, by_seed[&seeds[&owner]])
     };
-    (0..TEXTS).map(owner).collect()
+    (0..TEXTS).map(&mut owner).collect()
 }
 
 proptest! {

@@ -1,5 +1,6 @@
 //! The registered services and their owners.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use gsb_proto::messages::RegisterMode;
@@ -171,13 +172,21 @@ impl Services {
         if let Some(known) = self.routes.find(address) {
             return Some(known);
         }
+        let steps = Cell::new(0);
+        let is_live = |owner| {
+            steps.update(|steps| steps + 1);
+            is_live(owner)
+        };
         let is_held = |holder: &Holder| match *holder {
             Holder::Owner { owner, .. } => is_live(owner),
-            Holder::Group(key) => self.groups.is_live(key, &is_live),
+            Holder::Group(key) => self.groups.is_live(key, is_live),
         };
-        let found = self.names.lookup_where(address, is_held)?.route();
-        self.routes.insert(address, found);
-        Some(found)
+        let found = self.names.lookup_where(address, is_held).map(Holder::route);
+        self.groups.steps += steps.get();
+        if let Some(route) = found {
+            self.routes.insert(address, route);
+        }
+        found
     }
 
     /// Frees the services of a connection. [`Services::sweep`] removes their entries.

@@ -524,6 +524,40 @@ fn streams_pass_by_owners_of_level_0() {
     unsupported(&mut world, CallRequest { affinity, ..more("4") });
 }
 
+// To pass by owners takes time, so the router is told how many there were, and ends the turn of the caller sooner.
+#[test]
+fn the_owners_that_are_looked_at_are_counted() {
+    const COUNT: usize = 50;
+    let mut world = world();
+    let caller = world.peer_of_level(1);
+    let owners: [_; COUNT] = owners(&mut world, SHARED, 0);
+    let last = world.peer_of_level(1);
+    assert_eq!(register(&mut world, last, SHARED, 0), 0);
+    let steps = |world: &mut World, request: CallRequest| {
+        world.broker.take_steps();
+        world.send(caller, request);
+        world.seen.clear();
+        world.broker.take_steps()
+    };
+    // The first call finds the group, and the next ones the owner only.
+    assert!((1..=3).contains(&steps(&mut world, call("/s", "1"))));
+    assert_eq!(steps(&mut world, call("/s", "2")), 1);
+    let affinity = CallRequest { affinity: "x".into(), ..call("/s", "3") };
+    assert!(steps(&mut world, affinity) > COUNT, "each owner has a score");
+    let more = CallRequest { more: true, ..call("/s", "4") };
+    assert!(steps(&mut world, more) >= COUNT - 2, "most owners do not support streams");
+    for owner in owners {
+        stall(&mut world, owner);
+    }
+    for request in [call("/s", "5"), push("/s", "6")] {
+        assert!(steps(&mut world, request) > COUNT - 5, "most owners have stalled");
+    }
+    // A name with a single owner takes none, once its route is known.
+    world.register(last, "/t");
+    assert_eq!(steps(&mut world, call("/t", "7")), 1);
+    assert_eq!(steps(&mut world, call("/t", "8")), 0);
+}
+
 // Rule LI-1: each owner of a name holds one service.
 #[test]
 fn each_registration_counts() {

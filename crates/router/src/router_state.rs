@@ -158,6 +158,7 @@ impl RouterState {
                     return Ok(Routed::Paused);
                 }
                 inbox.consume();
+                turn.add_steps(broker.take_steps());
                 if turn.is_over(kind, length, tokio::time::Instant::now) {
                     return Ok(Routed::Some);
                 }

@@ -19,6 +19,9 @@ const COST_OF_LOOK: usize = 8 << 10;
 /// The cost of a frame without its bytes, in the same unit.
 const FRAME_COST: usize = 128;
 
+/// The cost of a [step](gsb_core::Broker::take_steps), in the same unit.
+const STEP_COST: usize = 8;
+
 /// One turn of a connection: some of its frames are routed, while the state is locked.
 ///
 /// The turn is over when it has taken a [`SLICE`], whatever the frames were. Reading the clock takes a quarter of the
@@ -37,6 +40,12 @@ impl Turn {
     /// A turn that begins at `now`.
     pub(crate) fn new(now: Instant) -> Self {
         Turn { end: now + SLICE, frames: 0, cost: 0 }
+    }
+
+    /// Records steps that the last frame took.
+    #[inline]
+    pub(crate) fn add_steps(&mut self, steps: usize) {
+        self.cost += steps * STEP_COST;
     }
 
     /// Records a routed frame with a body of `length` bytes. Returns whether the turn is over. `clock` returns the

@@ -37,6 +37,21 @@ fn a_frame_that_takes_long_ends_the_turn() {
     }
 }
 
+// A call to a name with very many owners that cannot take it takes long, as does the choice by affinity.
+#[test]
+fn steps_beside_a_frame_end_the_turn() {
+    let begin = Instant::now();
+    for (steps, frames) in [(1024, 1), (100, 16), (0, BATCH)] {
+        let mut turn = Turn::new(begin);
+        let is_over = |_: &usize| {
+            turn.add_steps(steps);
+            turn.is_over(MessageKind::CallRequest, 0, || begin + SLICE)
+        };
+        let count = (1..).find(is_over).unwrap();
+        assert!(count <= frames, "{count} frames of {steps} steps");
+    }
+}
+
 #[test]
 fn a_turn_of_small_calls_hardly_looks_at_the_clock() {
     for kind in [MessageKind::CallRequest, MessageKind::CallReply] {

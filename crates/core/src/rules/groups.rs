@@ -33,12 +33,14 @@ impl Broker {
 
     // Not inlined: an ordinary call has no group.
     #[inline(never)]
-    fn choose(&self, group: GroupKey, head: &CallHead<'_>) -> Result<Target, Unavailable> {
-        let groups = &self.services.groups;
-        let choose = |least_level| {
-            let condition = |owner| match self.connections.get(owner) {
+    fn choose(&mut self, group: GroupKey, head: &CallHead<'_>) -> Result<Target, Unavailable> {
+        let (groups, connections, flow) =
+            (&mut self.services.groups, &self.connections, &self.flow);
+        let mode = groups.mode(group);
+        let mut choose = |least_level| {
+            let condition = |owner| match connections.get(owner) {
                 Some(peer) if peer.level < least_level => Condition::Gone,
-                Some(_) if self.flow.is_stalled(owner) => Condition::Stalled,
+                Some(_) if flow.is_stalled(owner) => Condition::Stalled,
                 Some(_) => Condition::Ready,
                 None => Condition::Gone,
             };
@@ -47,7 +49,7 @@ impl Broker {
         // Owners that do not support streams are left out where there is a choice.
         let may_leave_out = head.steering.more
             && head.steering.affinity.is_empty()
-            && groups.mode(group) == Some(RegisterMode::Shared);
+            && mode == Some(RegisterMode::Shared);
         let service = match may_leave_out.then(|| choose(STREAMS_LEVEL)) {
             None | Some(Err(Unavailable::Gone)) => choose(0)?,
             Some(chosen) => chosen?,
