@@ -27,7 +27,7 @@ use crate::subscriptions::Subscriptions;
 /// [`Broker::sweep`]. It is small, because many connections may close at the same time.
 const AT_ONCE: usize = 16;
 
-/// The number of connections that one tick pings or closes.
+/// The number of silent connections that one tick looks at.
 const DUE_AT_ONCE: usize = 64;
 
 /// The state of a router.
@@ -242,8 +242,8 @@ impl Broker {
         self.calls.next_deadline()
     }
 
-    /// Ends calls whose deadlines have passed, and sends silent connections a Ping or closes them: a limited number of
-    /// each at once. If more are left, the [next deadline](Broker::next_deadline) is already in the past: call it again.
+    /// Ends calls whose deadlines have passed, and looks at connections that were silent, which get a Ping or are closed: a
+    /// limited number of each at once. If more are left, the [next deadline](Broker::next_deadline) is already in the past: call it again.
     pub fn tick(&mut self, now: Instant, effects: &mut dyn Effects) {
         self.end_expired_calls(now, effects);
         for _ in 0..DUE_AT_ONCE {
@@ -256,6 +256,7 @@ impl Broker {
                 None => return,
                 Some(Due::Ping(to)) => self.answer(to, Ping {}.to_frame(), effects),
                 Some(Due::Close(connection, reason)) => self.close(connection, reason, effects),
+                Some(Due::Nothing) => {}
             }
         }
     }

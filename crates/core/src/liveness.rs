@@ -15,6 +15,8 @@ pub(crate) enum Due {
     Ping(ConnId),
     /// Silent for twice the timeout, or within a frame for the frame timeout: close it.
     Close(ConnId, CloseReason),
+    /// Nothing: it was heard meanwhile, or has been sent a Ping.
+    Nothing,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -87,44 +89,37 @@ impl Liveness {
         may_ping: impl Fn(ConnId) -> bool,
         is_excused: impl Fn(ConnId) -> bool,
     ) -> Option<Due> {
-        loop {
-            let (deadline, connection) = *self.deadlines.first()?;
-            if deadline > now {
-                return None;
-            }
-            self.deadlines.pop_first();
-            let Some(state) = self.states.entry(connection) else {
-                continue;
-            };
-            if is_excused(connection) {
-                state.heard = now;
-            }
-            let silence = now.saturating_duration_since(state.heard);
-            let ping_timeout = self.ping_timeout.unwrap_or(LONGEST_TIMEOUT);
-            let due = if state.is_within_frame && silence >= self.frame_timeout {
-                Some(Due::Close(connection, CloseReason::UnfinishedFrame(self.frame_timeout)))
-            } else if silence >= 2 * ping_timeout {
-                Some(Due::Close(connection, CloseReason::Silent(silence)))
-            } else if silence >= ping_timeout
-                && state.pinged != Some(state.heard)
-                && may_ping(connection)
-            {
-                state.pinged = Some(state.heard);
-                Some(Due::Ping(connection))
-            } else {
-                None
-            };
-            let timeout = if silence >= ping_timeout { 2 * ping_timeout } else { ping_timeout };
-            // A frame may begin at any time.
-            let begin = if state.is_within_frame { state.heard } else { now };
-            state.deadline = (state.heard + timeout).min(begin + self.frame_timeout);
-            if matches!(due, Some(Due::Ping(_)) | None) {
-                self.deadlines.insert((state.deadline, connection));
-            }
-            if due.is_some() {
-                return due;
-            }
+        let (deadline, connection) = *self.deadlines.first()?;
+        if deadline > now {
+            return None;
         }
+        self.deadlines.pop_first();
+        let Some(state) = self.states.entry(connection) else {
+            return Some(Due::Nothing);
+        };
+        if is_excused(connection) {
+            state.heard = now;
+        }
+        let silence = now.saturating_duration_since(state.heard);
+        let ping_timeout = self.ping_timeout.unwrap_or(LONGEST_TIMEOUT);
+        if state.is_within_frame && silence >= self.frame_timeout {
+            let reason = CloseReason::UnfinishedFrame(self.frame_timeout);
+            return Some(Due::Close(connection, reason));
+        }
+        if silence >= 2 * ping_timeout {
+            return Some(Due::Close(connection, CloseReason::Silent(silence)));
+        }
+        let timeout = if silence >= ping_timeout { 2 * ping_timeout } else { ping_timeout };
+        // A frame may begin at any time.
+        let begin = if state.is_within_frame { state.heard } else { now };
+        state.deadline = (state.heard + timeout).min(begin + self.frame_timeout);
+        self.deadlines.insert((state.deadline, connection));
+        let is_ping_due = silence >= ping_timeout && state.pinged != Some(state.heard);
+        if !is_ping_due || !may_ping(connection) {
+            return Some(Due::Nothing);
+        }
+        state.pinged = Some(state.heard);
+        Some(Due::Ping(connection))
     }
 
     pub(crate) fn len(&self) -> usize {

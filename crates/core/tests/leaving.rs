@@ -147,6 +147,27 @@ fn calls_to_oneself_leave_nothing() {
     assert_eq!(world.broker.usage(), Usage::default());
 }
 
+// Rule CO-9: the time comes to look at many connections that are not silent. A tick looks at some of them.
+#[test]
+fn many_that_were_heard_are_looked_at_bit_by_bit() {
+    const COUNT: usize = 1000;
+    let mut world = world();
+    let peers: Vec<ConnId> = (0..COUNT).map(|_| world.peer()).collect();
+    world.now += Duration::from_secs(30);
+    for &peer in &peers {
+        world.heard(peer);
+    }
+    world.now += Duration::from_secs(30);
+    let mut ticks = 0;
+    while world.broker.next_deadline().is_some_and(|deadline| deadline <= world.now) {
+        world.broker.tick(world.now, &mut world.effects);
+        ticks += 1;
+    }
+    assert!((COUNT / 100..COUNT).contains(&ticks), "{ticks} ticks");
+    assert!(world.effects.is_empty(), "none is silent");
+    world.close_all(&peers);
+}
+
 // Rules CO-9, CO-7: when many connections are silent at the same time, they are closed in small steps, and so are the
 // names and calls of each.
 #[test]
