@@ -126,10 +126,6 @@ impl<T: Default> PerConnection<T> {
         self.slots.get(connection.slot())
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter()
-    }
-
     /// The entry of a live connection; made on first use.
     pub(crate) fn entry(&mut self, connection: ConnId) -> &mut T {
         let slot = connection.slot();

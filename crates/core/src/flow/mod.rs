@@ -53,6 +53,8 @@ pub(crate) struct Flow {
     pub(crate) config: BrokerConfig,
     peers: PerConnection<Option<Peer>>,
     count: usize,
+    /// The large unfinished frames: their sizes in bytes, and their connections.
+    unfinished: BTreeSet<(usize, ConnId)>,
     total: Arc<Total>,
     /// The total was above its limit, and has not fallen to three quarters of it since.
     is_short: bool,
@@ -60,8 +62,8 @@ pub(crate) struct Flow {
 
 impl Flow {
     pub(crate) fn new(config: BrokerConfig) -> Self {
-        let (peers, count, total, is_short) = Default::default();
-        Flow { config, peers, count, total, is_short }
+        let (peers, count, unfinished, total, is_short) = Default::default();
+        Flow { config, peers, count, unfinished, total, is_short }
     }
 
     pub(crate) fn add(&mut self, id: ConnId, waker: Waker, now: Instant) {
@@ -252,12 +254,13 @@ impl Flow {
     pub(crate) fn set_unfinished(&mut self, id: ConnId, bytes: usize) -> Option<(ConnId, usize)> {
         let bytes = if bytes > UNCOUNTED { bytes } else { 0 };
         let before = std::mem::replace(&mut self.get_mut(id)?.unfinished, bytes);
-        self.total.changed(before, bytes);
-        let is_too_much = bytes > before && self.total.used() > self.config.memory_limit;
-        if !is_too_much {
-            return None;
+        if bytes != before {
+            self.total.changed(before, bytes);
+            self.unfinished.remove(&(before, id));
+            self.unfinished.extend((bytes > 0).then_some((bytes, id)));
         }
-        let peers = self.peers.iter().flatten();
-        peers.map(|peer| (peer.id, peer.unfinished)).max_by_key(|largest| largest.1)
+        let is_too_much = bytes > before && self.total.used() > self.config.memory_limit;
+        let (bytes, largest) = *self.unfinished.last().filter(|_| is_too_much)?;
+        Some((largest, bytes))
     }
 }
