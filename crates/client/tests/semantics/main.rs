@@ -7,4 +7,5 @@
 mod setup;
 mod outcomes;
 mod pushes;
+mod sharing;
 mod streams;

@@ -11,8 +11,7 @@ async fn connect(router: &FakeRouter) -> (Bus, Peer) {
     let reconnect = Reconnect::default().first_delay(Duration::from_millis(1));
     let builder = Bus::builder().reconnect(reconnect);
     let hello = Hello { level: 1, no_echo: true, ..Hello::default() };
-    let (bus, peer) =
-        tokio::join!(builder.connect(&router.address), router.accept_with(hello));
+    let (bus, peer) = tokio::join!(builder.connect(&router.address), router.accept_with(hello));
     (bus.unwrap(), peer)
 }
 
