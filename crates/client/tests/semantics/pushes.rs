@@ -6,7 +6,13 @@ use tokio::sync::mpsc;
 
 use crate::setup::{Expected, World};
 
-cases!(pushes_in_order, push_to_no_service, push_whose_handler_fails, event);
+cases!(
+    pushes_in_order,
+    push_to_no_service,
+    push_whose_handler_fails,
+    event,
+    event_without_subscribers
+);
 
 async fn pushes_in_order(world: &World) {
     let (sender, mut received) = mpsc::unbounded_channel();
@@ -56,10 +62,20 @@ async fn push_whose_handler_fails(world: &World) {
     }
 }
 
+/// How many receive an event with two subscriptions. A router counts their connection, but not for a caller of level 0.
+const RECEIVERS: Expected<Option<u32>> = Expected {
+    in_process: Some(2),
+    router: Some(1),
+    old_caller: None,
+    old_service: Some(1),
+    both_old: None,
+};
+
 async fn event(world: &World) {
     let mut all = world.service.subscribe("node/**").await.unwrap();
     let mut one = world.service.subscribe("node/7/status").await.unwrap();
-    world.caller.broadcast("node/7/status", "up").await.unwrap();
+    let receivers = world.caller.broadcast("node/7/status", "up").await.unwrap();
+    assert_eq!(receivers, world.expect(&RECEIVERS));
     world.caller.broadcast("node/8/status", "down").await.unwrap();
     world.caller.broadcast("node/7/status", "down").await.unwrap();
     for (subscription, expected) in [
@@ -74,4 +90,9 @@ async fn event(world: &World) {
             );
         }
     }
+}
+
+async fn event_without_subscribers(world: &World) {
+    let receivers = world.caller.broadcast("topic", "").await.unwrap();
+    assert_eq!(receivers, world.expect(&RECEIVERS).map(|_| 0));
 }
