@@ -1,34 +1,179 @@
 //! A call, as a handler receives it.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
-/// A call, as a handler receives it.
+use crate::engine::call_control::CallControl;
+use crate::headers::Headers;
+
+/// A call, as a handler receives it, with its payload or its decoded message.
 #[non_exhaustive]
-pub struct Call {
+pub struct Call<T = Bytes> {
     /// The name of the caller, as the caller states it. It is not verified.
     pub caller: String,
     /// The address that was called: the service id, or an address below it.
     pub address: String,
-    /// The payload.
-    pub data: Bytes,
-    pub(crate) no_reply: bool,
+    /// The payload, or the message.
+    pub data: T,
+    pub(crate) context: CallContext,
 }
 
-impl fmt::Debug for Call {
+/// The part of a [`Call`] that outlives its data: its deadline, its headers, and whether its caller still waits. It is
+/// cheap to clone.
+#[derive(Clone)]
+pub struct CallContext {
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) headers: Headers,
+    pub(crate) no_reply: bool,
+    pub(crate) control: Arc<CallControl>,
+}
+
+impl<T> fmt::Debug for Call<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
             .field("caller", &self.caller)
             .field("address", &self.address)
-            .field("length", &self.data.len())
             .finish_non_exhaustive()
     }
 }
 
-impl Call {
+impl fmt::Debug for CallContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallContext")
+            .field("deadline", &self.deadline)
+            .field("headers", &self.headers)
+            .field("is_cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Call<T> {
     /// Whether the caller waits for a reply. It does not wait for the reply to a push, which is dropped.
     pub fn wants_reply(&self) -> bool {
-        !self.no_reply
+        !self.context.no_reply
+    }
+
+    /// See [`CallContext::deadline`].
+    pub fn deadline(&self) -> Option<Instant> {
+        self.context.deadline()
+    }
+
+    /// See [`CallContext::time_left`].
+    pub fn time_left(&self) -> Option<Duration> {
+        self.context.time_left()
+    }
+
+    /// See [`CallContext::headers`].
+    pub fn headers(&self) -> &Headers {
+        self.context.headers()
+    }
+
+    /// See [`CallContext::cancelled`].
+    pub async fn cancelled(&self) {
+        self.context.cancelled().await;
+    }
+
+    /// See [`CallContext::detach`].
+    pub fn detach(&self) {
+        self.context.detach();
+    }
+
+    /// The part of the call that outlives its data.
+    pub fn context(&self) -> &CallContext {
+        &self.context
+    }
+
+    /// The same call with other data, for example with its decoded message.
+    pub fn with_data<U>(self, data: U) -> Call<U> {
+        let Call { caller, address, context, .. } = self;
+        Call { caller, address, data, context }
+    }
+}
+
+impl CallContext {
+    /// When the caller stops waiting. `None` if it waits without a limit, or does not say. Calls that the handler makes
+    /// [on behalf of](crate::Endpoint::on_behalf_of) this call have the same deadline.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// How long the caller still waits, see [`deadline`](CallContext::deadline). Zero after the deadline.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The headers of the call.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// Whether no one waits for the answer any more: the caller has dropped the call, its time is over, its connection or
+    /// the one of this process is lost, or the bus shuts down.
+    pub fn is_cancelled(&self) -> bool {
+        self.control.is_cancelled()
+    }
+
+    /// Waits until the call is [cancelled](CallContext::is_cancelled). For a call that ends otherwise it waits for ever.
+    ///
+    /// The future of a handler is dropped when its call is cancelled, unless it was [detached](CallContext::detach).
+    /// This is for tasks that a handler has started, and for detached handlers.
+    ///
+    /// ```
+    /// # use gsb_client::{Bus, Call, Error};
+    /// # async fn example(bus: Bus) -> Result<(), Error> {
+    /// let _search = bus
+    ///     .register("/search", |call: Call| async move {
+    ///         let context = call.context().clone();
+    ///         let found = tokio::spawn(async move {
+    ///             tokio::select! {
+    ///                 () = context.cancelled() => None,
+    ///                 () = tokio::task::yield_now() => Some("found"),
+    ///             }
+    ///         });
+    ///         Ok(found.await?.unwrap_or_default())
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn cancelled(&self) {
+        self.control.cancelled().await;
+    }
+
+    /// Lets the handler go on to its end when the call is cancelled. Otherwise its future is dropped where it waits, also
+    /// the stream of a handler of streams. A push is never cancelled.
+    ///
+    /// ```
+    /// # use gsb_client::{Bus, Call, Error};
+    /// # async fn save(_: &[u8]) {}
+    /// # async fn example(bus: Bus) -> Result<(), Error> {
+    /// let _store = bus
+    ///     .register("/store", |call: Call| async move {
+    ///         call.detach();
+    ///         save(&call.data).await;
+    ///         Ok("saved")
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn detach(&self) {
+        self.control.detach();
+    }
+}
+
+impl<T> AsRef<CallContext> for Call<T> {
+    fn as_ref(&self) -> &CallContext {
+        &self.context
+    }
+}
+
+impl AsRef<CallContext> for CallContext {
+    fn as_ref(&self) -> &CallContext {
+        self
     }
 }

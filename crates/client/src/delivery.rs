@@ -41,6 +41,7 @@ impl Error {
             // The reply may be the router's.
             Error::BadRequest { .. }
             | Error::ServiceFailure { .. }
+            | Error::Cancelled { .. }
             | Error::UnknownCode { .. }
             | Error::Timeout { .. }
             | Error::ConnectionLost(_)
@@ -90,6 +91,7 @@ impl Error {
             | Error::BadRequest { .. }
             | Error::Unsupported { .. }
             | Error::ServiceFailure { .. }
+            | Error::Cancelled { .. }
             | Error::UnknownCode { .. }
             | Error::Timeout { .. }
             | Error::Encoding { .. }

@@ -7,7 +7,7 @@ use super::*;
 use crate::encoding::EncodingError;
 
 /// How many variants there are.
-pub(crate) const VARIANTS: usize = 24;
+pub(crate) const VARIANTS: usize = 25;
 
 /// A number for each variant. A new one does not compile until it is entered here; then it lacks a row.
 fn variant(error: &Error) -> usize {
@@ -36,6 +36,7 @@ fn variant(error: &Error) -> usize {
         Error::TooManyUnanswered { .. } => 21,
         Error::Thread(_) => 22,
         Error::Unsupported { .. } => 23,
+        Error::Cancelled { .. } => 24,
     }
 }
 
@@ -58,6 +59,7 @@ fn table() -> Vec<(Error, Delivered, bool)> {
         (Error::Unsupported { target: text(), message: text() }, No, false),
         (Error::Busy { address: text(), message: text() }, No, true),
         (Error::ServiceFailure { address: text(), message: text() }, Unknown, false),
+        (Error::Cancelled { address: text(), message: text() }, Unknown, false),
         (Error::UnknownCode { address: text(), code: 9, message: text() }, Unknown, false),
         (Error::Timeout { target: text(), after }, Unknown, false),
         (Error::Encoding { what: text(), error: EncodingError::new("x") }, No, false),

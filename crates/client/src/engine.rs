@@ -4,6 +4,7 @@
 
 pub(crate) mod announcements;
 pub(crate) mod backoff;
+pub(crate) mod call_control;
 pub(crate) mod changes;
 pub(crate) mod closing;
 pub(crate) mod connection;

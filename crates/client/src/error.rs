@@ -93,6 +93,15 @@ pub enum Error {
         /// The message of the service, or of the router in its place.
         message: String,
     },
+    /// The service has dropped the call before it answered: its bus was shut down. The service may have handled a part of
+    /// the request.
+    #[error("the service at {address:?} dropped the call: {message}")]
+    Cancelled {
+        /// The address of the call.
+        address: String,
+        /// The message of the service.
+        message: String,
+    },
     /// The reply has a code that this client does not know.
     #[error(
         "the service at {address:?} answered with code {code}, which this client does not know: {message}"

@@ -151,6 +151,11 @@ fn errors() -> Vec<(Error, String)> {
             "the service at \"/a\" failed: there is no service at \"/b\"",
         ),
         (
+            Error::Cancelled { address: a(), message: refused(Refusal::Cancelled) },
+            "the service at \"/a\" dropped the call: its handler was dropped before it answered, because the \
+             call was cancelled or its bus was shut down",
+        ),
+        (
             Error::UnknownCode { address: a(), code: 9, message: message() },
             "the service at \"/a\" answered with code 9, which this client does not know: the reason",
         ),

@@ -153,6 +153,16 @@
 //! # }
 //! ```
 //!
+//! # Calls that no one waits for
+//!
+//! A call is cancelled when its caller has gone: its future or stream is dropped, its timeout is over, or its process has
+//! ended. Then the future or the stream of the handler is dropped where it waits, in the same process and behind a router.
+//! [`Call::detach`](CallContext::detach) lets a handler go on to its end, and tasks that it has started can wait for
+//! [`Call::cancelled`](CallContext::cancelled). A push is never cancelled.
+//!
+//! A handler sees until when its caller waits as [`Call::deadline`](CallContext::deadline), and the calls that it makes
+//! [on behalf of](Endpoint::on_behalf_of) its call end at the same time.
+//!
 //! # A service that outlives its router
 //!
 //! A lost connection is made again after growing random pauses (see [`Reconnect`]). Then all services and subscriptions
@@ -243,7 +253,8 @@
 //! - unhandled: [`Error::NoSuchService`], [`Error::Busy`], [`Error::Unsupported`], [`Error::NotSent`] if there is no
 //!   connection, [`Error::ShutDown`];
 //! - with [`Error::ConnectionLost`] as soon as the connection is lost: the service may have handled it or not;
-//! - with [`Error::Timeout`]: the service may still be handling it.
+//! - with [`Error::Timeout`]: the service may have handled it, or a part of it;
+//! - with [`Error::Cancelled`], if the service shuts down before it has answered.
 //!
 //! [`Error::is_retryable`] says whether the same request may be repeated, and [`Error::was_delivered`] whether a service
 //! may have handled it. The caller of a handler that panics gets [`Error::ServiceFailure`].
@@ -269,7 +280,7 @@
 //! | | within the process | over a router |
 //! |---|---|---|
 //! | typed messages | are passed without encoding | are encoded: [`Error::Encoding`] and [`Error::Decoding`] are possible, and a message over the frame limit is [`Error::TooLarge`] |
-//! | a handler | runs as a part of the caller's future, and is dropped with it, for example by a timeout | runs in a task of its own, and goes on when its caller has gone |
+//! | a handler | runs as a part of the caller's future | runs in a task of its own |
 //! | a stream | makes each reply when the reader asks for it | makes replies ahead, into a bounded buffer: [`Error::Overflow`] is possible |
 //! | a push | fails with [`Error::NoSuchService`] or [`Error::Busy`] | returns `Ok` as soon as it is queued |
 //! | the connection | cannot be lost | [`Error::NotSent`], [`Error::ConnectionLost`] and [`Error::Missed`] are possible |
@@ -313,6 +324,7 @@ mod engine;
 mod error;
 mod event;
 mod failure;
+mod headers;
 mod message;
 mod options;
 mod panics;
@@ -331,7 +343,7 @@ pub use api::subscription::Subscription;
 pub use api::topic::{Event, TypedSubscription, TypedTopic};
 /// A payload: a buffer that is shared when it is cloned, not copied.
 pub use bytes::Bytes;
-pub use call::Call;
+pub use call::{Call, CallContext};
 pub use delivery::Delivered;
 #[cfg(feature = "json")]
 pub use encoding::Json;
@@ -370,6 +382,7 @@ pub use failure::Failure;
 #[cfg(feature = "derive")]
 pub use gsb_derive::Message;
 pub use gsb_proto::{Address, AddressError, Framing, NameError, Violation};
+pub use headers::Headers;
 pub use message::{Answer, Message};
 pub use options::{
     DEFAULT_BUFFER_LIMIT, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_RUNNING,

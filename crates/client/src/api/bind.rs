@@ -15,17 +15,76 @@ use crate::api::registration::{Binding, Registering};
 use crate::call::Call;
 use crate::encoding::offload::{decode_owned, encode_owned, is_large};
 use crate::encoding::{Encoding, EncodingError, decode};
+use crate::engine::serial::Turn;
 use crate::engine::service_entry::Handler;
 use crate::failure::Failure;
 use crate::message::{Answer, Message};
 
-/// A handler that answers a message once. The text is the name of the caller.
-pub(crate) type ReplyHandler<M> =
-    Arc<dyn Fn(&str, M) -> BoxFuture<'static, Answer<M>> + Send + Sync>;
+/// A handler of a message, which answers with an `R`.
+pub(crate) enum MessageHandler<M, R> {
+    /// It gets the message only, so that a call within the process has nothing else to make.
+    Message(Arc<dyn Fn(M) -> R + Send + Sync>),
+    /// It gets the message with its call.
+    Call(Arc<dyn Fn(Call<M>) -> R + Send + Sync>),
+}
 
-/// A handler that answers a message with a stream. The text is the name of the caller.
-pub(crate) type StreamHandler<M> =
-    Arc<dyn Fn(&str, M) -> BoxStream<'static, Answer<M>> + Send + Sync>;
+/// A handler that answers a message once.
+pub(crate) type ReplyHandler<M> = MessageHandler<M, BoxFuture<'static, Answer<M>>>;
+
+/// A handler that answers a message with a stream.
+pub(crate) type StreamHandler<M> = MessageHandler<M, BoxStream<'static, Answer<M>>>;
+
+impl<M, R> Clone for MessageHandler<M, R> {
+    fn clone(&self) -> Self {
+        match self {
+            MessageHandler::Message(handler) => MessageHandler::Message(handler.clone()),
+            MessageHandler::Call(handler) => MessageHandler::Call(handler.clone()),
+        }
+    }
+}
+
+impl<M: Message, R> MessageHandler<M, R> {
+    pub(crate) fn of_message(handler: impl Fn(M) -> R + Send + Sync + 'static) -> Self {
+        MessageHandler::Message(Arc::new(handler))
+    }
+
+    pub(crate) fn of_call(handler: impl Fn(Call<M>) -> R + Send + Sync + 'static) -> Self {
+        MessageHandler::Call(Arc::new(handler))
+    }
+
+    pub(crate) fn handle(&self, call: Call<M>) -> R {
+        match self {
+            MessageHandler::Message(handler) => handler(call.data),
+            MessageHandler::Call(handler) => handler(call),
+        }
+    }
+}
+
+impl<M: Message> ReplyHandler<M> {
+    fn serial(self, turn: Turn) -> Self {
+        match self {
+            MessageHandler::Message(handler) => {
+                MessageHandler::of_message(turn.wrap(move |message| handler(message)))
+            }
+            MessageHandler::Call(handler) => {
+                MessageHandler::of_call(turn.wrap(move |call| handler(call)))
+            }
+        }
+    }
+}
+
+impl<M: Message> StreamHandler<M> {
+    fn serial(self, turn: Turn) -> Self {
+        match self {
+            MessageHandler::Message(handler) => {
+                MessageHandler::of_message(turn.wrap_stream(move |message| handler(message)))
+            }
+            MessageHandler::Call(handler) => {
+                MessageHandler::of_call(turn.wrap_stream(move |call| handler(call)))
+            }
+        }
+    }
+}
 
 impl Bus {
     /// Serves a message: registers `{service_id}/{ID}` with a handler of the message.
@@ -60,8 +119,41 @@ impl Bus {
         F: Fn(M) -> R + Send + Sync + 'static,
         R: Future<Output = Answer<M>> + Send + 'static,
     {
-        let handler = move |_: &str, message| handler(message).boxed();
-        Registering::one(self, self.reply_binding(service_id, Arc::new(handler)))
+        let handler = ReplyHandler::of_message(move |message| handler(message).boxed());
+        Registering::one(self, self.reply_binding(service_id, handler))
+    }
+
+    /// [`Bus::bind`] with a handler that gets the message with its [`Call`]: the name of the caller, the deadline, the
+    /// headers.
+    ///
+    /// ```
+    /// # use gsb_client::{Bus, Call, Error, Message};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Serialize, Deserialize, Message)]
+    /// #[message(id = "search", item = String)]
+    /// struct Search(String);
+    ///
+    /// # async fn example(bus: Bus) -> Result<(), Error> {
+    /// let _search = bus
+    ///     .bind_call("/library", |call: Call<Search>| async move {
+    ///         println!("{} waits for {:?}", call.caller, call.time_left());
+    ///         Ok(format!("nothing about {}", call.data.0))
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Bus::register`].
+    pub fn bind_call<M, F, R>(&self, service_id: &str, handler: F) -> Registering
+    where
+        M: Message,
+        F: Fn(Call<M>) -> R + Send + Sync + 'static,
+        R: Future<Output = Answer<M>> + Send + 'static,
+    {
+        let handler = ReplyHandler::of_call(move |call| handler(call).boxed());
+        Registering::one(self, self.reply_binding(service_id, handler))
     }
 
     /// [`Bus::bind`] with a handler that also gets the name of the caller, as the caller states it.
@@ -74,8 +166,7 @@ impl Bus {
         F: Fn(String, M) -> R + Send + Sync + 'static,
         R: Future<Output = Answer<M>> + Send + 'static,
     {
-        let handler = move |caller: &str, message| handler(caller.to_owned(), message).boxed();
-        Registering::one(self, self.reply_binding(service_id, Arc::new(handler)))
+        self.bind_call(service_id, move |call: Call<M>| handler(call.caller, call.data))
     }
 
     /// Serves a message with a stream of items. An item that is an error does not end the stream.
@@ -88,8 +179,22 @@ impl Bus {
         F: Fn(M) -> S + Send + Sync + 'static,
         S: Stream<Item = Answer<M>> + Send + 'static,
     {
-        let handler = move |_: &str, message| handler(message).boxed();
-        Registering::one(self, self.stream_binding(service_id, Arc::new(handler)))
+        let handler = StreamHandler::of_message(move |message| handler(message).boxed());
+        Registering::one(self, self.stream_binding(service_id, handler))
+    }
+
+    /// [`Bus::bind_stream`] with a handler that gets the message with its [`Call`]; see [`Bus::bind_call`].
+    ///
+    /// # Errors
+    /// Those of [`Bus::register`].
+    pub fn bind_stream_call<M, F, S>(&self, service_id: &str, handler: F) -> Registering
+    where
+        M: Message,
+        F: Fn(Call<M>) -> S + Send + Sync + 'static,
+        S: Stream<Item = Answer<M>> + Send + 'static,
+    {
+        let handler = StreamHandler::of_call(move |call| handler(call).boxed());
+        Registering::one(self, self.stream_binding(service_id, handler))
     }
 
     /// [`Bus::bind_stream`] with a handler that also gets the name of the caller, as the caller states it.
@@ -102,8 +207,7 @@ impl Bus {
         F: Fn(String, M) -> S + Send + Sync + 'static,
         S: Stream<Item = Answer<M>> + Send + 'static,
     {
-        let handler = move |caller: &str, message| handler(caller.to_owned(), message).boxed();
-        Registering::one(self, self.stream_binding(service_id, Arc::new(handler)))
+        self.bind_stream_call(service_id, move |call: Call<M>| handler(call.caller, call.data))
     }
 
     /// The address and handler that serve a message with one answer.
@@ -114,11 +218,7 @@ impl Bus {
     ) -> Binding {
         let typed = match self.turn().cloned() {
             None => typed,
-            Some(turn) => {
-                let handler = move |(caller, message): (String, M)| typed(&caller, message);
-                let handler = turn.wrap(handler);
-                Arc::new(move |caller: &str, message| handler((caller.to_owned(), message)))
-            }
+            Some(turn) => typed.serial(turn),
         };
         let encoding = self.engine().options().encoding.clone();
         let handler_of_bytes = typed.clone();
@@ -129,15 +229,14 @@ impl Bus {
             if is_large(&call.data) && call.wants_reply() && !is_serial {
                 let handler_of_bytes = handler_of_bytes.clone();
                 let answer = async move {
-                    let message = decode_owned(&encoding, call.data).await;
-                    let message = message.map_err(not_decoded::<M>)?;
-                    encode_answer::<M>(&encoding, handler_of_bytes(&call.caller, message).await)
-                        .await
+                    let message = decode_owned(&encoding, call.data.clone()).await;
+                    let call = call.with_data(message.map_err(not_decoded::<M>)?);
+                    encode_answer::<M>(&encoding, handler_of_bytes.handle(call).await).await
                 };
                 return answer.boxed();
             }
             let answer = decode_message::<M>(&*encoding, &call)
-                .map(|message| handler_of_bytes(&call.caller, message));
+                .map(|message| handler_of_bytes.handle(call.with_data(message)));
             async move { encode_answer::<M>(&encoding, answer?.await).await }.boxed()
         };
         let handler = Handler::Reply(Box::new(handler));
@@ -152,18 +251,15 @@ impl Bus {
     ) -> Binding {
         let typed = match self.turn().cloned() {
             None => typed,
-            Some(turn) => {
-                let handler = move |(caller, message): (String, M)| typed(&caller, message);
-                let handler = turn.wrap_stream(handler);
-                Arc::new(move |caller: &str, message| handler((caller.to_owned(), message)))
-            }
+            Some(turn) => typed.serial(turn),
         };
         let encoding = self.engine().options().encoding.clone();
         let handler_of_bytes = typed.clone();
         let handler = move |call: Call| {
             let encoding = encoding.clone();
             match decode_message::<M>(&*encoding, &call) {
-                Ok(message) => handler_of_bytes(&call.caller, message)
+                Ok(message) => handler_of_bytes
+                    .handle(call.with_data(message))
                     .then(move |answer| {
                         let encoding = encoding.clone();
                         async move { encode_answer::<M>(&encoding, answer).await }

@@ -228,18 +228,20 @@ impl Bus {
     }
 
     /// Ends the bus gracefully, for all handles: gives its names back, waits until the running handlers have ended, and
-    /// sends queued messages. After `timeout` the bus ends in any case: handlers that still run go on, but their
+    /// sends queued messages. Handlers that run longer than `timeout` are dropped, and their callers get
+    /// [`Error::Cancelled`]. Then the bus ends. Only [detached](crate::CallContext::detach) handlers go on, and their
     /// replies are dropped.
     ///
     /// Meanwhile calls can be made, but no service or subscription.
     ///
-    /// A handler of this bus may call it, too. It is not waited for, and neither are the handlers within the process
+    /// A handler of this bus may call it, too; then no handler is dropped. It is not waited for, and neither are the handlers within the process
     /// that have called it. Their callers behind the router get [`Error::ServiceFailure`], because the bus has ended
     /// when the handlers go on. A handler should leave the shutdown to a task that it does not wait for if it has to
     /// reply, or if it belongs to a [serial](Bus::serial) service with calls that wait for their turn.
     ///
     /// # Errors
-    /// [`Error::Unfinished`] if handlers were still running, or replies were not sent. The bus has ended all the same.
+    /// [`Error::Unfinished`] if detached handlers, or handlers that do not wait anywhere, were still running a second
+    /// later, or replies were not sent. The bus has ended all the same.
     pub async fn shutdown(&self, timeout: Duration) -> Result<(), Error> {
         self.engine().shut_down(timeout).await
     }

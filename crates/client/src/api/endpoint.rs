@@ -9,11 +9,12 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use gsb_proto::messages::CallRequest;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::api::bus::Bus;
 #[cfg(doc)]
 use crate::api::registration::Registering;
-use crate::call::Call;
+use crate::call::{Call, CallContext};
 use crate::engine::Engine;
 use crate::engine::in_process::{self, Replies};
 use crate::engine::pending_calls::ReplyTo;
@@ -22,7 +23,8 @@ use crate::engine::service_entry::RunningCall;
 use crate::engine::service_wait::{ServiceWait, WaitTarget};
 use crate::error::{Error, LostReason};
 use crate::failure::Failure;
-use crate::timeouts::{ItemTimeout, with_timeout};
+use crate::headers::Headers;
+use crate::timeouts::{FOREVER, ItemTimeout, with_timeout};
 
 impl Bus {
     /// An address to call, with options such as a timeout.
@@ -67,18 +69,32 @@ pub struct Endpoint {
     /// The name of the caller, if it is not the name of the bus.
     caller: Option<String>,
     timeout: Option<Duration>,
+    deadline: Option<Instant>,
+    headers: Headers,
     wait_for_router: Duration,
     wait_for_service: Duration,
     affinity: String,
 }
+
+/// The headers that a call inherits from the call on whose behalf it is made: those of W3C Trace Context.
+const TRACE_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 
 impl Endpoint {
     pub(crate) fn new(bus: Bus, address: String) -> Self {
         let options = bus.engine().options();
         let (timeout, wait_for_router) = (options.call_timeout, options.wait_for_router);
         let wait_for_service = Duration::ZERO;
-        let (caller, affinity) = (None, String::new());
-        Endpoint { bus, address, caller, timeout, wait_for_router, wait_for_service, affinity }
+        Endpoint {
+            bus,
+            address,
+            caller: None,
+            timeout,
+            deadline: None,
+            headers: Headers::new(),
+            wait_for_router,
+            wait_for_service,
+            affinity: String::new(),
+        }
     }
 
     pub(crate) fn bus(&self) -> &Bus {
@@ -108,9 +124,54 @@ impl Endpoint {
 
     /// How long to wait for the reply, or for each reply of a stream, including the time that sending takes. `None`
     /// waits without a limit. Default: [`BusBuilder::call_timeout`](crate::BusBuilder::call_timeout).
+    ///
+    /// The service sees when the time of a call is over as the [deadline](crate::CallContext::deadline) of the call.
     #[must_use]
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
+        self
+    }
+
+    /// Until when to wait for the reply, or for all replies of a stream. Before that the
+    /// [timeout](Endpoint::timeout) may end the call. The service sees it as the
+    /// [deadline](crate::CallContext::deadline) of the call. Default: `None`.
+    ///
+    /// The router ends a call at its deadline, too, so that nothing of it is left if this process hangs. It measures the
+    /// time that is left when the call is sent, to the millisecond.
+    #[must_use]
+    pub fn deadline(mut self, deadline: impl Into<Option<Instant>>) -> Self {
+        self.deadline = deadline.into();
+        self
+    }
+
+    /// Makes the calls as a part of handling another call: they have its
+    /// [deadline](crate::CallContext::deadline), if that is earlier than the one of this endpoint, and its headers of W3C
+    /// Trace Context (`traceparent`, `tracestate`).
+    ///
+    /// ```
+    /// use gsb_client::{Bus, Bytes, Call, Failure, WeakBus};
+    ///
+    /// async fn relay(bus: WeakBus, call: Call) -> Result<Bytes, Failure> {
+    ///     let bus = bus.upgrade().ok_or("the bus has ended")?;
+    ///     Ok(bus.endpoint("/store").on_behalf_of(&call).call(call.data).await?)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn on_behalf_of(mut self, call: impl AsRef<CallContext>) -> Self {
+        let context = call.as_ref();
+        self.deadline = self.deadline.into_iter().chain(context.deadline()).min();
+        for name in TRACE_HEADERS {
+            if let Some(value) = context.headers().get(name) {
+                self.headers.insert(name, value.clone());
+            }
+        }
+        self
+    }
+
+    /// Sets a header of the calls; see [`Headers`]. Handlers read it with [`Call::headers`].
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        self.headers.insert(name, value);
         self
     }
 
@@ -171,12 +232,13 @@ impl Endpoint {
         self
     }
 
-    /// Calls the service and waits for its reply. Dropping the future cancels the call: a handler of this process is
-    /// dropped with it. A router is told, but a service of another process is not, and its handler goes on.
+    /// Calls the service and waits for its reply. Dropping the future cancels the call, and so does a timeout: the
+    /// handler of the service is dropped, in this process or in another one, unless it is
+    /// [detached](crate::CallContext::detach). If the router or the service is of an older version, the handler goes on.
     ///
     /// # Errors
     /// [`Error::NoSuchService`], [`Error::BadRequest`], [`Error::Busy`], [`Error::Unsupported`], [`Error::ServiceFailure`],
-    /// [`Error::UnknownCode`], [`Error::Timeout`], [`Error::IsStream`], [`Error::TooLarge`],
+    /// [`Error::Cancelled`], [`Error::UnknownCode`], [`Error::Timeout`], [`Error::IsStream`], [`Error::TooLarge`],
     /// [`Error::TooManyUnanswered`], [`Error::NotSent`], [`Error::ShutDown`], [`Error::ConnectionLost`].
     pub async fn call(&self, data: impl Into<Bytes>) -> Result<Bytes, Error> {
         self.call_found(self.find(), data.into()).await
@@ -191,7 +253,7 @@ impl Endpoint {
         match found {
             Ok(Some(running)) => {
                 let call = self.in_process(data, false);
-                in_process::call(running, &self.address, self.timeout, call).await
+                in_process::call(running, &self.address, self.time_limit(), call).await
             }
             Err(error) if !self.waits_for_service() => Err(error),
             // Boxed, so that calls within the process stay small.
@@ -214,7 +276,7 @@ impl Endpoint {
                 let result = match found {
                     Ok(Some(running)) => {
                         let call = self.in_process(data, false);
-                        return in_process::call(running, &self.address, self.timeout, call).await;
+                        return in_process::call(running, &self.address, None, call).await;
                     }
                     Ok(None) => self.call_router(data.clone()).await,
                     Err(error) => Err(error),
@@ -225,13 +287,15 @@ impl Endpoint {
                 }
             }
         };
-        with_timeout(self.timeout, &self.address, answered).await
+        with_timeout(self.time_limit(), &self.address, answered).await
     }
 
     /// Sends a call to the router, and waits for the reply.
     async fn call_router(&self, data: Bytes) -> Result<Bytes, Error> {
         let (sender, reply) = oneshot::channel();
-        let _open = self.open_in_time(data, ReplyTo::Once(sender)).await?;
+        let timeout_ms = milliseconds(self.time_limit());
+        let request = CallRequest { timeout_ms, ..self.request(data) };
+        let _open = self.open_in_time(request, ReplyTo::Once(sender)).await?;
         match reply.await {
             Ok(result) => result,
             // The sender was dropped without a reply, so the connection has ended.
@@ -286,7 +350,9 @@ impl Endpoint {
 
     /// The replies of a service of this process.
     fn stream_here(&self, running: RunningCall, data: Bytes) -> Result<ReplyStream, Error> {
-        let call = self.in_process(data, false);
+        let mut call = self.in_process(data, false);
+        // The timeout is one for each reply.
+        call.context.deadline = self.deadline;
         let replies = in_process::stream(running, &self.address, call)?;
         Ok(self.replies(Source::InProcess(replies)))
     }
@@ -295,12 +361,14 @@ impl Endpoint {
     async fn stream_router(&self, data: Bytes) -> Result<ReplyStream, Error> {
         let limit = self.bus.engine().options().buffer_limit;
         let queue = Arc::new(Queue::new(limit, WhenFull::End));
-        let open = self.open_in_time(data, ReplyTo::Stream(queue.clone())).await?;
+        let timeout_ms = milliseconds(self.time_to_deadline());
+        let request = CallRequest { timeout_ms, ..self.request(data) };
+        let open = self.open_in_time(request, ReplyTo::Stream(queue.clone())).await?;
         Ok(self.replies(Source::Router { queue, _open: open, _bus: self.bus.clone() }))
     }
 
     fn replies(&self, source: Source) -> ReplyStream {
-        let timeout = ItemTimeout::new(&self.address, self.timeout);
+        let timeout = self.item_timeout(&self.address);
         ReplyStream { first: None, source: Some(source), timeout }
     }
 
@@ -339,7 +407,7 @@ impl Endpoint {
             None => {
                 let engine = self.bus.engine();
                 let pushed = engine.push(self.request(data), self.wait_for_router);
-                with_timeout(self.timeout, &self.address, pushed)
+                with_timeout(self.time_limit(), &self.address, pushed)
                     .await
                     .map_err(|error| self.not_sent(error))
             }
@@ -357,9 +425,15 @@ impl Endpoint {
     }
 
     /// [`open`](Endpoint::open) within the timeout.
-    async fn open_in_time(&self, data: Bytes, reply_to: ReplyTo) -> Result<CallGuard, Error> {
-        let open = self.open(data, reply_to);
-        with_timeout(self.timeout, &self.address, open).await.map_err(|error| self.not_sent(error))
+    async fn open_in_time(
+        &self,
+        request: CallRequest,
+        reply_to: ReplyTo,
+    ) -> Result<CallGuard, Error> {
+        let open = self.open(request, reply_to);
+        with_timeout(self.time_limit(), &self.address, open)
+            .await
+            .map_err(|error| self.not_sent(error))
     }
 
     /// The error of a request that was not sent in time, and thus has reached no service.
@@ -371,9 +445,9 @@ impl Endpoint {
     }
 
     /// Sends a call to the router.
-    async fn open(&self, data: Bytes, reply_to: ReplyTo) -> Result<CallGuard, Error> {
+    async fn open(&self, request: CallRequest, reply_to: ReplyTo) -> Result<CallGuard, Error> {
         let engine = self.bus.engine();
-        let number = engine.open_call(self.request(data), reply_to, self.wait_for_router).await?;
+        let number = engine.open_call(request, reply_to, self.wait_for_router).await?;
         Ok(CallGuard { engine: engine.clone(), number })
     }
 
@@ -383,7 +457,7 @@ impl Endpoint {
 
     /// A wait for the service of this endpoint.
     pub(crate) fn service_wait(&self) -> ServiceWait<'_> {
-        let timeout = self.timeout.unwrap_or(Duration::MAX);
+        let timeout = self.time_limit().unwrap_or(Duration::MAX);
         ServiceWait::new(WaitTarget {
             engine: self.bus.engine(),
             scope: self.bus.scope(),
@@ -394,18 +468,38 @@ impl Endpoint {
         })
     }
 
-    /// How long to wait for a reply.
-    pub(crate) fn reply_timeout(&self) -> Option<Duration> {
-        self.timeout
+    /// How long to wait for each reply of a stream.
+    pub(crate) fn item_timeout(&self, target: impl ToString) -> ItemTimeout {
+        ItemTimeout::new(target, self.timeout, self.deadline)
+    }
+
+    pub(crate) fn final_deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// How long to wait for the reply to a call that begins now.
+    pub(crate) fn time_limit(&self) -> Option<Duration> {
+        self.timeout.into_iter().chain(self.time_to_deadline()).min()
+    }
+
+    fn time_to_deadline(&self) -> Option<Duration> {
+        Some(self.deadline?.saturating_duration_since(Instant::now()))
     }
 
     fn in_process(&self, data: Bytes, no_reply: bool) -> Call {
-        Call {
-            caller: self.caller_name().to_owned(),
-            address: self.address.clone(),
-            data,
+        self.call_here(self.address.clone(), data, no_reply)
+    }
+
+    /// A call to a handler of this process.
+    pub(crate) fn call_here<T>(&self, address: String, data: T, no_reply: bool) -> Call<T> {
+        let limit = self.time_limit().filter(|_| !no_reply);
+        let context = CallContext {
+            deadline: limit.map(|limit| Instant::now() + limit.min(FOREVER)),
+            headers: self.headers.clone(),
             no_reply,
-        }
+            control: Arc::default(),
+        };
+        Call { caller: self.caller_name().to_owned(), address, data, context }
     }
 
     /// A call to the router, without its id.
@@ -415,9 +509,16 @@ impl Endpoint {
             address: self.address.clone(),
             data,
             affinity: self.affinity.clone(),
+            headers: self.headers.to_proto(),
             ..CallRequest::default()
         }
     }
+}
+
+/// A time limit as the router is told it. Zero is no limit.
+fn milliseconds(limit: Option<Duration>) -> u32 {
+    // A call whose time is over still needs a limit. One of more than 49 days needs none.
+    limit.map_or(0, |limit| u32::try_from(limit.as_micros().div_ceil(1000).max(1)).unwrap_or(0))
 }
 
 /// Cancels a call when it is dropped, unless the call has ended.

@@ -54,10 +54,11 @@ impl Bus {
     ///
     /// # Where a handler runs
     ///
-    /// A call from another process is handled in a task of its own. When the connection is lost, the handler goes on,
-    /// but a stream ends at its next item. A call from this process is handled as a part of the caller's future: if the
-    /// caller is dropped, for example by a timeout, its handler is dropped where it waits. Use `tokio::spawn` for work
-    /// that has to be finished.
+    /// A call from another process is handled in a task of its own, a call from this process as a part of the caller's
+    /// future. When no one waits for the answer any more, the future of the handler is dropped where it waits: the caller
+    /// was dropped, also by a timeout or the end of its process, or the connection is lost. Use
+    /// [`Call::detach`](crate::CallContext::detach) or `tokio::spawn` for work that has to be finished. A push is never
+    /// dropped.
     ///
     /// The caller of a handler that fails or panics gets a failure. A handler that makes calls should hold a
     /// [`WeakBus`](crate::WeakBus).
@@ -103,9 +104,8 @@ impl Bus {
     /// # }
     /// ```
     ///
-    /// If a caller in this process drops its [`ReplyStream`](crate::ReplyStream), the stream of the handler is dropped, too. A caller
-    /// behind a router has no such effect: the stream runs to its end, or until the connection to the router is lost,
-    /// and counts as a running call until then.
+    /// When the caller drops its [`ReplyStream`](crate::ReplyStream), or its process ends, the stream of the handler is
+    /// dropped, too, unless it is [detached](crate::CallContext::detach).
     ///
     /// # Errors
     /// Those of [`Bus::register`].

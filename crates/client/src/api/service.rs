@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use crate::api::bind::{ReplyHandler, StreamHandler, address};
+use crate::api::bind::{MessageHandler, ReplyHandler, StreamHandler, address};
 use crate::api::bus::Bus;
 use crate::api::endpoint::{Endpoint, ReplyStream};
+use crate::call::{Call, CallContext};
 use crate::encoding::offload::{decode_elsewhere, decode_owned, encode_owned};
 use crate::encoding::{Encoding, EncodingError, decode};
 use crate::engine::in_process::{self, HandlerFuture, Replies, Target};
@@ -51,6 +54,24 @@ impl Service {
     #[must_use]
     pub fn timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         Service { endpoint: self.endpoint.timeout(timeout) }
+    }
+
+    /// Until when to wait for the reply, or for all replies of a stream; see [`Endpoint::deadline`].
+    #[must_use]
+    pub fn deadline(self, deadline: impl Into<Option<Instant>>) -> Self {
+        Service { endpoint: self.endpoint.deadline(deadline) }
+    }
+
+    /// Makes the calls as a part of handling another call; see [`Endpoint::on_behalf_of`].
+    #[must_use]
+    pub fn on_behalf_of(self, call: impl AsRef<CallContext>) -> Self {
+        Service { endpoint: self.endpoint.on_behalf_of(call) }
+    }
+
+    /// Sets a header of the calls; see [`Endpoint::header`].
+    #[must_use]
+    pub fn header(self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        Service { endpoint: self.endpoint.header(name, value) }
     }
 
     /// How long a call waits for a connection to the router. The wait counts towards the timeout; see
@@ -104,10 +125,26 @@ impl Service {
             return Err((running, message));
         };
         let target = Target::message::<M>(self.service_id());
-        let caller = self.endpoint.caller_name();
-        let answer = in_process::begin(&running, target, || handler(caller, message));
-        let timeout = self.endpoint.reply_timeout();
-        Ok(answer.map(|answer| HandlerFuture::new(running, target, timeout, answer)))
+        let begun = match handler {
+            MessageHandler::Message(handler) => {
+                in_process::begin(&running, target, || handler(message))
+                    .map(|answer| (answer, None))
+            }
+            MessageHandler::Call(handler) => {
+                let call = self.call_here(message, false);
+                let control = call.context.control.clone();
+                let answer = in_process::begin(&running, target, || handler(call));
+                answer.map(|answer| (answer, Some(control)))
+            }
+        };
+        let limit = self.endpoint.time_limit();
+        Ok(begun
+            .map(|(answer, control)| HandlerFuture::new(running, control, target, limit, answer)))
+    }
+
+    /// A call to a handler of this process.
+    fn call_here<M: Message>(&self, message: M, no_reply: bool) -> Call<M> {
+        self.endpoint.call_here(address::<M>(self.service_id()), message, no_reply)
     }
 
     /// A call that waits for a service. The message is encoded only if the service is not in this process.
@@ -123,7 +160,7 @@ impl Service {
             };
             self.call_encoded(found, message).await
         };
-        with_timeout(self.endpoint.reply_timeout(), &address, answered).await
+        with_timeout(self.endpoint.time_limit(), &address, answered).await
     }
 
     /// A call with an encoded message: to another process, or to a service of bytes.
@@ -164,13 +201,16 @@ impl Service {
         if let Some(running) = found.take_if(|found| typed::<M>(found.service()).is_some())
             && let Some(typed) = typed::<M>(running.service())
         {
-            let caller = self.endpoint.caller_name();
+            let mut call = self.call_here(message, false);
+            // The timeout is one for each item.
+            call.context.deadline = self.endpoint.final_deadline();
+            let control = call.context.control.clone();
             let answers = in_process::begin(&running, target, || match typed {
-                Typed::Reply(handler) => stream::once(handler(caller, message)).boxed(),
-                Typed::Stream(handler) => handler(caller, message),
+                Typed::Reply(handler) => stream::once(handler.handle(call)).boxed(),
+                Typed::Stream(handler) => handler.handle(call),
             })?;
-            let answers = Replies::new(running, target, answers);
-            let timeout = ItemTimeout::new(target, self.endpoint.reply_timeout());
+            let answers = Replies::new(running, Some(control), target, answers);
+            let timeout = self.endpoint.item_timeout(target);
             return Ok(AnswerStream { source: Some(Source::InProcess(answers, timeout)) });
         }
         let data = self.encoded(message).await?;
@@ -194,17 +234,17 @@ impl Service {
             && let Some(typed) = typed::<M>(running.service())
         {
             tokio::task::coop::consume_budget().await;
-            let caller = self.endpoint.caller_name().to_owned();
+            let call = self.call_here(message, true);
             let queue = self.endpoint.bus().engine().start_queue();
             match typed {
                 Typed::Reply(handler) => {
                     let handler = handler.clone();
-                    let begin = move || handler(&caller, message).map(drop).boxed();
+                    let begin = move || handler.handle(call).map(drop).boxed();
                     in_process::start_push(queue, running, begin);
                 }
                 Typed::Stream(handler) => {
                     let handler = handler.clone();
-                    let begin = move || handler(&caller, message).map(drop).collect().boxed();
+                    let begin = move || handler.handle(call).map(drop).collect().boxed();
                     in_process::start_push(queue, running, begin);
                 }
             }

@@ -1,11 +1,11 @@
 //! Handlers with a state, and services of several messages.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 
+use crate::api::bind::{ReplyHandler, StreamHandler};
 use crate::api::bus::Bus;
 use crate::api::registration::{Binding, Registering};
 use crate::call::Call;
@@ -14,7 +14,7 @@ use crate::message::{Answer, Message};
 
 impl Bus {
     /// [`Bus::bind`] with a handler that gets a state: each call gets a clone of it. The state is for example an
-    /// [`Arc`] of data that the calls share, or a [`WeakBus`](crate::WeakBus).
+    /// [`Arc`](std::sync::Arc) of data that the calls share, or a [`WeakBus`](crate::WeakBus).
     ///
     /// ```
     /// # use gsb_client::{Bus, Error, Message};
@@ -210,8 +210,9 @@ where
         R: Future<Output = Answer<M>> + Send + 'static,
     {
         let state = self.state.clone();
-        let handler = move |_: &str, message| handler(state.clone(), message).boxed();
-        self.bindings.push(self.bus.reply_binding(&self.service_id, Arc::new(handler)));
+        let handler = move |message| handler(state.clone(), message).boxed();
+        let handler = ReplyHandler::of_message(handler);
+        self.bindings.push(self.bus.reply_binding(&self.service_id, handler));
         self
     }
 
@@ -223,8 +224,9 @@ where
         S: Stream<Item = Answer<M>> + Send + 'static,
     {
         let state = self.state.clone();
-        let handler = move |_: &str, message| handler(state.clone(), message).boxed();
-        self.bindings.push(self.bus.stream_binding(&self.service_id, Arc::new(handler)));
+        let handler = move |message| handler(state.clone(), message).boxed();
+        let handler = StreamHandler::of_message(handler);
+        self.bindings.push(self.bus.stream_binding(&self.service_id, handler));
         self
     }
 

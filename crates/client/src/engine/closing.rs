@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::changes::wait_until;
+use crate::engine::nesting::handlers_of;
 use crate::engine::request::Outcome;
 use crate::error::{Error, LostReason};
 use crate::status::NameKind;
 use crate::timeouts::with_timeout;
+
+/// How long a shutdown waits for the end of handlers that it has dropped, and until their callers are told.
+const STOPPING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Ends the bus when it is dropped, so that a shutdown whose future is dropped ends the bus, too.
 struct EndGuard<'a>(&'a Engine);
@@ -49,8 +53,8 @@ impl Engine {
         self.finish.notify_one();
     }
 
-    /// Gives all names back, waits for the handlers that run, and sends queued frames, all within `timeout`.
-    /// Then ends the bus.
+    /// Gives all names back, waits for the handlers that run, and sends queued frames, all within `timeout`. Drops the
+    /// handlers that run longer. Then ends the bus.
     pub(crate) async fn shut_down(&self, timeout: Duration) -> Outcome {
         let work = async {
             self.change(|state, deferred| {
@@ -68,11 +72,26 @@ impl Engine {
             Ok(())
         };
         let guard = EndGuard(self);
-        let is_done = with_timeout(Some(timeout), "", work).await.is_ok();
+        let mut is_done = with_timeout(Some(timeout), "", work).await.is_ok();
+        // A handler that shuts the bus down must not drop itself.
+        let is_handler = handlers_of(self.running_calls.bus()) > 0;
+        if !is_done && !is_handler && self.running_calls.count() > 0 {
+            is_done = self.stop_handlers().await;
+        }
         let running = self.running_calls.count();
         self.end(&LostReason::Closed);
         drop(guard);
         if is_done { Ok(()) } else { Err(Error::Unfinished { running, after: timeout }) }
+    }
+
+    /// Drops the handlers that run. Returns whether all have ended, and their callers were told.
+    async fn stop_handlers(&self) -> bool {
+        self.running_calls.stop();
+        let stopped = async {
+            self.running_calls.wait().await;
+            self.close_gracefully().await;
+        };
+        tokio::time::timeout(STOPPING_TIMEOUT, stopped).await.is_ok()
     }
 
     /// Sends queued frames within the request timeout, then ends the bus.

@@ -226,6 +226,7 @@ async fn serve(engine: &Arc<Engine>, opened: Opened) -> LostReason {
         reason = read(engine, &intake, &mut inbox) => reason,
     };
     link.close();
+    intake.cancel_all();
     reason
 }
 

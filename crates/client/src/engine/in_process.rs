@@ -20,7 +20,10 @@ use tokio::time::Sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::call::Call;
+use crate::engine::call_control::CallControl;
 use crate::engine::nesting::{BusId, MAX_DEPTH, Nested, depth};
+use crate::engine::refusal::DROPPED;
+use crate::engine::running_calls::Stopped;
 use crate::engine::service_entry::{Handler, RunningCall, ServiceEntry, only_pushes};
 use crate::engine::start_queue::StartQueue;
 use crate::error::Error;
@@ -93,24 +96,72 @@ pub(crate) fn begin<T>(
 
 /// The future of a handler, with the timeout of its call. It is the only layer between a caller and a handler, and is
 /// written by hand so that it stays small.
-pub(crate) struct HandlerFuture<'a, T> {
-    handler: BoxFuture<'static, T>,
-    running: RunningCall,
+pub(crate) struct HandlerFuture<'a, T: Send + 'static> {
+    /// `None` after the handler has ended.
+    running: Option<RunningHandler<BoxFuture<'static, T>>>,
     target: Target<'a>,
     timeout: Option<Duration>,
     /// Set when the handler has to wait.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Set when the handler has to wait. It ends when the bus shuts down.
+    stopped: Option<Stopped>,
 }
 
 impl<'a, T: Send + 'static> HandlerFuture<'a, T> {
+    /// `control` is `None` if the handler knows nothing of its call.
     pub(crate) fn new(
-        running: RunningCall,
+        call: RunningCall,
+        control: Option<Arc<CallControl>>,
         target: Target<'a>,
         timeout: Option<Duration>,
         handler: BoxFuture<'static, T>,
     ) -> Self {
         let handler = if is_deep() { in_own_task(handler).boxed() } else { handler };
-        HandlerFuture { handler, running, target, timeout, timer: None }
+        let running = Some(RunningHandler { handler, call, control });
+        HandlerFuture { running, target, timeout, timer: None, stopped: None }
+    }
+}
+
+/// A handler that runs as a part of its caller: a future or a stream.
+struct RunningHandler<H> {
+    handler: H,
+    call: RunningCall,
+    control: Option<Arc<CallControl>>,
+}
+
+impl<H: Send + 'static> RunningHandler<H> {
+    fn is_detached(&self) -> bool {
+        self.control.as_ref().is_some_and(|control| control.is_detached())
+    }
+
+    /// The caller has gone: the handler is dropped, unless it is detached. Then a task runs it to its end with `finish`.
+    fn abandon<F>(self, finish: impl FnOnce(H) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let is_detached = self.is_detached();
+        if let Some(control) = &self.control {
+            control.cancel();
+        }
+        // Without a runtime nothing can go on.
+        if is_detached && let Ok(runtime) = Handle::try_current() {
+            let RunningHandler { handler, call, .. } = self;
+            let bus = call.bus();
+            let finished = finish(handler);
+            let task = async move {
+                finished.await;
+                drop(call);
+            };
+            runtime.spawn(Nested::future(bus, task));
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for HandlerFuture<'_, T> {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.abandon(|handler| handler.map(drop));
+        }
     }
 }
 
@@ -123,27 +174,36 @@ async fn in_own_task<T: Send + 'static>(future: BoxFuture<'static, T>) -> T {
     }
 }
 
-impl<T> Future for HandlerFuture<'_, T> {
+impl<T: Send + 'static> Future for HandlerFuture<'_, T> {
     type Output = Result<T, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // A task that calls without a pause must not starve the others.
         let budget = ready!(coop::poll_proceed(cx));
         let this = self.get_mut();
+        let Some(running) = &mut this.running else {
+            return Poll::Pending;
+        };
         let polled = {
-            let _nested = Nested::enter(this.running.bus());
-            catch_unwind(AssertUnwindSafe(|| this.handler.poll_unpin(cx)))
+            let _nested = Nested::enter(running.call.bus());
+            catch_unwind(AssertUnwindSafe(|| running.handler.poll_unpin(cx)))
         };
         match polled {
             Ok(Poll::Ready(result)) => {
                 budget.made_progress();
+                this.running = None;
                 return Poll::Ready(Ok(result));
             }
             Ok(Poll::Pending) => {}
             Err(payload) => {
-                let error = Panicked::with(payload).into_error(this.running.service(), this.target);
+                let error = Panicked::with(payload).into_error(running.call.service(), this.target);
+                this.running = None;
                 return Poll::Ready(Err(error));
             }
+        }
+        let stopped = this.stopped.get_or_insert_with(|| running.call.running_calls().stopped());
+        if stopped.poll_unpin(cx).is_ready() && !running.is_detached() {
+            return Poll::Ready(Err(shut_down(this.target)));
         }
         let Some(after) = this.timeout else {
             return Poll::Pending;
@@ -154,6 +214,11 @@ impl<T> Future for HandlerFuture<'_, T> {
     }
 }
 
+/// The error of a call whose handler was dropped by a shutdown.
+fn shut_down(target: impl ToString) -> Error {
+    Error::Cancelled { address: target.to_string(), message: DROPPED.to_owned() }
+}
+
 /// Calls a service of bytes and waits for its reply.
 pub(crate) async fn call(
     running: RunningCall,
@@ -162,16 +227,17 @@ pub(crate) async fn call(
     call: Call,
 ) -> Result<Bytes, Error> {
     let target = Target::from(address);
+    let control = Some(call.context.control.clone());
     let reply = match &running.service().handler {
         Handler::Reply(handler) => {
             let handled = begin(&running, target, || handler(call))?;
-            HandlerFuture::new(running, target, timeout, handled).await?
+            HandlerFuture::new(running, control, target, timeout, handled).await?
         }
         Handler::Push(_) => Err(only_pushes()),
         Handler::Stream(handler) => {
             let mut replies = begin(&running, target, || handler(call))?;
             let first = async move { replies.next().await }.boxed();
-            match HandlerFuture::new(running, target, timeout, first).await? {
+            match HandlerFuture::new(running, control, target, timeout, first).await? {
                 Some(Ok(_)) => return Err(Error::IsStream { address: address.to_owned() }),
                 Some(Err(failure)) => Err(failure),
                 None => Ok(Bytes::new()),
@@ -188,8 +254,9 @@ pub(crate) fn stream(
     call: Call,
 ) -> Result<Replies<Result<Bytes, Failure>>, Error> {
     let target = Target::from(address);
+    let control = Some(call.context.control.clone());
     match begin(&running, target, || running.service().handler.replies(call))? {
-        Ok(replies) => Ok(Replies::new(running, target, replies)),
+        Ok(replies) => Ok(Replies::new(running, control, target, replies)),
         Err(failure) => Err(failure.into_error(address)),
     }
 }
@@ -228,29 +295,33 @@ pub(crate) fn start_push(
 }
 
 /// The replies of a streaming handler. Each is made when the reader asks for it.
-pub(crate) struct Replies<T> {
-    items: BoxStream<'static, Result<T, Panicked>>,
-    running: Option<RunningCall>,
+pub(crate) struct Replies<T: Send + 'static> {
+    /// `None` after the last item, so that the call no longer counts as running even if the reader keeps the stream.
+    running: Option<RunningHandler<BoxStream<'static, Result<T, Panicked>>>>,
     address: String,
+    /// Set when the handler has to wait. It ends when the bus shuts down.
+    stopped: Option<Stopped>,
     /// Makes the items if handlers are nested deeply. Ends with this stream.
     _task: Option<AbortOnDropHandle<()>>,
 }
 
-impl<T> fmt::Debug for Replies<T> {
+impl<T: Send + 'static> fmt::Debug for Replies<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replies").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
 impl<T: Send + 'static> Replies<T> {
+    /// `control` is `None` if the handler knows nothing of its call.
     pub(crate) fn new(
-        running: RunningCall,
+        call: RunningCall,
+        control: Option<Arc<CallControl>>,
         target: Target<'_>,
         items: impl Stream<Item = T> + Send + 'static,
     ) -> Self {
         let items = AssertUnwindSafe(items).catch_unwind().boxed();
-        let guarded = Guarded { items: Some(items), bus: running.bus() };
-        let (items, task) = match is_deep() {
+        let guarded = Guarded { items: Some(items), bus: call.bus() };
+        let (handler, task) = match is_deep() {
             false => (guarded.boxed(), None),
             true => {
                 let (mut sender, receiver) = mpsc::channel(0);
@@ -262,7 +333,20 @@ impl<T: Send + 'static> Replies<T> {
                 (receiver.boxed(), Some(AbortOnDropHandle::new(tokio::spawn(forward))))
             }
         };
-        Replies { items, running: Some(running), address: target.to_string(), _task: task }
+        let running = Some(RunningHandler { handler, call, control });
+        Replies { running, address: target.to_string(), stopped: None, _task: task }
+    }
+}
+
+impl<T: Send + 'static> Drop for Replies<T> {
+    fn drop(&mut self) {
+        let task = self._task.take();
+        if let Some(running) = self.running.take() {
+            running.abandon(|items| async move {
+                let _task = task;
+                items.map(drop).collect().await
+            });
+        }
     }
 }
 
@@ -291,23 +375,40 @@ impl<T> Stream for Guarded<T> {
     }
 }
 
-impl<T> Stream for Replies<T> {
+impl<T: Send + 'static> Stream for Replies<T> {
     type Item = Result<T, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let budget = ready!(coop::poll_proceed(cx));
-        let item = ready!(self.items.poll_next_unpin(cx));
-        budget.made_progress();
-        let result = match item {
-            Some(Ok(item)) => return Poll::Ready(Some(Ok(item))),
-            // After the last item the call no longer counts as running, even if the reader keeps the stream.
-            None => None,
-            Some(Err(panicked)) => {
-                let running = self.running.as_ref();
-                running.map(|running| Err(panicked.into_error(running.service(), &self.address)))
+        let this = &mut *self;
+        let Some(running) = &mut this.running else {
+            return Poll::Ready(None);
+        };
+        let result = match running.handler.poll_next_unpin(cx) {
+            Poll::Ready(Some(Ok(item))) => {
+                budget.made_progress();
+                return Poll::Ready(Some(Ok(item)));
+            }
+            Poll::Ready(None) => None,
+            Poll::Ready(Some(Err(panicked))) => {
+                Some(Err(panicked.into_error(running.call.service(), &this.address)))
+            }
+            Poll::Pending => {
+                let stopped =
+                    this.stopped.get_or_insert_with(|| running.call.running_calls().stopped());
+                ready!(stopped.poll_unpin(cx));
+                if running.is_detached() {
+                    return Poll::Pending;
+                }
+                let error = shut_down(&this.address);
+                if let Some(running) = this.running.take() {
+                    running.abandon(|_| async {});
+                }
+                return Poll::Ready(Some(Err(error)));
             }
         };
-        self.running = None;
+        budget.made_progress();
+        this.running = None;
         Poll::Ready(result)
     }
 }

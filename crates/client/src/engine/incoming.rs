@@ -50,8 +50,7 @@ impl Engine {
             }
             MessageKind::Pong => self.take_pong(frame)?,
             MessageKind::Hello => {}
-            // The handler runs to its end (CA-11).
-            MessageKind::CancelCall => drop(frame.decode::<CancelCall>()?),
+            MessageKind::CancelCall => intake.cancel(&frame.decode::<CancelCall>()?.request_id),
             MessageKind::NameLost => self.take_lost_name(frame.decode()?),
             MessageKind::StreamCredit | MessageKind::CallData | MessageKind::GoAway => {}
             MessageKind::RegisterRequest

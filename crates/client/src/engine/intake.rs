@@ -1,6 +1,6 @@
 //! The limit on the calls of one connection, and the refusals of calls beyond it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use crate::engine::call_control::CallControl;
 use crate::engine::refusal::Refusal;
 use crate::options::Options;
 
@@ -37,6 +38,8 @@ pub(crate) struct CallIntake {
     limit: usize,
     /// The bytes of running calls, and of replies that wait for room in the outbox.
     held: AtomicUsize,
+    /// The calls that the router may cancel, by their request ids.
+    running: Mutex<HashMap<String, Arc<CallControl>>>,
     refusals: Mutex<Refusals>,
     /// How many refusals are queued, by [`cost`].
     waiting: AtomicUsize,
@@ -67,6 +70,7 @@ impl CallIntake {
             outbox_limit: options.outbox_limit,
             limit: options.max_running_bytes,
             held: AtomicUsize::new(0),
+            running: Mutex::default(),
             refusals: Mutex::default(),
             waiting: AtomicUsize::new(0),
             fewer: Notify::new(),
@@ -101,6 +105,36 @@ impl CallIntake {
     /// An admitted call has ended.
     pub(crate) fn release(&self, admitted: usize) {
         self.held.fetch_sub(admitted, Ordering::Relaxed);
+    }
+
+    /// A call begins, which the router may cancel until its [end](CallIntake::end).
+    pub(crate) fn begin(&self, request_id: &str, control: &Arc<CallControl>) {
+        self.running.lock().insert(request_id.to_owned(), control.clone());
+    }
+
+    /// A call has ended.
+    pub(crate) fn end(&self, request_id: &str, control: &Arc<CallControl>) {
+        let mut running = self.running.lock();
+        // A router that breaks the protocol may have given the id to a second call.
+        if running.get(request_id).is_some_and(|found| Arc::ptr_eq(found, control)) {
+            running.remove(request_id);
+        }
+    }
+
+    /// The router has cancelled a call: no one waits for its answer.
+    pub(crate) fn cancel(&self, request_id: &str) {
+        let control = self.running.lock().get(request_id).cloned();
+        if let Some(control) = control {
+            control.cancel();
+        }
+    }
+
+    /// The connection is lost: no one waits for the answers to its calls.
+    pub(crate) fn cancel_all(&self) {
+        let running = mem::take(&mut *self.running.lock());
+        for control in running.values() {
+            control.cancel();
+        }
     }
 
     /// Refuses a call, as soon as there is room in the outbox.

@@ -1,5 +1,6 @@
 //! Whether a router accepts a message, checked before it is sent.
 
+use gsb_proto::messages::Header;
 use gsb_proto::{Frame, MAX_TEXT};
 
 use crate::error::Error;
@@ -18,8 +19,12 @@ pub(crate) fn check_size(frame: &Frame, limit: usize) -> Result<(), Error> {
 
 /// Fails if the texts of a message are longer than a router accepts: it closes the connection over longer ones (rule
 /// FR-12).
-pub(crate) fn check_text<const N: usize>(texts: [&String; N]) -> Result<(), Error> {
-    match texts.iter().map(|text| text.len()).sum() {
+pub(crate) fn check_text<const N: usize>(
+    texts: [&String; N],
+    headers: &[Header],
+) -> Result<(), Error> {
+    let headers = headers.iter().map(|header| header.name.len() + header.value.len());
+    match texts.iter().map(|text| text.len()).chain(headers).sum() {
         length if length > MAX_TEXT => Err(Error::TooLarge { length, limit: MAX_TEXT }),
         _ => Ok(()),
     }

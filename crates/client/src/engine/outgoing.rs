@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::engine::Engine;
 use crate::engine::deferred::Deferred;
 use crate::engine::limits::{check_size, check_text};
-use crate::engine::pending_calls::ReplyTo;
+use crate::engine::pending_calls::{PendingCall, ReplyTo};
 use crate::engine::request::{Counted, OnReply, Outcome, Request};
 use crate::engine::scope::Scope;
 use crate::engine::state::{Phase, State};
@@ -20,13 +20,6 @@ use crate::engine::subscriptions::Origin;
 use crate::error::Error;
 use crate::event::Broadcast;
 use crate::timeouts::{FOREVER, with_timeout};
-
-/// A call that a frame opens.
-struct Opening {
-    number: u64,
-    address: String,
-    reply_to: ReplyTo,
-}
 
 impl Engine {
     /// The request id of a call, which no other call has.
@@ -49,7 +42,8 @@ impl Engine {
         if !request.affinity.is_empty() && self.level.load(Ordering::Relaxed) == 0 {
             request.affinity.clear();
         }
-        check_text([&request.caller, &request.address, &request.request_id])?;
+        let texts = [&request.caller, &request.address, &request.request_id, &request.affinity];
+        check_text(texts, &request.headers)?;
         Ok(request.into_frame())
     }
 
@@ -61,7 +55,7 @@ impl Engine {
         wait_for_router: Duration,
     ) -> Result<u64, Error> {
         let number = self.next_call();
-        let opening = Opening { number, address: request.address.clone(), reply_to };
+        let opening = (number, PendingCall::new(&request, reply_to));
         let frame = self.call_frame(number, request)?;
         self.send(&frame, wait_for_router, Some(opening), |_, _| ()).await?;
         Ok(number)
@@ -98,7 +92,7 @@ impl Engine {
             });
         }
         let Broadcast { topic: name, caller, data } = event.clone();
-        check_text([&caller, &name])?;
+        check_text([&caller, &name], &[])?;
         let frame = BroadcastRequest { caller, data, topic: name, missed: 0, ..Default::default() }
             .into_frame();
         let sent = |state: &mut State, deferred: &mut Deferred| {
@@ -133,7 +127,7 @@ impl Engine {
         &self,
         frame: &Frame,
         wait_for_router: Duration,
-        mut opening: Option<Opening>,
+        mut opening: Option<(u64, PendingCall)>,
         mut sent: impl FnMut(&mut State, &mut Deferred) -> R,
     ) -> Result<R, Error> {
         check_size(frame, self.options.max_frame)?;
@@ -151,7 +145,7 @@ impl Engine {
                     }
                     if let Phase::Up(session) = &mut state.phase {
                         let checked = session.check_size(frame).and_then(|()| match &opening {
-                            Some(call) => session.unanswered.check(&call.address),
+                            Some((_, call)) => session.unanswered.check(call.address()),
                             None => session.requests.check(frame.kind),
                         });
                         if let Err(error) = checked {
@@ -160,8 +154,8 @@ impl Engine {
                         if link.push(session.framing, frame)? {
                             deferred.flush = Some(link.clone());
                         }
-                        if let Some(Opening { number, address, reply_to }) = opening.take() {
-                            session.calls.open(number, address, reply_to);
+                        if let Some((number, call)) = opening.take() {
+                            session.calls.open(number, call);
                         }
                     }
                     Ok(Some(Ok(sent(state, deferred))))

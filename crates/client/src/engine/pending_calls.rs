@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use gsb_proto::messages::{CallReply, CallReplyCode, CallReplyReason, CallReplyType};
+use gsb_proto::messages::{CallReply, CallReplyCode, CallReplyReason, CallReplyType, CallRequest};
 use tokio::sync::oneshot;
 
 use crate::engine::queue::{Queue, detach};
@@ -26,6 +27,8 @@ pub(crate) enum ReplyTo {
 #[derive(Debug)]
 pub(crate) struct PendingCall {
     address: String,
+    /// The deadline that the router was told, in milliseconds after the call was sent. Zero if there is none.
+    timeout_ms: u32,
     reply_to: ReplyTo,
 }
 
@@ -36,8 +39,8 @@ pub(crate) struct PendingCalls {
 }
 
 impl PendingCalls {
-    pub(crate) fn open(&mut self, number: u64, address: String, reply_to: ReplyTo) {
-        self.open.insert(number, PendingCall { address, reply_to });
+    pub(crate) fn open(&mut self, number: u64, call: PendingCall) {
+        self.open.insert(number, call);
     }
 
     /// Removes a call that its caller has cancelled. `None` if it has ended.
@@ -57,7 +60,7 @@ impl PendingCalls {
             // The caller expects one reply. It gets an error with the first of several.
             _ => std::mem::replace(&mut call.reply_to, ReplyTo::Nothing),
         };
-        Some(PendingCall { address: call.address.clone(), reply_to })
+        Some(PendingCall { address: call.address.clone(), timeout_ms: call.timeout_ms, reply_to })
     }
 
     /// All calls, oldest first. The connection is lost.
@@ -69,13 +72,17 @@ impl PendingCalls {
 }
 
 impl PendingCall {
+    pub(crate) fn new(request: &CallRequest, reply_to: ReplyTo) -> Self {
+        PendingCall { address: request.address.clone(), timeout_ms: request.timeout_ms, reply_to }
+    }
+
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
     /// Delivers a reply. `false` if the caller wants no further one.
     pub(crate) fn deliver(self, reply: &CallReply) -> bool {
-        let result = payload(&self.address, reply);
+        let result = self.payload(reply);
         match self.reply_to {
             ReplyTo::Once(sender) => {
                 let result = match result {
@@ -108,6 +115,37 @@ impl PendingCall {
         }
     }
 
+    /// The payload of a reply, or the error that it stands for.
+    fn payload(&self, reply: &CallReply) -> Result<Bytes, Error> {
+        if reply.code == CallReplyCode::CallReplyOk as i32 {
+            return Ok(detach(reply.data.clone()));
+        }
+        let address = self.address.clone();
+        let message = String::from_utf8_lossy(&reply.data).into_owned();
+        let is_bad_request = reply.code == CallReplyCode::CallReplyBadRequest as i32;
+        Err(match (reply.reason(), CallReplyCode::try_from(reply.code)) {
+            (_, Err(_)) => Error::UnknownCode { address, code: reply.code, message },
+            (CallReplyReason::ReasonNoSuchService, _) if is_bad_request => {
+                Error::NoSuchService { address, message }
+            }
+            (CallReplyReason::ReasonRouterStops, _) => match is_bad_request {
+                true => Error::NotSent(LostReason::Stopping),
+                false => Error::ConnectionLost(LostReason::Stopping),
+            },
+            (CallReplyReason::ReasonBusy, _) => Error::Busy { address, message },
+            (CallReplyReason::ReasonCancelled, _) => Error::Cancelled { address, message },
+            (CallReplyReason::ReasonDeadlineExceeded, _) => {
+                let after = Duration::from_millis(self.timeout_ms.into());
+                Error::Timeout { target: address, after }
+            }
+            (CallReplyReason::ReasonUnsupported, _) if is_bad_request => {
+                Error::Unsupported { target: address, message }
+            }
+            _ if is_bad_request => Error::BadRequest { target: address, message },
+            _ => Error::ServiceFailure { address, message },
+        })
+    }
+
     /// Ends the call, because the connection is lost.
     pub(crate) fn lost(self, reason: &LostReason) {
         let error = Error::ConnectionLost(reason.clone());
@@ -131,34 +169,4 @@ pub(crate) fn is_partial(reply: &CallReply) -> bool {
 /// Whether a reply is the last one of its call: it says so, or it is a refusal.
 fn is_last(reply: &CallReply) -> bool {
     !is_partial(reply) || reply.code != CallReplyCode::CallReplyOk as i32
-}
-
-/// The payload of a reply, or the error that it stands for.
-fn payload(address: &str, reply: &CallReply) -> Result<Bytes, Error> {
-    if reply.code == CallReplyCode::CallReplyOk as i32 {
-        return Ok(detach(reply.data.clone()));
-    }
-    let is_stopping = reply.reason() == CallReplyReason::ReasonRouterStops;
-    let address = address.to_owned();
-    let message = String::from_utf8_lossy(&reply.data).into_owned();
-    Err(match CallReplyCode::try_from(reply.code) {
-        Ok(CallReplyCode::CallReplyBadRequest)
-            if reply.reason() == CallReplyReason::ReasonNoSuchService =>
-        {
-            Error::NoSuchService { address, message }
-        }
-        Ok(CallReplyCode::CallReplyBadRequest) if is_stopping => {
-            Error::NotSent(LostReason::Stopping)
-        }
-        Ok(_) if is_stopping => Error::ConnectionLost(LostReason::Stopping),
-        Ok(CallReplyCode::CallReplyBadRequest)
-            if reply.reason() == CallReplyReason::ReasonUnsupported =>
-        {
-            Error::Unsupported { target: address, message }
-        }
-        Ok(_) if reply.reason() == CallReplyReason::ReasonBusy => Error::Busy { address, message },
-        Ok(CallReplyCode::CallReplyBadRequest) => Error::BadRequest { target: address, message },
-        Ok(_) => Error::ServiceFailure { address, message },
-        Err(_) => Error::UnknownCode { address, code: reply.code, message },
-    })
 }

@@ -21,6 +21,8 @@ pub(crate) enum Refusal {
     TooManyBytes { limit: usize },
     /// The handler has ended without a reply.
     NoReply,
+    /// The handler was dropped, because the call was cancelled.
+    Cancelled,
 }
 
 impl Refusal {
@@ -46,10 +48,14 @@ impl Refusal {
                 Failure::new("its handler has ended without a reply"),
                 CallReplyReason::ReasonUnspecified,
             ),
+            Refusal::Cancelled => (Failure::new(DROPPED), CallReplyReason::ReasonCancelled),
         };
         CallReply { reason: reason.into(), ..failure_reply(request_id, failure) }
     }
 }
+
+/// The message of [`Refusal::Cancelled`].
+pub(crate) const DROPPED: &str = "its handler was dropped before it answered, because the call was cancelled or its bus was shut down";
 
 /// The message of [`Refusal::TooManyCalls`].
 pub(crate) fn too_many_calls(limit: usize) -> String {

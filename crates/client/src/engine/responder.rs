@@ -2,19 +2,23 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use gsb_proto::messages::{CallReply, CallReplyType, CallRequest};
+use tokio::time::Instant;
 
-use crate::call::Call;
+use crate::call::{Call, CallContext};
 use crate::engine::Engine;
+use crate::engine::call_control::CallControl;
 use crate::engine::intake::CallIntake;
 use crate::engine::nesting::Nested;
 use crate::engine::queue::detach;
 use crate::engine::refusal::{Refusal, failure_reply, too_many_bytes, too_many_calls};
 use crate::engine::service_entry::{Handler, RunningCall, ServiceEntry};
 use crate::failure::Failure;
+use crate::headers::Headers;
 use crate::panics::discard;
 
 /// Handles a call. `service` is the service at its address, if there is one.
@@ -24,7 +28,9 @@ pub(crate) fn serve(
     service: Option<Arc<ServiceEntry>>,
     request: CallRequest,
 ) {
-    let CallRequest { caller, address, request_id, data, no_reply, more, .. } = request;
+    let CallRequest {
+        caller, address, request_id, data, no_reply, timeout_ms, headers, more, ..
+    } = request;
     let refuse = |request_id, refusal| {
         if !no_reply {
             intake.refuse(request_id, refusal);
@@ -50,7 +56,9 @@ pub(crate) fn serve(
         }
     };
     // The texts count, because their length is the choice of the peer.
-    let length = data.len() + caller.len() + address.len() + request_id.len();
+    let headers = Headers::from(headers);
+    let length =
+        data.len() + caller.len() + address.len() + 2 * request_id.len() + headers.memory();
     let admitted = match intake.admit(length) {
         Ok(admitted) => admitted,
         Err(refusal) => {
@@ -61,14 +69,24 @@ pub(crate) fn serve(
         }
     };
     // A handler that keeps the data must not keep the whole buffer that it was read into.
-    let call = Call { caller, address, data: detach(data), no_reply };
+    let data = detach(data);
+    let control = Arc::new(CallControl::default());
+    if !no_reply {
+        intake.begin(&request_id, &control);
+    }
+    let has_deadline = timeout_ms > 0 && !no_reply;
+    let deadline = has_deadline.then(|| Instant::now() + Duration::from_millis(timeout_ms.into()));
     let responder = Responder {
         engine: engine.clone(),
         intake: intake.clone(),
+        control: control.clone(),
         admitted,
         request_id,
+        no_reply,
         finished: no_reply,
     };
+    let context = CallContext { deadline, headers, no_reply, control };
+    let call = Call { caller, address, data, context };
     let in_order = no_reply || running.service().is_serial();
     let handled = Nested::future(running.bus(), handle(running, call, responder));
     if in_order {
@@ -79,14 +97,32 @@ pub(crate) fn serve(
 }
 
 async fn handle(running: RunningCall, call: Call, mut responder: Responder) {
+    let control = responder.control.clone();
+    if control.is_cancelled() {
+        return;
+    }
     // The caller of a handler that panics gets an answer. The values that the handler was working on are dropped, so
     // that no code sees them half changed.
     let handled = run(&running.service().handler, call, &mut responder);
-    if let Err(payload) = AssertUnwindSafe(handled).catch_unwind().await {
+    let handled = tokio::select! {
+        // A handler that does not wait is not charged for being cancellable.
+        biased;
+        handled = AssertUnwindSafe(handled).catch_unwind() => handled,
+        () = control.handler_ends() => return,
+        () = stopped(&running, &control) => return,
+    };
+    if let Err(payload) = handled {
         discard(payload);
         log::error!("the handler of the service {} panicked", running.service().id);
         responder.finish(Err(Failure::panicked())).await;
     }
+}
+
+/// Waits until the handler has to be dropped, because the bus shuts down.
+async fn stopped(running: &RunningCall, control: &CallControl) {
+    running.running_calls().stopped().await;
+    control.cancel();
+    control.handler_ends().await;
 }
 
 async fn run(handler: &Handler, call: Call, responder: &mut Responder) {
@@ -117,12 +153,20 @@ async fn run(handler: &Handler, call: Call, responder: &mut Responder) {
 }
 
 impl Drop for Responder {
-    /// The caller of a handler that ends without a reply gets an answer.
+    /// The caller of a handler that ends without a reply gets an answer. The router gets one even if no caller is left:
+    /// it keeps the id of the call in use until then (CO-8).
     fn drop(&mut self) {
         self.intake.release(self.admitted);
+        if !self.no_reply {
+            self.intake.end(&self.request_id, &self.control);
+        }
         if !self.finished {
             let request_id = std::mem::take(&mut self.request_id);
-            if self.intake.queue_refusal(request_id, Refusal::NoReply) {
+            let refusal = match self.control.is_cancelled() {
+                true => Refusal::Cancelled,
+                false => Refusal::NoReply,
+            };
+            if self.intake.queue_refusal(request_id, refusal) {
                 self.engine.flush_soon();
             }
         }
@@ -136,15 +180,21 @@ struct Responder {
     intake: Arc<CallIntake>,
     /// The bytes to release at the intake.
     admitted: usize,
+    control: Arc<CallControl>,
     request_id: String,
+    no_reply: bool,
     /// The last reply was sent, or none is wanted. Further replies are dropped, because the router may have given the
     /// request id to another call.
     finished: bool,
 }
 
 impl Responder {
-    /// One reply of several.
+    /// One reply of several. It is dropped if no one waits for it.
     async fn part(&mut self, data: Bytes) {
+        if self.control.is_cancelled() {
+            // The stream is detached. It must not keep the other tasks from running.
+            return tokio::task::coop::consume_budget().await;
+        }
         let reply = CallReply { reply_type: CallReplyType::Partial.into(), data, ..self.reply() };
         self.send(reply).await;
     }

@@ -1,12 +1,19 @@
 //! Counts the calls that are running, so that a shutdown can wait for their end.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Fuse};
 use tokio::sync::Notify;
 
+use crate::engine::changes::wait_until;
 use crate::engine::nesting::{self, BusId};
 use crate::panics::contain_waker;
+
+/// A future that ends when the handlers of a bus have to be dropped. It may be polled after its end.
+pub(crate) type Stopped = Fuse<BoxFuture<'static, ()>>;
 
 /// The calls that the services of a bus are handling.
 #[derive(Debug, Default)]
@@ -18,6 +25,9 @@ pub(crate) struct RunningCalls {
     /// ends a call sees this, or the waiting task sees the end.
     is_awaited: AtomicBool,
     ended: Notify,
+    /// All handlers have to be dropped, because a shutdown has waited long enough.
+    is_stopped: AtomicBool,
+    stopped: Notify,
 }
 
 /// Handlers that wait for the end of all others, until this is dropped.
@@ -44,6 +54,22 @@ impl RunningCalls {
         if self.is_awaited.load(Ordering::SeqCst) {
             self.ended.notify_waiters();
         }
+    }
+
+    /// Drops the handlers that wait, except those that are detached.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
+        self.stopped.notify_waiters();
+    }
+
+    /// Waits until the handlers have to be dropped.
+    pub(crate) fn stopped(self: &Arc<Self>) -> Stopped {
+        let calls = self.clone();
+        let stopped = async move {
+            let is_stopped = || calls.is_stopped.load(Ordering::SeqCst).then_some(());
+            wait_until(&calls.stopped, is_stopped).await;
+        };
+        stopped.boxed().fuse()
     }
 
     /// Identifies the bus.

@@ -215,6 +215,11 @@ impl RunningCall {
         &self.service
     }
 
+    /// The calls that the bus of the service is handling.
+    pub(crate) fn running_calls(&self) -> &Arc<RunningCalls> {
+        &self.service.running_calls
+    }
+
     /// The bus that the service is registered with.
     pub(crate) fn bus(&self) -> BusId {
         self.service.running_calls.bus()

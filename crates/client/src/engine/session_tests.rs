@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use gsb_net::Stream;
 use gsb_proto::MessageKind;
+use gsb_proto::messages::CallRequest;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
@@ -21,7 +22,8 @@ fn session(level: u32) -> (Session, UnixStream) {
 /// Opens a call and cancels it. Returns whether a cancellation was queued.
 fn cancel(session: &mut Session, number: u64) -> bool {
     let (waiting, _) = oneshot::channel();
-    session.calls.open(number, "/dead".to_owned(), ReplyTo::Once(waiting));
+    let request = CallRequest { address: "/dead".to_owned(), ..CallRequest::default() };
+    session.calls.open(number, PendingCall::new(&request, ReplyTo::Once(waiting)));
     let call = session.calls.cancel(number).unwrap();
     let before = session.link.queued();
     // The link is not flushed, so that frames stay queued.

@@ -252,9 +252,9 @@ async fn each_call_is_cancelled_once_and_in_order() {
     router.expect_nothing_behind().await;
 }
 
-// A CancelCall from the router, as later versions will send, does not affect a service.
+// A CancelCall for a call that has not begun, or has ended, affects no other call.
 #[tokio::test]
-async fn a_service_ignores_the_end_of_a_call() {
+async fn the_end_of_an_unknown_call_is_ignored() {
     let fake = FakeRouter::start().await;
     let service = Bus::builder().connect_lazy(fake.address.clone()).unwrap();
     let mut router = fake.accept_with(Hello { level: 1, ..Hello::default() }).await;
@@ -264,7 +264,10 @@ async fn a_service_ignores_the_end_of_a_call() {
     router.send(gsb_proto::messages::RegisterReply::default()).await;
     router.send(CancelCall { request_id: "1".into() }).await;
     router.call("/echo", "1", "hello").await;
-    router.send(CancelCall { request_id: "1".into() }).await;
     let reply: gsb_proto::messages::CallReply = router.expect().await;
     assert_eq!(reply.data, "hello");
+    router.send(CancelCall { request_id: "1".into() }).await;
+    router.call("/echo", "1", "again").await;
+    let reply: gsb_proto::messages::CallReply = router.expect().await;
+    assert_eq!(reply.data, "again");
 }

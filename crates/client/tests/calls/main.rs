@@ -5,6 +5,8 @@
 mod blocking;
 mod call_outcomes;
 mod cancellation;
+mod cancelled_handlers;
+mod deadlines;
 mod either_side_dies;
 mod frame_limit;
 mod futures_are_send;

@@ -160,15 +160,16 @@ async fn queued_replies_are_sent_before_the_end() {
 }
 
 #[tokio::test]
-async fn handlers_that_take_too_long_are_counted() {
+async fn detached_handlers_that_take_too_long_are_counted() {
     let router = TestRouter::start().await;
     let service = Bus::connect(&router.unix).await.unwrap();
     let caller = Bus::connect(&router.unix).await.unwrap();
     let (entered, mut running) = mpsc::unbounded_channel();
     let (gate, goes_on) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
     let (held, done) = (gate.clone(), goes_on.clone());
-    let slow = move |_: Call| {
+    let slow = move |call: Call| {
         let (held, done) = (held.clone(), done.clone());
+        call.detach();
         entered.send(()).unwrap();
         async move {
             held.notified().await;

@@ -1,0 +1,51 @@
+//! Whether anyone waits for the answer to a call, as its handler sees it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::engine::changes::wait_until;
+
+/// The state of a call that its handler shares with the connection, or with the caller in this process.
+#[derive(Debug, Default)]
+pub(crate) struct CallControl {
+    is_cancelled: AtomicBool,
+    is_detached: AtomicBool,
+    cancelled: Notify,
+}
+
+impl CallControl {
+    /// No one waits for the answer any more.
+    pub(crate) fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::SeqCst);
+        self.cancelled.notify_waiters();
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the call is cancelled.
+    pub(crate) async fn cancelled(&self) {
+        wait_until(&self.cancelled, || self.is_cancelled().then_some(())).await;
+    }
+
+    /// The handler goes on when the call is cancelled.
+    pub(crate) fn detach(&self) {
+        self.is_detached.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_detached(&self) -> bool {
+        self.is_detached.load(Ordering::SeqCst)
+    }
+
+    /// Whether the handler has to be dropped.
+    pub(crate) fn ends_handler(&self) -> bool {
+        self.is_cancelled() && !self.is_detached()
+    }
+
+    /// Waits until the handler has to be dropped.
+    pub(crate) async fn handler_ends(&self) {
+        wait_until(&self.cancelled, || self.ends_handler().then_some(())).await;
+    }
+}
