@@ -247,7 +247,7 @@ impl Caller {
             Error::Overflow { .. } => {
                 self.expect(self.order.mode == Mode::Stream, "no stream can overflow");
             }
-            Error::ConnectionLost(_) => {}
+            Error::ConnectionLost(_) | Error::Cancelled { .. } => {}
             error if is_unsent(error) => {}
             error => self.problem(&format!("an unexpected error: {error}")),
         }
@@ -285,6 +285,13 @@ pub(crate) fn check(world: &World) {
                 let is_calm = is_calm.is_some_and(|but| !but.contains(&order.caller));
                 if is_calm {
                     problems.push(format!("call {id}: nothing was lost, but it was told: {error}"));
+                }
+            }
+            (Some(Outcome::Failed(Error::Cancelled { .. })), _) => {
+                let owner = order.seen.first().map(|&service| facts.services[service].owner);
+                let shut_down = facts.calm_but.as_ref();
+                if shut_down.is_some_and(|clients| owner.is_none_or(|it| !clients.contains(&it))) {
+                    problems.push(format!("call {id}: dropped, but its service was not shut down"));
                 }
             }
             (_, Some(Kind::Push)) if order.mode != Mode::Push => {

@@ -70,6 +70,7 @@ const TO_REACH: &[&str] = &[
     "gap: missed",
     "register: already registered",
     "register: timeout",
+    "Call: cancelled",
     "shutdown: unfinished",
     "the router: answers wait",
     "the router: calls wait",

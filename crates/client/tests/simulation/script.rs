@@ -376,7 +376,9 @@ impl Simulation {
                 world.expect(!is_calm, || format!("client {id} was given enough time"));
             }
             let after = world.now() - started;
-            world.expect(after <= timeout + SLACK, || "a shutdown has taken too long".into());
+            // Then its callers are told, for up to a second.
+            world
+                .expect(after <= timeout + 1000 + SLACK, || "a shutdown has taken too long".into());
             let has_ended = bus.settled().await.is_err();
             world.expect(has_ended, || "a bus works after its shutdown".into());
         };

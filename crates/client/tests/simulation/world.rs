@@ -120,6 +120,7 @@ pub(crate) fn kind_of(error: &Error) -> &'static str {
         Error::BadRequest { .. } => "bad request",
         Error::Busy { .. } => "busy",
         Error::ServiceFailure { .. } => "service failure",
+        Error::Cancelled { .. } => "cancelled",
         Error::Timeout { .. } => "timeout",
         Error::IsStream { .. } => "is a stream",
         Error::Overflow { .. } => "overflow",
