@@ -235,17 +235,18 @@ impl Service {
         {
             tokio::task::coop::consume_budget().await;
             let call = self.call_here(message, true);
+            let control = call.context.control.clone();
             let queue = self.endpoint.bus().engine().start_queue();
             match typed {
                 Typed::Reply(handler) => {
                     let handler = handler.clone();
                     let begin = move || handler.handle(call).map(drop).boxed();
-                    in_process::start_push(queue, running, begin);
+                    in_process::start_push(queue, running, control, begin);
                 }
                 Typed::Stream(handler) => {
                     let handler = handler.clone();
                     let begin = move || handler.handle(call).map(drop).collect().boxed();
-                    in_process::start_push(queue, running, begin);
+                    in_process::start_push(queue, running, control, begin);
                 }
             }
             return Ok(());

@@ -88,7 +88,7 @@ impl Engine {
     async fn stop_handlers(&self) -> bool {
         self.running_calls.stop();
         let stopped = async {
-            self.running_calls.wait().await;
+            self.running_calls.wait_stopped().await;
             self.close_gracefully().await;
         };
         tokio::time::timeout(STOPPING_TIMEOUT, stopped).await.is_ok()

@@ -29,7 +29,7 @@ use crate::engine::start_queue::StartQueue;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::message::Message;
-use crate::panics::discard;
+use crate::panics::{contain, discard};
 
 /// Whether a handler should run in a task of its own: handlers are nested deeply, and there is a runtime.
 fn is_deep() -> bool {
@@ -140,12 +140,13 @@ impl<H: Send + 'static> RunningHandler<H> {
         F: Future<Output = ()> + Send + 'static,
     {
         let is_detached = self.is_detached();
-        if let Some(control) = &self.control {
+        let RunningHandler { handler, mut call, control } = self;
+        if let Some(control) = control {
             control.cancel();
         }
         // Without a runtime nothing can go on.
         if is_detached && let Ok(runtime) = Handle::try_current() {
-            let RunningHandler { handler, call, .. } = self;
+            call.release();
             let bus = call.bus();
             let finished = finish(handler);
             let task = async move {
@@ -153,7 +154,17 @@ impl<H: Send + 'static> RunningHandler<H> {
                 drop(call);
             };
             runtime.spawn(Nested::future(bus, task));
+        } else {
+            contain("the destructor of a handler", || drop(handler));
         }
+    }
+
+    /// The bus shuts down: tells the handler. Returns whether it has to be dropped.
+    fn stop(&self) -> bool {
+        if let Some(control) = &self.control {
+            control.cancel();
+        }
+        !self.is_detached()
     }
 }
 
@@ -202,7 +213,7 @@ impl<T: Send + 'static> Future for HandlerFuture<'_, T> {
             }
         }
         let stopped = this.stopped.get_or_insert_with(|| running.call.running_calls().stopped());
-        if stopped.poll_unpin(cx).is_ready() && !running.is_detached() {
+        if stopped.poll_unpin(cx).is_ready() && running.stop() {
             return Poll::Ready(Err(shut_down(this.target)));
         }
         let Some(after) = this.timeout else {
@@ -263,14 +274,15 @@ pub(crate) fn stream(
 
 /// Starts the handler of a push, after those of earlier pushes.
 pub(crate) fn push(queue: &Arc<StartQueue>, running: RunningCall, call: Call) {
-    let service = running.service().clone();
-    start_push(queue, running, move || service.handler.push(call));
+    let (service, control) = (running.service().clone(), call.context.control.clone());
+    start_push(queue, running, control, move || service.handler.push(call));
 }
 
 /// Runs the future that `begin` returns in a task, which starts after those of earlier pushes.
 pub(crate) fn start_push(
     queue: &Arc<StartQueue>,
     running: RunningCall,
+    control: Arc<CallControl>,
     begin: impl FnOnce() -> BoxFuture<'static, ()> + Send + 'static,
 ) {
     let bus = running.bus();
@@ -286,7 +298,12 @@ pub(crate) fn start_push(
                 Either::Right(begin) => begin().await,
             }
         };
-        if let Err(payload) = AssertUnwindSafe(handled).catch_unwind().await {
+        let handled = tokio::select! {
+            biased;
+            handled = AssertUnwindSafe(handled).catch_unwind() => handled,
+            () = running.stopped(&control) => return,
+        };
+        if let Err(payload) = handled {
             discard(payload);
             log::error!("the handler of the service {} panicked", running.service().id);
         }
@@ -314,7 +331,7 @@ impl<T: Send + 'static> fmt::Debug for Replies<T> {
 impl<T: Send + 'static> Replies<T> {
     /// `control` is `None` if the handler knows nothing of its call.
     pub(crate) fn new(
-        call: RunningCall,
+        mut call: RunningCall,
         control: Option<Arc<CallControl>>,
         target: Target<'_>,
         items: impl Stream<Item = T> + Send + 'static,
@@ -333,8 +350,17 @@ impl<T: Send + 'static> Replies<T> {
                 (receiver.boxed(), Some(AbortOnDropHandle::new(tokio::spawn(forward))))
             }
         };
+        call.hold();
         let running = Some(RunningHandler { handler, call, control });
         Replies { running, address: target.to_string(), stopped: None, _task: task }
+    }
+
+    /// Drops the handler, because the bus shuts down.
+    fn shut_down(&mut self) -> Error {
+        if let Some(running) = self.running.take() {
+            running.abandon(|_| async {});
+        }
+        shut_down(&self.address)
     }
 }
 
@@ -384,6 +410,10 @@ impl<T: Send + 'static> Stream for Replies<T> {
         let Some(running) = &mut this.running else {
             return Poll::Ready(None);
         };
+        // Its items may all be ready.
+        if running.call.running_calls().is_stopped() && running.stop() {
+            return Poll::Ready(Some(Err(this.shut_down())));
+        }
         let result = match running.handler.poll_next_unpin(cx) {
             Poll::Ready(Some(Ok(item))) => {
                 budget.made_progress();
@@ -397,14 +427,10 @@ impl<T: Send + 'static> Stream for Replies<T> {
                 let stopped =
                     this.stopped.get_or_insert_with(|| running.call.running_calls().stopped());
                 ready!(stopped.poll_unpin(cx));
-                if running.is_detached() {
-                    return Poll::Pending;
-                }
-                let error = shut_down(&this.address);
-                if let Some(running) = this.running.take() {
-                    running.abandon(|_| async {});
-                }
-                return Poll::Ready(Some(Err(error)));
+                return match running.stop() {
+                    true => Poll::Ready(Some(Err(this.shut_down()))),
+                    false => Poll::Pending,
+                };
             }
         };
         budget.made_progress();

@@ -109,20 +109,13 @@ async fn handle(running: RunningCall, call: Call, mut responder: Responder) {
         biased;
         handled = AssertUnwindSafe(handled).catch_unwind() => handled,
         () = control.handler_ends() => return,
-        () = stopped(&running, &control) => return,
+        () = running.stopped(&control) => return,
     };
     if let Err(payload) = handled {
         discard(payload);
         log::error!("the handler of the service {} panicked", running.service().id);
         responder.finish(Err(Failure::panicked())).await;
     }
-}
-
-/// Waits until the handler has to be dropped, because the bus shuts down.
-async fn stopped(running: &RunningCall, control: &CallControl) {
-    running.running_calls().stopped().await;
-    control.cancel();
-    control.handler_ends().await;
 }
 
 async fn run(handler: &Handler, call: Call, responder: &mut Responder) {

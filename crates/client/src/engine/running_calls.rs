@@ -21,6 +21,8 @@ pub(crate) struct RunningCalls {
     running: AtomicUsize,
     /// The handlers that wait for the end of all others, and are not waited for.
     waiting: AtomicUsize,
+    /// The streams within the process: each runs only while its reader polls it.
+    held: AtomicUsize,
     /// A task waits for the end of all calls. All operations are sequentially consistent, so that either the task that
     /// ends a call sees this, or the waiting task sees the end.
     is_awaited: AtomicBool,
@@ -56,6 +58,21 @@ impl RunningCalls {
         }
     }
 
+    /// The handler of a call is held by its reader.
+    pub(crate) fn hold(&self) {
+        self.held.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The handler of a call is no longer held by its reader. The call is about to end, or goes on by itself.
+    pub(crate) fn release(&self) {
+        self.held.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether the handlers have to be dropped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::SeqCst)
+    }
+
     /// Drops the handlers that wait, except those that are detached.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::SeqCst);
@@ -66,7 +83,7 @@ impl RunningCalls {
     pub(crate) fn stopped(self: &Arc<Self>) -> Stopped {
         let calls = self.clone();
         let stopped = async move {
-            let is_stopped = || calls.is_stopped.load(Ordering::SeqCst).then_some(());
+            let is_stopped = || calls.is_stopped().then_some(());
             wait_until(&calls.stopped, is_stopped).await;
         };
         stopped.boxed().fuse()
@@ -94,12 +111,22 @@ impl RunningCalls {
 
     /// Waits until no call is running, except for the handlers that wait themselves.
     pub(crate) async fn wait(&self) {
+        self.wait_until(|| self.count() == 0).await;
+    }
+
+    /// [`wait`](RunningCalls::wait) after [`stop`](RunningCalls::stop): without the streams that readers hold, which end
+    /// when they are read.
+    pub(crate) async fn wait_stopped(&self) {
+        self.wait_until(|| self.count() <= self.held.load(Ordering::SeqCst)).await;
+    }
+
+    async fn wait_until(&self, is_over: impl Fn() -> bool) {
         self.is_awaited.store(true, Ordering::SeqCst);
         let _exempt = self.exempt_own_handlers();
         loop {
             let mut ended = pin!(self.ended.notified());
             ended.as_mut().enable();
-            if self.count() == 0 {
+            if is_over() {
                 return;
             }
             contain_waker(ended).await;

@@ -14,6 +14,7 @@ use gsb_net::LogLimit;
 use gsb_proto::ServiceId;
 
 use crate::call::Call;
+use crate::engine::call_control::CallControl;
 use crate::engine::nesting::BusId;
 use crate::engine::running_calls::RunningCalls;
 use crate::engine::scope::Scope;
@@ -176,7 +177,7 @@ impl ServiceEntry {
             return Err(self);
         }
         self.running_calls.begin();
-        Ok(RunningCall { service: self })
+        Ok(RunningCall { service: self, is_held: false })
     }
 
     /// How many pushes were [dropped](ServiceEntry::drop_push).
@@ -208,6 +209,8 @@ impl Drop for ServiceEntry {
 #[derive(Debug)]
 pub(crate) struct RunningCall {
     service: Arc<ServiceEntry>,
+    /// It runs only while its reader polls it.
+    is_held: bool,
 }
 
 impl RunningCall {
@@ -220,6 +223,26 @@ impl RunningCall {
         &self.service.running_calls
     }
 
+    /// From now on the handler runs only while a reader polls it.
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
+        self.running_calls().hold();
+    }
+
+    /// From now on the handler runs by itself.
+    pub(crate) fn release(&mut self) {
+        if mem::take(&mut self.is_held) {
+            self.running_calls().release();
+        }
+    }
+
+    /// Waits until the handler has to be dropped, because the bus shuts down.
+    pub(crate) async fn stopped(&self, control: &CallControl) {
+        self.running_calls().stopped().await;
+        control.cancel();
+        control.handler_ends().await;
+    }
+
     /// The bus that the service is registered with.
     pub(crate) fn bus(&self) -> BusId {
         self.service.running_calls.bus()
@@ -228,6 +251,7 @@ impl RunningCall {
 
 impl Drop for RunningCall {
     fn drop(&mut self) {
+        self.release();
         self.service.running.fetch_sub(1, Ordering::Relaxed);
         self.service.running_calls.end();
     }
