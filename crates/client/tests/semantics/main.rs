@@ -5,6 +5,9 @@
 
 #[macro_use]
 mod setup;
+mod cancelling;
+mod deadlines;
+mod ending;
 mod outcomes;
 mod pushes;
 mod sharing;
