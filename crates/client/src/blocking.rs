@@ -67,5 +67,5 @@ mod bus;
 mod calls;
 mod runtime;
 
-pub use bus::{Bus, BusBuilder, Registration, WeakBus};
+pub use bus::{Bus, BusBuilder, Registration, WeakBus, handler};
 pub use calls::{Endpoint, Items, Service};

@@ -317,8 +317,9 @@ impl Bus {
 
     /// Registers a service that answers each call with one reply; see [`crate::Bus::register`].
     ///
-    /// Each call runs on a thread where it may block, up to 512 at the same time; further calls wait for a thread.
-    /// A handler is not interrupted when its caller has gone. A handler that makes calls holds a [`WeakBus`]:
+    /// Each call runs on a thread where it may block, up to 512 at the same time; further calls wait for a thread. A
+    /// handler is not interrupted when its caller has gone, but [learns](crate::CallContext::is_cancelled) of it. For more
+    /// options see [`handler`](crate::blocking::handler). A handler that makes calls holds a [`WeakBus`]:
     ///
     /// ```
     /// # fn example(bus: gsb_client::blocking::Bus) -> Result<(), gsb_client::Error> {
@@ -344,7 +345,7 @@ impl Bus {
         F: Fn(Call) -> Result<B, Failure> + Send + Sync + 'static,
         B: Into<Bytes> + Send + 'static,
     {
-        self.registered(self.bus.register(service_id, on_blocking_threads(handler)))
+        self.registered(self.bus.register(service_id, self::handler(handler)))
     }
 
     /// Registers a service that takes pushes only; see [`crate::Bus::register_push`] and [`Bus::register`]. Handlers run
@@ -360,7 +361,7 @@ impl Bus {
     where
         F: Fn(Call) + Send + Sync + 'static,
     {
-        self.registered(self.bus.register_push(service_id, on_blocking_threads(handler)))
+        self.registered(self.bus.register_push(service_id, self::handler(handler)))
     }
 
     /// Serves a message; see [`crate::Bus::bind`] and [`Bus::register`].
@@ -376,7 +377,8 @@ impl Bus {
         M: Message,
         F: Fn(M) -> Answer<M> + Send + Sync + 'static,
     {
-        self.registered(self.bus.bind(service_id, on_blocking_threads(handler)))
+        let handler = self::handler(move |call: Call<M>| handler(call.data));
+        self.registered(self.bus.bind_call(service_id, handler))
     }
 
     #[track_caller]
@@ -442,18 +444,34 @@ impl Registration {
     }
 }
 
-/// A handler whose calls run on threads where they may block.
-fn on_blocking_threads<A, R>(
-    handler: impl Fn(A) -> R + Send + Sync + 'static,
-) -> impl Fn(A) -> BoxFuture<'static, R> + Send + Sync + 'static
+/// Makes a handler for the async bus of one that blocks, for registrations with options:
+///
+/// ```
+/// # fn main() -> Result<(), gsb_client::Error> {
+/// use gsb_client::{Call, blocking};
+///
+/// let bus = blocking::Bus::local()?;
+/// let work = blocking::handler(|call: Call| Ok(call.data));
+/// let _worker = bus.block_on(bus.as_async().register("/work", work).shared().capacity(4))?;
+/// assert_eq!(bus.call("/work", "data")?, "data");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Each call runs on a thread of the runtime where it may block, and counts as running until it has ended: it is
+/// [detached](crate::CallContext::detach), because a thread cannot be interrupted.
+pub fn handler<T, R>(
+    handler: impl Fn(Call<T>) -> R + Send + Sync + 'static,
+) -> impl Fn(Call<T>) -> BoxFuture<'static, R> + Send + Sync + 'static
 where
-    A: Send + 'static,
+    T: Send + 'static,
     R: Send + 'static,
 {
     let handler = Arc::new(handler);
-    move |argument| {
+    move |call| {
         let handler = handler.clone();
-        let answer = spawn_blocking(move || handler(argument));
+        call.detach();
+        let answer = spawn_blocking(move || handler(call));
         // A panic goes on here, where it becomes the failure of the call.
         let panicked = |error: JoinError| {
             resume_unwind(error.try_into_panic().unwrap_or_else(|error| Box::new(error)))

@@ -146,6 +146,27 @@ fn a_handler_that_panics_fails_its_call_only() {
     });
 }
 
+// A thread cannot be interrupted, so the handler counts as running after its caller has gone.
+#[test]
+fn a_handler_runs_to_its_end_and_learns_that_its_caller_has_gone() {
+    in_process_and_over_a_router(|service, caller| {
+        let (sender, ended) = channel();
+        let waits = move |call: Call| {
+            while !call.context().is_cancelled() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            thread::sleep(Duration::from_millis(20));
+            sender.send(()).unwrap();
+            Ok("")
+        };
+        service.register("/s", waits).unwrap().detach();
+        let endpoint = caller.endpoint("/s").with(|s| s.timeout(Duration::from_millis(20)));
+        assert!(matches!(endpoint.call(""), Err(Error::Timeout { .. })));
+        service.shutdown(TIMEOUT).unwrap();
+        ended.try_recv().unwrap();
+    });
+}
+
 // Without a flush. The pushes exceed what the socket takes at once.
 #[test]
 fn dropping_the_last_handle_writes_what_is_queued_and_ends_the_bus() {
