@@ -1,11 +1,13 @@
 //! How a call with one reply ends.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
 use gsb_client::{Call, Error, Failure, Message};
+use gsb_testkit::TIMEOUT;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
@@ -22,7 +24,10 @@ cases!(
     timeout,
     service_of_pushes,
     stream_as_one_reply,
+    service_that_comes_later,
+    longest_name,
     typed_answer,
+    typed_call_with_its_caller,
     typed_message_that_cannot_be_decoded,
 );
 
@@ -157,6 +162,30 @@ async fn stream_as_one_reply(world: &World) {
     assert_eq!(world.caller.call("/s", "none").await.unwrap(), "");
 }
 
+async fn service_that_comes_later(world: &World) {
+    let endpoint = world.caller.endpoint("/s").wait_for_service(TIMEOUT);
+    let mut call = pin!(endpoint.call(""));
+    assert!(futures::poll!(&mut call).is_pending());
+    let _service = world.service.register("/s", |_: Call| async { Ok("late") }).await.unwrap();
+    assert_eq!(call.await.unwrap(), "late");
+}
+
+async fn longest_name(world: &World) {
+    let _short = world.service.register("/s", |_: Call| async { Ok("short") }).await.unwrap();
+    let _long = world.service.register("/s/a", |_: Call| async { Ok("long") }).await.unwrap();
+    for (address, expected) in [
+        ("/s", "short"),
+        ("/s/b", "short"),
+        ("/s/ab", "short"),
+        ("/s/a", "long"),
+        ("/s/a/b", "long"),
+    ] {
+        assert_eq!(world.caller.call(address, "").await.unwrap(), expected, "{address}");
+    }
+    let error = world.caller.call("/sa", "").await.unwrap_err();
+    assert!(matches!(error, Error::NoSuchService { .. }), "{error}");
+}
+
 #[derive(Debug, Serialize, Deserialize, Message)]
 #[message(id = "half", item = u32, error = String)]
 struct Half(u32);
@@ -169,6 +198,16 @@ async fn typed_answer(world: &World) {
     let math = world.caller.service("/s");
     assert_eq!(math.call(Half(8)).await.unwrap(), Ok(4));
     assert_eq!(math.call(Half(7)).await.unwrap(), Err("7 is odd".to_owned()));
+}
+
+async fn typed_call_with_its_caller(world: &World) {
+    let answer = |call: Call<Half>| async move {
+        let wants_reply = call.wants_reply();
+        Err(format!("{} {} {} {wants_reply}", call.caller, call.address, call.data.0))
+    };
+    let _service = world.service.bind_call("/s", answer).await.unwrap();
+    let answer = world.caller.service("/s").caller("me").call(Half(7)).await.unwrap();
+    assert_eq!(answer, Err("me /s/half 7 true".to_owned()));
 }
 
 async fn typed_message_that_cannot_be_decoded(world: &World) {
