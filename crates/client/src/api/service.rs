@@ -216,9 +216,8 @@ impl Service {
         let data = self.encoded(message).await?;
         let endpoint = self.endpoint.at(address::<M>(self.service_id()));
         let replies = endpoint.stream_found(found, data.into()).await?;
-        Ok(AnswerStream {
-            source: Some(Source::Encoded(Items { replies, service: self.clone(), decoding: None })),
-        })
+        let items = Items { replies, service: self.clone(), decoding: None };
+        Ok(AnswerStream { source: Some(Source::Encoded(Box::new(items))) })
     }
 
     /// Sends a message without an answer.
@@ -313,7 +312,7 @@ pub struct AnswerStream<M: Message> {
 
 /// The source of the answers.
 enum Source<M: Message> {
-    Encoded(Items<M>),
+    Encoded(Box<Items<M>>),
     InProcess(Replies<Answer<M>>, ItemTimeout),
 }
 
