@@ -284,7 +284,7 @@ impl<M: Message<Item = M, Error = M> + Clone + PartialEq + fmt::Debug> Typed<M> 
     /// What is sent, arrives.
     async fn send(&mut self, message: &M) {
         match self.bus.topic(M::ID).broadcast(message).await {
-            Ok(()) => {
+            Ok(_) => {
                 let event = self.events.next().await.expect("an event");
                 assert_eq!(&event.expect("what was sent").body, message);
             }
