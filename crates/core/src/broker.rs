@@ -295,8 +295,13 @@ impl Broker {
         now: Instant,
         effects: &mut dyn Effects,
     ) -> Result<bool, Violation> {
-        // Any frame may have to be answered.
-        if !self.flow.admit(from, (from, Purpose::Answers), 0) {
+        let is_admitted = match frame.kind {
+            MessageKind::CallRequest => self.flow.admit_call(from, frame.body.bytes.len()),
+            // The router answers no reply.
+            MessageKind::CallReply => true,
+            _ => self.flow.admit(from, (from, Purpose::Answers), 0),
+        };
+        if !is_admitted {
             return Ok(false);
         }
         match frame.kind {
@@ -306,9 +311,6 @@ impl Broker {
             MessageKind::SubscribeRequest => self.subscribe(from, frame.decode()?, effects),
             MessageKind::UnsubscribeRequest => self.unsubscribe(from, frame.decode()?, effects),
             MessageKind::CallRequest => {
-                if !self.flow.admit(from, (from, Purpose::Calls), frame.body.bytes.len()) {
-                    return Ok(false);
-                }
                 self.call(from, frame, &CallHead::read(frame.body.bytes)?, now, effects);
             }
             MessageKind::CallReply => {

@@ -120,33 +120,31 @@ impl<'a> CallHead<'a> {
     ///
     /// # Errors
     /// [`Violation::Malformed`] if a protobuf decoder would refuse the message, or it has too much text (FR-12).
+    #[inline(always)]
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
-        let mut head = CallHead {
-            caller: "",
-            address: "",
-            request_id: Field::absent(Self::REQUEST_ID),
-            no_reply: false,
-            steering: Steering::default(),
-        };
+        // Each in a variable of its own, which can be kept in a register.
+        let (mut caller, mut address, mut no_reply) = ("", "", false);
+        let mut request_id = Field::absent(Self::REQUEST_ID);
+        let mut steering = Steering::default();
         for_each_record(MessageKind::CallRequest, message, |record, left, records| {
             let (field, value) = (record.field, record.value);
             match field {
-                1 => head.caller = value.text(field, left)?,
-                2 => head.address = value.text(field, left)?,
-                Self::REQUEST_ID => head.request_id = Field::read(&record, left)?,
+                1 => caller = value.text(field, left)?,
+                2 => address = value.text(field, left)?,
+                Self::REQUEST_ID => request_id = Field::read(&record, left)?,
                 4 => drop(value.bytes(field)?),
-                5 => head.no_reply = value.varint(field)? != 0,
+                5 => no_reply = value.varint(field)? != 0,
                 extension::FIRST.. => {
-                    let (before, budget) = (head.steering, Budget::of(*left, records));
-                    let (steering, budget) = read_steering(field, value, before, budget)?;
-                    head.steering = steering;
+                    let budget = Budget::of(*left, records);
+                    let (read, budget) = read_steering(field, value, steering, budget)?;
+                    steering = read;
                     budget.store(left, records);
                 }
                 _ => {}
             }
             Ok(())
         })?;
-        Ok(head)
+        Ok(CallHead { caller, address, request_id, no_reply, steering })
     }
 }
 

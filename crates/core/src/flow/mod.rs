@@ -47,6 +47,15 @@ struct Peer {
     full_budget_at: Instant,
 }
 
+impl Peer {
+    /// See [`Flow::admits`]. `limit` is the queue limit at the moment.
+    #[inline]
+    fn admits(&self, from: ConnId, purpose: Purpose, body: usize, limit: usize) -> bool {
+        let used = self.account.used(purpose);
+        (used == 0 || used + body + FRAME_COST <= limit) && self.account.is_turn(purpose, from)
+    }
+}
+
 /// The flow control of all connections.
 #[derive(Debug)]
 pub(crate) struct Flow {
@@ -129,10 +138,21 @@ impl Flow {
         body: usize,
     ) -> bool {
         let limit = self.queue_limit();
-        self.get(payer).is_none_or(|peer| {
-            let used = peer.account.used(purpose);
-            (used == 0 || used + body + FRAME_COST <= limit) && peer.account.is_turn(purpose, from)
-        })
+        self.get(payer).is_none_or(|peer| peer.admits(from, purpose, body, limit))
+    }
+
+    /// [`admit`](Flow::admit) for a call: it is forwarded, or answered.
+    #[inline]
+    pub(crate) fn admit_call(&mut self, from: ConnId, body: usize) -> bool {
+        let limit = self.queue_limit();
+        let is_admitted = self.get(from).is_none_or(|peer| {
+            peer.admits(from, Purpose::Answers, 0, limit)
+                && peer.admits(from, Purpose::Calls, body, limit)
+        });
+        // In this order, which is also the order of the waits.
+        is_admitted
+            || self.admit(from, (from, Purpose::Answers), 0)
+                && self.admit(from, (from, Purpose::Calls), body)
     }
 
     /// Whether a frame is [admitted](Flow::admits). If not, the connection is paused, and woken when the frame is to be
