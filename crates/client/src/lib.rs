@@ -280,9 +280,10 @@
 //! | | within the process | over a router |
 //! |---|---|---|
 //! | typed messages | are passed without encoding | are encoded: [`Error::Encoding`] and [`Error::Decoding`] are possible, and a message over the frame limit is [`Error::TooLarge`] |
-//! | a handler | runs as a part of the caller's future | runs in a task of its own |
+//! | a handler | runs as a part of the caller's future, and is dropped with it | runs in a task of its own, and is dropped soon after the caller has gone; until then it counts towards [`max_running`](BusBuilder::max_running) |
 //! | a stream | makes each reply when the reader asks for it | makes replies ahead, into a bounded buffer: [`Error::Overflow`] is possible |
 //! | a push | fails with [`Error::NoSuchService`] or [`Error::Busy`] | returns `Ok` as soon as it is queued |
+//! | the receivers of an event | are its subscriptions | are the connections of its subscribers |
 //! | the connection | cannot be lost | [`Error::NotSent`], [`Error::ConnectionLost`] and [`Error::Missed`] are possible |
 //! | names | are free unless this bus has registered them; a bus may register a [shared](Registering::shared) or [standby](Registering::standby) name several times | may be registered by another program; a process registers a name once |
 //!

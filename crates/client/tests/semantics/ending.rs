@@ -1,5 +1,6 @@
 //! What becomes of calls when a bus ends.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ cases!(
     shutdown_ends_a_stream_that_does_not_wait,
     shutdown_ends_a_stream_that_is_not_read,
     shutdown_ends_a_call_that_does_not_end,
+    shutdown_ends_a_call_that_is_not_polled,
     shutdown_ends_a_push_that_does_not_end,
     shutdown_tells_a_detached_call,
     shutdown_does_not_end_a_detached_call,
@@ -105,6 +107,31 @@ async fn shutdown_ends_a_call_that_does_not_end(world: &World) {
     let (end, shutdown) = tokio::join!(endpoint.call(""), shutdown);
     assert!(matches!(end, Err(Error::Cancelled { .. })), "{end:?}");
     shutdown.unwrap();
+}
+
+/// Whether a handler ends if its caller does not poll the call. Within a process the handler is a part of it.
+const IS_DROPPED: Expected<bool> = Expected {
+    in_process: false,
+    router: true,
+    old_caller: true,
+    old_service: true,
+    both_old: true,
+};
+
+async fn shutdown_ends_a_call_that_is_not_polled(world: &World) {
+    let (entered, mut running) = mpsc::unbounded_channel();
+    let never = move |_: Call| {
+        entered.send(()).unwrap();
+        std::future::pending::<Result<Bytes, Failure>>()
+    };
+    world.service.register("/s", never).await.unwrap().detach();
+    let endpoint = world.caller.endpoint("/s").timeout(None);
+    let mut call = pin!(endpoint.call(""));
+    assert!(futures::poll!(&mut call).is_pending());
+    running.recv().await.unwrap();
+    let shutdown = world.service.shutdown(SHORT).await;
+    assert_eq!(shutdown.is_ok(), world.expect(&IS_DROPPED), "{shutdown:?}");
+    assert!(matches!(call.await, Err(Error::Cancelled { .. })));
 }
 
 async fn shutdown_ends_a_push_that_does_not_end(world: &World) {
