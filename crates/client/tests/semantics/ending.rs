@@ -23,6 +23,7 @@ cases!(
     shutdown_tells_a_detached_call,
     shutdown_does_not_end_a_detached_call,
     call_after_a_shutdown,
+    close_during_a_call,
 );
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -212,5 +213,33 @@ async fn call_after_a_shutdown(world: &World) {
     match world.expect(&HAS_ENDED) {
         true => assert_eq!(error, Error::ShutDown),
         false => assert!(matches!(error, Error::NoSuchService { .. }), "{error}"),
+    }
+}
+
+/// Whether a call gets its reply if the bus of its service is closed first. Within a process the handler goes on.
+const IS_ANSWERED: Expected<bool> = HAS_ENDED;
+
+async fn close_during_a_call(world: &World) {
+    let (entered, mut running) = mpsc::unbounded_channel();
+    let gate = Arc::new(Notify::new());
+    let held = gate.clone();
+    let handler = move |_: Call| {
+        let (entered, held) = (entered.clone(), held.clone());
+        async move {
+            entered.send(()).unwrap();
+            held.notified().await;
+            Ok("done")
+        }
+    };
+    world.service.register("/s", handler).await.unwrap().detach();
+    let close = async {
+        running.recv().await.unwrap();
+        world.service.clone().close().await;
+        gate.notify_one();
+    };
+    let (reply, ()) = tokio::join!(world.caller.call("/s", ""), close);
+    match world.expect(&IS_ANSWERED) {
+        true => assert_eq!(reply.unwrap(), "done"),
+        false => assert!(matches!(reply, Err(Error::ServiceFailure { .. })), "{reply:?}"),
     }
 }
