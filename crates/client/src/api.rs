@@ -4,6 +4,7 @@ pub(crate) mod bind;
 pub(crate) mod builder;
 pub(crate) mod bus;
 pub(crate) mod endpoint;
+pub(crate) mod publisher;
 pub(crate) mod registration;
 pub(crate) mod service;
 pub(crate) mod service_builder;

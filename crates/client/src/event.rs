@@ -5,6 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use gsb_proto::messages::BroadcastRequest;
 
+use crate::headers::Headers;
+
 /// An event, as a subscriber receives it.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,12 +17,14 @@ pub struct Broadcast {
     pub caller: String,
     /// The payload.
     pub data: Bytes,
+    /// The headers.
+    pub headers: Headers,
 }
 
 impl Broadcast {
     /// The size that counts towards the limit of a buffer, in bytes.
     pub(crate) fn length(&self) -> usize {
-        self.topic.len() + self.caller.len() + self.data.len()
+        self.topic.len() + self.caller.len() + self.data.len() + self.headers.memory()
     }
 }
 
@@ -30,13 +34,14 @@ impl fmt::Debug for Broadcast {
             .field("topic", &self.topic)
             .field("caller", &self.caller)
             .field("length", &self.data.len())
+            .field("headers", &self.headers)
             .finish_non_exhaustive()
     }
 }
 
 impl From<BroadcastRequest> for Broadcast {
     fn from(event: BroadcastRequest) -> Self {
-        let BroadcastRequest { topic, caller, data, .. } = event;
-        Broadcast { topic, caller, data }
+        let BroadcastRequest { topic, caller, data, headers, .. } = event;
+        Broadcast { topic, caller, data, headers: headers.into() }
     }
 }

@@ -8,6 +8,9 @@ use gsb_proto::messages::Header;
 
 use crate::engine::queue::detach;
 
+/// The headers of W3C Trace Context.
+const TRACE_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
+
 /// The headers of a call, a reply or an event: pairs of a name and a value, in the order in which they were added.
 ///
 /// Names are in lower case, and names of HTTP such as `traceparent` and `content-type` mean what they mean there. Values
@@ -67,6 +70,15 @@ impl Headers {
     /// All headers: names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Bytes)> {
         self.items.iter().flat_map(|items| items.iter()).map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// Takes over the headers of W3C Trace Context from the call on whose behalf a message is sent.
+    pub(crate) fn inherit_trace(&mut self, call: &Headers) {
+        for name in TRACE_HEADERS {
+            if let Some(value) = call.get(name) {
+                self.insert(name, value.clone());
+            }
+        }
     }
 
     /// The memory that they take, approximately, in bytes.
@@ -131,6 +143,16 @@ mod tests {
         assert_eq!(received, headers);
         assert_eq!(received.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["b", "a"]);
         assert_eq!(Headers::from(Vec::new()), Headers::new());
+    }
+
+    // Of the largest value, too: FR-12.
+    #[test]
+    fn received_headers_do_not_keep_the_buffer_that_they_were_read_into() {
+        let buffer = Bytes::from(vec![1; gsb_proto::MAX_TEXT]);
+        let header = |value| Header { name: "a".to_owned(), value };
+        let received = Headers::from(vec![header(buffer.slice(..10)), header(buffer.clone())]);
+        assert_eq!(received.len(), 2);
+        assert!(buffer.is_unique());
     }
 
     #[test]

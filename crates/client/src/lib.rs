@@ -330,12 +330,14 @@ mod message;
 mod options;
 mod panics;
 mod reconnect;
+mod reply;
 mod status;
 mod timeouts;
 
 pub use api::builder::BusBuilder;
 pub use api::bus::{Bus, WeakBus};
 pub use api::endpoint::{Endpoint, ReplyStream};
+pub use api::publisher::Publisher;
 pub use api::registration::{Registering, Registration};
 pub use api::service::{AnswerStream, Service};
 pub use api::service_builder::ServiceBuilder;
@@ -390,4 +392,5 @@ pub use options::{
     DEFAULT_MAX_RUNNING_BYTES, DEFAULT_PING_TIMEOUT, DEFAULT_REQUEST_TIMEOUT,
 };
 pub use reconnect::Reconnect;
+pub use reply::Reply;
 pub use status::{Announcement, Connection, NameKind, Refusals, Refused, RouterInfo, Status};

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
@@ -19,6 +18,7 @@ use crate::engine::serial::Turn;
 use crate::engine::service_entry::Handler;
 use crate::failure::Failure;
 use crate::message::{Answer, Message};
+use crate::reply::Reply;
 
 /// A handler of a message, which answers with an `R`.
 pub(crate) enum MessageHandler<M, R> {
@@ -291,9 +291,9 @@ fn not_decoded<M: Message>(error: EncodingError) -> Failure {
 async fn encode_answer<M: Message>(
     encoding: &Arc<dyn Encoding>,
     answer: Answer<M>,
-) -> Result<Bytes, Failure> {
+) -> Result<Reply, Failure> {
     encode_owned(encoding, answer)
         .await
-        .map(Bytes::from)
+        .map(Reply::from)
         .map_err(|error| Failure::new(format!("cannot encode the answer to {:?}: {error}", M::ID)))
 }

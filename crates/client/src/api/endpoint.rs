@@ -24,6 +24,7 @@ use crate::engine::service_wait::{ServiceWait, WaitTarget};
 use crate::error::{Error, LostReason};
 use crate::failure::Failure;
 use crate::headers::Headers;
+use crate::reply::Reply;
 use crate::timeouts::{FOREVER, ItemTimeout, with_timeout};
 
 impl Bus {
@@ -75,9 +76,6 @@ pub struct Endpoint {
     wait_for_service: Duration,
     affinity: String,
 }
-
-/// The headers that a call inherits from the call on whose behalf it is made: those of W3C Trace Context.
-const TRACE_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 
 impl Endpoint {
     pub(crate) fn new(bus: Bus, address: String) -> Self {
@@ -160,11 +158,7 @@ impl Endpoint {
     pub fn on_behalf_of(mut self, call: impl AsRef<CallContext>) -> Self {
         let context = call.as_ref();
         self.deadline = self.deadline.into_iter().chain(context.deadline()).min();
-        for name in TRACE_HEADERS {
-            if let Some(value) = context.headers().get(name) {
-                self.headers.insert(name, value.clone());
-            }
-        }
+        self.headers.inherit_trace(context.headers());
         self
     }
 
@@ -241,6 +235,14 @@ impl Endpoint {
     /// [`Error::Cancelled`], [`Error::UnknownCode`], [`Error::Timeout`], [`Error::IsStream`], [`Error::TooLarge`],
     /// [`Error::TooManyUnanswered`], [`Error::NotSent`], [`Error::ShutDown`], [`Error::ConnectionLost`].
     pub async fn call(&self, data: impl Into<Bytes>) -> Result<Bytes, Error> {
+        Ok(self.call_reply(data).await?.data)
+    }
+
+    /// [`Endpoint::call`] that returns the reply with its headers.
+    ///
+    /// # Errors
+    /// Those of [`Endpoint::call`]. The headers of a reply that is an error are not returned.
+    pub async fn call_reply(&self, data: impl Into<Bytes>) -> Result<Reply, Error> {
         self.call_found(self.find(), data.into()).await
     }
 
@@ -249,7 +251,7 @@ impl Endpoint {
         &self,
         found: Result<Option<RunningCall>, Error>,
         data: Bytes,
-    ) -> Result<Bytes, Error> {
+    ) -> Result<Reply, Error> {
         match found {
             Ok(Some(running)) => {
                 let call = self.in_process(data, false);
@@ -266,7 +268,7 @@ impl Endpoint {
         &self,
         mut found: Result<Option<RunningCall>, Error>,
         data: Bytes,
-    ) -> Result<Bytes, Error> {
+    ) -> Result<Reply, Error> {
         let answered = async {
             if !self.waits_for_service() && self.wait_for_router.is_zero() {
                 return self.call_router(data).await;
@@ -291,7 +293,7 @@ impl Endpoint {
     }
 
     /// Sends a call to the router, and waits for the reply.
-    async fn call_router(&self, data: Bytes) -> Result<Bytes, Error> {
+    async fn call_router(&self, data: Bytes) -> Result<Reply, Error> {
         let (sender, reply) = oneshot::channel();
         let timeout_ms = milliseconds(self.time_limit());
         let request = CallRequest { timeout_ms, ..self.request(data) };
@@ -341,7 +343,8 @@ impl Endpoint {
             match replies.next().await.transpose() {
                 Err(error) if wait.again(&error).await => {}
                 first => {
-                    replies.first = first?;
+                    let headers = std::mem::take(&mut replies.headers);
+                    replies.first = first?.map(|data| Reply { data, headers });
                     return Ok(replies);
                 }
             }
@@ -369,7 +372,7 @@ impl Endpoint {
 
     fn replies(&self, source: Source) -> ReplyStream {
         let timeout = self.item_timeout(&self.address);
-        ReplyStream { first: None, source: Some(source), timeout }
+        ReplyStream { first: None, headers: Headers::new(), source: Some(source), timeout }
     }
 
     /// Calls the service without a reply. Returns when the push is queued, for the router or for a handler of this
@@ -542,7 +545,9 @@ impl Drop for CallGuard {
 #[derive(Debug)]
 pub struct ReplyStream {
     /// The first reply, if [`Endpoint::stream`] has waited for it.
-    first: Option<Bytes>,
+    first: Option<Reply>,
+    /// Those of the reply that was read last.
+    headers: Headers,
     /// `None` after the end, so that the handler is free even if the reader keeps the stream.
     source: Option<Source>,
     timeout: ItemTimeout,
@@ -552,12 +557,37 @@ pub struct ReplyStream {
 #[derive(Debug)]
 enum Source {
     Router {
-        queue: Arc<Queue<Bytes>>,
+        queue: Arc<Queue<Reply>>,
         _open: CallGuard,
         /// Keeps the bus alive while the stream is in use.
         _bus: Bus,
     },
-    InProcess(Replies<Result<Bytes, Failure>>),
+    InProcess(Replies<Result<Reply, Failure>>),
+}
+
+impl ReplyStream {
+    /// The headers of the reply that was read last. None before the first one.
+    ///
+    /// ```
+    /// # use futures::StreamExt;
+    /// # use gsb_client::{Bus, Error};
+    /// # async fn example(bus: Bus) -> Result<(), Error> {
+    /// let mut parts = bus.stream("/file", "").await?;
+    /// while let Some(part) = parts.next().await {
+    ///     println!("{} bytes, {:?}", part?.len(), parts.headers());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// Sets the headers to those of a reply that is read now, and returns its payload.
+    fn take_headers(&mut self, reply: Reply) -> Bytes {
+        self.headers = reply.headers;
+        reply.data
+    }
 }
 
 impl Stream for ReplyStream {
@@ -566,7 +596,7 @@ impl Stream for ReplyStream {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         if let Some(first) = this.first.take() {
-            return Poll::Ready(Some(Ok(first)));
+            return Poll::Ready(Some(Ok(this.take_headers(first))));
         }
         let polled = match &mut this.source {
             None => return Poll::Ready(None),
@@ -582,6 +612,6 @@ impl Stream for ReplyStream {
         if !matches!(next, Some(Ok(_))) {
             this.source = None;
         }
-        Poll::Ready(next)
+        Poll::Ready(next.map(|reply| reply.map(|reply| this.take_headers(reply))))
     }
 }

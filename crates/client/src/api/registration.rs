@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use futures::future::{BoxFuture, try_join_all};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use gsb_proto::ServiceId;
@@ -19,14 +18,15 @@ use crate::engine::service_entry::{Handler, PushFn, ReplyFn, ServiceEntry, Strea
 use crate::engine::terms::Terms;
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::reply::Reply;
 use crate::status::{Announcement, NameKind};
 
 impl Bus {
     /// Registers a service that answers each call with one reply.
     ///
     /// Its name is a list of segments with `/` between them, by convention with a leading `/`: up to 1024 bytes of text
-    /// without white space and control characters. The reply is any value that converts into [`Bytes`]. Errors and
-    /// texts become a [`Failure`] with `?` and `.into()`.
+    /// without white space and control characters. The reply is any value that converts into [`Bytes`](crate::Bytes),
+    /// or a [`Reply`] with headers. Errors and texts become a [`Failure`] with `?` and `.into()`.
     ///
     /// ```
     /// # use gsb_client::{Bus, Call, Error};
@@ -80,7 +80,7 @@ impl Bus {
     where
         F: Fn(Call) -> R + Send + Sync + 'static,
         R: Future<Output = Result<B, Failure>> + Send + 'static,
-        B: Into<Bytes>,
+        B: Into<Reply>,
     {
         let handler = move |call| handler(call).map(|reply| reply.map(Into::into)).boxed();
         let handler: ReplyFn = match self.turn().cloned() {
@@ -113,7 +113,7 @@ impl Bus {
     where
         F: Fn(Call) -> S + Send + Sync + 'static,
         S: Stream<Item = Result<B, Failure>> + Send + 'static,
-        B: Into<Bytes>,
+        B: Into<Reply>,
     {
         let handler = move |call| handler(call).map(|reply| reply.map(Into::into)).boxed();
         let handler: StreamFn = match self.turn().cloned() {

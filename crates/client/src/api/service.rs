@@ -172,7 +172,7 @@ impl Service {
         let data = self.encoded(message).await?;
         let endpoint = self.endpoint.at(address::<M>(self.service_id()));
         let reply = endpoint.call_found(Ok(found), data.into()).await?;
-        let answer = decode_owned(self.encoding(), reply).await;
+        let answer = decode_owned(self.encoding(), reply.data).await;
         answer.map_err(|error| self.not_decoded::<M>(error))
     }
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 
 use crate::api::bind::{ReplyHandler, StreamHandler};
@@ -11,6 +10,7 @@ use crate::api::registration::{Binding, Registering};
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::message::{Answer, Message};
+use crate::reply::Reply;
 
 impl Bus {
     /// [`Bus::bind`] with a handler that gets a state: each call gets a clone of it. The state is for example an
@@ -95,7 +95,7 @@ impl Bus {
         T: Clone + Send + Sync + 'static,
         F: Fn(T, Call) -> R + Send + Sync + 'static,
         R: Future<Output = Result<B, Failure>> + Send + 'static,
-        B: Into<Bytes>,
+        B: Into<Reply>,
     {
         self.register(service_id, move |call| handler(state.clone(), call))
     }
@@ -114,7 +114,7 @@ impl Bus {
         T: Clone + Send + Sync + 'static,
         F: Fn(T, Call) -> S + Send + Sync + 'static,
         S: Stream<Item = Result<B, Failure>> + Send + 'static,
-        B: Into<Bytes>,
+        B: Into<Reply>,
     {
         self.register_stream(service_id, move |call| handler(state.clone(), call))
     }

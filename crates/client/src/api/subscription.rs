@@ -1,4 +1,4 @@
-//! Subscribing to events, and announcing them.
+//! Subscribing to events.
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use futures::{FutureExt as _, Stream};
 use gsb_proto::Topic;
 
@@ -38,34 +37,6 @@ impl Bus {
         let subscription = Subscription::new(self.clone(), topic.clone(), key, queue);
         confirmed.await?;
         Ok(subscription)
-    }
-
-    /// Announces an event to all subscribers of the topic, in this process and at the router. If the topic is a
-    /// pattern, the event reaches the subscriptions that have a matching topic in common with it.
-    ///
-    /// Waits until the router has taken the event, not until the subscribers have received it. An event that cannot be
-    /// sent reaches no subscriber, not even in this process; see
-    /// [`BusBuilder::wait_for_router`](crate::BusBuilder::wait_for_router) and [`Bus::in_process`].
-    ///
-    /// Subscribers in this process receive the event once: from this bus, or from the router if it cannot leave out the
-    /// publisher. Routers of `ya-service-bus` cannot, and no router can in the classic framing.
-    ///
-    /// Returns how many receive the event: the subscriptions of this process and the connections of others for which the
-    /// event was queued. `None` if the router does not count them: those of `ya-service-bus` do not, and over the classic
-    /// framing none is counted.
-    ///
-    /// # Errors
-    /// [`Error::Name`], [`Error::TooLarge`], [`Error::Timeout`], [`Error::NotSent`], [`Error::ShutDown`],
-    /// [`Error::ConnectionLost`].
-    pub async fn broadcast(
-        &self,
-        topic: &str,
-        data: impl Into<Bytes>,
-    ) -> Result<Option<u32>, Error> {
-        let topic = Topic::new(topic)?;
-        let caller = self.engine().options().name.clone();
-        let event = Broadcast { topic: topic.to_string(), caller, data: data.into() };
-        self.engine().broadcast(&topic, &event, self.scope()).await
     }
 }
 

@@ -5,20 +5,23 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::bus::Bus;
+use crate::api::publisher::Publisher;
 use crate::api::subscription::Subscription;
+use crate::call::CallContext;
 use crate::encoding::{Encoding, decode, encode};
 use crate::error::Error;
 use crate::event::Broadcast;
+use crate::headers::Headers;
 
 /// A topic, or a pattern, whose events are of one type. Made by [`Bus::topic`].
 pub struct TypedTopic<T> {
-    bus: Bus,
-    topic: String,
+    publisher: Publisher,
     body: PhantomData<fn() -> T>,
 }
 
@@ -32,6 +35,8 @@ pub struct Event<T> {
     pub caller: String,
     /// The value that is announced.
     pub body: T,
+    /// The headers.
+    pub headers: Headers,
 }
 
 /// The events of a [`TypedTopic`]. It ends as a [`Subscription`] does. An event that cannot be decoded is
@@ -59,26 +64,38 @@ impl Bus {
     /// # }
     /// ```
     pub fn topic<T>(&self, topic: impl Into<String>) -> TypedTopic<T> {
-        TypedTopic { bus: self.clone(), topic: topic.into(), body: PhantomData }
+        TypedTopic { publisher: self.publisher(topic), body: PhantomData }
     }
 }
 
 impl<T> fmt::Debug for TypedTopic<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TypedTopic").field(&self.topic).finish()
+        f.debug_tuple("TypedTopic").field(&self.publisher.topic()).finish()
     }
 }
 
 impl<T: Serialize> TypedTopic<T> {
+    /// Sets a header of the events that are announced; see [`Headers`]. Subscribers read it with [`Event::headers`].
+    #[must_use]
+    pub fn header(self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        TypedTopic { publisher: self.publisher.header(name, value), body: PhantomData }
+    }
+
+    /// Announces the events as a part of handling a call; see [`Publisher::on_behalf_of`].
+    #[must_use]
+    pub fn on_behalf_of(self, call: impl AsRef<CallContext>) -> Self {
+        TypedTopic { publisher: self.publisher.on_behalf_of(call), body: PhantomData }
+    }
+
     /// Announces an event. Returns how many receive it; see [`Bus::broadcast`].
     ///
     /// # Errors
     /// Those of [`Bus::broadcast`], and [`Error::Encoding`].
     pub async fn broadcast(&self, body: &T) -> Result<Option<u32>, Error> {
-        let encoding = &self.bus.engine().options().encoding;
+        let encoding = &self.publisher.bus().engine().options().encoding;
         let data = encode(&**encoding, body)
-            .map_err(|error| Error::Encoding { what: self.topic.clone(), error })?;
-        self.bus.broadcast(&self.topic, data).await
+            .map_err(|error| Error::Encoding { what: self.publisher.topic().to_owned(), error })?;
+        self.publisher.broadcast(data).await
     }
 }
 
@@ -88,7 +105,7 @@ impl<T: DeserializeOwned> TypedTopic<T> {
     /// # Errors
     /// Those of [`Bus::subscribe`].
     pub async fn subscribe(&self) -> Result<TypedSubscription<T>, Error> {
-        let subscription = self.bus.subscribe(&self.topic).await?;
+        let subscription = self.publisher.bus().subscribe(self.publisher.topic()).await?;
         Ok(TypedSubscription { subscription, body: PhantomData })
     }
 }
@@ -138,9 +155,9 @@ fn decode_event<T: DeserializeOwned>(
     encoding: &dyn Encoding,
     event: Result<Broadcast, Error>,
 ) -> Result<Event<T>, Error> {
-    let Broadcast { topic, caller, data } = event?;
+    let Broadcast { topic, caller, data, headers } = event?;
     match decode(encoding, &data) {
-        Ok(body) => Ok(Event { topic, caller, body }),
+        Ok(body) => Ok(Event { topic, caller, body, headers }),
         Err(error) => Err(Error::Decoding { from: topic, error }),
     }
 }

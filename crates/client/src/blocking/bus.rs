@@ -19,6 +19,7 @@ use crate::call::Call;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::message::{Answer, Message};
+use crate::reply::Reply;
 
 /// A bus for code without a runtime. [The documentation of the module](crate::blocking) has examples.
 ///
@@ -343,7 +344,7 @@ impl Bus {
     pub fn register<F, B>(&self, service_id: &str, handler: F) -> Result<Registration, Error>
     where
         F: Fn(Call) -> Result<B, Failure> + Send + Sync + 'static,
-        B: Into<Bytes> + Send + 'static,
+        B: Into<Reply> + Send + 'static,
     {
         self.registered(self.bus.register(service_id, self::handler(handler)))
     }

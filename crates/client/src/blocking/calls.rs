@@ -10,7 +10,9 @@ use crate::api::service::AnswerStream;
 use crate::api::subscription::Subscription;
 use crate::blocking::runtime::Runtime;
 use crate::error::Error;
+use crate::headers::Headers;
 use crate::message::{Answer, Message};
+use crate::reply::Reply;
 
 /// An address to call, with the options of its calls. Made by [`Bus::endpoint`](crate::blocking::Bus::endpoint).
 #[derive(Debug, Clone)]
@@ -46,6 +48,18 @@ impl Endpoint {
     #[track_caller]
     pub fn call(&self, data: impl Into<Bytes>) -> Result<Bytes, Error> {
         self.runtime.block_on(self.endpoint.call(data))
+    }
+
+    /// Calls the service and waits for its reply with its headers.
+    ///
+    /// # Errors
+    /// Those of [`crate::Endpoint::call_reply`].
+    ///
+    /// # Panics
+    /// Within an async context.
+    #[track_caller]
+    pub fn call_reply(&self, data: impl Into<Bytes>) -> Result<Reply, Error> {
+        self.runtime.block_on(self.endpoint.call_reply(data))
     }
 
     /// Calls the service and returns its replies as they arrive.
@@ -146,6 +160,13 @@ impl<S: Stream + Unpin> Iterator for Items<S> {
     #[track_caller]
     fn next(&mut self) -> Option<S::Item> {
         self.runtime.block_on(self.stream.next())
+    }
+}
+
+impl Items<ReplyStream> {
+    /// The headers of the reply that was read last; see [`ReplyStream::headers`].
+    pub fn headers(&self) -> &Headers {
+        self.stream.headers()
     }
 }
 

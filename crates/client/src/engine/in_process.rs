@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::channel::mpsc;
 use futures::future::{BoxFuture, Either};
 use futures::stream::BoxStream;
@@ -30,6 +29,7 @@ use crate::error::Error;
 use crate::failure::Failure;
 use crate::message::Message;
 use crate::panics::{contain, discard};
+use crate::reply::Reply;
 
 /// Whether a handler should run in a task of its own: handlers are nested deeply, and there is a runtime.
 fn is_deep() -> bool {
@@ -236,7 +236,7 @@ pub(crate) async fn call(
     address: &str,
     timeout: Option<Duration>,
     call: Call,
-) -> Result<Bytes, Error> {
+) -> Result<Reply, Error> {
     let target = Target::from(address);
     let control = Some(call.context.control.clone());
     let reply = match &running.service().handler {
@@ -251,7 +251,7 @@ pub(crate) async fn call(
             match HandlerFuture::new(running, control, target, timeout, first).await? {
                 Some(Ok(_)) => return Err(Error::IsStream { address: address.to_owned() }),
                 Some(Err(failure)) => Err(failure),
-                None => Ok(Bytes::new()),
+                None => Ok(Reply::default()),
             }
         }
     };
@@ -263,7 +263,7 @@ pub(crate) fn stream(
     running: RunningCall,
     address: &str,
     call: Call,
-) -> Result<Replies<Result<Bytes, Failure>>, Error> {
+) -> Result<Replies<Result<Reply, Failure>>, Error> {
     let target = Target::from(address);
     let control = Some(call.context.control.clone());
     match begin(&running, target, || running.service().handler.replies(call))? {

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::{Bus, Call, Error, Failure};

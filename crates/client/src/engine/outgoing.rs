@@ -91,10 +91,10 @@ impl Engine {
                 Ok(Some(state.deliver(event, topic, Origin::Here, deferred)))
             });
         }
-        let Broadcast { topic: name, caller, data } = event.clone();
-        check_text([&caller, &name], &[])?;
-        let frame = BroadcastRequest { caller, data, topic: name, missed: 0, ..Default::default() }
-            .into_frame();
+        let Broadcast { topic: name, caller, data, headers } = event.clone();
+        let headers = headers.to_proto();
+        check_text([&caller, &name], &headers)?;
+        let frame = BroadcastRequest { caller, data, topic: name, missed: 0, headers }.into_frame();
         let sent = |state: &mut State, deferred: &mut Deferred| {
             let (sender, answer) = oneshot::channel();
             let (mut origin, mut counts) = (Origin::Here, false);

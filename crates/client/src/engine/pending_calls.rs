@@ -4,21 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use gsb_proto::messages::{CallReply, CallReplyCode, CallReplyReason, CallReplyType, CallRequest};
 use tokio::sync::oneshot;
 
 use crate::engine::queue::{Queue, detach};
 use crate::error::{Error, LostReason};
+use crate::headers::Headers;
 use crate::panics::contain;
+use crate::reply::Reply;
 
 /// Where the replies of a call go.
 #[derive(Debug)]
 pub(crate) enum ReplyTo {
     /// To a caller that waits for one reply.
-    Once(oneshot::Sender<Result<Bytes, Error>>),
+    Once(oneshot::Sender<Result<Reply, Error>>),
     /// To the buffer of a stream.
-    Stream(Arc<Queue<Bytes>>),
+    Stream(Arc<Queue<Reply>>),
     /// Nowhere: the call is about to be cancelled.
     Nothing,
 }
@@ -82,7 +83,7 @@ impl PendingCall {
 
     /// Delivers a reply. `false` if the caller wants no further one.
     pub(crate) fn deliver(self, reply: &CallReply) -> bool {
-        let result = self.payload(reply);
+        let result = self.result(reply);
         match self.reply_to {
             ReplyTo::Once(sender) => {
                 let result = match result {
@@ -100,11 +101,11 @@ impl PendingCall {
                         queue.end(Some(error));
                         false
                     }
-                    // The last reply has a payload, or marks only the end.
-                    Ok(data) if is_last && data.is_empty() => false,
-                    Ok(data) => {
-                        let length = data.len();
-                        queue.push(data, length)
+                    // The last reply has a payload or headers, or marks only the end.
+                    Ok(reply) if is_last && reply.is_empty() => false,
+                    Ok(reply) => {
+                        let length = reply.length();
+                        queue.push(reply, length)
                     }
                 };
                 if is_last {
@@ -115,10 +116,11 @@ impl PendingCall {
         }
     }
 
-    /// The payload of a reply, or the error that it stands for.
-    fn payload(&self, reply: &CallReply) -> Result<Bytes, Error> {
+    /// A reply of the service, or the error that it stands for.
+    fn result(&self, reply: &CallReply) -> Result<Reply, Error> {
         if reply.code == CallReplyCode::CallReplyOk as i32 {
-            return Ok(detach(reply.data.clone()));
+            let headers = Headers::from(reply.headers.clone());
+            return Ok(Reply { data: detach(reply.data.clone()), headers });
         }
         let address = self.address.clone();
         let message = String::from_utf8_lossy(&reply.data).into_owned();
@@ -158,7 +160,7 @@ impl PendingCall {
 }
 
 /// Delivers the only reply. The caller may be gone, and its waker may panic.
-fn answer(sender: oneshot::Sender<Result<Bytes, Error>>, result: Result<Bytes, Error>) {
+fn answer(sender: oneshot::Sender<Result<Reply, Error>>, result: Result<Reply, Error>) {
     contain("a waker of the program", || drop(sender.send(result)));
 }
 

@@ -4,7 +4,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use gsb_proto::messages::{CallReply, CallReplyType, CallRequest};
 use tokio::time::Instant;
@@ -13,6 +12,7 @@ use crate::call::{Call, CallContext};
 use crate::engine::Engine;
 use crate::engine::call_control::CallControl;
 use crate::engine::intake::CallIntake;
+use crate::engine::limits::check_text;
 use crate::engine::nesting::Nested;
 use crate::engine::queue::detach;
 use crate::engine::refusal::{Refusal, failure_reply, too_many_bytes, too_many_calls};
@@ -20,6 +20,7 @@ use crate::engine::service_entry::{Handler, RunningCall, ServiceEntry};
 use crate::failure::Failure;
 use crate::headers::Headers;
 use crate::panics::discard;
+use crate::reply::Reply;
 
 /// Handles a call. `service` is the service at its address, if there is one.
 pub(crate) fn serve(
@@ -132,7 +133,7 @@ async fn run(handler: &Handler, call: Call, responder: &mut Responder) {
             let mut replies = handler(call);
             while let Some(reply) = replies.next().await {
                 match reply {
-                    Ok(data) => responder.part(data).await,
+                    Ok(reply) => responder.part(reply).await,
                     Err(failure) => responder.finish(Err(failure)).await,
                 }
                 // The stream has failed, or the connection is lost.
@@ -140,7 +141,7 @@ async fn run(handler: &Handler, call: Call, responder: &mut Responder) {
                     return;
                 }
             }
-            responder.finish(Ok(Bytes::new())).await;
+            responder.finish(Ok(Reply::default())).await;
         }
     }
 }
@@ -183,27 +184,29 @@ struct Responder {
 
 impl Responder {
     /// One reply of several. It is dropped if no one waits for it.
-    async fn part(&mut self, data: Bytes) {
+    async fn part(&mut self, reply: Reply) {
         if self.control.is_cancelled() {
             // The stream is detached. It must not keep the other tasks from running.
             return tokio::task::coop::consume_budget().await;
         }
-        let reply = CallReply { reply_type: CallReplyType::Partial.into(), data, ..self.reply() };
+        let reply = CallReply { reply_type: CallReplyType::Partial.into(), ..self.message(reply) };
         self.send(reply).await;
     }
 
     /// The last reply.
-    async fn finish(&mut self, result: Result<Bytes, Failure>) {
+    async fn finish(&mut self, result: Result<Reply, Failure>) {
         let reply = match result {
-            Ok(data) => CallReply { data, ..self.reply() },
+            Ok(reply) => self.message(reply),
             Err(failure) => failure_reply(self.request_id.clone(), failure),
         };
         self.send(reply).await;
         self.finished = true;
     }
 
-    fn reply(&self) -> CallReply {
-        CallReply { request_id: self.request_id.clone(), ..CallReply::default() }
+    fn message(&self, reply: Reply) -> CallReply {
+        let Reply { data, headers } = reply;
+        let (request_id, headers) = (self.request_id.clone(), headers.to_proto());
+        CallReply { request_id, data, headers, ..CallReply::default() }
     }
 
     async fn send(&mut self, reply: CallReply) {
@@ -211,8 +214,9 @@ impl Responder {
             return;
         }
         let options = self.engine.options();
+        let checked = check_text([&reply.request_id], &reply.headers);
         let mut frame = reply.into_frame();
-        if let Err(error) = self.engine.check_size(&frame) {
+        if let Err(error) = checked.and_then(|()| self.engine.check_size(&frame)) {
             // The caller gets an answer, and the router does not close the connection over the reply.
             let failure = Failure::new(format!("the reply is too large to be sent: {error}"));
             frame = failure_reply(self.request_id.clone(), failure).into_frame();

@@ -6,7 +6,6 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
@@ -21,14 +20,15 @@ use crate::engine::scope::Scope;
 use crate::engine::terms::Terms;
 use crate::failure::Failure;
 use crate::panics::contain;
+use crate::reply::Reply;
 
 /// A handler that answers a call once.
 pub(crate) type ReplyFn =
-    Box<dyn Fn(Call) -> BoxFuture<'static, Result<Bytes, Failure>> + Send + Sync>;
+    Box<dyn Fn(Call) -> BoxFuture<'static, Result<Reply, Failure>> + Send + Sync>;
 
 /// A handler that answers a call with a stream.
 pub(crate) type StreamFn =
-    Box<dyn Fn(Call) -> BoxStream<'static, Result<Bytes, Failure>> + Send + Sync>;
+    Box<dyn Fn(Call) -> BoxStream<'static, Result<Reply, Failure>> + Send + Sync>;
 
 /// A handler that answers nothing.
 pub(crate) type PushFn = Box<dyn Fn(Call) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -58,13 +58,13 @@ impl Handler {
     pub(crate) fn replies(
         &self,
         call: Call,
-    ) -> Result<impl Stream<Item = Result<Bytes, Failure>> + Send + use<>, Failure> {
+    ) -> Result<impl Stream<Item = Result<Reply, Failure>> + Send + use<>, Failure> {
         match self {
             Handler::Push(_) => Err(only_pushes()),
             Handler::Stream(handler) => Ok(handler(call)),
             Handler::Reply(handler) => {
-                let is_something = |reply: &Result<Bytes, Failure>| {
-                    std::future::ready(!matches!(reply, Ok(data) if data.is_empty()))
+                let is_something = |reply: &Result<Reply, Failure>| {
+                    std::future::ready(!matches!(reply, Ok(reply) if reply.is_empty()))
                 };
                 Ok(stream::once(handler(call)).filter(is_something).boxed())
             }

@@ -10,6 +10,7 @@ mod deadlines;
 mod either_side_dies;
 mod frame_limit;
 mod futures_are_send;
+mod headers;
 mod in_process_calls;
 mod last_reply;
 mod router_fallback;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
-use gsb_client::{Call, Error, Failure, Message};
+use gsb_client::{Call, Error, Failure, Message, Reply};
 use gsb_testkit::TIMEOUT;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
@@ -16,6 +16,7 @@ use crate::setup::World;
 cases!(
     reply,
     reply_of_megabytes,
+    headers,
     failure,
     bad_request,
     panic,
@@ -52,6 +53,20 @@ async fn reply_of_megabytes(world: &World) {
     let data: Bytes = (0..3 << 20).map(|place: u32| place.to_le_bytes()[1]).collect();
     let reply = world.caller.call("/s", data.clone()).await.unwrap();
     assert!(reply == [&data[..], &data[..]].concat());
+}
+
+// Of the call and of its reply, at each level.
+async fn headers(world: &World) {
+    let handler = |call: Call| async move {
+        let language = call.headers().get("accept-language").cloned().unwrap_or_default();
+        Ok(Reply::new(call.data).header("Content-Language", language).header("binary", vec![0xff]))
+    };
+    let _service = world.service.register("/s", handler).await.unwrap();
+    let endpoint = world.caller.endpoint("/s").header("Accept-Language", "de");
+    let reply = endpoint.call_reply("data").await.unwrap();
+    let expected = Reply::new("data").header("content-language", "de").header("binary", vec![0xff]);
+    assert_eq!(reply, expected);
+    assert_eq!(endpoint.call("data").await.unwrap(), "data");
 }
 
 async fn failure(world: &World) {

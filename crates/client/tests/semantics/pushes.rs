@@ -11,6 +11,7 @@ cases!(
     push_to_no_service,
     push_whose_handler_fails,
     event,
+    event_headers,
     event_without_subscribers
 );
 
@@ -90,6 +91,22 @@ async fn event(world: &World) {
             );
         }
     }
+}
+
+async fn event_headers(world: &World) {
+    let mut events = world.service.subscribe("node/*").await.unwrap();
+    let mut typed = world.service.topic::<u32>("typed").subscribe().await.unwrap();
+    let publisher = world.caller.publisher("node/7").header("Content-Type", "text/plain");
+    publisher.broadcast("up").await.unwrap();
+    world.caller.broadcast("node/8", "up").await.unwrap();
+    world.caller.topic("typed").header("unit", "K").broadcast(&290_u32).await.unwrap();
+
+    let event = events.next().await.unwrap().unwrap();
+    assert_eq!((&event.data[..], &event.topic[..]), (&b"up"[..], "node/7"));
+    assert_eq!(event.headers, [("content-type", "text/plain")].into_iter().collect());
+    assert!(events.next().await.unwrap().unwrap().headers.is_empty());
+    let event = typed.next().await.unwrap().unwrap();
+    assert_eq!((event.body, event.headers.text("unit")), (290, Some("K")));
 }
 
 async fn event_without_subscribers(world: &World) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use gsb_client::{Call, Error, Failure, Message, ReplyStream};
+use gsb_client::{Call, Error, Failure, Message, Reply, ReplyStream};
 use serde::{Deserialize, Serialize};
 
 use crate::setup::World;
@@ -13,6 +13,7 @@ cases!(
     complete,
     empty_stream,
     one_reply_as_stream,
+    headers,
     failed,
     bad_request,
     panic,
@@ -64,6 +65,31 @@ async fn one_reply_as_stream(world: &World) {
     let _service = world.service.register("/s", |_: Call| async { Ok("one") }).await.unwrap();
     let (items, error) = read(world.caller.stream("/s", "").await.unwrap()).await;
     assert_eq!((items, error), (vec![Bytes::from("one")], None));
+}
+
+// Each reply has its own. A reply without data is one if it has headers.
+async fn headers(world: &World) {
+    let parts = |_: Call| {
+        let part = |number: u32| Reply::new(number.to_string()).header("part", number.to_string());
+        stream::iter([Ok(part(1)), Ok(Reply::new("plain")), Ok(part(2))])
+    };
+    let _parts = world.service.register_stream("/parts", parts).await.unwrap();
+    let one = |_: Call| async { Ok(Reply::default().header("part", "1")) };
+    let _one = world.service.register("/one", one).await.unwrap();
+    for (address, wait, expected) in [
+        ("/parts", Duration::ZERO, &[("1", Some("1")), ("plain", None), ("2", Some("2"))][..]),
+        ("/parts", Duration::from_secs(9), &[("1", Some("1")), ("plain", None), ("2", Some("2"))]),
+        ("/one", Duration::ZERO, &[("", Some("1"))]),
+    ] {
+        let endpoint = world.caller.endpoint(address).wait_for_service(wait);
+        let mut replies = endpoint.stream("").await.unwrap();
+        assert!(replies.headers().is_empty());
+        for (data, part) in expected {
+            assert_eq!(replies.next().await.unwrap().unwrap(), *data);
+            assert_eq!(replies.headers().text("part"), *part);
+        }
+        assert!(replies.next().await.is_none());
+    }
 }
 
 async fn failed(world: &World) {
