@@ -153,6 +153,31 @@
 //! # }
 //! ```
 //!
+//! # Headers
+//!
+//! Calls, replies and events have [`Headers`], as in HTTP: [`Endpoint::header`], [`Reply::header`] and
+//! [`Publisher::header`] set them. Programs of other projects ignore them.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), gsb_client::Error> {
+//! use gsb_client::{Bus, Call, Reply};
+//!
+//! let bus = Bus::local();
+//! let greet = |call: Call| async move {
+//!     let is_german = call.headers().text("accept-language") == Some("de");
+//!     let (text, language) = if is_german { ("Hallo", "de") } else { ("Hello", "en") };
+//!     Ok(Reply::new(text).header("content-language", language))
+//! };
+//! let _greeting = bus.register("/greeting", greet).await?;
+//!
+//! let endpoint = bus.endpoint("/greeting").header("accept-language", "de");
+//! let reply = endpoint.call_reply("").await?;
+//! assert_eq!(reply.headers.text("content-language"), Some("de"));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Calls that no one waits for
 //!
 //! A call is cancelled when its caller has gone: its future or stream is dropped, its timeout is over, or its process has
