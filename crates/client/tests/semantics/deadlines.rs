@@ -18,6 +18,8 @@ cases!(
     deadline_that_is_over,
     deadline_is_inherited,
     headers_of_a_call,
+    headers_of_a_typed_stream,
+    headers_of_a_push,
     trace_headers_are_inherited,
 );
 
@@ -158,10 +160,14 @@ async fn deadline_is_inherited(world: &World) {
 }
 
 /// The headers of a call as text.
-async fn answer_with_headers(call: Call) -> Result<String, Failure> {
+fn headers<T>(call: &Call<T>) -> String {
     let texts = call.headers().iter();
     let texts = texts.map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value)));
-    Ok(texts.collect::<Vec<_>>().join(" "))
+    texts.collect::<Vec<_>>().join(" ")
+}
+
+async fn answer_with_headers(call: Call) -> Result<String, Failure> {
+    Ok(headers(&call))
 }
 
 async fn headers_of_a_call(world: &World) {
@@ -170,6 +176,25 @@ async fn headers_of_a_call(world: &World) {
     assert_eq!(endpoint.call("").await.unwrap(), "");
     let endpoint = endpoint.header("X-First", "1").header("second", "2");
     assert_eq!(endpoint.call("").await.unwrap(), "x-first=1 second=2");
+}
+
+async fn headers_of_a_typed_stream(world: &World) {
+    let answer = |call: Call<Left>| stream::iter([Ok(headers(&call))]);
+    let _service = world.service.bind_stream_call("/s", answer).await.unwrap();
+    let service = world.caller.service("/s").header("First", "1");
+    let mut answers = service.stream(Left).await.unwrap();
+    assert_eq!(answers.next().await.unwrap().unwrap().unwrap(), "first=1");
+}
+
+async fn headers_of_a_push(world: &World) {
+    let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |call: Call| {
+        sender.send(headers(&call)).unwrap();
+        async {}
+    };
+    let _service = world.service.register_push("/s", handler).await.unwrap();
+    world.caller.endpoint("/s").header("First", "1").push("").await.unwrap();
+    assert_eq!(received.recv().await.unwrap(), "first=1");
 }
 
 async fn trace_headers_are_inherited(world: &World) {
