@@ -24,7 +24,7 @@ use crate::error::Error;
 /// ```
 ///
 /// `Failure` implements neither `Display` nor `Error`: its own conversion would conflict with the one above. Its text is
-/// [`Failure::message`].
+/// [`Failure::message`], and it converts into a `Box<dyn Error + Send + Sync>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub(crate) message: String,
@@ -52,6 +52,15 @@ impl Failure {
         self.is_bad_request
     }
 
+    /// The failure within a boxed error, or a new one with its text.
+    #[cfg(feature = "tower")]
+    pub(crate) fn from_boxed(error: BoxError) -> Self {
+        match error.downcast::<Boxed>() {
+            Ok(boxed) => boxed.0,
+            Err(error) => Failure::new(error),
+        }
+    }
+
     pub(crate) fn panicked() -> Self {
         Failure::new("its handler panicked")
     }
@@ -63,6 +72,20 @@ impl Failure {
             true => Error::BadRequest { target: address, message },
             false => Error::ServiceFailure { address, message },
         }
+    }
+}
+
+/// An error of any type, as tower and others have it.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A failure within a boxed error.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.message)]
+struct Boxed(Failure);
+
+impl From<Failure> for BoxError {
+    fn from(failure: Failure) -> Self {
+        Box::new(Boxed(failure))
     }
 }
 

@@ -333,7 +333,7 @@
 //! - `derive` (on by default): `#[derive(Message)]`;
 //! - `blocking`: the module `blocking`, a bus for code without a runtime;
 //! - `json`: the encoding `Json`;
-//! - `tower`: a typed service as a `tower::Service`;
+//! - `tower`: layers of `tower` around a typed service, for its callers, and around handlers;
 //! - `memory`: a simulated network within the process, for tests.
 //!
 //! `cargo doc --all-features` shows the items of all features.

@@ -283,12 +283,12 @@ fn decode_message<M: Message>(encoding: &dyn Encoding, call: &Call) -> Result<M,
     decode(encoding, &call.data).map_err(not_decoded::<M>)
 }
 
-fn not_decoded<M: Message>(error: EncodingError) -> Failure {
+pub(crate) fn not_decoded<M: Message>(error: EncodingError) -> Failure {
     Failure::bad_request(format!("cannot decode the message {:?}: {error}", M::ID))
 }
 
 /// Encodes an answer as a reply.
-async fn encode_answer<M: Message>(
+pub(crate) async fn encode_answer<M: Message>(
     encoding: &Arc<dyn Encoding>,
     answer: Answer<M>,
 ) -> Result<Reply, Failure> {
