@@ -8,6 +8,7 @@ pub(crate) mod call_control;
 pub(crate) mod changes;
 pub(crate) mod closing;
 pub(crate) mod connection;
+pub(crate) mod credit;
 pub(crate) mod deferred;
 pub(crate) mod in_process;
 pub(crate) mod incoming;

@@ -144,8 +144,11 @@ pub enum Error {
         /// The address of the call.
         address: String,
     },
-    /// The consumer of a stream or subscription is too slow, and its buffer is full. A stream ends with this error. A
-    /// subscription has lost `missed` events, and goes on.
+    /// The consumer of a subscription or stream is too slow, and its buffer is full. A subscription has lost `missed`
+    /// events, and goes on. A stream ends with this error; its service is told to stop.
+    ///
+    /// A stream does not overflow if the router and the service support level 1 of the protocol, as those of this project
+    /// do: the service waits for its reader, see [`BusBuilder::stream_window`](crate::BusBuilder::stream_window).
     #[error(
         "the consumer reads too slowly: {} did not fit into its buffer of {limit} bytes; read faster, or raise \
          buffer_limit",

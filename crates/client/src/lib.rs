@@ -110,8 +110,9 @@
 //! # }
 //! ```
 //!
-//! A complete stream ends with `None`. A stream that is cut ends with an error. Over a router unread replies are
-//! buffered up to a limit, and a reader that is too slow gets [`Error::Overflow`].
+//! A complete stream ends with `None`. A stream that is cut ends with an error. A stream goes as fast as it is read: within
+//! the process each reply is made when the reader asks for it, over a router the service is ahead by at most a
+//! [window](BusBuilder::stream_window).
 //!
 //! # Pushes
 //!
@@ -306,7 +307,7 @@
 //! |---|---|---|
 //! | typed messages | are passed without encoding | are encoded: [`Error::Encoding`] and [`Error::Decoding`] are possible, and a message over the frame limit is [`Error::TooLarge`] |
 //! | a handler | runs as a part of the caller's future, and is dropped with it | runs in a task of its own, and is dropped soon after the caller has gone; until then it counts towards [`max_running`](BusBuilder::max_running) |
-//! | a stream | makes each reply when the reader asks for it | makes replies ahead, into a bounded buffer: [`Error::Overflow`] is possible |
+//! | a stream | makes each reply when the reader asks for it | makes replies ahead, up to a [window](BusBuilder::stream_window); with a router or a service of level 0 [`Error::Overflow`] is possible |
 //! | a push | fails with [`Error::NoSuchService`] or [`Error::Busy`] | returns `Ok` as soon as it is queued |
 //! | the receivers of an event | are its subscriptions | are the connections of its subscribers |
 //! | the connection | cannot be lost | [`Error::NotSent`], [`Error::ConnectionLost`] and [`Error::Missed`] are possible |
@@ -415,6 +416,7 @@ pub use message::{Answer, Message};
 pub use options::{
     DEFAULT_BUFFER_LIMIT, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_RUNNING,
     DEFAULT_MAX_RUNNING_BYTES, DEFAULT_PING_TIMEOUT, DEFAULT_REQUEST_TIMEOUT,
+    DEFAULT_STREAM_WINDOW,
 };
 pub use reconnect::Reconnect;
 pub use reply::Reply;

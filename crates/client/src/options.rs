@@ -25,6 +25,9 @@ pub const DEFAULT_PING_TIMEOUT: Duration = Duration::from_secs(30);
 /// [`BusBuilder::buffer_limit`](crate::BusBuilder::buffer_limit): 16 MiB.
 pub const DEFAULT_BUFFER_LIMIT: usize = 16 << 20;
 
+/// Default of [`BusBuilder::stream_window`](crate::BusBuilder::stream_window): 1 MiB.
+pub const DEFAULT_STREAM_WINDOW: usize = 1 << 20;
+
 /// Default of [`BusBuilder::max_running`](crate::BusBuilder::max_running): 65,536 calls of one service.
 pub const DEFAULT_MAX_RUNNING: usize = 65_536;
 
@@ -45,6 +48,7 @@ pub(crate) struct Options {
     pub(crate) max_frame: usize,
     pub(crate) outbox_limit: usize,
     pub(crate) buffer_limit: usize,
+    pub(crate) stream_window: usize,
     pub(crate) max_running: usize,
     pub(crate) max_running_bytes: usize,
     pub(crate) encoding: Arc<dyn Encoding>,
@@ -66,6 +70,7 @@ impl Default for Options {
             max_frame: DEFAULT_MAX_FRAME,
             outbox_limit: DEFAULT_BUFFER_LIMIT,
             buffer_limit: DEFAULT_BUFFER_LIMIT,
+            stream_window: DEFAULT_STREAM_WINDOW,
             max_running: DEFAULT_MAX_RUNNING,
             max_running_bytes: DEFAULT_MAX_RUNNING_BYTES,
             encoding: Arc::new(FlexBuffers),

@@ -52,11 +52,6 @@ impl Reply {
     pub(crate) fn is_empty(&self) -> bool {
         self.data.is_empty() && self.headers.is_empty()
     }
-
-    /// The size that counts towards the limit of a buffer, in bytes.
-    pub(crate) fn length(&self) -> usize {
-        self.data.len() + self.headers.memory()
-    }
 }
 
 impl<T: Into<Bytes>> From<T> for Reply {

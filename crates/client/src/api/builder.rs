@@ -142,10 +142,21 @@ impl BusBuilder {
         self
     }
 
-    /// How many bytes a stream or subscription may hold that its consumer has not read; see [`Error::Overflow`].
-    /// Default: 16 MiB ([`DEFAULT_BUFFER_LIMIT`](crate::DEFAULT_BUFFER_LIMIT)).
+    /// How many bytes a subscription may hold that its consumer has not read; see [`Error::Overflow`]. It holds for a
+    /// stream as well, if the router or the service does not keep to its [window](BusBuilder::stream_window), as those of
+    /// level 0 do not. Default: 16 MiB ([`DEFAULT_BUFFER_LIMIT`](crate::DEFAULT_BUFFER_LIMIT)).
     pub fn buffer_limit(mut self, limit: usize) -> Self {
         self.options.buffer_limit = limit;
+        self
+    }
+
+    /// How many bytes the service of a stream may be ahead of the reader. Each reply counts as the length of its data and
+    /// 64 bytes, and the last one may exceed the window. Then the service waits until the reader has read, however long
+    /// that takes, and other calls and streams go on. A larger window makes a stream faster if the way is long, and takes
+    /// more memory. [`Endpoint::window`](crate::Endpoint::window) sets it for single streams. Default: 1 MiB
+    /// ([`DEFAULT_STREAM_WINDOW`](crate::DEFAULT_STREAM_WINDOW)).
+    pub fn stream_window(mut self, bytes: usize) -> Self {
+        self.options.stream_window = bytes;
         self
     }
 

@@ -75,6 +75,7 @@ pub struct Endpoint {
     wait_for_router: Duration,
     wait_for_service: Duration,
     affinity: String,
+    window: usize,
 }
 
 impl Endpoint {
@@ -82,6 +83,7 @@ impl Endpoint {
         let options = bus.engine().options();
         let (timeout, wait_for_router) = (options.call_timeout, options.wait_for_router);
         let wait_for_service = Duration::ZERO;
+        let window = options.stream_window;
         Endpoint {
             bus,
             address,
@@ -92,6 +94,7 @@ impl Endpoint {
             wait_for_router,
             wait_for_service,
             affinity: String::new(),
+            window,
         }
     }
 
@@ -223,6 +226,32 @@ impl Endpoint {
     #[must_use]
     pub fn affinity(mut self, text: impl Into<String>) -> Self {
         self.affinity = text.into();
+        self
+    }
+
+    /// How many bytes the service of a stream may be ahead of the reader. Default:
+    /// [`BusBuilder::stream_window`](crate::BusBuilder::stream_window), which says more.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), gsb_client::Error> {
+    /// use futures::{StreamExt, stream};
+    /// use gsb_client::{Bus, Call};
+    ///
+    /// let bus = Bus::local();
+    /// let blocks = |_: Call| stream::iter((0..100).map(|_| Ok(vec![0; 1 << 20])));
+    /// let _download = bus.register_stream("/download", blocks).await?;
+    ///
+    /// let mut blocks = bus.endpoint("/download").window(8 << 20).stream("").await?;
+    /// while let Some(block) = blocks.next().await {
+    ///     assert_eq!(block?.len(), 1 << 20);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn window(mut self, bytes: usize) -> Self {
+        self.window = bytes;
         self
     }
 
@@ -364,10 +393,12 @@ impl Endpoint {
     async fn stream_router(&self, data: Bytes) -> Result<ReplyStream, Error> {
         let limit = self.bus.engine().options().buffer_limit;
         let queue = Arc::new(Queue::new(limit, WhenFull::End));
-        let timeout_ms = milliseconds(self.time_to_deadline());
-        let request = CallRequest { timeout_ms, ..self.request(data) };
+        let window = self.window.max(1);
+        queue.set_window(window);
+        let (timeout_ms, reply_credit) = (milliseconds(self.time_to_deadline()), window as u64);
+        let request = CallRequest { timeout_ms, reply_credit, ..self.request(data) };
         let open = self.open_in_time(request, ReplyTo::Stream(queue.clone())).await?;
-        Ok(self.replies(Source::Router { queue, _open: open, _bus: self.bus.clone() }))
+        Ok(self.replies(Source::Router { queue, open, _bus: self.bus.clone() }))
     }
 
     fn replies(&self, source: Source) -> ReplyStream {
@@ -541,7 +572,11 @@ impl Drop for CallGuard {
 ///
 /// A complete stream ends with `None` after the last reply of the service. A stream that is cut ends with an error as
 /// its last item: the failure of the service, [`Error::Timeout`] if the next reply does not arrive in time,
-/// [`Error::ConnectionLost`], or [`Error::Overflow`] if the reader was so slow that the buffer was full.
+/// [`Error::ConnectionLost`].
+///
+/// The service is ahead of the reader by no more than the [window](Endpoint::window) of the stream, and waits for a slow
+/// reader. Only a router or a service of level 0 of the protocol goes on: then a reader that is so slow that its
+/// [buffer](crate::BusBuilder::buffer_limit) is full gets [`Error::Overflow`].
 #[derive(Debug)]
 pub struct ReplyStream {
     /// The first reply, if [`Endpoint::stream`] has waited for it.
@@ -558,7 +593,7 @@ pub struct ReplyStream {
 enum Source {
     Router {
         queue: Arc<Queue<Reply>>,
-        _open: CallGuard,
+        open: CallGuard,
         /// Keeps the bus alive while the stream is in use.
         _bus: Bus,
     },
@@ -600,7 +635,13 @@ impl Stream for ReplyStream {
         }
         let polled = match &mut this.source {
             None => return Poll::Ready(None),
-            Some(Source::Router { queue, .. }) => queue.poll_next(cx),
+            Some(Source::Router { queue, open, .. }) => {
+                let (polled, grant) = queue.poll_next_granting(cx);
+                if grant > 0 {
+                    open.engine.grant(open.number, grant);
+                }
+                polled
+            }
             Some(Source::InProcess(replies)) => {
                 let target = this.timeout.target();
                 replies.poll_next_unpin(cx).map(|next| {

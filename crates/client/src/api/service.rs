@@ -94,6 +94,12 @@ impl Service {
         Service { endpoint: self.endpoint.affinity(text) }
     }
 
+    /// How many bytes of encoded items the service may be ahead of the reader of a stream; see [`Endpoint::window`].
+    #[must_use]
+    pub fn window(self, bytes: usize) -> Self {
+        Service { endpoint: self.endpoint.window(bytes) }
+    }
+
     /// Sends a message and waits for the answer. Within the process neither is encoded.
     ///
     /// # Errors

@@ -39,6 +39,12 @@ impl CallControl {
         self.is_detached.load(Ordering::SeqCst)
     }
 
+    /// Waits until the call is cancelled, and its handler goes on.
+    pub(crate) async fn cancelled_when_detached(&self) {
+        let goes_on = || (self.is_cancelled() && self.is_detached()).then_some(());
+        wait_until(&self.cancelled, goes_on).await;
+    }
+
     /// Whether the handler has to be dropped.
     pub(crate) fn ends_handler(&self) -> bool {
         self.is_cancelled() && !self.is_detached()

@@ -197,8 +197,8 @@ async fn run(guard: TaskGuard, address: Address, mut opened: Option<Opened>) {
 
 /// Serves a connection until it is lost or the bus ends.
 async fn serve(engine: &Arc<Engine>, opened: Opened) -> LostReason {
-    let Opened { link, mut inbox, .. } = opened;
-    let intake = Arc::new(CallIntake::new(link.clone(), engine.options()));
+    let Opened { link, mut inbox, router } = opened;
+    let intake = Arc::new(CallIntake::new(link.clone(), router.level, engine.options()));
     let reason = tokio::select! {
         biased;
         () = engine.finished() => {

@@ -91,7 +91,7 @@ async fn the_answer_of_a_dropped_handler_is_written_by_the_task() {
     assert!(received(&router) > 0);
     let request =
         CallRequest { address: "/a".into(), request_id: "1".into(), ..CallRequest::default() };
-    let intake = Arc::new(CallIntake::new(link.clone(), bus.engine().options()));
+    let intake = Arc::new(CallIntake::new(link.clone(), 0, bus.engine().options()));
     // The runtime of the handler ends, and the handler with it.
     let engine = bus.engine().clone();
     let runs = std::thread::spawn(move || {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gsb_proto::messages::{
-    BroadcastRequest, CallReply, CallRequest, CancelCall, Message, NameLost, Pong,
+    BroadcastRequest, CallReply, CallRequest, CancelCall, Message, NameLost, Pong, StreamCredit,
 };
 use gsb_proto::{Frame, MessageKind, Topic, Violation};
 
@@ -52,7 +52,13 @@ impl Engine {
             MessageKind::Hello => {}
             MessageKind::CancelCall => intake.cancel(&frame.decode::<CancelCall>()?.request_id),
             MessageKind::NameLost => self.take_lost_name(frame.decode()?),
-            MessageKind::StreamCredit | MessageKind::CallData | MessageKind::GoAway => {}
+            MessageKind::StreamCredit => {
+                let StreamCredit { request_id, bytes, for_request } = frame.decode()?;
+                if !for_request {
+                    intake.add_credit(&request_id, bytes);
+                }
+            }
+            MessageKind::CallData | MessageKind::GoAway => {}
             MessageKind::RegisterRequest
             | MessageKind::UnregisterRequest
             | MessageKind::SubscribeRequest

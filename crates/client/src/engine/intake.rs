@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::engine::call_control::CallControl;
+use crate::engine::credit::Credit;
 use crate::engine::refusal::Refusal;
 use crate::options::Options;
 
@@ -38,13 +39,23 @@ pub(crate) struct CallIntake {
     limit: usize,
     /// The bytes of running calls, and of replies that wait for room in the outbox.
     held: AtomicUsize,
+    /// The level of the protocol extensions that both ends of the connection support.
+    level: u32,
     /// The calls that the router may cancel, by their request ids.
-    running: Mutex<HashMap<String, Arc<CallControl>>>,
+    running: Mutex<HashMap<String, SteeredCall>>,
     refusals: Mutex<Refusals>,
     /// How many refusals are queued, by [`cost`].
     waiting: AtomicUsize,
     /// The number of queued refusals has fallen to half the limit.
     fewer: Notify,
+}
+
+/// What frames of the router may change of a call that is running.
+#[derive(Debug)]
+struct SteeredCall {
+    control: Arc<CallControl>,
+    /// The credit for its replies, if they need one.
+    credit: Option<Arc<Credit>>,
 }
 
 /// The refusals that are queued: the request id of each call, and the reason.
@@ -63,13 +74,14 @@ fn cost(request_id: &str) -> usize {
 }
 
 impl CallIntake {
-    pub(crate) fn new(link: Arc<Link>, options: &Options) -> Self {
+    pub(crate) fn new(link: Arc<Link>, level: u32, options: &Options) -> Self {
         CallIntake {
             link,
             framing: options.framing,
             outbox_limit: options.outbox_limit,
             limit: options.max_running_bytes,
             held: AtomicUsize::new(0),
+            level,
             running: Mutex::default(),
             refusals: Mutex::default(),
             waiting: AtomicUsize::new(0),
@@ -80,6 +92,11 @@ impl CallIntake {
     /// The connection.
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.link
+    }
+
+    /// Whether both ends of the connection support the streams of this project (rules CA-14 and CA-15).
+    pub(crate) fn supports_streams(&self) -> bool {
+        self.level >= 1
     }
 
     /// Admits a call with `length` bytes of data and texts, if the limit allows it or no other call is running.
@@ -108,32 +125,50 @@ impl CallIntake {
     }
 
     /// A call begins, which the router may cancel until its [end](CallIntake::end).
-    pub(crate) fn begin(&self, request_id: &str, control: &Arc<CallControl>) {
-        self.running.lock().insert(request_id.to_owned(), control.clone());
+    pub(crate) fn begin(
+        &self,
+        request_id: &str,
+        control: &Arc<CallControl>,
+        credit: Option<Arc<Credit>>,
+    ) {
+        let call = SteeredCall { control: control.clone(), credit };
+        let replaced = self.running.lock().insert(request_id.to_owned(), call);
+        // Its wakers are code of users.
+        drop(replaced);
     }
 
     /// A call has ended.
     pub(crate) fn end(&self, request_id: &str, control: &Arc<CallControl>) {
         let mut running = self.running.lock();
         // A router that breaks the protocol may have given the id to a second call.
-        if running.get(request_id).is_some_and(|found| Arc::ptr_eq(found, control)) {
-            running.remove(request_id);
-        }
+        let is_this = |found: &SteeredCall| Arc::ptr_eq(&found.control, control);
+        let ended = running.get(request_id).is_some_and(is_this);
+        let ended = ended.then(|| running.remove(request_id));
+        drop(running);
+        drop(ended);
     }
 
     /// The router has cancelled a call: no one waits for its answer.
     pub(crate) fn cancel(&self, request_id: &str) {
-        let control = self.running.lock().get(request_id).cloned();
+        let control = self.running.lock().get(request_id).map(|call| call.control.clone());
         if let Some(control) = control {
             control.cancel();
+        }
+    }
+
+    /// The caller grants more credit for the replies to a call. Without effect if the call has ended, or needs no credit.
+    pub(crate) fn add_credit(&self, request_id: &str, bytes: u64) {
+        let credit = self.running.lock().get(request_id).and_then(|call| call.credit.clone());
+        if let Some(credit) = credit {
+            credit.add(bytes);
         }
     }
 
     /// The connection is lost: no one waits for the answers to its calls.
     pub(crate) fn cancel_all(&self) {
         let running = mem::take(&mut *self.running.lock());
-        for control in running.values() {
-            control.cancel();
+        for call in running.values() {
+            call.control.cancel();
         }
     }
 

@@ -21,6 +21,14 @@ use crate::error::Error;
 use crate::event::Broadcast;
 use crate::timeouts::{FOREVER, with_timeout};
 
+/// A call that is about to be sent.
+struct Opening {
+    number: u64,
+    call: PendingCall,
+    /// The frame for a router of level 0, if that differs.
+    plain: Option<Frame>,
+}
+
 impl Engine {
     /// The request id of a call, which no other call has.
     fn request_id(&self, number: u64) -> String {
@@ -55,7 +63,15 @@ impl Engine {
         wait_for_router: Duration,
     ) -> Result<u64, Error> {
         let number = self.next_call();
-        let opening = (number, PendingCall::new(&request, reply_to));
+        let call = PendingCall::new(&request, reply_to);
+        let plain = match request.reply_credit {
+            0 => None,
+            _ => {
+                let plain = CallRequest { reply_credit: 0, ..request.clone() };
+                Some(self.call_frame(number, plain)?)
+            }
+        };
+        let opening = Opening { number, call, plain };
         let frame = self.call_frame(number, request)?;
         self.send(&frame, wait_for_router, Some(opening), |_, _| ()).await?;
         Ok(number)
@@ -127,7 +143,7 @@ impl Engine {
         &self,
         frame: &Frame,
         wait_for_router: Duration,
-        mut opening: Option<(u64, PendingCall)>,
+        mut opening: Option<Opening>,
         mut sent: impl FnMut(&mut State, &mut Deferred) -> R,
     ) -> Result<R, Error> {
         check_size(frame, self.options.max_frame)?;
@@ -144,8 +160,11 @@ impl Engine {
                         return Ok(None);
                     }
                     if let Phase::Up(session) = &mut state.phase {
+                        let plain = opening.as_ref().and_then(|opening| opening.plain.as_ref());
+                        let plain = plain.filter(|_| session.level < 1);
+                        let frame = plain.unwrap_or(frame);
                         let checked = session.check_size(frame).and_then(|()| match &opening {
-                            Some((_, call)) => session.unanswered.check(call.address()),
+                            Some(opening) => session.unanswered.check(opening.call.address()),
                             None => session.requests.check(frame.kind),
                         });
                         if let Err(error) = checked {
@@ -154,7 +173,10 @@ impl Engine {
                         if link.push(session.framing, frame)? {
                             deferred.flush = Some(link.clone());
                         }
-                        if let Some((number, call)) = opening.take() {
+                        if let Some(Opening { number, call, .. }) = opening.take() {
+                            if session.level < 1 {
+                                call.has_no_credit();
+                            }
                             session.calls.open(number, call);
                         }
                     }
@@ -194,6 +216,19 @@ impl Engine {
         // Its waker is code of users.
         drop(call);
         flush
+    }
+
+    /// Grants the service more credit for the replies to a call. Without effect if the call has ended.
+    pub(crate) fn grant(&self, number: u64, bytes: usize) {
+        let request_id = self.request_id(number);
+        let limit = self.options.outbox_limit;
+        let flush = match &mut self.state.lock().phase {
+            Phase::Up(session) => session.grant(number, request_id, bytes, limit),
+            _ => None,
+        };
+        if let Some(link) = flush {
+            link.flush();
+        }
     }
 
     /// Whether the router accepts the frame.

@@ -49,6 +49,11 @@ impl PendingCalls {
         self.open.remove(&number)
     }
 
+    /// Whether a call has not ended.
+    pub(crate) fn is_open(&self, number: u64) -> bool {
+        self.open.contains_key(&number)
+    }
+
     /// The call that a reply is for, to be [delivered](PendingCall::deliver) when no lock is held. Removes the call
     /// if the reply is its last. `None` if there is no such call.
     pub(crate) fn reply(&mut self, number: u64, reply: &CallReply) -> Option<PendingCall> {
@@ -75,6 +80,13 @@ impl PendingCalls {
 impl PendingCall {
     pub(crate) fn new(request: &CallRequest, reply_to: ReplyTo) -> Self {
         PendingCall { address: request.address.clone(), timeout_ms: request.timeout_ms, reply_to }
+    }
+
+    /// The router does not support credit, so that the limit of the buffer holds.
+    pub(crate) fn has_no_credit(&self) {
+        if let ReplyTo::Stream(queue) = &self.reply_to {
+            queue.set_window(0);
+        }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -104,8 +116,8 @@ impl PendingCall {
                     // The last reply has a payload or headers, or marks only the end.
                     Ok(reply) if is_last && reply.is_empty() => false,
                     Ok(reply) => {
-                        let length = reply.length();
-                        queue.push(reply, length)
+                        let (length, headers) = (reply.data.len(), reply.headers.memory());
+                        queue.push(reply, length, headers)
                     }
                 };
                 if is_last {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::call::{Call, CallContext};
 use crate::engine::Engine;
 use crate::engine::call_control::CallControl;
+use crate::engine::credit::Credit;
 use crate::engine::intake::CallIntake;
 use crate::engine::limits::check_text;
 use crate::engine::nesting::Nested;
@@ -30,7 +31,16 @@ pub(crate) fn serve(
     request: CallRequest,
 ) {
     let CallRequest {
-        caller, address, request_id, data, no_reply, timeout_ms, headers, more, ..
+        caller,
+        address,
+        request_id,
+        data,
+        no_reply,
+        timeout_ms,
+        headers,
+        more,
+        reply_credit,
+        ..
     } = request;
     let refuse = |request_id, refusal| {
         if !no_reply {
@@ -72,8 +82,11 @@ pub(crate) fn serve(
     // A handler that keeps the data must not keep the whole buffer that it was read into.
     let data = detach(data);
     let control = Arc::new(CallControl::default());
+    let is_stream = matches!(running.service().handler, Handler::Stream(_));
+    let has_credit = is_stream && reply_credit > 0 && intake.supports_streams() && !no_reply;
+    let credit = has_credit.then(|| Arc::new(Credit::new(reply_credit)));
     if !no_reply {
-        intake.begin(&request_id, &control);
+        intake.begin(&request_id, &control, credit.clone());
     }
     let has_deadline = timeout_ms > 0 && !no_reply;
     let deadline = has_deadline.then(|| Instant::now() + Duration::from_millis(timeout_ms.into()));
@@ -81,6 +94,7 @@ pub(crate) fn serve(
         engine: engine.clone(),
         intake: intake.clone(),
         control: control.clone(),
+        credit,
         admitted,
         request_id,
         no_reply,
@@ -131,17 +145,18 @@ async fn run(handler: &Handler, call: Call, responder: &mut Responder) {
         }
         Handler::Stream(handler) => {
             let mut replies = handler(call);
-            while let Some(reply) = replies.next().await {
-                match reply {
-                    Ok(reply) => responder.part(reply).await,
-                    Err(failure) => responder.finish(Err(failure)).await,
+            loop {
+                responder.has_credit().await;
+                match replies.next().await {
+                    Some(Ok(reply)) => responder.part(reply).await,
+                    Some(Err(failure)) => responder.finish(Err(failure)).await,
+                    None => responder.finish(Ok(Reply::default())).await,
                 }
-                // The stream has failed, or the connection is lost.
+                // The stream has ended or failed, or the connection is lost.
                 if responder.finished {
                     return;
                 }
             }
-            responder.finish(Ok(Reply::default())).await;
         }
     }
 }
@@ -175,6 +190,8 @@ struct Responder {
     /// The bytes to release at the intake.
     admitted: usize,
     control: Arc<CallControl>,
+    /// The credit for the replies, if they need one.
+    credit: Option<Arc<Credit>>,
     request_id: String,
     no_reply: bool,
     /// The last reply was sent, or none is wanted. Further replies are dropped, because the router may have given the
@@ -183,11 +200,26 @@ struct Responder {
 }
 
 impl Responder {
+    /// Waits until one reply of several may be sent. The replies of a detached stream are dropped when no one waits for
+    /// them, and then it needs no credit.
+    async fn has_credit(&self) {
+        if let Some(credit) = &self.credit {
+            tokio::select! {
+                biased;
+                () = credit.available() => {}
+                () = self.control.cancelled_when_detached() => {}
+            }
+        }
+    }
+
     /// One reply of several. It is dropped if no one waits for it.
     async fn part(&mut self, reply: Reply) {
         if self.control.is_cancelled() {
             // The stream is detached. It must not keep the other tasks from running.
             return tokio::task::coop::consume_budget().await;
+        }
+        if let Some(credit) = &self.credit {
+            credit.take(reply.data.len());
         }
         let reply = CallReply { reply_type: CallReplyType::Partial.into(), ..self.message(reply) };
         self.send(reply).await;

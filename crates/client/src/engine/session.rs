@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gsb_net::Link;
-use gsb_proto::messages::{CancelCall, Message, RegisterMode, RegisterRequest};
+use gsb_proto::messages::{CancelCall, Message, RegisterMode, RegisterRequest, StreamCredit};
 use gsb_proto::{Frame, Framing};
 
 use crate::engine::limits::check_size;
@@ -14,8 +14,8 @@ use crate::engine::unanswered::Unanswered;
 use crate::error::Error;
 use crate::status::RouterInfo;
 
-/// How many bytes of cancellations may be queued beyond the limit of the outbox, in bytes. It is enough to cancel all
-/// calls that a router has open.
+/// How many bytes of cancellations and grants may be queued beyond the limit of the outbox, in bytes. It is enough to
+/// cancel all calls that a router has open.
 const CANCELLATIONS: usize = 4 << 20;
 
 /// A connection, with the calls and requests that wait for a reply over it.
@@ -109,6 +109,23 @@ impl Session {
             return None;
         }
         let frame = CancelCall { request_id }.to_frame();
+        self.link.push_urgent(self.framing, &frame).then(|| self.link.clone())
+    }
+
+    /// Grants the service of an open call more credit for its replies. Returns the link if it has to be flushed. A router
+    /// that does not read gets no grant, so that memory stays limited; the timeout of the stream ends it.
+    pub(crate) fn grant(
+        &mut self,
+        number: u64,
+        request_id: String,
+        bytes: usize,
+        outbox_limit: usize,
+    ) -> Option<Arc<Link>> {
+        let most = outbox_limit.saturating_add(CANCELLATIONS);
+        if !self.calls.is_open(number) || self.link.queued() > most {
+            return None;
+        }
+        let frame = StreamCredit { request_id, bytes: bytes as u64, for_request: false }.to_frame();
         self.link.push_urgent(self.framing, &frame).then(|| self.link.clone())
     }
 }

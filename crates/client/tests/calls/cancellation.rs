@@ -101,7 +101,8 @@ async fn whatever_gives_a_call_up_cancels_it() {
 #[tokio::test]
 async fn a_stream_that_overflows_is_cancelled() {
     let (router, mut dead, _healthy, _caller) = beside_a_dead_service(100).await;
-    let caller = Bus::builder().buffer_limit(200).connect(&router.unix).await.unwrap();
+    let caller =
+        Bus::builder().buffer_limit(200).stream_window(1).connect(&router.unix).await.unwrap();
     let mut replies = caller.stream("/dead", "").await.unwrap();
     let call: CallRequest = dead.expect().await;
     for _ in 0..5 {

@@ -14,5 +14,6 @@ mod headers;
 mod in_process_calls;
 mod last_reply;
 mod router_fallback;
+mod stream_credit;
 mod streams;
 mod wait_for_service;

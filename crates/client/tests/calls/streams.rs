@@ -129,28 +129,6 @@ async fn a_stream_that_pauses_too_long_times_out() {
     router.stop().await;
 }
 
-// A consumer that does not read loses its own stream and nothing else.
-#[tokio::test]
-async fn a_slow_consumer_overflows_alone() {
-    let router = TestRouter::start().await;
-    let service = connect(&router).await;
-    let chunks = |_: Call| stream::iter((0..200).map(|_| Ok(Bytes::from(vec![0; 10_000]))));
-    let _chunks = service.register_stream("/chunks", chunks).await.unwrap();
-    let _echo = service.register("/echo", |call: Call| async move { Ok(call.data) }).await.unwrap();
-    let builder = Bus::builder().buffer_limit(100_000);
-    let caller = builder.connect(&router.unix).await.unwrap();
-    let slow = caller.stream("/chunks", "").await.unwrap();
-    // All 200 items of the slow stream arrive before the items of this one.
-    let fast = caller.stream("/chunks", "").await.unwrap();
-    let (_, fast) = tokio::join!(caller.call("/echo", ""), collect(fast));
-    assert!(fast.0.len() <= 200);
-    assert_eq!(caller.call("/echo", "still here").await.unwrap(), "still here");
-    let (items, error) = collect(slow).await;
-    assert!(!items.is_empty() && items.len() < 200, "{}", items.len());
-    assert!(matches!(error, Some(Error::Overflow { limit: 100_000, .. })), "{error:?}");
-    router.stop().await;
-}
-
 #[tokio::test]
 async fn a_dropped_stream_is_forgotten() {
     let router = TestRouter::start().await;

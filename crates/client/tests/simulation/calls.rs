@@ -246,6 +246,14 @@ impl Caller {
             }
             Error::Overflow { .. } => {
                 self.expect(self.order.mode == Mode::Stream, "no stream can overflow");
+                let facts = self.world.facts();
+                let order = &facts.orders[self.id];
+                let owner = order.seen.first().map(|&service| facts.services[service].owner);
+                let ends = [Some(order.caller), owner];
+                let is_classic = |end| facts.classic.contains(&end);
+                let is_old = ends.into_iter().flatten().any(is_classic);
+                drop(facts);
+                self.expect(is_old, "a stream with credit cannot overflow");
             }
             Error::ConnectionLost(_) | Error::Cancelled { .. } => {}
             error if is_unsent(error) => {}

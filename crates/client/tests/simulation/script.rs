@@ -293,6 +293,7 @@ impl Simulation {
         let lasts = reconnect.as_ref().is_some_and(|it| *it == it.clone().attempts(None));
         let echoes = rng.u8(0..8) == 0;
         let buffer_limit = choose(rng, &[16 << 20, 16 << 20, 600]);
+        let stream_window = choose(rng, &[1 << 20, 1 << 20, 300, 1]);
         let outbox_limit = choose(rng, &[16 << 20, 16 << 20, 300]);
         // On a narrow connection, a client with a short ping timeout may take a live router for dead.
         let has_long_timeout = self.weather == Weather::Calm || rng.u8(0..4) > 0;
@@ -305,6 +306,7 @@ impl Simulation {
             .framing(if echoes { Framing::Classic } else { Framing::Packet })
             .max_running(choose(rng, &[1000, 1000, 1000, 2]))
             .buffer_limit(buffer_limit)
+            .stream_window(stream_window)
             .outbox_limit(outbox_limit)
             .request_timeout(millis(choose(rng, &[10_000, 10_000, 10_000, 100])))
             .ping_timeout(millis(ping_timeout))
@@ -324,6 +326,7 @@ impl Simulation {
         }
         let id = self.next_id();
         self.world.log(format_args!("client {id}: echoes: {echoes}, {reconnect:?}"));
+        self.world.facts().classic.extend(echoes.then_some(id));
         let (publisher, orders) = mpsc::unbounded_channel();
         let publishing = events::publish(self.world.clone(), id, echoes, bus.clone(), orders);
         let kept = Kept { bus: Some(bus), publisher: Some(publisher), ..Kept::default() };

@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) calm_but: Option<BTreeSet<usize>>,
     /// Routers that are stopping: until their end they serve their connections, and another router may have started.
     pub(crate) stopping: usize,
+    /// The clients with the classic framing, whose streams have no credit.
+    pub(crate) classic: BTreeSet<usize>,
     pub(crate) services: Vec<ServiceFacts>,
     pub(crate) orders: Vec<Order>,
     pub(crate) events: Vec<EventFacts>,
