@@ -9,6 +9,7 @@ mod cancelling;
 mod deadlines;
 mod ending;
 mod outcomes;
+mod pacing;
 mod pushes;
 mod sharing;
 mod streams;
