@@ -205,7 +205,8 @@ pub(crate) static ROWS: &[Row] = &[
 
 const fn calls(callers: u32, services: u32, depth: u32, payload: usize) -> Calls {
     let (answer, threads, is_paired) = (Answer::Echo, 1, false);
-    Calls { callers, services, depth, payload, answer, threads, is_paired }
+    let (is_shared, timeout_ms) = (false, 0);
+    Calls { callers, services, depth, payload, answer, threads, is_paired, is_shared, timeout_ms }
 }
 
 const fn connections(connections: u32) -> idle::Load {

@@ -36,6 +36,10 @@ pub struct Load {
     /// Nothing is registered, and each caller has its own service, which connects just before it: for a relay that
     /// joins every two consecutive connections.
     pub is_paired: bool,
+    /// All services share one name. Otherwise each has its own.
+    pub is_shared: bool,
+    /// After how many milliseconds the bus ends a call; 0 is never.
+    pub timeout_ms: u32,
 }
 
 impl Load {
@@ -108,8 +112,8 @@ pub fn run<P: Protocol>(
     load.check()?;
     let phase = Phase::new();
     let connect = || Connection::connect(target);
-    let names: Vec<String> =
-        (0..load.services).map(|number| target.name("service", number)).collect();
+    let name = |number| target.name("service", if load.is_shared { 0 } else { number });
+    let names: Vec<String> = (0..load.services).map(name).collect();
     let (mut services, mut callers) = (Vec::new(), Vec::new());
     if load.is_paired {
         for _ in 0..load.callers {
@@ -126,7 +130,7 @@ pub fn run<P: Protocol>(
     let (end, is_over) = oneshot::channel();
     let served = (!load.is_paired).then(|| names.clone());
     let services =
-        threads.spawn(0, serve(services, served, load.answer, phase.clone(), ready, is_over));
+        threads.spawn(0, serve(services, served, load.clone(), phase.clone(), ready, is_over));
     if is_ready.recv().is_err() {
         // The services have ended, and their result says why.
         return Err(threads.wait(services).err().unwrap_or(Failure::Panicked));
@@ -146,7 +150,7 @@ pub fn run<P: Protocol>(
 async fn serve<P: Protocol>(
     connections: Vec<Connection<P>>,
     names: Option<Vec<String>>,
-    answer: Answer,
+    load: Load,
     phase: Phase,
     ready: mpsc::Sender<()>,
     end: oneshot::Receiver<()>,
@@ -155,9 +159,10 @@ async fn serve<P: Protocol>(
     for (number, connection) in connections.into_iter().enumerate() {
         let mut peer = connection.start()?;
         if let Some(names) = &names {
-            peer.request(|protocol, out| protocol.register(&names[number], out)).await?;
+            peer.request(|protocol, out| protocol.register(&names[number], load.is_shared, out))
+                .await?;
         }
-        services.spawn(async move { answer_all(&mut peer, answer).await });
+        services.spawn(async move { answer_all(&mut peer, load.answer).await });
     }
     // Fails if the load is over.
     let _ = ready.send(());
@@ -240,7 +245,8 @@ async fn call_on<P: Protocol>(
     for number in 0..load.depth {
         let mut bytes = Vec::new();
         peer.send(|protocol, out| {
-            protocol.call(&name, first_id + u64::from(number), &payload, &mut bytes);
+            let id = first_id + u64::from(number);
+            protocol.call(&name, id, &payload, load.timeout_ms, &mut bytes);
             out.extend_from_slice(&bytes);
         });
         calls.push(OpenCall { bytes, begin: Instant::now(), is_measured: false });

@@ -1,7 +1,10 @@
 //! The Golem Service Bus protocol.
 
+use gsb_proto::extension::CALL_REQUEST_TIMEOUT_MS;
 use gsb_proto::framing::{Header, LARGEST_FRAME};
-use gsb_proto::messages::{Hello, Message, Ping, Pong, RegisterRequest, SubscribeRequest};
+use gsb_proto::messages::{
+    Hello, Message, Ping, Pong, RegisterMode, RegisterRequest, SubscribeRequest,
+};
 use gsb_proto::wire::{Records, Value, read_varint, varint_len, write_varint};
 use gsb_proto::{Frame, Framing, MessageKind};
 
@@ -31,32 +34,38 @@ impl Protocol for Gsb {
         }
     }
 
-    fn register(&self, name: &str, out: &mut Vec<u8>) {
-        self.write_frame(
-            &RegisterRequest { service_id: name.to_owned(), ..Default::default() }.to_frame(),
-            out,
-        );
+    fn register(&self, name: &str, is_shared: bool, out: &mut Vec<u8>) {
+        let mode = if is_shared { RegisterMode::Shared } else { RegisterMode::Exclusive };
+        let service_id = name.to_owned();
+        let request = RegisterRequest { service_id, mode: mode.into(), ..Default::default() };
+        self.write_frame(&request.to_frame(), out);
     }
 
     fn subscribe(&self, topic: &str, out: &mut Vec<u8>) {
         self.write_frame(&SubscribeRequest { topic: topic.to_owned() }.to_frame(), out);
     }
 
-    fn call(&self, name: &str, id: u64, payload: &[u8], out: &mut Vec<u8>) {
+    fn call(&self, name: &str, id: u64, payload: &[u8], timeout_ms: u32, out: &mut Vec<u8>) {
         let id = id.to_string();
         let fields = [(2, name.as_bytes()), (3, id.as_bytes()), (4, payload)];
-        self.write_fields(MessageKind::CallRequest, &[], &fields, out);
+        let mut timeout = Vec::new();
+        if timeout_ms > 0 {
+            write_varint(u64::from(CALL_REQUEST_TIMEOUT_MS) << 3, &mut timeout);
+            write_varint(timeout_ms.into(), &mut timeout);
+        }
+        self.write_fields(MessageKind::CallRequest, &[], &fields, &timeout, out);
     }
 
     fn reply(&self, reply_to: &[u8], payload: &[u8], is_last: bool, out: &mut Vec<u8>) {
         // Field 3 is the reply type: 1 is PARTIAL, and FULL is the default.
         let reply_type: &[u8] = if is_last { &[] } else { &[3 << 3, 1] };
-        self.write_fields(MessageKind::CallReply, reply_type, &[(1, reply_to), (4, payload)], out);
+        let fields = [(1, reply_to), (4, payload)];
+        self.write_fields(MessageKind::CallReply, reply_type, &fields, &[], out);
     }
 
     fn broadcast(&self, topic: &str, payload: &[u8], out: &mut Vec<u8>) {
         let fields = [(2, payload), (3, topic.as_bytes())];
-        self.write_fields(MessageKind::BroadcastRequest, &[], &fields, out);
+        self.write_fields(MessageKind::BroadcastRequest, &[], &fields, &[], out);
     }
 
     fn ping(&self, out: &mut Vec<u8>) {
@@ -113,16 +122,17 @@ impl Gsb {
         }
     }
 
-    /// Writes a message that consists of the encoded fields `begin`, and `fields` after them.
+    /// Writes a message that consists of `fields`, and of encoded ones before and after them.
     fn write_fields(
         self,
         kind: MessageKind,
         begin: &[u8],
         fields: &[(u8, &[u8])],
+        end: &[u8],
         out: &mut Vec<u8>,
     ) {
         let each = |(_, value): &(u8, &[u8])| 1 + varint_len(value.len() as u64) + value.len();
-        let length = begin.len() + fields.iter().map(each).sum::<usize>();
+        let length = begin.len() + fields.iter().map(each).sum::<usize>() + end.len();
         let Some(header) = Header::new(kind, length, self.0) else {
             return;
         };
@@ -133,6 +143,7 @@ impl Gsb {
             write_varint(value.len() as u64, out);
             out.extend_from_slice(value);
         }
+        out.extend_from_slice(end);
     }
 }
 
@@ -191,4 +202,45 @@ fn parse(kind: Option<MessageKind>, message: &[u8]) -> Result<Incoming<'_>, Fail
 
 fn decimal(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use gsb_proto::FrameDecoder;
+    use gsb_proto::messages::CallRequest;
+
+    use super::*;
+
+    /// The one message that is encoded.
+    fn encoded<M: Message>(framing: Framing, encode: impl FnOnce(&Gsb, &mut Vec<u8>)) -> M {
+        let mut out = Vec::new();
+        encode(&Gsb(framing), &mut out);
+        let mut bytes = BytesMut::from(&out[..]);
+        let frame = FrameDecoder::new(framing, LARGEST_FRAME).decode(&mut bytes).unwrap();
+        assert!(bytes.is_empty(), "{bytes:?}");
+        frame.unwrap().decode().unwrap()
+    }
+
+    #[test]
+    fn options_of_calls_and_names_are_encoded() {
+        for framing in [Framing::Classic, Framing::Packet] {
+            for timeout_ms in [0, 1, 60_000, u32::MAX] {
+                let call: CallRequest =
+                    encoded(framing, |gsb, out| gsb.call("/a", 7, b"data", timeout_ms, out));
+                let (address, request_id) = ("/a".to_owned(), "7".to_owned());
+                let data = b"data"[..].into();
+                let fields =
+                    CallRequest { address, request_id, data, timeout_ms, ..Default::default() };
+                assert_eq!(call, fields);
+            }
+            for (is_shared, mode) in
+                [(false, RegisterMode::Exclusive), (true, RegisterMode::Shared)]
+            {
+                let request: RegisterRequest =
+                    encoded(framing, |gsb, out| gsb.register("/a", is_shared, out));
+                assert_eq!((request.service_id.as_str(), request.mode()), ("/a", mode));
+            }
+        }
+    }
 }

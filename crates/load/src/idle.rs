@@ -124,7 +124,7 @@ async fn stay_connected<P: Protocol>(
                 for number in first..until {
                     let name = target.name("idle", number);
                     // The fill is not a digit, so that all names stay different.
-                    protocol.register(&format!("{name:x<length$}"), out);
+                    protocol.register(&format!("{name:x<length$}"), false, out);
                 }
             });
             peer.await_done(until - first).await?;

@@ -17,6 +17,9 @@ const INBOX: u8 = b'i';
 const SERVICE: u8 = b's';
 const TOPIC: u8 = b't';
 
+/// The queue group of services that share a name. Each call goes to one of them.
+const GROUP: &str = " services";
+
 /// The most bytes in a line of the server.
 const LONGEST_LINE: usize = 64 << 10;
 
@@ -37,15 +40,15 @@ impl Protocol for Nats {
         let _ = write!(out, "{CONNECT}\r\nSUB _INBOX.{number}.* {}\r\n", char::from(INBOX));
     }
 
-    fn register(&self, name: &str, out: &mut Vec<u8>) {
-        subscribe(name, SERVICE, out);
+    fn register(&self, name: &str, is_shared: bool, out: &mut Vec<u8>) {
+        subscribe(name, if is_shared { GROUP } else { "" }, SERVICE, out);
     }
 
     fn subscribe(&self, topic: &str, out: &mut Vec<u8>) {
-        subscribe(topic, TOPIC, out);
+        subscribe(topic, "", TOPIC, out);
     }
 
-    fn call(&self, name: &str, id: u64, payload: &[u8], out: &mut Vec<u8>) {
+    fn call(&self, name: &str, id: u64, payload: &[u8], _timeout_ms: u32, out: &mut Vec<u8>) {
         out.extend_from_slice(b"PUB ");
         out.extend(subject(name));
         let _ = write!(out, " _INBOX.{}.{id}", self.number);
@@ -143,12 +146,13 @@ impl<'a> Message<'a> {
     }
 }
 
-fn subscribe(name: &str, kind: u8, out: &mut Vec<u8>) {
+/// `group` is empty, or a queue group with a space before it.
+fn subscribe(name: &str, group: &str, kind: u8, out: &mut Vec<u8>) {
     // A client needs an id for each subscription, and no two of its names end with the same segment.
     let segment = name.rsplit('/').next().unwrap_or(name);
     out.extend_from_slice(b"SUB ");
     out.extend(subject(name));
-    let _ = write!(out, " {}{segment}\r\nPING\r\n", char::from(kind));
+    let _ = write!(out, "{group} {}{segment}\r\nPING\r\n", char::from(kind));
 }
 
 /// The part of a PUB behind its subject, and behind its reply subject if it has one.

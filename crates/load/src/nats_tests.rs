@@ -89,10 +89,14 @@ fn messages_are_encoded_as_nats_expects() {
     let mut out = Vec::new();
     Nats::default().hello(7, &mut out);
     assert!(String::from_utf8(out).unwrap().ends_with("}\r\nSUB _INBOX.7.* i\r\n"));
-    assert_eq!(encoded(7, |nats, out| nats.register("/a/b/0", out)), "SUB a.b.0 s0\r\nPING\r\n");
+    for (is_shared, line) in
+        [(false, "SUB a.b.0 s0\r\nPING\r\n"), (true, "SUB a.b.0 services s0\r\nPING\r\n")]
+    {
+        assert_eq!(encoded(7, |nats, out| nats.register("/a/b/0", is_shared, out)), line);
+    }
     assert_eq!(encoded(7, |nats, out| nats.subscribe("/a/1", out)), "SUB a.1 t1\r\nPING\r\n");
     assert_eq!(
-        encoded(7, |nats, out| nats.call("/a/b", 3, b"hello", out)),
+        encoded(7, |nats, out| nats.call("/a/b", 3, b"hello", 0, out)),
         "PUB a.b _INBOX.7.3 5\r\nhello\r\n"
     );
     assert_eq!(

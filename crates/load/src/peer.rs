@@ -179,7 +179,7 @@ mod tests {
         let address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
         let target = Target { address, protocol: Gsb(Framing::Packet) };
         let mut peer = Connection::connect(&target)?.start()?;
-        let answer = peer.request(|protocol, out| protocol.register("/a", out)).await;
+        let answer = peer.request(|protocol, out| protocol.register("/a", false, out)).await;
         assert!(matches!(answer, Err(Failure::NoAnswer(ANSWER_TIMEOUT))), "{answer:?}");
         Ok(())
     }

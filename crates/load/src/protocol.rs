@@ -9,14 +9,16 @@ pub trait Protocol: Clone + Send + 'static {
     /// Introduces the client. No other connection of the load has the same `number`.
     fn hello(&mut self, number: u64, out: &mut Vec<u8>);
 
-    /// Registers a service. The answer is [`Incoming::Done`] or [`Incoming::Refused`].
-    fn register(&self, name: &str, out: &mut Vec<u8>);
+    /// Registers a service. With `is_shared`, other connections register the same name, and the bus distributes the calls.
+    /// The answer is [`Incoming::Done`] or [`Incoming::Refused`].
+    fn register(&self, name: &str, is_shared: bool, out: &mut Vec<u8>);
 
     /// Subscribes to a topic. The answer is as for [`register`](Protocol::register).
     fn subscribe(&self, topic: &str, out: &mut Vec<u8>);
 
-    /// Calls a service.
-    fn call(&self, name: &str, id: u64, payload: &[u8], out: &mut Vec<u8>);
+    /// Calls a service. The bus ends the call after `timeout_ms` milliseconds, if that is not 0 and the protocol can ask
+    /// for it.
+    fn call(&self, name: &str, id: u64, payload: &[u8], timeout_ms: u32, out: &mut Vec<u8>);
 
     /// Replies to the [call](Incoming::Call) that came with this `reply_to`. More replies follow unless `is_last`.
     fn reply(&self, reply_to: &[u8], payload: &[u8], is_last: bool, out: &mut Vec<u8>);

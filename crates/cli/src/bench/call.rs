@@ -100,7 +100,18 @@ impl Stream {
 impl Peers {
     fn load(&self, depth: u32, payload: usize, answer: Answer) -> Load {
         let Peers { callers, services, threads, paired: is_paired } = *self;
-        Load { callers, services, depth, payload, answer, threads, is_paired }
+        let (is_shared, timeout_ms) = (false, 0);
+        Load {
+            callers,
+            services,
+            depth,
+            payload,
+            answer,
+            threads,
+            is_paired,
+            is_shared,
+            timeout_ms,
+        }
     }
 }
 

@@ -105,9 +105,9 @@ fn encode<P: Protocol>(protocol: &mut P, number: u64, message: Outgoing<'_>, out
     match message {
         Outgoing::Hello => protocol.hello(number, out),
         Outgoing::Ping => protocol.ping(out),
-        Outgoing::Register { name } => protocol.register(name, out),
+        Outgoing::Register { name } => protocol.register(name, false, out),
         Outgoing::Subscribe { topic } => protocol.subscribe(topic, out),
-        Outgoing::Call { service, id, data } => protocol.call(service, id, data, out),
+        Outgoing::Call { service, id, data } => protocol.call(service, id, data, 0, out),
         Outgoing::Reply { to, is_last, data } => protocol.reply(to, data, is_last, out),
         Outgoing::Broadcast { topic, data } => protocol.broadcast(topic, data, out),
     }
