@@ -1,9 +1,11 @@
-use std::collections::BTreeMap;
-
 use super::*;
+use crate::figures::Rounds;
+use crate::pairs::Verdict;
+use crate::rounds::Results;
 
-fn results(old: Rounds, new: Rounds) -> [Results; 1] {
-    [Results { row: &ROWS[0], rounds: BTreeMap::from([(OLD, old), (NEW, new)]) }]
+fn judge(old: Rounds, new: Rounds) -> (String, Verdict) {
+    let rounds = BUILDS.contenders.into_iter().zip([old, new]).collect();
+    BUILDS.judge(&[Results { row: &ROWS[0], rounds }])
 }
 
 fn rounds(figure: Figure, values: &[f64]) -> Rounds {
@@ -11,17 +13,7 @@ fn rounds(figure: Figure, values: &[f64]) -> Rounds {
 }
 
 fn verdict(figure: Figure, old: &[f64], new: &[f64]) -> Verdict {
-    judge(&results(rounds(figure, old), rounds(figure, new))).1
-}
-
-#[test]
-fn spreads_have_three_digits() {
-    let spread = |values: &[f64]| Spread::of(values.to_vec()).map(cells);
-    assert_eq!(spread(&[]), None);
-    assert_eq!(spread(&[1.0]).unwrap(), ["1.000", "1.000 to 1.000", "1.000 to 1.000"]);
-    let shuffled = [5.0, 1.0, 4.0, 2.0, 3.0];
-    assert_eq!(spread(&shuffled).unwrap(), ["3.000", "2.000 to 4.000", "1.000 to 5.000"]);
-    assert_eq!(spread(&[1.0, 2.0]).unwrap(), ["1.500", "1.250 to 1.750", "1.000 to 2.000"]);
+    judge(rounds(figure, old), rounds(figure, new)).1
 }
 
 #[test]
@@ -54,31 +46,29 @@ fn each_figure_has_its_bound_and_a_better_value_never_fails() {
 fn failures_of_the_new_build_are_shown_and_hold_nothing() {
     let closed = || Err("closed".to_owned());
     let readings = |calls| Ok(vec![(Figure::Calls, calls)]);
-    let (text, worst) = judge(&results(
-        Rounds(vec![readings(1.0), readings(1.0)]),
-        Rounds(vec![readings(1.0), closed()]),
-    ));
+    let (text, worst) =
+        judge(Rounds(vec![readings(1.0), readings(1.0)]), Rounds(vec![readings(1.0), closed()]));
     assert_eq!(worst, Verdict::Missed);
     for part in ["| 1.000 ", "| **no** |", ": new: 1 of 2 rounds failed: closed\n"] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
     let lost = Rounds(vec![Ok(vec![(Figure::Deliveries, 9.0), (Figure::Lost, 2.0)])]);
-    let (text, worst) = judge(&results(rounds(Figure::Deliveries, &[1.0]), lost));
+    let (text, worst) = judge(rounds(Figure::Deliveries, &[1.0]), lost);
     assert_eq!(worst, Verdict::Missed);
     assert!(text.contains(": new: 2.00 % lost in the worst round\n"), "{text}");
     // A build that fails in every round shows no figure to judge.
-    let (_, worst) = judge(&results(Rounds(vec![closed()]), Rounds(vec![closed()])));
+    let (_, worst) = judge(Rounds(vec![closed()]), Rounds(vec![closed()]));
     assert_eq!(worst, Verdict::Missed);
 }
 
 #[test]
 fn a_baseline_that_fails_leaves_the_verdict_open() {
     let closed = || Err("closed".to_owned());
-    let (text, worst) = judge(&results(Rounds(vec![closed()]), rounds(Figure::Calls, &[1.0])));
+    let (text, worst) = judge(Rounds(vec![closed()]), rounds(Figure::Calls, &[1.0]));
     assert_eq!(worst, Verdict::Unknown);
     assert!(text.contains(": baseline: failed: closed\n"), "{text}");
     let half = Rounds(vec![closed(), Ok(vec![(Figure::Calls, 1.0)])]);
-    assert_eq!(judge(&results(half, rounds(Figure::Calls, &[3.0, 1.0]))).1, Verdict::Holds);
+    assert_eq!(judge(half, rounds(Figure::Calls, &[3.0, 1.0])).1, Verdict::Holds);
 }
 
 #[test]

@@ -59,6 +59,14 @@ impl Bound {
             Bound::AtMost(bound) => value <= bound,
         }
     }
+
+    /// Whether a ratio is better than 1 by more than the bound allows it to be worse.
+    pub(crate) fn is_better(self, ratio: f64) -> bool {
+        match self {
+            Bound::AtLeast(bound) => ratio >= 2.0 - bound,
+            Bound::AtMost(bound) => ratio <= 2.0 - bound,
+        }
+    }
 }
 
 impl fmt::Display for Goal {

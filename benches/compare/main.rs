@@ -10,6 +10,7 @@ mod figures;
 mod goals;
 mod measure;
 mod page;
+mod pairs;
 mod programs;
 mod rounds;
 mod rows;
@@ -23,10 +24,12 @@ use std::time::Duration;
 use clap::Parser;
 use gsb_load::raise_descriptor_limit;
 
-use crate::baseline::{BUILDS, ENOUGH_PAIRS, Verdict};
+use crate::baseline::BUILDS;
 use crate::contender::Contender;
 use crate::measure::Timing;
+use crate::pairs::{ENOUGH_PAIRS, Pairing, Verdict};
 use crate::programs::Programs;
+use crate::rounds::Results;
 use crate::rows::{ROWS, Row};
 
 const EXAMPLES: &str = "\
@@ -147,29 +150,38 @@ fn compare_programs(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
 fn compare_builds(options: &Options, baseline: &Path) -> Result<ExitCode, Box<dyn Error>> {
     let rows = options.chosen(baseline::rows())?;
     let programs = Programs::of_builds(baseline)?;
-    let timing = options.timing(1500);
-    let pairs = options.pairs.unwrap_or(if options.quick { 3 } else { ENOUGH_PAIRS });
-    let results = rounds::measure(pairs, timing, &rows, |_| BUILDS, &programs);
-    let (table, verdict) = baseline::judge(&results);
-    let few = if pairs < ENOUGH_PAIRS { ", which are too few to judge by" } else { "" };
+    let (pairs, timing) = (options.pairs(), options.timing(1500));
+    let results = rounds::measure(pairs, timing, &rows, |_| &BUILDS.contenders, &programs);
     println!(
-        "{}- new: {}, of the source at {}\n- baseline: {}, {}\n- pairs: {pairs}{few}, {timing}\n\n    {}\n\n{table}",
+        "{}- new: {}, of the source at {}\n- baseline: {}, {}",
         page::machine(),
         programs.version(Contender::Ours(1)),
         programs::revision(),
         programs.version(Contender::Baseline),
         baseline.display(),
-        command(),
     );
+    judge(&BUILDS, &results, pairs, timing)
+}
+
+/// Prints the judgement.
+fn judge(
+    pairing: &Pairing,
+    results: &[Results],
+    pairs: u32,
+    timing: Timing,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let (table, verdict) = pairing.judge(results);
+    let few = if pairs < ENOUGH_PAIRS { ", which are too few to judge by" } else { "" };
+    println!("- pairs: {pairs}{few}, {timing}\n\n    {}\n\n{table}", command());
     match verdict {
         Verdict::Better | Verdict::Holds => Ok(ExitCode::SUCCESS),
         Verdict::Missed => {
-            eprintln!(
-                "compare: the new build is not within every bound; see the lines with **no**"
-            );
+            eprintln!("compare: not every figure is within its bound; see the lines with **no**");
             Ok(ExitCode::from(MISSED))
         }
-        Verdict::Unknown => Err("the baseline could not be measured in every row".into()),
+        Verdict::Unknown => {
+            Err(format!("{} could not be measured in every row", pairing.names[0]).into())
+        }
     }
 }
 
@@ -190,6 +202,11 @@ impl Options {
             ));
         }
         Ok(chosen)
+    }
+
+    /// The number of pairs.
+    fn pairs(&self) -> u32 {
+        self.pairs.unwrap_or(if self.quick { 3 } else { ENOUGH_PAIRS })
     }
 
     /// The length of each measurement: `--duration`, or else `default` milliseconds.
