@@ -16,6 +16,10 @@ pub(crate) enum Contender {
     Ours(u32),
     /// Another build of our router, with one worker (`--baseline`).
     Baseline,
+    /// Our router with one worker, under the first load of a row (`--steered`).
+    Plain,
+    /// Our router with one worker, under the second load of a row.
+    Steered,
     /// `ya-sb-router`.
     Ya,
     /// The `nats-server` that is installed on this host.
@@ -50,6 +54,8 @@ impl fmt::Display for Contender {
         match self {
             Contender::Ours(workers) => write!(formatter, "router --workers {workers}"),
             Contender::Baseline => write!(formatter, "baseline"),
+            Contender::Plain => write!(formatter, "plain"),
+            Contender::Steered => write!(formatter, "steered"),
             Contender::Ya => write!(formatter, "ya-sb-router {YA_VERSION}"),
             Contender::InstalledNats => write!(formatter, "nats-server (installed)"),
             Contender::PinnedNats => write!(formatter, "nats-server {NATS_VERSION}"),

@@ -23,6 +23,10 @@ pub(crate) enum Figure {
     Lost,
     /// Memory of the server for each connection or name, in bytes.
     Memory,
+    /// Growth of the memory of the server.
+    Growth,
+    /// What a service has produced and its reader has not read.
+    Ahead,
 }
 
 impl Figure {
@@ -41,6 +45,8 @@ impl Figure {
             Figure::Failed => "calls that failed",
             Figure::Lost => "% lost",
             Figure::Memory => "bytes each",
+            Figure::Growth => "MiB more in the router",
+            Figure::Ahead => "MiB ahead of the reader",
         }
     }
 

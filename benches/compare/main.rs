@@ -1,10 +1,11 @@
-//! Compares our router with other programs, or with another build of it, in one run: `cargo run --release -p
-//! gsb-benches --bin compare`.
+//! Compares our router with other programs, with another build of it, or with itself under another load, in one run:
+//! `cargo run --release -p gsb-benches --bin compare`.
 //!
 //! All programs are measured in turn, round after round, each time on a server that was just started. The output has
 //! the medians over the rounds with their ranges, and says whether our router reaches its goals.
 
 mod baseline;
+mod clients;
 mod contender;
 mod figures;
 mod goals;
@@ -14,6 +15,7 @@ mod pairs;
 mod programs;
 mod rounds;
 mod rows;
+mod steered;
 mod table;
 
 use std::error::Error;
@@ -31,6 +33,7 @@ use crate::pairs::{ENOUGH_PAIRS, Pairing, Verdict};
 use crate::programs::Programs;
 use crate::rounds::Results;
 use crate::rows::{ROWS, Row};
+use crate::steered::{LOADS, SLOW_READER};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,6 +43,7 @@ Examples:
   compare --rounds 9 --write       writes docs/performance.md
   compare --baseline ../old/router with another build of the router; takes some twelve minutes
   compare --baseline ../old/router --only '64 B' --pairs 31
+  compare --steered                calls with deadlines, credit and so on, with those without
 
 Other programs: compare installs ya-sb-router and nats-server 2.15 below the target directory. This
 needs protoc (Debian: protobuf-compiler) and pip (Debian: python3-pip). An installed nats-server
@@ -48,18 +52,28 @@ needs protoc (Debian: protobuf-compiler) and pip (Debian: python3-pip). An insta
 Another build: both builds are measured in turn, with one worker each. Each pair of measurements
 has a ratio, new / baseline. The bounds for the median of the ratios are
   CPU each at most 1.03;  calls, bytes or deliveries per second at least 0.95;  p50 at most 1.05.
-If a bound lies between the quartiles, the verdict is chance: take more --pairs. A build that is
-compared with itself shows the noise of the machine.
+A build that is compared with itself shows the noise of the machine.
+
+Steered calls: one build is measured with two loads in turn, without and with deadlines, shared names
+and credit. A cancelled call is compared with a push. The bounds are in the table. At the end a slow
+reader reads a stream for 10 s (--quick: 300ms), and the memory that it takes is shown.
+
+With --baseline and --steered, if a bound lies between the quartiles, the verdict is chance: take more
+--pairs.
 
 Run nothing else on the machine meanwhile.
 
-Exit codes: 0 done, and with --baseline every ratio is within its bound; 3 a ratio is not; 2 unusable
-options; 1 any other failure.";
+Exit codes: 0 done, and with --baseline or --steered every figure is within its bound; 3 one is not;
+2 unusable options; 1 any other failure.";
 
-/// The exit code if a ratio is not within its bound.
+/// The exit code if a figure is not within its bound.
 const MISSED: u8 = 3;
 
-/// Compares our router with ya-sb-router, nats-server and a relay that only copies bytes, or with another build of it.
+/// How long the slow reader reads.
+const SLOW_TIME: Duration = Duration::from_secs(10);
+
+/// Compares our router with ya-sb-router, nats-server and a relay that only copies bytes, with another build of it, or
+/// steered calls with others.
 #[derive(Debug, Parser)]
 #[command(name = "compare", after_help = EXAMPLES, max_term_width = 100)]
 struct Options {
@@ -68,14 +82,19 @@ struct Options {
     rounds: u32,
 
     /// Compares with another build of the router: the path of that program
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["rounds", "write"])]
+    #[arg(long, value_name = "PATH", group = "paired", conflicts_with_all = ["rounds", "write"])]
     baseline: Option<PathBuf>,
 
-    /// How often both builds are measured [default: 15, with --quick 3]
-    #[arg(long, value_name = "COUNT", requires = "baseline", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Compares calls that are steered, by deadlines, credit and so on, with those that are not
+    #[arg(long, group = "paired", conflicts_with_all = ["rounds", "write"])]
+    steered: bool,
+
+    /// How often both builds or loads are measured [default: 15, with --quick 3]
+    #[arg(long, value_name = "COUNT", requires = "paired", value_parser = clap::value_parser!(u32).range(1..))]
     pairs: Option<u32>,
 
-    /// The length of each measurement [default: 2s, with --baseline 1.5s, with --quick 300ms]
+    /// The length of each measurement [default: 2s; 1.5s with --baseline or
+    /// --steered; 300ms with --quick]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
 
@@ -118,6 +137,7 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     raise_descriptor_limit();
     match &options.baseline {
         Some(baseline) => compare_builds(options, baseline),
+        None if options.steered => compare_loads(options),
         None => compare_programs(options),
     }
 }
@@ -161,6 +181,26 @@ fn compare_builds(options: &Options, baseline: &Path) -> Result<ExitCode, Box<dy
         baseline.display(),
     );
     judge(&BUILDS, &results, pairs, timing)
+}
+
+/// Compares two loads of our router, in pairs, and says whether the second one is as fast.
+fn compare_loads(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+    let rows = options.chosen(steered::ROWS.iter().chain([&SLOW_READER]))?;
+    let programs = Programs::of_loads()?;
+    let (pairs, timing) = (options.pairs(), options.timing(1500));
+    let (slow, rows): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| row.name == SLOW_READER.name);
+    let mut results = rounds::measure(pairs, timing, &rows, |row| row.contenders, &programs);
+    let duration = if options.quick { timing.duration } else { SLOW_TIME };
+    let slowly = Timing { duration, ..timing };
+    results.extend(rounds::measure(1, slowly, &slow, |row| row.contenders, &programs));
+    println!(
+        "{}- {}, of the source at {}",
+        page::machine(),
+        programs.version(Contender::Steered),
+        programs::revision(),
+    );
+    judge(&LOADS, &results, pairs, timing)
 }
 
 /// Prints the judgement.
@@ -240,7 +280,7 @@ mod tests {
             Options::try_parse_from(["compare"].iter().chain(arguments)).map(drop)
         };
         for arguments in
-            [&["--baseline", "x", "--pairs", "31"][..], &["--baseline", "x", "--quick"]]
+            [&["--baseline", "x", "--pairs", "31"][..], &["--steered", "--pairs", "3", "--quick"]]
         {
             assert!(parse(arguments).is_ok(), "{arguments:?}");
         }
@@ -248,6 +288,8 @@ mod tests {
             &["--pairs", "15"][..],
             &["--baseline", "x", "--rounds", "5"],
             &["--baseline", "x", "--write"],
+            &["--baseline", "x", "--steered"],
+            &["--steered", "--write"],
             &["--baseline", "x", "--pairs", "0"],
         ] {
             assert!(parse(arguments).is_err(), "{arguments:?}");

@@ -46,15 +46,16 @@ impl Timing {
     ) -> Result<Readings, String> {
         let server = programs.start(contender, row.socket).map_err(|error| error.to_string())?;
         let (address, pid) = (server.address.clone(), server.pid());
+        let work = row.work.of(contender);
         let is_paired = contender == Contender::Relay;
         let limit = 2 * (self.warm_up + self.duration) + EXTRA_TIME;
         let readings = within(pid, limit, || {
             if contender.is_nats() {
                 let target = Target { address, protocol: Nats::default() };
-                self.work(&row.work, is_paired, &target, pid)
+                self.work(work, is_paired, &target, pid)
             } else {
                 let target = Target { address, protocol: Gsb(Framing::Packet) };
-                self.work(&row.work, is_paired, &target, pid)
+                self.work(work, is_paired, &target, pid)
             }
         });
         readings.unwrap_or_else(|| Err(format!("it did not end within {limit:.1?}")))
@@ -90,6 +91,8 @@ impl Timing {
                 }
                 Ok(readings)
             }
+            Work::Clients(load) => load.measure(&target.address, pid, self.warm_up, self.duration),
+            Work::Pair { .. } => Err("it has two loads".to_owned()),
             Work::Broadcast(load) => {
                 let outcome =
                     self.load(pid, |measurement| broadcast::run(load, target, measurement))?;

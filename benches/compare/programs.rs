@@ -67,6 +67,14 @@ impl Programs {
         Ok(Programs([(Contender::Ours(1), router), (Contender::Baseline, baseline)].into()))
     }
 
+    /// Our router, which is built first, for both loads of a row.
+    pub(crate) fn of_loads() -> io::Result<Self> {
+        let router = build_router(&target_directory()?)?;
+        Ok(Programs(
+            [Contender::Plain, Contender::Steered].map(|load| (load, router.clone())).into(),
+        ))
+    }
+
     /// Whether there is a program for this contender.
     pub(crate) fn has(&self, contender: Contender) -> bool {
         self.0.contains_key(&contender)
@@ -120,7 +128,7 @@ fn listen(command: &mut Command, contender: Contender, address: &Address) {
         (Contender::Ours(workers), _) => {
             command.args(["--listen", &url, "--workers", &workers.to_string()]);
         }
-        (Contender::Baseline, _) => {
+        (Contender::Baseline | Contender::Plain | Contender::Steered, _) => {
             command.args(["--listen", &url, "--workers", "1"]);
         }
         (Contender::InstalledNats | Contender::PinnedNats, Address::Tcp { host, port }) => {

@@ -4,6 +4,7 @@ use gsb_load::call::{Answer, Load as Calls};
 use gsb_load::harness::Socket;
 use gsb_load::{broadcast, idle};
 
+use crate::clients;
 use crate::contender::Contender::{self, InstalledNats, Ours, PinnedNats, Relay, Ya};
 use crate::contender::OURS;
 use crate::figures::Figure;
@@ -15,6 +16,10 @@ use crate::goals::{Goal, Reference};
 pub(crate) enum Work {
     /// Calls or streams. Their rate is shown in calls, or in bytes where they are large.
     Calls(Calls),
+    /// Clients of `gsb-client`.
+    Clients(clients::Load),
+    /// Two loads, for the contenders [`Plain`](Contender::Plain) and [`Steered`](Contender::Steered).
+    Pair { plain: &'static Work, steered: &'static Work },
     /// Broadcasts.
     Broadcast(broadcast::Load),
     /// Idle connections and names.
@@ -24,6 +29,17 @@ pub(crate) enum Work {
         /// Whether calls are measured before and beside them.
         with_calls: bool,
     },
+}
+
+impl Work {
+    /// The load for a contender.
+    pub(crate) fn of(&self, contender: Contender) -> &Work {
+        match (self, contender) {
+            (Work::Pair { plain, .. }, Contender::Plain) => plain,
+            (Work::Pair { steered, .. }, _) => steered,
+            (work, _) => work,
+        }
+    }
 }
 
 /// A measurement that is made of several contenders.
