@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::engine::call_control::CallControl;
 use crate::headers::Headers;
+use crate::trace::{InSpan, Trace};
 
 /// A call, as a handler receives it, with its payload or its decoded message.
 #[non_exhaustive]
@@ -28,6 +29,8 @@ pub struct Call<T = Bytes> {
 pub struct CallContext {
     pub(crate) deadline: Option<Instant>,
     pub(crate) headers: Headers,
+    /// The headers that name the span of the handler. Empty if it has none.
+    pub(crate) trace: Headers,
     pub(crate) no_reply: bool,
     pub(crate) control: Arc<CallControl>,
 }
@@ -87,6 +90,18 @@ impl<T> Call<T> {
         &self.context
     }
 
+    /// Runs a handler in a span for this call, unless the call has one.
+    pub(crate) fn in_span<R: InSpan>(mut self, handler: impl FnOnce(Self) -> R) -> R {
+        let Call { address, caller, context, .. } = &mut self;
+        if context.trace.is_empty()
+            && let Some(trace) = Trace::begin(address, caller, &context.headers)
+        {
+            context.trace = trace.headers().clone();
+            return trace.run(|| handler(self));
+        }
+        handler(self)
+    }
+
     /// The same call with other data, for example with its decoded message.
     pub fn with_data<U>(self, data: U) -> Call<U> {
         let Call { caller, address, context, .. } = self;
@@ -109,6 +124,11 @@ impl CallContext {
     /// The headers of the call.
     pub fn headers(&self) -> &Headers {
         &self.headers
+    }
+
+    /// The headers of W3C Trace Context for the calls that the handler makes.
+    pub(crate) fn trace(&self) -> &Headers {
+        if self.trace.is_empty() { &self.headers } else { &self.trace }
     }
 
     /// Whether no one waits for the answer any more: the caller has dropped the call, its time is over, its connection or

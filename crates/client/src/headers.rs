@@ -8,8 +8,11 @@ use gsb_proto::messages::Header;
 
 use crate::engine::queue::detach;
 
-/// The headers of W3C Trace Context.
-const TRACE_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
+/// The header that names the span of a sender, as W3C Trace Context defines it.
+pub(crate) const TRACEPARENT: &str = "traceparent";
+
+/// The header with what tracing systems add to [`TRACEPARENT`].
+pub(crate) const TRACESTATE: &str = "tracestate";
 
 /// The headers of a call, a reply or an event: pairs of a name and a value, in the order in which they were added.
 ///
@@ -74,7 +77,7 @@ impl Headers {
 
     /// Takes over the headers of W3C Trace Context from the call on whose behalf a message is sent.
     pub(crate) fn inherit_trace(&mut self, call: &Headers) {
-        for name in TRACE_HEADERS {
+        for name in [TRACEPARENT, TRACESTATE] {
             if let Some(value) = call.get(name) {
                 self.insert(name, value.clone());
             }

@@ -179,6 +179,19 @@
 //! # }
 //! ```
 //!
+//! # Traces
+//!
+//! With the feature `tracing` each handler runs in a span `gsb.call` of the crate `tracing`, with the fields `address`,
+//! `caller`, `trace_id`, `span_id`, `parent_id`, and some of OpenTelemetry (`otel.name`, `otel.kind`, `rpc.system`). The
+//! trace of a call comes from its header `traceparent` (W3C Trace Context); a call without one begins a trace. The calls,
+//! pushes and events of a handler name its span as their parent, with the headers `traceparent` and `tracestate`, in the
+//! process and over a router. A task that a handler has started makes its calls
+//! [on behalf of](Endpoint::on_behalf_of) the call of the handler, and a header that is set on the [`Endpoint`] replaces
+//! that of the trace. Without a subscriber for such spans a handler passes the trace of its caller on.
+//!
+//! The ids are those of the bus. A program that exports its spans with `opentelemetry`, which has ids of its own, reads and
+//! sets the headers itself.
+//!
 //! # Calls that no one waits for
 //!
 //! A call is cancelled when its caller has gone: its future or stream is dropped, its timeout is over, or its process has
@@ -335,6 +348,7 @@
 //! - `blocking`: the module `blocking`, a bus for code without a runtime;
 //! - `json`: the encoding `Json`;
 //! - `tower`: layers of `tower` around a typed service, for its callers, and around handlers;
+//! - `tracing`: spans around handlers, and W3C Trace Context; see [Traces](#traces);
 //! - `memory`: a simulated network within the process, for tests.
 //!
 //! `cargo doc --all-features` shows the items of all features.
@@ -359,6 +373,7 @@ mod reconnect;
 mod reply;
 mod status;
 mod timeouts;
+mod trace;
 
 pub use api::builder::BusBuilder;
 pub use api::bus::{Bus, WeakBus};

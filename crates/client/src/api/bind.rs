@@ -19,6 +19,7 @@ use crate::engine::service_entry::Handler;
 use crate::failure::Failure;
 use crate::message::{Answer, Message};
 use crate::reply::Reply;
+use crate::trace::InSpan;
 
 /// A handler of a message, which answers with an `R`.
 pub(crate) enum MessageHandler<M, R> {
@@ -43,7 +44,7 @@ impl<M, R> Clone for MessageHandler<M, R> {
     }
 }
 
-impl<M: Message, R> MessageHandler<M, R> {
+impl<M: Message, R: InSpan> MessageHandler<M, R> {
     pub(crate) fn of_message(handler: impl Fn(M) -> R + Send + Sync + 'static) -> Self {
         MessageHandler::Message(Arc::new(handler))
     }
@@ -53,10 +54,10 @@ impl<M: Message, R> MessageHandler<M, R> {
     }
 
     pub(crate) fn handle(&self, call: Call<M>) -> R {
-        match self {
+        call.in_span(|call| match self {
             MessageHandler::Message(handler) => handler(call.data),
             MessageHandler::Call(handler) => handler(call),
-        }
+        })
     }
 }
 

@@ -26,6 +26,7 @@ use crate::failure::Failure;
 use crate::headers::Headers;
 use crate::reply::Reply;
 use crate::timeouts::{FOREVER, ItemTimeout, with_timeout};
+use crate::trace::{is_wanted, outgoing};
 
 impl Bus {
     /// An address to call, with options such as a timeout.
@@ -147,7 +148,7 @@ impl Endpoint {
 
     /// Makes the calls as a part of handling another call: they have its
     /// [deadline](crate::CallContext::deadline), if that is earlier than the one of this endpoint, and its headers of W3C
-    /// Trace Context (`traceparent`, `tracestate`).
+    /// Trace Context (`traceparent`, `tracestate`). With the feature `tracing` these name the span of the handler.
     ///
     /// ```
     /// use gsb_client::{Bus, Bytes, Call, Failure, WeakBus};
@@ -161,7 +162,7 @@ impl Endpoint {
     pub fn on_behalf_of(mut self, call: impl AsRef<CallContext>) -> Self {
         let context = call.as_ref();
         self.deadline = self.deadline.into_iter().chain(context.deadline()).min();
-        self.headers.inherit_trace(context.headers());
+        self.headers.inherit_trace(context.trace());
         self
     }
 
@@ -489,6 +490,11 @@ impl Endpoint {
         !self.wait_for_service.is_zero()
     }
 
+    /// Whether a handler in this process may need the headers of its call for a span.
+    pub(crate) fn wants_span(&self) -> bool {
+        is_wanted(&self.headers)
+    }
+
     /// A wait for the service of this endpoint.
     pub(crate) fn service_wait(&self) -> ServiceWait<'_> {
         let timeout = self.time_limit().unwrap_or(Duration::MAX);
@@ -529,7 +535,8 @@ impl Endpoint {
         let limit = self.time_limit().filter(|_| !no_reply);
         let context = CallContext {
             deadline: limit.map(|limit| Instant::now() + limit.min(FOREVER)),
-            headers: self.headers.clone(),
+            headers: outgoing(&self.headers),
+            trace: Headers::new(),
             no_reply,
             control: Arc::default(),
         };
@@ -543,7 +550,7 @@ impl Endpoint {
             address: self.address.clone(),
             data,
             affinity: self.affinity.clone(),
-            headers: self.headers.to_proto(),
+            headers: outgoing(&self.headers).to_proto(),
             ..CallRequest::default()
         }
     }

@@ -8,6 +8,7 @@ use crate::call::CallContext;
 use crate::error::Error;
 use crate::event::Broadcast;
 use crate::headers::Headers;
+use crate::trace::outgoing;
 
 /// A topic, or a pattern, to announce events to, with the headers of the events. Made by [`Bus::publisher`].
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ impl Bus {
         topic: &str,
         data: impl Into<Bytes>,
     ) -> Result<Option<u32>, Error> {
-        self.announce(topic, data.into(), Headers::new()).await
+        self.announce(topic, data.into(), &Headers::new()).await
     }
 
     /// A topic to announce events to, with headers.
@@ -69,10 +70,11 @@ impl Bus {
         &self,
         topic: &str,
         data: Bytes,
-        headers: Headers,
+        headers: &Headers,
     ) -> Result<Option<u32>, Error> {
         let topic = Topic::new(topic)?;
         let caller = self.engine().options().name.clone();
+        let headers = outgoing(headers);
         let event = Broadcast { topic: topic.to_string(), caller, data, headers };
         self.engine().broadcast(&topic, &event, self.scope()).await
     }
@@ -99,7 +101,7 @@ impl Publisher {
     /// `tracestate`).
     #[must_use]
     pub fn on_behalf_of(mut self, call: impl AsRef<CallContext>) -> Self {
-        self.headers.inherit_trace(call.as_ref().headers());
+        self.headers.inherit_trace(call.as_ref().trace());
         self
     }
 
@@ -108,6 +110,6 @@ impl Publisher {
     /// # Errors
     /// Those of [`Bus::broadcast`].
     pub async fn broadcast(&self, data: impl Into<Bytes>) -> Result<Option<u32>, Error> {
-        self.bus.announce(&self.topic, data.into(), self.headers.clone()).await
+        self.bus.announce(&self.topic, data.into(), &self.headers).await
     }
 }

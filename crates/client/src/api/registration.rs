@@ -280,6 +280,7 @@ async fn register(plan: Plan) -> Result<Registration, Error> {
     let Plan { bus, service_id, bindings, terms } = plan;
     let services = bindings.into_iter().map(|Binding { address, handler, typed }| {
         let id = ServiceId::new(&address)?;
+        let handler = if cfg!(feature = "tracing") { handler.in_spans() } else { handler };
         let running_calls = bus.engine().running_calls().clone();
         let (scope, is_serial, limit) = (bus.scope(), bus.turn().is_some(), bus.max_running());
         let service =

@@ -132,14 +132,14 @@ impl Service {
         };
         let target = Target::message::<M>(self.service_id());
         let begun = match handler {
-            MessageHandler::Message(handler) => {
+            MessageHandler::Message(handler) if !self.endpoint.wants_span() => {
                 in_process::begin(&running, target, || handler(message))
                     .map(|answer| (answer, None))
             }
-            MessageHandler::Call(handler) => {
+            _ => {
                 let call = self.call_here(message, false);
                 let control = call.context.control.clone();
-                let answer = in_process::begin(&running, target, || handler(call));
+                let answer = in_process::begin(&running, target, || handler.handle(call));
                 answer.map(|answer| (answer, Some(control)))
             }
         };

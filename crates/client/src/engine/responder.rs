@@ -100,7 +100,7 @@ pub(crate) fn serve(
         no_reply,
         finished: no_reply,
     };
-    let context = CallContext { deadline, headers, no_reply, control };
+    let context = CallContext { deadline, headers, trace: Headers::new(), no_reply, control };
     let call = Call { caller, address, data, context };
     let in_order = no_reply || running.service().is_serial();
     let handled = Nested::future(running.bus(), handle(running, call, responder));

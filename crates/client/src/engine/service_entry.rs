@@ -41,6 +41,17 @@ pub(crate) enum Handler {
 }
 
 impl Handler {
+    /// The same handler, which runs in a span for each call.
+    pub(crate) fn in_spans(self) -> Self {
+        match self {
+            Handler::Reply(handler) => Handler::Reply(Box::new(move |call| call.in_span(&handler))),
+            Handler::Stream(handler) => {
+                Handler::Stream(Box::new(move |call| call.in_span(&handler)))
+            }
+            Handler::Push(handler) => Handler::Push(Box::new(move |call| call.in_span(&handler))),
+        }
+    }
+
     /// Handles a push. A reply of the handler is dropped.
     pub(crate) fn push(&self, call: Call) -> BoxFuture<'static, ()> {
         match self {

@@ -16,4 +16,5 @@ mod last_reply;
 mod router_fallback;
 mod stream_credit;
 mod streams;
+mod tracing;
 mod wait_for_service;
