@@ -48,7 +48,9 @@ pub struct Broker {
     pub(crate) counters: Counters,
     /// New calls are refused, with exceptions.
     pub(crate) is_stopping: bool,
-    /// The peers in the slots below this one were told that the router stops.
+    /// All calls are refused.
+    pub(crate) has_stopped: bool,
+    /// The peers in the slots below this one were told that the router stops or, then, that it has stopped.
     pub(crate) told: usize,
     /// The entries of the table of calls that are still to be ended; `None` if no calls are being ended.
     pub(crate) ending: Option<Range<usize>>,
@@ -79,6 +81,7 @@ impl Broker {
             flow: Flow::new(config),
             counters: Counters::default(),
             is_stopping: false,
+            has_stopped: false,
             told: 0,
             ending: None,
             subscribers: Vec::new(),

@@ -43,6 +43,7 @@ fn peers_are_told_that_the_router_stops() {
         reason: "the router is shutting down and accepts no more calls; try again when it is back"
             .into(),
         retry_after_ms: 1000,
+        last: false,
     };
     assert_eq!(world.take(told), [Seen::GoAway(go_away.clone())]);
     for peer in [level_0, no_hello, classic, begun, unknown] {
@@ -147,6 +148,30 @@ fn connections_with_calls_to_answer_may_call() {
         world.close(peer);
     }
     assert_eq!(world.broker.usage(), Usage::default());
+}
+
+// Rule CO-20: the last message says that all that was handled is answered, and nothing more is handled.
+#[test]
+fn peers_are_told_that_nothing_more_is_handled() {
+    let mut world = world();
+    let (told, level_0) = (world.peer_of_level(1), world.peer_of_level(0));
+    world.register(level_0, "/gsb");
+    world.begin_to_stop();
+    world.take(told);
+    world.send(told, call("/gsb", "1"));
+    world.take_call(level_0);
+    world.finish_stopping();
+    world.finish_stopping();
+    let [Seen::Reply(ended), Seen::GoAway(last)] = &world.take(told)[..] else {
+        panic!("not two messages");
+    };
+    assert_eq!((ended.code, ended.reason()), (500, CallReplyReason::ReasonRouterStops));
+    assert!(last.last && !last.reason.is_empty());
+    assert_eq!(world.take(level_0), []);
+    check_refused(&mut world, told, "/gsb");
+    let late = world.peer_of_level(1);
+    let [Seen::GoAway(last)] = &world.take(late)[..] else { panic!("not one message") };
+    assert!(last.last);
 }
 
 // Rule CO-17: the router does not wait for a call whose caller is gone.

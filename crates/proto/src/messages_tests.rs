@@ -108,7 +108,7 @@ fn fields_have_their_numbers() {
         &[text(1, "r"), text(2, "d"), number(3, 1)],
     );
     check(
-        GoAway { reason: "r".into(), retry_after_ms: 5 }.encode_to_vec(),
+        GoAway { reason: "r".into(), retry_after_ms: 5, last: true }.encode_to_vec(),
         &[text(1, "r"), number(2, 5)],
     );
     check(

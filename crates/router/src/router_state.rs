@@ -238,9 +238,9 @@ impl RouterState {
         }
     }
 
-    /// Ends all open calls.
-    pub(crate) async fn end_calls(&self) {
-        self.in_steps(|broker, effects| broker.end_calls(STEPS, effects)).await;
+    /// Takes no more calls, ends the open ones, and sends the peers the last message.
+    pub(crate) async fn finish_stopping(&self) {
+        self.in_steps(|broker, effects| broker.finish_stopping(STEPS, effects)).await;
     }
 
     /// Accepts no more connections, and returns the links of the open ones.

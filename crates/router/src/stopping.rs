@@ -48,7 +48,8 @@ impl ShutdownHandle {
 }
 
 /// Ends the calls and connections of a router that accepts no more: tells the peers, refuses new calls, gives the open ones
-/// `drain_timeout` to end, ends the rest, waits until queued frames are written, and closes all connections.
+/// `drain_timeout` to end, ends the rest, tells the peers that nothing more is handled, waits until queued frames are written,
+/// and closes all connections.
 pub(crate) async fn drain(state: &RouterState, drain_timeout: Duration) {
     state.begin_to_stop().await;
     if timeout(state, drain_timeout, state.is_idle()).await.is_none() {
@@ -57,8 +58,8 @@ pub(crate) async fn drain(state: &RouterState, drain_timeout: Duration) {
             "{open} calls are still open after {} s (--drain-timeout) and end now",
             drain_timeout.as_secs_f64()
         );
-        state.end_calls().await;
     }
+    state.finish_stopping().await;
     let links = state.stop();
     let flushed = async {
         for link in &links {

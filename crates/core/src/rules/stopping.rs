@@ -20,6 +20,24 @@ impl Broker {
     /// up to `budget` connections. Returns whether some are left: then call it again.
     pub fn begin_to_stop(&mut self, budget: usize, effects: &mut dyn Effects) -> bool {
         self.is_stopping = true;
+        self.tell_peers(budget, effects)
+    }
+
+    /// From now on all calls are refused. Ends the open calls, and then tells peers that understand GoAway, in their last
+    /// message: looks at up to `budget` calls or connections. Returns whether some are left: then call it again.
+    pub fn finish_stopping(&mut self, budget: usize, effects: &mut dyn Effects) -> bool {
+        self.is_stopping = true;
+        if !std::mem::replace(&mut self.has_stopped, true) {
+            self.told = 0;
+        }
+        if self.usage().open_calls > 0 {
+            self.end_calls(budget, effects);
+            return true;
+        }
+        self.tell_peers(budget, effects)
+    }
+
+    fn tell_peers(&mut self, budget: usize, effects: &mut dyn Effects) -> bool {
         let begin = self.told;
         let end = self.connections.end().min(begin.saturating_add(budget));
         for slot in begin..end {
@@ -52,7 +70,9 @@ impl Broker {
     fn say_farewell(&mut self, to: ConnId, effects: &mut dyn Effects) {
         if self.level(to) >= MessageKind::GoAway.level() {
             let reason = Refusal::Stopping.to_string();
-            self.answer(to, GoAway { reason, retry_after_ms: RETRY_AFTER_MS }.to_frame(), effects);
+            let go_away =
+                GoAway { reason, retry_after_ms: RETRY_AFTER_MS, last: self.has_stopped };
+            self.answer(to, go_away.to_frame(), effects);
         }
     }
 
@@ -68,7 +88,8 @@ impl Broker {
     pub(crate) fn refuses_calls(&self, from: ConnId, address: &str) -> bool {
         let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
         self.is_stopping
-            && (self.ending.is_some() || !self.calls.is_serving(from))
-            && !address.strip_prefix(ROUTER_ADDRESS).is_some_and(is_below)
+            && (self.has_stopped
+                || (self.ending.is_some() || !self.calls.is_serving(from))
+                    && !address.strip_prefix(ROUTER_ADDRESS).is_some_and(is_below))
     }
 }

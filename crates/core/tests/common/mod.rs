@@ -237,6 +237,11 @@ impl World {
         self.settle();
     }
 
+    pub fn finish_stopping(&mut self) {
+        while self.broker.finish_stopping(100, &mut self.effects) {}
+        self.settle();
+    }
+
     pub fn end_calls(&mut self) {
         while self.broker.end_calls(100, &mut self.effects) {}
         self.settle();

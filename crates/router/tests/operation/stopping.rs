@@ -258,6 +258,9 @@ async fn peers_are_told_that_the_router_stops() {
     assert_eq!(front.expect::<CallReply>().await.data, "to front");
     front.reply("1", "to caller").await;
     assert_eq!(caller.expect::<CallReply>().await.data, "to caller");
+    // Rule CO-20: all calls that it has accepted are answered.
+    let last: GoAway = front.expect().await;
+    assert!(last.last && !go_away.last);
     for mut peer in [front, back, caller] {
         peer.expect_close().await;
     }
