@@ -10,9 +10,11 @@ pub(crate) mod closing;
 pub(crate) mod connection;
 pub(crate) mod credit;
 pub(crate) mod deferred;
+pub(crate) mod farewell;
 pub(crate) mod in_process;
 pub(crate) mod incoming;
 pub(crate) mod intake;
+pub(crate) mod leaving;
 pub(crate) mod limits;
 pub(crate) mod names;
 pub(crate) mod nesting;
@@ -52,6 +54,7 @@ use uuid::Uuid;
 
 use crate::engine::changes::{ChangeNotifier, Changes, wait_until};
 use crate::engine::deferred::Deferred;
+use crate::engine::farewell::{MOMENT, Sending};
 use crate::engine::refusal::too_many_calls;
 use crate::engine::running_calls::RunningCalls;
 use crate::engine::scope::Scope;
@@ -83,6 +86,8 @@ pub(crate) struct Engine {
     changes: ChangeNotifier,
     /// The state holds changes that [`notify_batched`](Engine::notify_batched) has to report.
     has_batched_changes: AtomicBool,
+    /// The router has said that the connection is going to end.
+    has_farewell: AtomicBool,
     /// How many callers wait for a connection.
     connection_waiters: AtomicUsize,
     /// A caller has begun to wait for a connection.
@@ -145,6 +150,7 @@ impl Engine {
             state: Mutex::new(state),
             changes: ChangeNotifier::default(),
             has_batched_changes: AtomicBool::new(false),
+            has_farewell: AtomicBool::new(false),
             connection_waiters: AtomicUsize::new(0),
             connection_wanted: Notify::new(),
             finish: Notify::new(),
@@ -191,6 +197,7 @@ impl Engine {
         }
         deferred.run();
         self.changes.notify(changes);
+        self.look_again();
         result
     }
 
@@ -205,6 +212,7 @@ impl Engine {
         deferred.close = None;
         deferred.run();
         self.changes.notify(changes);
+        self.look_again();
         result
     }
 
@@ -286,25 +294,50 @@ impl Engine {
     }
 
     /// The error of a request that could not be sent within `after`.
-    pub(crate) fn not_sent(&self, after: Duration) -> Error {
-        match self.state.lock().link() {
+    pub(crate) fn not_sent(&self, sending: Sending, after: Duration) -> Error {
+        match self.state.lock().link_for(sending, self.running_calls.bus()) {
             Ok(_) => Error::NotSent(LostReason::NothingTaken(after)),
             Err(error) => error,
         }
     }
 
-    /// The link of the connection. If there is none, waits for it until `deadline`.
-    async fn link(&self, deadline: Option<Instant>) -> Result<Arc<Link>, Error> {
+    /// The link for something to send. If there is none, waits for it until `deadline`.
+    async fn link(
+        &self,
+        sending: &mut Sending,
+        deadline: Option<Instant>,
+    ) -> Result<Arc<Link>, Error> {
+        let bus = self.running_calls.bus();
+        let link = |sending| self.state.lock().link_for(sending, bus).cloned();
+        let is_call = *sending != Sending::Other;
         let Some(deadline) = deadline else {
-            return self.state.lock().link();
+            if is_call {
+                *sending = Sending::DelayedCall;
+            }
+            return link(*sending);
         };
-        let connected = wait_until(&self.changes.connection, || {
-            let state = self.state.lock();
-            (!matches!(state.phase, Phase::Down(_))).then(|| state.link())
-        });
+        if is_call {
+            *sending = Sending::Call;
+        }
+        let first = *sending;
+        let mut connected = pin!(wait_until(&self.changes.connection, || {
+            let link = link(first);
+            let is_awaited = matches!(link, Err(Error::NotSent(_))) && !self.has_ended();
+            (!is_awaited).then_some(link)
+        }));
         let _waiter = ConnectionWaiter::new(self);
+        if is_call && self.has_farewell.load(Ordering::SeqCst) {
+            let moment = deadline.min(Instant::now() + MOMENT);
+            if let Ok(connected) = tokio::time::timeout_at(moment, &mut connected).await {
+                return connected;
+            }
+            if let Ok(link) = link(Sending::DelayedCall) {
+                *sending = Sending::DelayedCall;
+                return Ok(link);
+            }
+        }
         let connected = tokio::time::timeout_at(deadline, connected).await;
-        connected.unwrap_or_else(|_| self.state.lock().link())
+        connected.unwrap_or_else(|_| link(first))
     }
 
     /// Waits until a caller waits for a connection.
@@ -331,6 +364,7 @@ impl Engine {
             .map_or(self.options.max_frame, |limit| limit.min(self.options.max_frame));
         self.max_frame.store(max_frame, Ordering::Relaxed);
         self.level.store(router.level, Ordering::Relaxed);
+        self.has_farewell.store(false, Ordering::SeqCst);
         let session = Session::new(link.clone(), self.options.framing, &router, max_frame);
         self.change(|state, deferred| state.connected(session, router, deferred))
     }

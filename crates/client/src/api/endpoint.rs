@@ -16,6 +16,7 @@ use crate::api::bus::Bus;
 use crate::api::registration::Registering;
 use crate::call::{Call, CallContext};
 use crate::engine::Engine;
+use crate::engine::farewell::Sending;
 use crate::engine::in_process::{self, Replies};
 use crate::engine::pending_calls::ReplyTo;
 use crate::engine::queue::{Queue, WhenFull};
@@ -474,7 +475,9 @@ impl Endpoint {
     /// The error of a request that was not sent in time, and thus has reached no service.
     fn not_sent(&self, error: Error) -> Error {
         match error {
-            Error::Timeout { after, .. } => self.bus.engine().not_sent(after),
+            Error::Timeout { after, .. } => {
+                self.bus.engine().not_sent(Sending::call(&self.address), after)
+            }
             error => error,
         }
     }

@@ -309,6 +309,11 @@ impl Announcements {
         self.open == 0
     }
 
+    /// Whether there are services among the names.
+    pub(crate) fn has_services(&self) -> bool {
+        self.services > 0
+    }
+
     /// Whether the router has confirmed all services.
     pub(crate) fn all_services_confirmed(&self) -> bool {
         self.confirmed_services == self.services

@@ -105,7 +105,7 @@ impl Engine {
     /// Sends queued frames, then the end of the stream, and waits until the router closes its side. A connection
     /// that is closed before that drops what the router has not read.
     async fn close_gracefully(&self) {
-        let Ok(link) = self.state.lock().link() else {
+        let Ok(link) = self.state.lock().link().cloned() else {
             return;
         };
         link.flush();
@@ -119,7 +119,7 @@ impl Engine {
     /// Writes queued frames, as far as the router takes them within `time`. Blocks the thread, see
     /// [`TaskGuard`](crate::engine::connection).
     pub(crate) fn write_blocking(&self, time: Duration) {
-        let link = self.state.lock().link();
+        let link = self.state.lock().link().cloned();
         if let Ok(link) = link {
             link.write_within(time);
         }

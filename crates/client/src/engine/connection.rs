@@ -177,6 +177,7 @@ async fn run(guard: TaskGuard, address: Address, mut opened: Option<Opened>) {
         let Some(delay) = backoff.next() else {
             return engine.end(&reason);
         };
+        let delay = delay.max(engine.farewell_pause());
         engine.disconnected(&reason, delay);
         let until = Instant::now() + delay;
         tokio::select! {
@@ -199,35 +200,37 @@ async fn run(guard: TaskGuard, address: Address, mut opened: Option<Opened>) {
 async fn serve(engine: &Arc<Engine>, opened: Opened) -> LostReason {
     let Opened { link, mut inbox, router } = opened;
     let intake = Arc::new(CallIntake::new(link.clone(), router.level, engine.options()));
-    let reason = tokio::select! {
+    let (reason, is_lost) = tokio::select! {
         biased;
-        () = engine.finished() => {
-            let close_gracefully = async {
-                // Destructors may have queued frames.
-                link.flush();
-                tokio::select! {
-                    biased;
-                    () = link.drained() => {}
-                    () = engine.keep_flushing(&link) => {}
-                    _ = read(engine, &intake, &mut inbox) => return,
-                }
-                // A connection that is closed before the router has closed its side drops what the router has not
-                // read.
-                link.finish();
-                read(engine, &intake, &mut inbox).await;
-            };
-            if !engine.has_ended() {
-                let _ = tokio::time::timeout(CLOSING_TIMEOUT, close_gracefully).await;
-            }
-            LostReason::Closed
-        }
-        () = engine.keep_retrying() => LostReason::Closed,
-        () = engine.keep_flushing(&link) => LostReason::Closed,
-        reason = read(engine, &intake, &mut inbox) => reason,
+        () = engine.finished() => (LostReason::Closed, false),
+        () = engine.keep_retrying() => (LostReason::Closed, true),
+        () = engine.keep_flushing(&link) => (LostReason::Closed, true),
+        reason = read(engine, &intake, &mut inbox) => (reason, true),
+        // The last, so that it sees what the others have changed.
+        () = engine.left() => (LostReason::Stopping, false),
     };
+    if !is_lost && !engine.has_ended() {
+        let hung_up = hang_up(engine, &link, &intake, &mut inbox);
+        let _ = tokio::time::timeout(CLOSING_TIMEOUT, hung_up).await;
+    }
     link.close();
     intake.cancel_all();
     reason
+}
+
+/// Writes queued frames, and ends the connection on this side.
+async fn hang_up(engine: &Arc<Engine>, link: &Link, intake: &Arc<CallIntake>, inbox: &mut Inbox) {
+    // Destructors may have queued frames.
+    link.flush();
+    tokio::select! {
+        biased;
+        () = link.drained() => {}
+        () = engine.keep_flushing(link) => {}
+        _ = read(engine, intake, inbox) => return,
+    }
+    // A connection that is closed before the router has closed its side drops what the router has not read.
+    link.finish();
+    read(engine, intake, inbox).await;
 }
 
 /// Reads and handles frames until the connection ends. Sends a Ping to a router that is silent.

@@ -10,7 +10,7 @@ use crate::engine::pending_calls::PendingCall;
 use crate::engine::queue::Queue;
 use crate::engine::request::{Counted, Outcome, OutcomeSender};
 use crate::engine::service_entry::ServiceEntry;
-use crate::error::{Error, LostReason};
+use crate::error::Error;
 use crate::event::Broadcast;
 use crate::panics::contain;
 use crate::status::Refused;
@@ -23,7 +23,7 @@ pub(crate) struct Deferred {
     pub(crate) outcomes: Vec<(OutcomeSender, Outcome)>,
     pub(crate) counts: Vec<(oneshot::Sender<Counted>, Counted)>,
     pub(crate) wakers: Vec<Waker>,
-    pub(crate) lost_calls: Vec<(PendingCall, LostReason)>,
+    pub(crate) lost_calls: Vec<(PendingCall, Error)>,
     pub(crate) ended_queues: Vec<(Arc<Queue<Broadcast>>, Option<Error>)>,
     pub(crate) dropped: Vec<Arc<ServiceEntry>>,
     /// Refusals to be logged.
@@ -55,8 +55,8 @@ impl Deferred {
         for waker in self.wakers {
             contain("a waker of the program", || waker.wake());
         }
-        for (call, reason) in self.lost_calls {
-            call.lost(&reason);
+        for (call, error) in self.lost_calls {
+            call.fail(error);
         }
         for (queue, error) in self.ended_queues {
             queue.end(error);

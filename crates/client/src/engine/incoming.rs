@@ -58,7 +58,8 @@ impl Engine {
                     intake.add_credit(&request_id, bytes);
                 }
             }
-            MessageKind::CallData | MessageKind::GoAway => {}
+            MessageKind::GoAway => self.take_farewell(intake, &frame.decode()?)?,
+            MessageKind::CallData => {}
             MessageKind::RegisterRequest
             | MessageKind::UnregisterRequest
             | MessageKind::SubscribeRequest

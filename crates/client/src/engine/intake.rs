@@ -99,6 +99,11 @@ impl CallIntake {
         self.level >= 1
     }
 
+    /// Whether no admitted call is running.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.held.load(Ordering::Relaxed) == 0
+    }
+
     /// Admits a call with `length` bytes of data and texts, if the limit allows it or no other call is running.
     /// Returns the bytes to [release](CallIntake::release) when the call ends.
     pub(crate) fn admit(&self, length: usize) -> Result<usize, Refusal> {

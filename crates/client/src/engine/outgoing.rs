@@ -1,5 +1,6 @@
 //! Sending to the router: calls and their cancellation, pushes, broadcasts, pings.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::engine::Engine;
 use crate::engine::deferred::Deferred;
+use crate::engine::farewell::Sending;
 use crate::engine::limits::{check_size, check_text};
 use crate::engine::pending_calls::{PendingCall, ReplyTo};
 use crate::engine::request::{Counted, OnReply, Outcome, Request};
@@ -73,7 +75,8 @@ impl Engine {
         };
         let opening = Opening { number, call, plain };
         let frame = self.call_frame(number, request)?;
-        self.send(&frame, wait_for_router, Some(opening), |_, _| ()).await?;
+        let sending = Sending::call(opening.call.address());
+        self.send(&frame, sending, wait_for_router, Some(opening), |_, _| ()).await?;
         Ok(number)
     }
 
@@ -84,11 +87,12 @@ impl Engine {
         wait_for_router: Duration,
     ) -> Result<(), Error> {
         let request = CallRequest { no_reply: true, ..request };
+        let sending = Sending::call(&request.address);
         let frame = self.call_frame(self.next_call(), request)?;
         let sent = |state: &mut State, _: &mut Deferred| {
             state.with_session(|session| session.has_unflushed = true);
         };
-        self.send(&frame, wait_for_router, None, sent).await
+        self.send(&frame, sending, wait_for_router, None, sent).await
     }
 
     /// Announces an event here and to the router, and waits until the router has taken it. Both happen under one
@@ -127,10 +131,10 @@ impl Engine {
         };
         let wait_for_router = self.options.wait_for_router;
         let timeout = self.options.request_timeout.max(wait_for_router);
-        let answer = self.send(&frame, wait_for_router, None, sent);
+        let answer = self.send(&frame, Sending::Other, wait_for_router, None, sent);
         let answer = with_timeout(Some(timeout), "", answer).await;
         let (answer, here) = answer.map_err(|error| match error {
-            Error::Timeout { after, .. } => self.not_sent(after),
+            Error::Timeout { after, .. } => self.not_sent(Sending::Other, after),
             error => error,
         })?;
         let there = self.answer(answer, topic.as_str()).await?;
@@ -142,6 +146,7 @@ impl Engine {
     async fn send<R>(
         &self,
         frame: &Frame,
+        mut sending: Sending,
         wait_for_router: Duration,
         mut opening: Option<Opening>,
         mut sent: impl FnMut(&mut State, &mut Deferred) -> R,
@@ -152,11 +157,12 @@ impl Engine {
         let deadline =
             (!wait_for_router.is_zero()).then(|| Instant::now() + wait_for_router.min(FOREVER));
         loop {
-            let link = self.link(deadline).await?;
+            let link = self.link(&mut sending, deadline).await?;
             let attempt = || {
                 self.change(|state, deferred| {
                     // The connection may have been lost, and made again, while there was no room.
-                    if !state.is_connected_over(&link) || state.is_closing {
+                    let now = state.link_for(sending, self.running_calls.bus());
+                    if !now.is_ok_and(|now| Arc::ptr_eq(now, &link)) {
                         return Ok(None);
                     }
                     if let Phase::Up(session) = &mut state.phase {
@@ -204,7 +210,7 @@ impl Engine {
     }
 
     /// Queues the cancellation of a call that has not ended. Returns the link if it has to be flushed.
-    fn queue_cancellation(&self, number: u64) -> Option<std::sync::Arc<Link>> {
+    fn queue_cancellation(&self, number: u64) -> Option<Arc<Link>> {
         let mut state = self.state.lock();
         let Phase::Up(session) = &mut state.phase else {
             return None;
@@ -215,6 +221,7 @@ impl Engine {
         drop(state);
         // Its waker is code of users.
         drop(call);
+        self.look_again();
         flush
     }
 

@@ -69,6 +69,10 @@ impl PendingCalls {
         Some(PendingCall { address: call.address.clone(), timeout_ms: call.timeout_ms, reply_to })
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// All calls, oldest first. The connection is lost.
     pub(crate) fn into_pending(self) -> impl Iterator<Item = PendingCall> {
         let mut open: Vec<_> = self.open.into_iter().collect();
@@ -160,9 +164,8 @@ impl PendingCall {
         })
     }
 
-    /// Ends the call, because the connection is lost.
-    pub(crate) fn lost(self, reason: &LostReason) {
-        let error = Error::ConnectionLost(reason.clone());
+    /// Ends the call with an error.
+    pub(crate) fn fail(self, error: Error) {
         match self.reply_to {
             ReplyTo::Once(sender) => answer(sender, Err(error)),
             ReplyTo::Stream(queue) => queue.end(Some(error)),

@@ -73,6 +73,10 @@ impl PendingRequests {
         Ok((request, outcome))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queues.iter().all(VecDeque::is_empty)
+    }
+
     /// Whether a request waits for a reply of this kind.
     pub(crate) fn waits_for(&self, kind: MessageKind) -> bool {
         queue_of(kind).is_some_and(|queue| !self.queues[queue].is_empty())

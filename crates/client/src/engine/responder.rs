@@ -169,6 +169,7 @@ impl Drop for Responder {
         if !self.no_reply {
             self.intake.end(&self.request_id, &self.control);
         }
+        self.engine.look_again();
         if !self.finished {
             let request_id = std::mem::take(&mut self.request_id);
             let refusal = match self.control.is_cancelled() {

@@ -88,8 +88,10 @@ impl<'a> ServiceWait<'a> {
     fn deadline(&mut self, error: &Error) -> Option<Instant> {
         let timeout = match error {
             Error::NoSuchService { .. } => self.target.service_timeout,
-            // The connection ends soon, and another one may follow.
-            Error::NotSent(LostReason::Stopping) => self.target.router_timeout,
+            // The connection ends soon, and another one follows unless the bus has ended with it.
+            Error::NotSent(LostReason::Stopping) if !self.target.engine.has_ended() => {
+                self.target.router_timeout
+            }
             _ => return None,
         };
         let start = *self.start.get_or_insert_with(Instant::now);

@@ -6,6 +6,7 @@ use gsb_net::Link;
 use gsb_proto::messages::{CancelCall, Message, RegisterMode, RegisterRequest, StreamCredit};
 use gsb_proto::{Frame, Framing};
 
+use crate::engine::farewell::Farewell;
 use crate::engine::limits::check_size;
 use crate::engine::pending_calls::{PendingCall, PendingCalls};
 use crate::engine::pending_requests::PendingRequests;
@@ -29,6 +30,8 @@ pub(crate) struct Session {
     pub(crate) unanswered: Unanswered,
     /// Pushes were sent since the last flush.
     pub(crate) has_unflushed: bool,
+    /// The router has said that the connection is going to end.
+    pub(crate) farewell: Option<Farewell>,
     /// Whether the router sends this bus its own broadcasts.
     pub(crate) echoes: bool,
     /// The level of the protocol extensions that both sides support.
@@ -53,6 +56,7 @@ impl Session {
             requests: PendingRequests::default(),
             unanswered: Unanswered::default(),
             has_unflushed: false,
+            farewell: None,
             echoes: !router.supports_no_echo,
             level: router.level,
             router: format!("{router:?}"),

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 use crate::engine::announcements::{Announcements, Answered};
 use crate::engine::changes::{Changes, StatusSummary};
 use crate::engine::deferred::Deferred;
+use crate::engine::farewell::Sending;
+use crate::engine::nesting::BusId;
 use crate::engine::owners::Owners;
 use crate::engine::pending_requests::PendingRequests;
 use crate::engine::request::{NameRequest, OnReply, Outcome, Request};
@@ -39,7 +41,7 @@ pub(crate) struct State {
     pub(crate) is_closing: bool,
     pub(crate) connection: Connection,
     /// Why a connection was lost over which pushes were sent that no flush has covered.
-    lost_pushes: Option<LostReason>,
+    pub(crate) lost_pushes: Option<LostReason>,
     /// The part of the state that tasks were notified of, or are about to be.
     known: StatusSummary,
     /// Grows with each change of the status.
@@ -113,12 +115,27 @@ impl State {
     }
 
     /// The link of the connection. Fails if there is none.
-    pub(crate) fn link(&self) -> Result<Arc<Link>, Error> {
+    pub(crate) fn link(&self) -> Result<&Arc<Link>, Error> {
         match &self.phase {
             Phase::Up(_) if self.is_closing => Err(Error::ShutDown),
-            Phase::Up(session) => Ok(session.link.clone()),
+            Phase::Up(Session { farewell: Some(farewell), .. }) if farewell.is_leaving => {
+                Err(not_sent(&LostReason::Stopping))
+            }
+            Phase::Up(session) => Ok(&session.link),
             Phase::Down(reason) | Phase::Ended(reason) => Err(not_sent(reason)),
             Phase::InProcess => Err(not_sent(&LostReason::NotYet)),
+        }
+    }
+
+    /// [`link`](State::link) for something to send. Fails also if the router has said farewell. `bus` is this bus.
+    pub(crate) fn link_for(&self, sending: Sending, bus: BusId) -> Result<&Arc<Link>, Error> {
+        match &self.phase {
+            Phase::Up(Session { farewell: Some(farewell), .. })
+                if !farewell.allows(sending, bus) =>
+            {
+                Err(Error::NotSent(LostReason::Stopping))
+            }
+            _ => self.link(),
         }
     }
 
@@ -445,7 +462,11 @@ impl State {
             self.lost_pushes = Some(reason.clone());
         }
         deferred.close = Some(session.link);
-        let lost_calls = session.calls.into_pending().map(|call| (call, reason.clone()));
+        let error = match &session.farewell {
+            Some(farewell) if farewell.is_last => Error::NotSent(LostReason::Stopping),
+            _ => Error::ConnectionLost(reason),
+        };
+        let lost_calls = session.calls.into_pending().map(|call| (call, error.clone()));
         deferred.lost_calls.extend(lost_calls);
         Some(session.requests)
     }

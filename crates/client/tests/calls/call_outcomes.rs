@@ -234,7 +234,7 @@ async fn a_lost_connection_ends_everything_at_once() {
     let error = within("the end of the call", waiting).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ConnectionLost(_) | Error::ServiceFailure { .. }), "{error}");
     let ended = within("the end", caller.closed()).await;
-    assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::HungUp))));
+    assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::Stopping))));
     assert!(matches!(caller.call("/s", "").await, Err(Error::NotSent(_))));
     assert!(matches!(caller.push("/s", "").await, Err(Error::NotSent(_))));
     assert!(matches!(caller.subscribe("t").await, Err(Error::NotSent(_))));

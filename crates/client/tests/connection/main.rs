@@ -4,7 +4,9 @@
 
 mod closing;
 mod connection_ends;
+mod farewell;
 mod flush;
 mod reconnect;
 mod reconnect_jitter;
+mod restarts_under_load;
 mod simulated_network;

@@ -229,9 +229,9 @@ async fn a_bus_that_does_not_reconnect_ends() {
     let mut events = bus.subscribe("t").await.unwrap();
     router.stop().await;
     let ended = within("the end", bus.closed()).await;
-    assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::HungUp))), "{ended:?}");
-    assert_eq!(bus.status().connection, Connection::Closed(LostReason::HungUp));
-    assert!(matches!(bus.settled().await, Err(Error::NotSent(LostReason::HungUp))));
+    assert!(matches!(ended, Err(Error::ConnectionLost(LostReason::Stopping))), "{ended:?}");
+    assert_eq!(bus.status().connection, Connection::Closed(LostReason::Stopping));
+    assert!(matches!(bus.settled().await, Err(Error::NotSent(LostReason::Stopping))));
     assert!(matches!(next(&mut events).await, Err(Error::ConnectionLost(_))));
     assert!(events.next().await.is_none());
     assert!(matches!(registration.announcement(), Announcement::Ended));
@@ -291,7 +291,7 @@ async fn watchers_see_each_change_of_the_status() {
     let mut seen = async || within("a change", watch.changed()).await.unwrap().connection;
     router.stop().await;
     match seen().await {
-        Connection::Lost { reason: LostReason::HungUp, retry_in } => {
+        Connection::Lost { reason: LostReason::Stopping, retry_in } => {
             assert!(retry_in <= Duration::from_millis(100));
         }
         other => panic!("{other:?}"),
