@@ -120,6 +120,45 @@ async fn a_second_clock_stands_by_and_takes_over() {
     router.stop().await;
 }
 
+/// Starts an example that has several roles.
+fn start_as(router: &TestRouter, example: &str, role: &str) -> Spawned {
+    let mut command = Command::new(program(example));
+    Spawned::start(command.arg(role).env("GSB_URL", router.unix.to_string()))
+}
+
+#[tokio::test]
+async fn worker_pool() {
+    let router = TestRouter::start().await;
+    let mut workers = [(); 2].map(|()| start_as(&router, "worker_pool", "worker"));
+    for worker in &mut workers {
+        worker.line_with("working").await;
+    }
+    let mut caller = start_as(&router, "worker_pool", "caller");
+    let mut by = Vec::new();
+    for task in 1..=4 {
+        let line = caller.line_with(&format!("task {task}: worker ")).await;
+        by.push(line.rsplit(' ').next().unwrap().parse::<u32>().unwrap());
+    }
+    assert!(caller.wait().await.success());
+    assert!(workers.iter().all(|worker| by.contains(&worker.id())), "{by:?}");
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn hot_standby() {
+    let router = TestRouter::start().await;
+    let mut first = start_as(&router, "hot_standby", "service");
+    first.line_with("ready").await;
+    let mut caller = start_as(&router, "hot_standby", "caller");
+    caller.line_with(&format!("answered by process {}", first.id())).await;
+    let mut second = start_as(&router, "hot_standby", "service");
+    second.line_with("ready").await;
+    first.signal("INT").await;
+    assert!(first.wait().await.success());
+    caller.line_with(&format!("answered by process {}", second.id())).await;
+    router.stop().await;
+}
+
 #[tokio::test]
 async fn countdown() {
     let router = TestRouter::start().await;
