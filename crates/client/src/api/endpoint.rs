@@ -174,7 +174,8 @@ impl Endpoint {
         self
     }
 
-    /// How long a call waits for a connection to the router. The wait counts towards the timeout. Default:
+    /// How long a call waits for a connection to the router. A router that shuts down takes no new calls: they wait for the
+    /// next connection. The wait counts towards the timeout. Default:
     /// [`BusBuilder::wait_for_router`](crate::BusBuilder::wait_for_router).
     #[must_use]
     pub fn wait_for_router(mut self, timeout: Duration) -> Self {

@@ -226,7 +226,7 @@ async fn a_worker_calls_itself_while_it_has_room() {
 }
 
 #[tokio::test]
-async fn related_calls_go_to_one_owner_whoever_makes_them() {
+async fn related_calls_of_all_processes_go_to_one_owner() {
     let router = TestRouter::start().await;
     let buses = [connect(&router).await, connect(&router).await, connect(&router).await];
     let mut services = Vec::new();
