@@ -6,6 +6,7 @@ pub(crate) mod bus;
 pub(crate) mod endpoint;
 pub(crate) mod publisher;
 pub(crate) mod registration;
+pub(crate) mod reply_stream;
 pub(crate) mod service;
 pub(crate) mod service_builder;
 pub(crate) mod status_watch;

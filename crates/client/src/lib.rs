@@ -377,9 +377,10 @@ mod trace;
 
 pub use api::builder::BusBuilder;
 pub use api::bus::{Bus, WeakBus};
-pub use api::endpoint::{Endpoint, ReplyStream};
+pub use api::endpoint::Endpoint;
 pub use api::publisher::Publisher;
 pub use api::registration::{Registering, Registration};
+pub use api::reply_stream::ReplyStream;
 pub use api::service::{AnswerStream, Service};
 pub use api::service_builder::ServiceBuilder;
 pub use api::status_watch::StatusWatch;

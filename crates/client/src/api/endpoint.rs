@@ -1,12 +1,10 @@
-//! Calling services: an address with its options, and the stream of replies.
+//! Calling services: an address with its options.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::StreamExt as _;
 use gsb_proto::messages::CallRequest;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -14,16 +12,15 @@ use tokio::time::Instant;
 use crate::api::bus::Bus;
 #[cfg(doc)]
 use crate::api::registration::Registering;
+use crate::api::reply_stream::{CallGuard, ReplyStream, Source};
 use crate::call::{Call, CallContext};
-use crate::engine::Engine;
 use crate::engine::farewell::Sending;
-use crate::engine::in_process::{self, Replies};
+use crate::engine::in_process;
 use crate::engine::pending_calls::ReplyTo;
 use crate::engine::queue::{Queue, WhenFull};
 use crate::engine::service_entry::RunningCall;
 use crate::engine::service_wait::{ServiceWait, WaitTarget};
 use crate::error::{Error, LostReason};
-use crate::failure::Failure;
 use crate::headers::Headers;
 use crate::reply::Reply;
 use crate::timeouts::{FOREVER, ItemTimeout, with_timeout};
@@ -405,8 +402,7 @@ impl Endpoint {
     }
 
     fn replies(&self, source: Source) -> ReplyStream {
-        let timeout = self.item_timeout(&self.address);
-        ReplyStream { first: None, headers: Headers::new(), source: Some(source), timeout }
+        ReplyStream::new(source, self.item_timeout(&self.address))
     }
 
     /// Calls the service without a reply. Returns when the push is queued, for the router or for a handler of this
@@ -564,106 +560,4 @@ impl Endpoint {
 fn milliseconds(limit: Option<Duration>) -> u32 {
     // A call whose time is over still needs a limit. One of more than 49 days needs none.
     limit.map_or(0, |limit| u32::try_from(limit.as_micros().div_ceil(1000).max(1)).unwrap_or(0))
-}
-
-/// Cancels a call when it is dropped, unless the call has ended.
-#[derive(Debug)]
-struct CallGuard {
-    engine: Arc<Engine>,
-    number: u64,
-}
-
-impl Drop for CallGuard {
-    fn drop(&mut self) {
-        self.engine.cancel_call_in_destructor(self.number);
-    }
-}
-
-/// The replies of a call, in order.
-///
-/// A complete stream ends with `None` after the last reply of the service. A stream that is cut ends with an error as
-/// its last item: the failure of the service, [`Error::Timeout`] if the next reply does not arrive in time,
-/// [`Error::ConnectionLost`].
-///
-/// The service is ahead of the reader by no more than the [window](Endpoint::window) of the stream, and waits for a slow
-/// reader. Only a router or a service of level 0 of the protocol goes on: then a reader that is so slow that its
-/// [buffer](crate::BusBuilder::buffer_limit) is full gets [`Error::Overflow`].
-#[derive(Debug)]
-pub struct ReplyStream {
-    /// The first reply, if [`Endpoint::stream`] has waited for it.
-    first: Option<Reply>,
-    /// Those of the reply that was read last.
-    headers: Headers,
-    /// `None` after the end, so that the handler is free even if the reader keeps the stream.
-    source: Option<Source>,
-    timeout: ItemTimeout,
-}
-
-/// The source of the replies.
-#[derive(Debug)]
-enum Source {
-    Router {
-        queue: Arc<Queue<Reply>>,
-        open: CallGuard,
-        /// Keeps the bus alive while the stream is in use.
-        _bus: Bus,
-    },
-    InProcess(Replies<Result<Reply, Failure>>),
-}
-
-impl ReplyStream {
-    /// The headers of the reply that was read last. None before the first one.
-    ///
-    /// ```
-    /// # use futures::StreamExt;
-    /// # use gsb_client::{Bus, Error};
-    /// # async fn example(bus: Bus) -> Result<(), Error> {
-    /// let mut parts = bus.stream("/file", "").await?;
-    /// while let Some(part) = parts.next().await {
-    ///     println!("{} bytes, {:?}", part?.len(), parts.headers());
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn headers(&self) -> &Headers {
-        &self.headers
-    }
-
-    /// Sets the headers to those of a reply that is read now, and returns its payload.
-    fn take_headers(&mut self, reply: Reply) -> Bytes {
-        self.headers = reply.headers;
-        reply.data
-    }
-}
-
-impl Stream for ReplyStream {
-    type Item = Result<Bytes, Error>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if let Some(first) = this.first.take() {
-            return Poll::Ready(Some(Ok(this.take_headers(first))));
-        }
-        let polled = match &mut this.source {
-            None => return Poll::Ready(None),
-            Some(Source::Router { queue, open, .. }) => {
-                let (polled, grant) = queue.poll_next_granting(cx);
-                if grant > 0 {
-                    open.engine.grant(open.number, grant);
-                }
-                polled
-            }
-            Some(Source::InProcess(replies)) => {
-                let target = this.timeout.target();
-                replies.poll_next_unpin(cx).map(|next| {
-                    next.map(|reply| reply?.map_err(|failure| failure.into_error(target)))
-                })
-            }
-        };
-        let next = ready!(this.timeout.poll(polled, cx));
-        if !matches!(next, Some(Ok(_))) {
-            this.source = None;
-        }
-        Poll::Ready(next.map(|reply| reply.map(|reply| this.take_headers(reply))))
-    }
 }

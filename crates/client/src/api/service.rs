@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::api::bind::{MessageHandler, ReplyHandler, StreamHandler, address};
 use crate::api::bus::Bus;
-use crate::api::endpoint::{Endpoint, ReplyStream};
+use crate::api::endpoint::Endpoint;
+use crate::api::reply_stream::ReplyStream;
 use crate::call::{Call, CallContext};
 use crate::encoding::offload::{decode_elsewhere, decode_owned, encode_owned};
 use crate::encoding::{Encoding, EncodingError, decode};

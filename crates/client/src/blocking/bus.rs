@@ -10,8 +10,8 @@ use futures::{FutureExt as _, Stream};
 use gsb_proto::Address;
 use tokio::task::{JoinError, spawn_blocking};
 
-use crate::api::endpoint::ReplyStream;
 use crate::api::registration::Registering;
+use crate::api::reply_stream::ReplyStream;
 use crate::api::subscription::Subscription;
 use crate::blocking::calls::{Endpoint, Items, Service};
 use crate::blocking::runtime::Runtime;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 
-use crate::api::endpoint::ReplyStream;
+use crate::api::reply_stream::ReplyStream;
 use crate::api::service::AnswerStream;
 use crate::api::subscription::Subscription;
 use crate::blocking::runtime::Runtime;
