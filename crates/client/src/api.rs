@@ -14,3 +14,4 @@ pub(crate) mod subscription;
 pub(crate) mod topic;
 #[cfg(feature = "tower")]
 pub(crate) mod tower;
+pub(crate) mod upload;

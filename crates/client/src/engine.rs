@@ -37,6 +37,9 @@ pub(crate) mod state;
 pub(crate) mod subscriptions;
 pub(crate) mod terms;
 pub(crate) mod unanswered;
+pub(crate) mod upload;
+pub(crate) mod upload_reader;
+pub(crate) mod upload_sender;
 
 use std::fmt;
 use std::pin::pin;
@@ -302,7 +305,7 @@ impl Engine {
     }
 
     /// The link for something to send. If there is none, waits for it until `deadline`.
-    async fn link(
+    pub(crate) async fn link(
         &self,
         sending: &mut Sending,
         deadline: Option<Instant>,

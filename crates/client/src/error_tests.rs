@@ -126,7 +126,7 @@ fn errors() -> Vec<(Error, String)> {
         ),
         (
             Error::Unsupported { target: a(), message: refused(Refusal::RequestStream) },
-            "the request to \"/a\" is not supported: the service does not take requests that are streams",
+            "the request to \"/a\" is not supported: the service takes no uploads; register it with `register_upload`, or use `call`",
         ),
         (
             Error::Busy { address: a(), message: too_many_calls(8) },

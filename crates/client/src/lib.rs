@@ -114,6 +114,34 @@
 //! the process each reply is made when the reader asks for it, over a router the service is ahead by at most a
 //! [window](BusBuilder::stream_window).
 //!
+//! # Uploads
+//!
+//! The request of an upload goes on in a stream of parts, its body. The handler reads it at its own pace, and may answer
+//! once, as here, or with a stream ([`Bus::register_upload_stream`], [`Endpoint::upload_stream`]), also while it reads.
+//! Uploads need a router and a service of level 1 of the protocol, as those of this project are.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), gsb_client::Error> {
+//! use futures::{StreamExt, TryStreamExt, stream};
+//! use gsb_client::{Bus, Bytes, Call, RequestStream};
+//!
+//! let bus = Bus::local();
+//! let count = |_: Call, mut body: RequestStream| async move {
+//!     let mut lines = 0;
+//!     while let Some(_line) = body.try_next().await? {
+//!         lines += 1;
+//!     }
+//!     Ok(lines.to_string())
+//! };
+//! let _count = bus.register_upload("/count", count).await?;
+//!
+//! let lines = stream::iter(["one", "two", "three"]).map(Bytes::from);
+//! assert_eq!(bus.endpoint("/count").upload("", lines).await?, "3");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Pushes
 //!
 //! A push is a call without a reply. [`Bus::push`] returns when the push is queued. [`Bus::flush`] returns when the
@@ -321,6 +349,7 @@
 //! | typed messages | are passed without encoding | are encoded: [`Error::Encoding`] and [`Error::Decoding`] are possible, and a message over the frame limit is [`Error::TooLarge`] |
 //! | a handler | runs as a part of the caller's future, and is dropped with it | runs in a task of its own, and is dropped soon after the caller has gone; until then it counts towards [`max_running`](BusBuilder::max_running) |
 //! | a stream | makes each reply when the reader asks for it | makes replies ahead, up to a [window](BusBuilder::stream_window); with a router or a service of level 0 [`Error::Overflow`] is possible |
+//! | an upload | is read by the handler directly | is sent ahead of the handler, up to a window of the service; [`Error::Unsupported`] and [`Error::TooLarge`] are possible |
 //! | a push | fails with [`Error::NoSuchService`] or [`Error::Busy`] | returns `Ok` as soon as it is queued |
 //! | the receivers of an event | are its subscriptions | are the connections of its subscribers |
 //! | the connection | cannot be lost | [`Error::NotSent`], [`Error::ConnectionLost`] and [`Error::Missed`] are possible |
@@ -371,6 +400,7 @@ mod options;
 mod panics;
 mod reconnect;
 mod reply;
+mod request_stream;
 mod status;
 mod timeouts;
 mod trace;
@@ -436,4 +466,5 @@ pub use options::{
 };
 pub use reconnect::Reconnect;
 pub use reply::Reply;
+pub use request_stream::RequestStream;
 pub use status::{Announcement, Connection, NameKind, Refusals, Refused, RouterInfo, Status};

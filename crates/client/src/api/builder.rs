@@ -155,6 +155,9 @@ impl BusBuilder {
     /// that takes, and other calls and streams go on. A larger window makes a stream faster if the way is long, and takes
     /// more memory. [`Endpoint::window`](crate::Endpoint::window) sets it for single streams. Default: 1 MiB
     /// ([`DEFAULT_STREAM_WINDOW`](crate::DEFAULT_STREAM_WINDOW)).
+    ///
+    /// It is also how far the caller of an upload may be ahead of a handler of this bus, see
+    /// [`RequestStream`](crate::RequestStream).
     pub fn stream_window(mut self, bytes: usize) -> Self {
         self.options.stream_window = bytes;
         self

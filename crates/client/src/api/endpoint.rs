@@ -14,6 +14,7 @@ use crate::api::bus::Bus;
 use crate::api::registration::Registering;
 use crate::api::reply_stream::{CallGuard, ReplyStream, Source};
 use crate::call::{Call, CallContext};
+use crate::engine::credit::Credit;
 use crate::engine::farewell::Sending;
 use crate::engine::in_process;
 use crate::engine::pending_calls::ReplyTo;
@@ -23,6 +24,7 @@ use crate::engine::service_wait::{ServiceWait, WaitTarget};
 use crate::error::{Error, LostReason};
 use crate::headers::Headers;
 use crate::reply::Reply;
+use crate::request_stream::RequestStream;
 use crate::timeouts::{FOREVER, ItemTimeout, with_timeout};
 use crate::trace::{is_wanted, outgoing};
 
@@ -324,9 +326,8 @@ impl Endpoint {
     /// Sends a call to the router, and waits for the reply.
     async fn call_router(&self, data: Bytes) -> Result<Reply, Error> {
         let (sender, reply) = oneshot::channel();
-        let timeout_ms = milliseconds(self.time_limit());
-        let request = CallRequest { timeout_ms, ..self.request(data) };
-        let _open = self.open_in_time(request, ReplyTo::Once(sender)).await?;
+        let request = self.timed_request(data);
+        let _open = self.open_in_time(request, ReplyTo::Once(sender), None).await?;
         match reply.await {
             Ok(result) => result,
             // The sender was dropped without a reply, so the connection has ended.
@@ -355,7 +356,7 @@ impl Endpoint {
         data: Bytes,
     ) -> Result<ReplyStream, Error> {
         match found {
-            Some(running) => self.stream_here(running, data),
+            Some(running) => self.stream_here(running, data, None),
             None if self.waits_for_service() => Box::pin(self.stream_when_served(data)).await,
             None => self.stream_router(data).await,
         }
@@ -366,7 +367,7 @@ impl Endpoint {
         let mut wait = self.service_wait();
         loop {
             let mut replies = match wait.found().await? {
-                Some(running) => return self.stream_here(running, data),
+                Some(running) => return self.stream_here(running, data, None),
                 None => self.stream_router(data.clone()).await?,
             };
             match replies.next().await.transpose() {
@@ -381,27 +382,46 @@ impl Endpoint {
     }
 
     /// The replies of a service of this process.
-    fn stream_here(&self, running: RunningCall, data: Bytes) -> Result<ReplyStream, Error> {
+    pub(crate) fn stream_here(
+        &self,
+        running: RunningCall,
+        data: Bytes,
+        body: Option<(RequestStream, oneshot::Sender<()>)>,
+    ) -> Result<ReplyStream, Error> {
         let mut call = self.in_process(data, false);
+        let caller = body.map(|(body, caller)| {
+            call.context.control.set_body(body);
+            caller
+        });
         // The timeout is one for each reply.
         call.context.deadline = self.deadline;
         let replies = in_process::stream(running, &self.address, call)?;
-        Ok(self.replies(Source::InProcess(replies)))
+        Ok(self.replies(Source::InProcess { replies, _caller: caller }))
     }
 
     /// Sends a call to the router, for a stream of replies.
     async fn stream_router(&self, data: Bytes) -> Result<ReplyStream, Error> {
+        let (queue, open) = self.open_stream(data, None).await?;
+        Ok(self.replies(Source::Router { queue, open, _body: None, _bus: self.bus.clone() }))
+    }
+
+    /// Sends a call to the router, whose replies go to a queue. `upload` is the credit for the body of the request.
+    pub(crate) async fn open_stream(
+        &self,
+        data: Bytes,
+        upload: Option<Arc<Credit>>,
+    ) -> Result<(Arc<Queue<Reply>>, CallGuard), Error> {
         let limit = self.bus.engine().options().buffer_limit;
         let queue = Arc::new(Queue::new(limit, WhenFull::End));
         let window = self.window.max(1);
         queue.set_window(window);
         let (timeout_ms, reply_credit) = (milliseconds(self.time_to_deadline()), window as u64);
         let request = CallRequest { timeout_ms, reply_credit, ..self.request(data) };
-        let open = self.open_in_time(request, ReplyTo::Stream(queue.clone())).await?;
-        Ok(self.replies(Source::Router { queue, open, _bus: self.bus.clone() }))
+        let open = self.open_in_time(request, ReplyTo::Stream(queue.clone()), upload).await?;
+        Ok((queue, open))
     }
 
-    fn replies(&self, source: Source) -> ReplyStream {
+    pub(crate) fn replies(&self, source: Source) -> ReplyStream {
         ReplyStream::new(source, self.item_timeout(&self.address))
     }
 
@@ -448,7 +468,7 @@ impl Endpoint {
     }
 
     /// Begins the call at the service of this process; `None` if the call is for the router.
-    fn find(&self) -> Result<Option<RunningCall>, Error> {
+    pub(crate) fn find(&self) -> Result<Option<RunningCall>, Error> {
         self.find_at(&self.address)
     }
 
@@ -458,12 +478,13 @@ impl Endpoint {
     }
 
     /// [`open`](Endpoint::open) within the timeout.
-    async fn open_in_time(
+    pub(crate) async fn open_in_time(
         &self,
         request: CallRequest,
         reply_to: ReplyTo,
+        upload: Option<Arc<Credit>>,
     ) -> Result<CallGuard, Error> {
-        let open = self.open(request, reply_to);
+        let open = self.open(request, reply_to, upload);
         with_timeout(self.time_limit(), &self.address, open)
             .await
             .map_err(|error| self.not_sent(error))
@@ -480,9 +501,14 @@ impl Endpoint {
     }
 
     /// Sends a call to the router.
-    async fn open(&self, request: CallRequest, reply_to: ReplyTo) -> Result<CallGuard, Error> {
+    async fn open(
+        &self,
+        request: CallRequest,
+        reply_to: ReplyTo,
+        upload: Option<Arc<Credit>>,
+    ) -> Result<CallGuard, Error> {
         let engine = self.bus.engine();
-        let number = engine.open_call(request, reply_to, self.wait_for_router).await?;
+        let number = engine.open_call(request, reply_to, upload, self.wait_for_router).await?;
         Ok(CallGuard { engine: engine.clone(), number })
     }
 
@@ -541,6 +567,11 @@ impl Endpoint {
             control: Arc::default(),
         };
         Call { caller: self.caller_name().to_owned(), address, data, context }
+    }
+
+    /// A call to the router for one reply, without its id.
+    pub(crate) fn timed_request(&self, data: Bytes) -> CallRequest {
+        CallRequest { timeout_ms: milliseconds(self.time_limit()), ..self.request(data) }
     }
 
     /// A call to the router, without its id.

@@ -175,6 +175,7 @@ struct Plan {
     service_id: String,
     bindings: Vec<Binding>,
     terms: Terms,
+    takes_uploads: bool,
 }
 
 impl Registering {
@@ -186,7 +187,8 @@ impl Registering {
     /// A service with several addresses, named `service_id`: all of them are registered, or none.
     pub(crate) fn all(bus: &Bus, service_id: String, bindings: Vec<Binding>) -> Self {
         let (bus, terms) = (bus.clone(), Terms::default());
-        Registering { plan: Some(Plan { bus, service_id, bindings, terms }), registered: None }
+        let plan = Plan { bus, service_id, bindings, terms, takes_uploads: false };
+        Registering { plan: Some(plan), registered: None }
     }
 
     /// Shares the name with other programs that register it as shared, too: a pool of workers. The router gives each call
@@ -248,6 +250,14 @@ impl Registering {
         self
     }
 
+    /// Lets the handlers take the body of a request.
+    pub(crate) fn takes_uploads(mut self) -> Self {
+        if let Some(plan) = &mut self.plan {
+            plan.takes_uploads = true;
+        }
+        self
+    }
+
     fn mode(mut self, mode: RegisterMode) -> Self {
         if let Some(plan) = &mut self.plan {
             plan.terms.mode = mode;
@@ -277,14 +287,17 @@ impl fmt::Debug for Registering {
 }
 
 async fn register(plan: Plan) -> Result<Registration, Error> {
-    let Plan { bus, service_id, bindings, terms } = plan;
+    let Plan { bus, service_id, bindings, terms, takes_uploads } = plan;
     let services = bindings.into_iter().map(|Binding { address, handler, typed }| {
         let id = ServiceId::new(&address)?;
         let handler = if cfg!(feature = "tracing") { handler.in_spans() } else { handler };
         let running_calls = bus.engine().running_calls().clone();
         let (scope, is_serial, limit) = (bus.scope(), bus.turn().is_some(), bus.max_running());
-        let service =
+        let mut service =
             ServiceEntry::new(id, handler, typed, scope, terms, is_serial, limit, running_calls);
+        if takes_uploads {
+            service.allow_uploads();
+        }
         Ok(Arc::new(service))
     });
     let services = services.collect::<Result<Vec<_>, Error>>()?;

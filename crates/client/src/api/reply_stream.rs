@@ -6,6 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::bus::Bus;
 use crate::engine::Engine;
@@ -56,10 +58,16 @@ pub(crate) enum Source {
     Router {
         queue: Arc<Queue<Reply>>,
         open: CallGuard,
+        /// Sends the body of the request.
+        _body: Option<AbortOnDropHandle<()>>,
         /// Keeps the bus alive while the stream is in use.
         _bus: Bus,
     },
-    InProcess(Replies<Result<Reply, Failure>>),
+    InProcess {
+        replies: Replies<Result<Reply, Failure>>,
+        /// Ends the body of the request when it is dropped.
+        _caller: Option<oneshot::Sender<()>>,
+    },
 }
 
 impl ReplyStream {
@@ -108,7 +116,7 @@ impl Stream for ReplyStream {
                 }
                 polled
             }
-            Some(Source::InProcess(replies)) => {
+            Some(Source::InProcess { replies, .. }) => {
                 let target = this.timeout.target();
                 replies.poll_next_unpin(cx).map(|next| {
                     next.map(|reply| reply?.map_err(|failure| failure.into_error(target)))

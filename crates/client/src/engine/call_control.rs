@@ -1,7 +1,9 @@
 //! Whether anyone waits for the answer to a call, as its handler sees it.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::engine::changes::wait_until;
@@ -12,6 +14,8 @@ pub(crate) struct CallControl {
     is_cancelled: AtomicBool,
     is_detached: AtomicBool,
     cancelled: Notify,
+    /// The body of an upload, until its handler begins: a stream of bytes, or of typed parts within the process.
+    body: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl CallControl {
@@ -23,6 +27,16 @@ impl CallControl {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Gives the call a body.
+    pub(crate) fn set_body(&self, body: impl Any + Send) {
+        *self.body.lock() = Some(Box::new(body));
+    }
+
+    /// The body, if the call has one that nothing has taken.
+    pub(crate) fn take_body(&self) -> Option<Box<dyn Any + Send>> {
+        self.body.lock().take()
     }
 
     /// Waits until the call is cancelled.

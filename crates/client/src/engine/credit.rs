@@ -1,10 +1,13 @@
 //! Credit: how many bytes of a stream its sender may still send (rules CA-14 and CA-15).
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use tokio::sync::Notify;
 
 use crate::engine::changes::wait_until;
+
+/// The credit for the body of a request with which its caller begins, in bytes (rule CA-15).
+pub(crate) const FIRST_CREDIT: usize = 65_536;
 
 /// What an item takes from a credit besides the length of its data, in bytes.
 const ITEM: usize = 64;
@@ -19,18 +22,34 @@ pub(crate) fn cost(length: usize) -> usize {
 pub(crate) struct Credit {
     /// May be below 0: an item may be sent as long as it is more than 0.
     left: AtomicI64,
-    added: Notify,
+    is_closed: AtomicBool,
+    changed: Notify,
 }
 
 impl Credit {
     pub(crate) fn new(bytes: u64) -> Self {
-        Credit { left: AtomicI64::new(signed(bytes)), added: Notify::new() }
+        Credit {
+            left: AtomicI64::new(signed(bytes)),
+            is_closed: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
     }
 
     /// The receiver grants more.
     pub(crate) fn add(&self, bytes: u64) {
         self.change(signed(bytes));
-        self.added.notify_waiters();
+        self.changed.notify_waiters();
+    }
+
+    /// The call has ended: no further item is sent.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until the call has ended.
+    pub(crate) async fn closed(&self) {
+        wait_until(&self.changed, || self.is_closed.load(Ordering::SeqCst).then_some(())).await;
     }
 
     /// An item with `length` bytes of data is sent.
@@ -40,7 +59,7 @@ impl Credit {
 
     /// Waits until an item may be sent.
     pub(crate) async fn available(&self) {
-        wait_until(&self.added, || (self.left.load(Ordering::SeqCst) > 0).then_some(())).await;
+        wait_until(&self.changed, || (self.left.load(Ordering::SeqCst) > 0).then_some(())).await;
     }
 
     fn change(&self, bytes: i64) {

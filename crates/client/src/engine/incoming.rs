@@ -54,12 +54,13 @@ impl Engine {
             MessageKind::NameLost => self.take_lost_name(frame.decode()?),
             MessageKind::StreamCredit => {
                 let StreamCredit { request_id, bytes, for_request } = frame.decode()?;
-                if !for_request {
-                    intake.add_credit(&request_id, bytes);
+                match for_request {
+                    false => intake.add_credit(&request_id, bytes),
+                    true => self.add_credit(&request_id, bytes),
                 }
             }
+            MessageKind::CallData => intake.take_data(frame.decode()?),
             MessageKind::GoAway => self.take_farewell(intake, &frame.decode()?)?,
-            MessageKind::CallData => {}
             MessageKind::RegisterRequest
             | MessageKind::UnregisterRequest
             | MessageKind::SubscribeRequest

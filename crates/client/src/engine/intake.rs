@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gsb_net::Link;
 use gsb_proto::Framing;
+use gsb_proto::messages::{CallData, Message as _, StreamCredit};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 use crate::engine::call_control::CallControl;
 use crate::engine::credit::Credit;
 use crate::engine::refusal::Refusal;
+use crate::engine::upload::Upload;
 use crate::options::Options;
 
 /// The approximate memory of a call's task, in bytes. A call holds its data and texts in addition.
@@ -51,11 +53,13 @@ pub(crate) struct CallIntake {
 }
 
 /// What frames of the router may change of a call that is running.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SteeredCall {
     control: Arc<CallControl>,
     /// The credit for its replies, if they need one.
     credit: Option<Arc<Credit>>,
+    /// The body of its request, if it has one.
+    upload: Option<Arc<Upload>>,
 }
 
 /// The refusals that are queued: the request id of each call, and the reason.
@@ -71,6 +75,15 @@ struct Refusals {
 /// How many refusals a refusal counts as.
 fn cost(request_id: &str) -> usize {
     1 + request_id.len() / ID_UNIT
+}
+
+impl SteeredCall {
+    fn cancel(&self) {
+        self.control.cancel();
+        if let Some(upload) = &self.upload {
+            upload.cancel();
+        }
+    }
 }
 
 impl CallIntake {
@@ -135,8 +148,9 @@ impl CallIntake {
         request_id: &str,
         control: &Arc<CallControl>,
         credit: Option<Arc<Credit>>,
+        upload: Option<Arc<Upload>>,
     ) {
-        let call = SteeredCall { control: control.clone(), credit };
+        let call = SteeredCall { control: control.clone(), credit, upload };
         let replaced = self.running.lock().insert(request_id.to_owned(), call);
         // Its wakers are code of users.
         drop(replaced);
@@ -155,9 +169,50 @@ impl CallIntake {
 
     /// The router has cancelled a call: no one waits for its answer.
     pub(crate) fn cancel(&self, request_id: &str) {
-        let control = self.running.lock().get(request_id).map(|call| call.control.clone());
-        if let Some(control) = control {
-            control.cancel();
+        let call = self.running.lock().get(request_id).cloned();
+        if let Some(call) = call {
+            call.cancel();
+        }
+    }
+
+    /// More data of a request that is running. Data for a call that has ended is dropped.
+    pub(crate) fn take_data(&self, message: CallData) {
+        let CallData { request_id, data, end } = message;
+        let call = self.running.lock().get(&request_id).cloned();
+        let Some(SteeredCall { control, upload: Some(upload), .. }) = call else {
+            return;
+        };
+        // The end has data of its own, or marks only the end. It needs credit in either case.
+        let taken = match end && data.is_empty() && upload.queue.has_credit() {
+            true => Ok(()),
+            false => upload.receive(data, |bytes| self.reserve(bytes)),
+        };
+        match taken {
+            Ok(()) if end => upload.queue.end(None),
+            Ok(()) => {}
+            Err(refusal) => {
+                upload.refuse(refusal);
+                control.cancel();
+            }
+        }
+    }
+
+    /// Reserves bytes for the body of a running call.
+    pub(crate) fn reserve(&self, bytes: usize) -> Result<(), Refusal> {
+        let held = self.held.load(Ordering::Relaxed);
+        if held.saturating_add(bytes) > self.limit {
+            return Err(Refusal::TooManyBytes { limit: self.limit });
+        }
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Grants the caller of a running call more credit for its body.
+    pub(crate) fn grant(&self, request_id: &str, bytes: usize) {
+        let (request_id, bytes) = (request_id.to_owned(), bytes as u64);
+        let frame = StreamCredit { request_id, bytes, for_request: true }.to_frame();
+        if self.link.push_urgent(self.framing, &frame) {
+            self.link.flush();
         }
     }
 
@@ -173,7 +228,7 @@ impl CallIntake {
     pub(crate) fn cancel_all(&self) {
         let running = mem::take(&mut *self.running.lock());
         for call in running.values() {
-            call.control.cancel();
+            call.cancel();
         }
     }
 

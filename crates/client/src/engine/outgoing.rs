@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::engine::Engine;
+use crate::engine::credit::Credit;
 use crate::engine::deferred::Deferred;
 use crate::engine::farewell::Sending;
 use crate::engine::limits::{check_size, check_text};
@@ -27,13 +28,13 @@ use crate::timeouts::{FOREVER, with_timeout};
 struct Opening {
     number: u64,
     call: PendingCall,
-    /// The frame for a router of level 0, if that differs.
-    plain: Option<Frame>,
+    /// The frame for a router of level 0, or the error there, if that differs.
+    plain: Option<Result<Frame, Error>>,
 }
 
 impl Engine {
     /// The request id of a call, which no other call has.
-    fn request_id(&self, number: u64) -> String {
+    pub(crate) fn request_id(&self, number: u64) -> String {
         format!("{}-{number:x}", self.id_prefix)
     }
 
@@ -62,17 +63,25 @@ impl Engine {
         &self,
         request: CallRequest,
         reply_to: ReplyTo,
+        upload: Option<Arc<Credit>>,
         wait_for_router: Duration,
     ) -> Result<u64, Error> {
         let number = self.next_call();
-        let call = PendingCall::new(&request, reply_to);
-        let plain = match request.reply_credit {
-            0 => None,
-            _ => {
+        let request = CallRequest { more: upload.is_some(), ..request };
+        let plain = match (&upload, request.reply_credit) {
+            (None, 0) => None,
+            (None, _) => {
                 let plain = CallRequest { reply_credit: 0, ..request.clone() };
-                Some(self.call_frame(number, plain)?)
+                Some(Ok(self.call_frame(number, plain)?))
+            }
+            (Some(_), _) => {
+                let message = "the connection to the router does not support uploads; they need a router that supports \
+                               level 1 of the protocol, and the packet framing";
+                let (target, message) = (request.address.clone(), message.to_owned());
+                Some(Err(Error::Unsupported { target, message }))
             }
         };
+        let call = PendingCall::new(&request, reply_to, upload);
         let opening = Opening { number, call, plain };
         let frame = self.call_frame(number, request)?;
         let sending = Sending::call(opening.call.address());
@@ -168,7 +177,11 @@ impl Engine {
                     if let Phase::Up(session) = &mut state.phase {
                         let plain = opening.as_ref().and_then(|opening| opening.plain.as_ref());
                         let plain = plain.filter(|_| session.level < 1);
-                        let frame = plain.unwrap_or(frame);
+                        let frame = match plain {
+                            Some(Err(error)) => return Ok(Some(Err(error.clone()))),
+                            Some(Ok(plain)) => plain,
+                            None => frame,
+                        };
                         let checked = session.check_size(frame).and_then(|()| match &opening {
                             Some(opening) => session.unanswered.check(opening.call.address()),
                             None => session.requests.check(frame.kind),

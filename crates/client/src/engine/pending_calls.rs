@@ -7,6 +7,7 @@ use std::time::Duration;
 use gsb_proto::messages::{CallReply, CallReplyCode, CallReplyReason, CallReplyType, CallRequest};
 use tokio::sync::oneshot;
 
+use crate::engine::credit::Credit;
 use crate::engine::queue::{Queue, detach};
 use crate::error::{Error, LostReason};
 use crate::headers::Headers;
@@ -31,6 +32,18 @@ pub(crate) struct PendingCall {
     /// The deadline that the router was told, in milliseconds after the call was sent. Zero if there is none.
     timeout_ms: u32,
     reply_to: ReplyTo,
+    upload: Option<OpenUpload>,
+}
+
+/// The credit for the body of a call. It is closed with the call.
+#[derive(Debug)]
+struct OpenUpload(Arc<Credit>);
+
+impl Drop for OpenUpload {
+    fn drop(&mut self) {
+        // Its wakers are code of users.
+        contain("a waker of the program", || self.0.close());
+    }
 }
 
 /// The open calls of one connection, by number.
@@ -54,6 +67,11 @@ impl PendingCalls {
         self.open.contains_key(&number)
     }
 
+    /// The credit for the body of an open call.
+    pub(crate) fn credit(&self, number: u64) -> Option<Arc<Credit>> {
+        Some(self.open.get(&number)?.upload.as_ref()?.0.clone())
+    }
+
     /// The call that a reply is for, to be [delivered](PendingCall::deliver) when no lock is held. Removes the call
     /// if the reply is its last. `None` if there is no such call.
     pub(crate) fn reply(&mut self, number: u64, reply: &CallReply) -> Option<PendingCall> {
@@ -66,7 +84,8 @@ impl PendingCalls {
             // The caller expects one reply. It gets an error with the first of several.
             _ => std::mem::replace(&mut call.reply_to, ReplyTo::Nothing),
         };
-        Some(PendingCall { address: call.address.clone(), timeout_ms: call.timeout_ms, reply_to })
+        let (address, timeout_ms) = (call.address.clone(), call.timeout_ms);
+        Some(PendingCall { address, timeout_ms, reply_to, upload: None })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -82,8 +101,14 @@ impl PendingCalls {
 }
 
 impl PendingCall {
-    pub(crate) fn new(request: &CallRequest, reply_to: ReplyTo) -> Self {
-        PendingCall { address: request.address.clone(), timeout_ms: request.timeout_ms, reply_to }
+    /// `upload` is the credit for the body of the request, if it has one.
+    pub(crate) fn new(
+        request: &CallRequest,
+        reply_to: ReplyTo,
+        upload: Option<Arc<Credit>>,
+    ) -> Self {
+        let (address, timeout_ms) = (request.address.clone(), request.timeout_ms);
+        PendingCall { address, timeout_ms, reply_to, upload: upload.map(OpenUpload) }
     }
 
     /// The router does not support credit, so that the limit of the buffer holds.

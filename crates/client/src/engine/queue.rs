@@ -102,6 +102,38 @@ impl<T> Queue<T> {
         self.state.lock().window = window;
     }
 
+    /// Makes the [window](Queue::set_window) larger. The consumer owes the sender the difference.
+    pub(crate) fn widen(&self, window: usize) {
+        let mut state = self.state.lock();
+        state.owed += window.saturating_sub(state.window);
+        state.window = state.window.max(window);
+    }
+
+    /// Whether the sender may send an item.
+    pub(crate) fn has_credit(&self) -> bool {
+        let state = self.state.lock();
+        state.bytes.saturating_add(state.owed) < state.window
+    }
+
+    /// The cost of all items, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+
+    /// Drops all items, and ends the queue with an error, unless the consumer has read the end.
+    pub(crate) fn abort(&self, error: Error) {
+        let mut state = self.state.lock();
+        let entries = std::mem::take(&mut state.entries);
+        if !state.ended || !entries.is_empty() {
+            state.error = Some(error);
+        }
+        (state.ended, state.bytes, state.headers) = (true, 0, 0);
+        let waker = state.waker.take();
+        drop(state);
+        drop(entries);
+        wake(waker);
+    }
+
     /// Adds an item of `length` bytes, and of `headers` bytes of headers. `false` if it does not fit, or the queue has
     /// ended.
     pub(crate) fn push(&self, item: T, length: usize, headers: usize) -> bool {

@@ -7,11 +7,11 @@ use crate::engine::service_entry::only_pushes;
 use crate::failure::Failure;
 
 /// Why a call gets no reply from a handler.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The service was unregistered while the call was on its way.
     NoSuchService,
-    /// The request is a stream, which this client does not support yet.
+    /// The request has a body, which the service does not take.
     RequestStream,
     /// The service takes pushes only.
     OnlyPushes,
@@ -19,6 +19,8 @@ pub(crate) enum Refusal {
     TooManyCalls { limit: usize },
     /// The running calls hold as many bytes as the limit allows.
     TooManyBytes { limit: usize },
+    /// The caller has sent more data of the request than it has credit for.
+    TooMuchData,
     /// The handler has ended without a reply.
     NoReply,
     /// The handler was dropped, because the call was cancelled.
@@ -33,9 +35,12 @@ impl Refusal {
                 Failure::bad_request("the service was unregistered"),
                 CallReplyReason::ReasonNoSuchService,
             ),
-            Refusal::RequestStream => (
-                Failure::bad_request("the service does not take requests that are streams"),
-                CallReplyReason::ReasonUnsupported,
+            Refusal::RequestStream => {
+                (Failure::bad_request(NO_UPLOADS), CallReplyReason::ReasonUnsupported)
+            }
+            Refusal::TooMuchData => (
+                Failure::bad_request("the caller has sent more data than the service has granted"),
+                CallReplyReason::ReasonLimitReached,
             ),
             Refusal::OnlyPushes => (only_pushes(), CallReplyReason::ReasonUnspecified),
             Refusal::TooManyCalls { limit } => {
@@ -53,6 +58,10 @@ impl Refusal {
         CallReply { reason: reason.into(), ..failure_reply(request_id, failure) }
     }
 }
+
+/// The message of [`Refusal::RequestStream`].
+pub(crate) const NO_UPLOADS: &str =
+    "the service takes no uploads; register it with `register_upload`, or use `call`";
 
 /// The message of [`Refusal::Cancelled`].
 pub(crate) const DROPPED: &str = "its handler was dropped before it answered, because the call was cancelled or its bus was shut down";

@@ -11,17 +11,20 @@ use tokio::time::Instant;
 use crate::call::{Call, CallContext};
 use crate::engine::Engine;
 use crate::engine::call_control::CallControl;
-use crate::engine::credit::Credit;
+use crate::engine::credit::{Credit, FIRST_CREDIT};
 use crate::engine::intake::CallIntake;
 use crate::engine::limits::check_text;
 use crate::engine::nesting::Nested;
 use crate::engine::queue::detach;
 use crate::engine::refusal::{Refusal, failure_reply, too_many_bytes, too_many_calls};
 use crate::engine::service_entry::{Handler, RunningCall, ServiceEntry};
+use crate::engine::upload::Upload;
+use crate::engine::upload_reader::UploadReader;
 use crate::failure::Failure;
 use crate::headers::Headers;
 use crate::panics::discard;
 use crate::reply::Reply;
+use crate::request_stream::RequestStream;
 
 /// Handles a call. `service` is the service at its address, if there is one.
 pub(crate) fn serve(
@@ -50,7 +53,8 @@ pub(crate) fn serve(
     let Some(service) = service else {
         return refuse(request_id, Refusal::NoSuchService);
     };
-    if more {
+    let supports_upload = || service.takes_uploads() && intake.supports_streams() && !no_reply;
+    if more && !supports_upload() {
         return refuse(request_id, Refusal::RequestStream);
     }
     if !no_reply && matches!(service.handler, Handler::Push(_)) {
@@ -70,6 +74,7 @@ pub(crate) fn serve(
     let headers = Headers::from(headers);
     let length =
         data.len() + caller.len() + address.len() + 2 * request_id.len() + headers.memory();
+    let length = if more { length + FIRST_CREDIT } else { length };
     let admitted = match intake.admit(length) {
         Ok(admitted) => admitted,
         Err(refusal) => {
@@ -85,8 +90,15 @@ pub(crate) fn serve(
     let is_stream = matches!(running.service().handler, Handler::Stream(_));
     let has_credit = is_stream && reply_credit > 0 && intake.supports_streams() && !no_reply;
     let credit = has_credit.then(|| Arc::new(Credit::new(reply_credit)));
+    let upload = more.then(|| Arc::new(Upload::new(address.clone())));
+    if let Some(upload) = &upload {
+        let window = engine.options().stream_window;
+        let id = request_id.clone();
+        let body = UploadReader::new(upload.clone(), intake.clone(), id, window);
+        control.set_body(RequestStream::new(body));
+    }
     if !no_reply {
-        intake.begin(&request_id, &control, credit.clone());
+        intake.begin(&request_id, &control, credit.clone(), upload.clone());
     }
     let has_deadline = timeout_ms > 0 && !no_reply;
     let deadline = has_deadline.then(|| Instant::now() + Duration::from_millis(timeout_ms.into()));
@@ -95,6 +107,7 @@ pub(crate) fn serve(
         intake: intake.clone(),
         control: control.clone(),
         credit,
+        upload,
         admitted,
         request_id,
         no_reply,
@@ -169,13 +182,18 @@ impl Drop for Responder {
         if !self.no_reply {
             self.intake.end(&self.request_id, &self.control);
         }
+        if let Some(upload) = &self.upload {
+            // The first credit was admitted with the call.
+            self.intake.release(upload.close().saturating_sub(FIRST_CREDIT));
+        }
         self.engine.look_again();
         if !self.finished {
             let request_id = std::mem::take(&mut self.request_id);
-            let refusal = match self.control.is_cancelled() {
+            let otherwise = match self.control.is_cancelled() {
                 true => Refusal::Cancelled,
                 false => Refusal::NoReply,
             };
+            let refusal = self.refusal().unwrap_or(otherwise);
             if self.intake.queue_refusal(request_id, refusal) {
                 self.engine.flush_soon();
             }
@@ -193,6 +211,8 @@ struct Responder {
     control: Arc<CallControl>,
     /// The credit for the replies, if they need one.
     credit: Option<Arc<Credit>>,
+    /// The body of the request, if it has one.
+    upload: Option<Arc<Upload>>,
     request_id: String,
     no_reply: bool,
     /// The last reply was sent, or none is wanted. Further replies are dropped, because the router may have given the
@@ -201,6 +221,11 @@ struct Responder {
 }
 
 impl Responder {
+    /// Why the service has ended the call.
+    fn refusal(&self) -> Option<Refusal> {
+        self.upload.as_ref()?.refusal()
+    }
+
     /// Waits until one reply of several may be sent. The replies of a detached stream are dropped when no one waits for
     /// them, and then it needs no credit.
     async fn has_credit(&self) {
@@ -228,9 +253,10 @@ impl Responder {
 
     /// The last reply.
     async fn finish(&mut self, result: Result<Reply, Failure>) {
-        let reply = match result {
-            Ok(reply) => self.message(reply),
-            Err(failure) => failure_reply(self.request_id.clone(), failure),
+        let reply = match (self.refusal(), result) {
+            (Some(refusal), _) => refusal.reply(self.request_id.clone()),
+            (None, Ok(reply)) => self.message(reply),
+            (None, Err(failure)) => failure_reply(self.request_id.clone(), failure),
         };
         self.send(reply).await;
         self.finished = true;

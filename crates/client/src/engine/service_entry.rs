@@ -100,6 +100,8 @@ pub(crate) struct ServiceEntry {
     serial: u64,
     /// Whether it handles one call after the other, so that its calls have to begin in order.
     is_serial: bool,
+    /// Whether its handler takes the body of a request.
+    takes_uploads: bool,
     /// How many calls are running.
     running: AtomicUsize,
     limit: usize,
@@ -139,12 +141,23 @@ impl ServiceEntry {
             terms,
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             is_serial,
+            takes_uploads: false,
             running: AtomicUsize::new(0),
             limit,
             running_calls,
             dropped_pushes: AtomicU64::new(0),
             drop_log: LogLimit::default(),
         }
+    }
+
+    /// Lets requests have a body.
+    pub(crate) fn allow_uploads(&mut self) {
+        self.takes_uploads = true;
+    }
+
+    /// Whether its handler takes the body of a request.
+    pub(crate) fn takes_uploads(&self) -> bool {
+        self.takes_uploads
     }
 
     /// Whether its calls have to begin in order.

@@ -23,7 +23,7 @@ fn session(level: u32) -> (Session, UnixStream) {
 fn cancel(session: &mut Session, number: u64) -> bool {
     let (waiting, _) = oneshot::channel();
     let request = CallRequest { address: "/dead".to_owned(), ..CallRequest::default() };
-    session.calls.open(number, PendingCall::new(&request, ReplyTo::Once(waiting)));
+    session.calls.open(number, PendingCall::new(&request, ReplyTo::Once(waiting), None));
     let call = session.calls.cancel(number).unwrap();
     let before = session.link.queued();
     // The link is not flushed, so that frames stay queued.

@@ -17,4 +17,5 @@ mod router_fallback;
 mod stream_credit;
 mod streams;
 mod tracing;
+mod uploads;
 mod wait_for_service;

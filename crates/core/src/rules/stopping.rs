@@ -70,8 +70,7 @@ impl Broker {
     fn say_farewell(&mut self, to: ConnId, effects: &mut dyn Effects) {
         if self.level(to) >= MessageKind::GoAway.level() {
             let reason = Refusal::Stopping.to_string();
-            let go_away =
-                GoAway { reason, retry_after_ms: RETRY_AFTER_MS, last: self.has_stopped };
+            let go_away = GoAway { reason, retry_after_ms: RETRY_AFTER_MS, last: self.has_stopped };
             self.answer(to, go_away.to_frame(), effects);
         }
     }
