@@ -32,7 +32,7 @@ impl Bus {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), gsb_client::Error> {
-    /// use futures::{TryStreamExt, stream};
+    /// use futures::{StreamExt, TryStreamExt, stream};
     /// use gsb_client::{Bus, Bytes, Call, RequestStream};
     ///
     /// let bus = Bus::local();
@@ -49,7 +49,6 @@ impl Bus {
     /// let body = stream::iter(["one", "two"]).map(Bytes::from);
     /// let reply = bus.endpoint("/put").upload("a file", body).await?;
     /// assert_eq!(reply, "b\"a file\" has 6 bytes");
-    /// # use futures::StreamExt;
     /// # Ok(())
     /// # }
     /// ```
