@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gsb_client::{Answer, Bus, Call, Error, Failure, Message, Reply};
-use gsb_testkit::TestRouter;
+use gsb_testkit::{TestRouter, within};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 use tower::retry::Policy;
@@ -145,7 +145,7 @@ async fn a_service_that_is_not_ready_is_not_called() {
 
         let first = caller.call("/limited", "1");
         let others = async {
-            assert_eq!(running.recv().await.unwrap(), "1");
+            assert_eq!(within("the first call", running.recv()).await.unwrap(), "1");
             let shed = caller.call("/shedding", "shed").await;
             let Err(Error::ServiceFailure { message, .. }) = &shed else { panic!("{shed:?}") };
             assert_eq!(message, "service overloaded");
@@ -156,7 +156,7 @@ async fn a_service_that_is_not_ready_is_not_called() {
                 // The answer shows that the second call has arrived, too.
                 caller.call("/probe", "").await.unwrap();
                 gate.notify_one();
-                assert_eq!(running.recv().await.unwrap(), "2");
+                assert_eq!(within("the second call", running.recv()).await.unwrap(), "2");
                 gate.notify_one();
             };
             tokio::join!(second, released);
