@@ -1,6 +1,6 @@
 //! The measurements, and the goals of each.
 
-use gsb_load::call::{Answer, Load as Calls};
+use gsb_load::call::{Answer, Distribution, Load as Calls};
 use gsb_load::harness::Socket;
 use gsb_load::{broadcast, idle};
 
@@ -221,8 +221,18 @@ pub(crate) static ROWS: &[Row] = &[
 
 const fn calls(callers: u32, services: u32, depth: u32, payload: usize) -> Calls {
     let (answer, threads, is_paired) = (Answer::Echo, 1, false);
-    let (is_shared, timeout_ms) = (false, 0);
-    Calls { callers, services, depth, payload, answer, threads, is_paired, is_shared, timeout_ms }
+    let (distribution, timeout_ms) = (Distribution::PerCaller, 0);
+    Calls {
+        callers,
+        services,
+        depth,
+        payload,
+        answer,
+        threads,
+        is_paired,
+        distribution,
+        timeout_ms,
+    }
 }
 
 const fn connections(connections: u32) -> idle::Load {

@@ -1,7 +1,7 @@
 //! What it costs to steer calls (`--steered`): deadlines, cancelling, credit and shared names. Each row has two loads for
 //! our router, without and with one of these.
 
-use gsb_load::call::Load as Calls;
+use gsb_load::call::{Distribution, Load as Calls};
 use gsb_load::harness::Socket;
 
 use crate::clients::Load as Clients;
@@ -25,9 +25,15 @@ pub(crate) static ROWS: &[Row] = &[
         &[goal(Figure::Calls, AtLeast(0.95))],
     ),
     row(
-        "64 B calls, 64 open: 4 services with one name / with 4 names",
+        "64 B calls, 64 open: 4 services with one name / with 4, each for one caller",
         &Work::Calls(SMALL_CALLS),
-        &Work::Calls(Calls { is_shared: true, ..SMALL_CALLS }),
+        &Work::Calls(SHARED_NAME),
+        &[goal(Figure::Calls, AtLeast(0.95))],
+    ),
+    row(
+        "64 B calls, 64 open: 4 services with one name / with 4, each for all callers",
+        &Work::Calls(Calls { distribution: Distribution::PerCall, ..SMALL_CALLS }),
+        &Work::Calls(SHARED_NAME),
         &[goal(Figure::Calls, AtLeast(0.95))],
     ),
     row(
@@ -49,6 +55,8 @@ pub(crate) static ROWS: &[Row] = &[
         &[goal(Figure::P50, AtMost(3.0))],
     ),
 ];
+
+const SHARED_NAME: Calls = Calls { distribution: Distribution::ByBus, ..SMALL_CALLS };
 
 /// The window of a stream, which is the default of the client, and 1 MiB.
 const MOST_MEMORY: Bound = AtMost(2.0);

@@ -22,7 +22,7 @@ use crate::threads::Threads;
 pub struct Load {
     /// Connections of callers.
     pub callers: u32,
-    /// Connections of services; the callers are distributed over them.
+    /// Connections of services.
     pub services: u32,
     /// Open calls of each caller.
     pub depth: u32,
@@ -36,13 +36,18 @@ pub struct Load {
     /// Nothing is registered, and each caller has its own service, which connects just before it: for a relay that
     /// joins every two consecutive connections.
     pub is_paired: bool,
-    /// All services share one name. Otherwise each has its own.
-    pub is_shared: bool,
+    /// How the calls are distributed over the services.
+    pub distribution: Distribution,
     /// After how many milliseconds the bus ends a call; 0 is never.
     pub timeout_ms: u32,
 }
 
 impl Load {
+    /// Whether all services have the same name.
+    fn is_shared(&self) -> bool {
+        self.distribution == Distribution::ByBus
+    }
+
     /// Checks that this process may make the load.
     fn check(&self) -> Result<(), Failure> {
         let Load { callers, services, depth, payload, answer, .. } = *self;
@@ -62,6 +67,17 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A call that is open for longer than this at the end counts as lost.
 const LOST_AFTER: Duration = Duration::from_secs(1);
+
+/// How calls are distributed over services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distribution {
+    /// Each caller calls one service.
+    PerCaller,
+    /// Each caller calls all services.
+    PerCall,
+    /// All services share one name, and the bus distributes the calls.
+    ByBus,
+}
 
 /// How a service answers a call.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +128,7 @@ pub fn run<P: Protocol>(
     load.check()?;
     let phase = Phase::new();
     let connect = || Connection::connect(target);
-    let name = |number| target.name("service", if load.is_shared { 0 } else { number });
+    let name = |number| target.name("service", if load.is_shared() { 0 } else { number });
     let names: Vec<String> = (0..load.services).map(name).collect();
     let (mut services, mut callers) = (Vec::new(), Vec::new());
     if load.is_paired {
@@ -158,9 +174,9 @@ async fn serve<P: Protocol>(
     let mut services = JoinSet::new();
     for (number, connection) in connections.into_iter().enumerate() {
         let mut peer = connection.start()?;
+        let is_shared = load.is_shared();
         if let Some(names) = &names {
-            peer.request(|protocol, out| protocol.register(&names[number], load.is_shared, out))
-                .await?;
+            peer.request(|protocol, out| protocol.register(&names[number], is_shared, out)).await?;
         }
         services.spawn(async move { answer_all(&mut peer, load.answer).await });
     }
@@ -211,8 +227,12 @@ async fn call<P: Protocol>(
     let mut first_id = 0;
     for (number, connection) in connections.into_iter().enumerate() {
         let peer = connection.start()?;
-        let name = names[number % names.len()].clone();
-        callers.spawn(call_on(peer, name, first_id, load.clone(), phase.clone(), tally.clone()));
+        let mut names = names.clone();
+        names.rotate_left(number % load.services as usize);
+        if load.distribution != Distribution::PerCall {
+            names.truncate(1);
+        }
+        callers.spawn(call_on(peer, names, first_id, load.clone(), phase.clone(), tally.clone()));
         first_id += u64::from(load.depth);
     }
     while let Some(ended) = callers.join_next().await {
@@ -234,7 +254,7 @@ struct OpenCall {
 /// the ids of different callers.
 async fn call_on<P: Protocol>(
     mut peer: Peer<P>,
-    name: String,
+    names: Vec<String>,
     first_id: u64,
     load: Load,
     phase: Phase,
@@ -242,11 +262,11 @@ async fn call_on<P: Protocol>(
 ) -> Result<(), Failure> {
     let payload = vec![b'x'; load.payload];
     let mut calls: Vec<OpenCall> = Vec::new();
-    for number in 0..load.depth {
+    for (number, name) in (0..load.depth).zip(names.iter().cycle()) {
         let mut bytes = Vec::new();
         peer.send(|protocol, out| {
             let id = first_id + u64::from(number);
-            protocol.call(&name, id, &payload, load.timeout_ms, &mut bytes);
+            protocol.call(name, id, &payload, load.timeout_ms, &mut bytes);
             out.extend_from_slice(&bytes);
         });
         calls.push(OpenCall { bytes, begin: Instant::now(), is_measured: false });

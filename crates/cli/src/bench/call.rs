@@ -2,7 +2,7 @@
 
 use clap::Args;
 use gsb_load::Failure;
-use gsb_load::call::{Answer, Load, run};
+use gsb_load::call::{Answer, Distribution, Load, run};
 
 use super::arguments::payload;
 use super::options::{Common, Timing};
@@ -100,7 +100,7 @@ impl Stream {
 impl Peers {
     fn load(&self, depth: u32, payload: usize, answer: Answer) -> Load {
         let Peers { callers, services, threads, paired: is_paired } = *self;
-        let (is_shared, timeout_ms) = (false, 0);
+        let (distribution, timeout_ms) = (Distribution::PerCaller, 0);
         Load {
             callers,
             services,
@@ -109,7 +109,7 @@ impl Peers {
             answer,
             threads,
             is_paired,
-            is_shared,
+            distribution,
             timeout_ms,
         }
     }
