@@ -54,19 +54,16 @@ impl Load {
         warm_up: Duration,
         duration: Duration,
     ) -> Result<Readings, String> {
+        let with_credit = !matches!(self, Load::Streams { with_credit: false, .. });
         let work = async {
+            let peers = Peers::connect(address, with_credit).await?;
             match self {
-                Load::Streams { readers, replies, with_credit } => {
-                    let peers = Peers::connect(address, with_credit).await?;
+                Load::Streams { readers, replies, .. } => {
                     peers.streams(readers, replies, warm_up, duration).await
                 }
-                Load::Push => Peers::connect(address, true).await?.pushes(warm_up, duration).await,
-                Load::Cancel => {
-                    Peers::connect(address, true).await?.cancels(warm_up, duration).await
-                }
-                Load::SlowReader => {
-                    Peers::connect(address, true).await?.slow_reader(pid, duration).await
-                }
+                Load::Push => peers.pushes(warm_up, duration).await,
+                Load::Cancel => peers.cancels(warm_up, duration).await,
+                Load::SlowReader => peers.slow_reader(pid, duration).await,
             }
         };
         let limit = warm_up + duration + EXTRA_TIME;
