@@ -127,6 +127,52 @@ fn start_as(router: &TestRouter, example: &str, role: &str) -> Spawned {
 }
 
 #[tokio::test]
+async fn log_tail() {
+    let router = TestRouter::start().await;
+    let mut service = start_as(&router, "log_tail", "service");
+    service.line_with("serving /log").await;
+    let mut reader = start_as(&router, "log_tail", "reader");
+    reader.line_with("line 3 for reader").await;
+    assert!(reader.wait().await.success());
+    service.line_with("reader reads no more").await;
+    router.stop().await;
+}
+
+/// A file of 3,000,000 bytes beside the socket of the router.
+fn large_file(router: &TestRouter) -> PathBuf {
+    let Address::Unix(socket) = &router.unix else { panic!("not a Unix socket") };
+    let file = socket.with_file_name("file");
+    fs::write(&file, vec![7; 3_000_000]).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn download() {
+    let router = TestRouter::start().await;
+    let file = large_file(&router);
+    let mut command = Command::new(program("download"));
+    let command = command.arg("service").arg(&file).env("GSB_URL", router.unix.to_string());
+    let mut service = Spawned::start(command);
+    service.line_with("serving /file").await;
+    let mut caller = start_as(&router, "download", "caller");
+    caller.line_with("got 3000000 bytes").await;
+    assert!(caller.wait().await.success());
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn upload() {
+    let router = TestRouter::start().await;
+    let file = large_file(&router);
+    let mut service = start_as(&router, "upload", "service");
+    service.line_with("serving /files").await;
+    let mut caller = start_as(&router, "upload", file.to_str().unwrap());
+    caller.line_with(": 3000000 bytes").await;
+    assert!(caller.wait().await.success());
+    router.stop().await;
+}
+
+#[tokio::test]
 async fn worker_pool() {
     let router = TestRouter::start().await;
     let mut workers = [(); 2].map(|()| start_as(&router, "worker_pool", "worker"));

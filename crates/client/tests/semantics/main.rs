@@ -13,3 +13,4 @@ mod pacing;
 mod pushes;
 mod sharing;
 mod streams;
+mod uploads;
