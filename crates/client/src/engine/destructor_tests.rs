@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures::poll;
 use gsb_net::Stream;
-use gsb_proto::messages::{CallRequest, Message as _};
+use gsb_proto::messages::{CallRequest, Message as _, RegisterReply};
+use gsb_proto::{Frame, MessageKind};
 
 use super::*;
 use crate::engine::intake::CallIntake;
@@ -103,4 +104,36 @@ async fn the_answer_of_a_dropped_handler_is_written_by_the_task() {
     });
     runs.join().unwrap();
     assert!(is_left_to_the_task(&bus, &link, &router));
+}
+
+/// Notes whether the state is locked when it is dropped.
+struct LockProbe(std::sync::Weak<Engine>, Arc<AtomicBool>);
+
+impl Drop for LockProbe {
+    fn drop(&mut self) {
+        let engine = self.0.upgrade().expect("the engine");
+        self.1.store(engine.state.try_lock().is_none(), Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_answer_drops_no_handler_under_the_lock() {
+    let (bus, link, _router) = connected().await;
+    let (engine, was_locked) = (bus.engine().clone(), Arc::new(AtomicBool::new(false)));
+    let intake = Arc::new(CallIntake::new(link.clone(), 1, engine.options()));
+    let probe = LockProbe(Arc::downgrade(&engine), was_locked.clone());
+    let handler = move |_: Call| {
+        let _probe = &probe;
+        async { Ok("") }
+    };
+    let mut registering = Box::pin(bus.register("/a", handler).shared());
+    assert!(poll!(&mut registering).is_pending());
+    engine.receive(&intake, &RegisterReply::default().to_frame()).unwrap();
+    // The request to give the name back keeps the handler until it is answered.
+    drop(registering.await.unwrap());
+    let malformed = Frame::new(MessageKind::UnregisterReply, vec![0xff]);
+    let reason = engine.receive(&intake, &malformed).unwrap_err();
+    engine.disconnected(&reason, Duration::ZERO);
+    assert_eq!(Arc::strong_count(&was_locked), 1, "the handler was dropped");
+    assert!(!was_locked.load(Ordering::Relaxed));
 }

@@ -64,12 +64,13 @@ impl PendingRequests {
 
     /// Removes the request that a reply answers. Returns it with its outcome, which for a broadcast has a number.
     pub(crate) fn reply(&mut self, frame: &Frame) -> Result<(Request, Counted), LostReason> {
-        let request = queue_of(frame.kind)
-            .and_then(|queue| self.queues[queue].pop_front())
-            .ok_or(LostReason::UnexpectedReply(frame.kind.name()))?;
+        let unexpected = || LostReason::UnexpectedReply(frame.kind.name());
+        let queue = &mut self.queues[queue_of(frame.kind).ok_or_else(unexpected)?];
+        let outcome = outcome(frame, &queue.front().ok_or_else(unexpected)?.target)?;
+        // Not before: dropping a request runs code of users, and the caller holds a lock.
+        let request = queue.pop_front().ok_or_else(unexpected)?;
         self.taken -= request.cost();
         self.given_back -= usize::from(request.gives_back());
-        let outcome = outcome(frame, &request.target)?;
         Ok((request, outcome))
     }
 
