@@ -98,6 +98,11 @@ impl Session {
         Err(Error::Unsupported { target: service_id, message })
     }
 
+    /// How many bytes may be queued when a cancellation or a grant is added. One frame may exceed the limit of the outbox.
+    fn most_queued(&self, outbox_limit: usize) -> usize {
+        outbox_limit.max(self.max_frame).saturating_add(CANCELLATIONS)
+    }
+
     /// Cancels a call whose caller has gone. Returns the link if it has to be flushed. A router that does not know
     /// CancelCall, or does not read, keeps the call open, and [`Unanswered`] counts it.
     pub(crate) fn cancel(
@@ -107,8 +112,7 @@ impl Session {
         call: &PendingCall,
         outbox_limit: usize,
     ) -> Option<Arc<Link>> {
-        let most = outbox_limit.saturating_add(CANCELLATIONS);
-        if self.level < 1 || self.link.queued() > most {
+        if self.level < 1 || self.link.queued() > self.most_queued(outbox_limit) {
             self.unanswered.add(number, call.address());
             return None;
         }
@@ -125,8 +129,7 @@ impl Session {
         bytes: usize,
         outbox_limit: usize,
     ) -> Option<Arc<Link>> {
-        let most = outbox_limit.saturating_add(CANCELLATIONS);
-        if !self.calls.is_open(number) || self.link.queued() > most {
+        if !self.calls.is_open(number) || self.link.queued() > self.most_queued(outbox_limit) {
             return None;
         }
         let frame = StreamCredit { request_id, bytes: bytes as u64, for_request: false }.to_frame();

@@ -11,12 +11,15 @@ use crate::engine::pending_calls::ReplyTo;
 
 const LIMIT: usize = 1000;
 
+/// The largest frame of the router, in bytes.
+const LARGEST: usize = 8 << 20;
+
 /// A session with a router of this level. The router reads nothing while the returned socket is kept.
 fn session(level: u32) -> (Session, UnixStream) {
     let (near, far) = UnixStream::pair().unwrap();
     let link = Arc::new(Link::new(Stream::Unix(near), LIMIT));
     let router = RouterInfo { level, ..RouterInfo::default() };
-    (Session::new(link, Framing::Packet, &router, usize::MAX), far)
+    (Session::new(link, Framing::Packet, &router, LARGEST), far)
 }
 
 /// Opens a call and cancels it. Returns whether a cancellation was queued.
@@ -37,7 +40,7 @@ async fn cancellations_for_a_router_that_does_not_read_are_bounded() {
     for number in 0..100 {
         assert!(cancel(&mut session, number));
     }
-    let filler = Frame::new(MessageKind::Ping, vec![0; LIMIT + CANCELLATIONS]);
+    let filler = Frame::new(MessageKind::Ping, vec![0; LARGEST + CANCELLATIONS]);
     session.link.push_urgent(Framing::Packet, &filler);
     for number in 100..100 + 1024 {
         session.unanswered.check("/dead").unwrap();
@@ -46,6 +49,20 @@ async fn cancellations_for_a_router_that_does_not_read_are_bounded() {
     // The router keeps those open.
     session.unanswered.check("/dead").unwrap_err();
     session.unanswered.check("/other").unwrap();
+}
+
+// A frame may exceed the limit of the outbox. A grant that is lost would stop its stream.
+#[tokio::test]
+async fn cancellations_and_grants_follow_a_large_frame() {
+    let (mut session, _router) = session(1);
+    session.link.push_urgent(Framing::Packet, &Frame::new(MessageKind::Ping, vec![0; LARGEST]));
+    assert!(cancel(&mut session, 0));
+    let (waiting, _) = oneshot::channel();
+    let call = PendingCall::new(&CallRequest::default(), ReplyTo::Once(waiting));
+    session.calls.open(1, call);
+    let before = session.link.queued();
+    drop(session.grant(1, "id-1".to_owned(), 1000, LIMIT));
+    assert!(session.link.queued() > before);
 }
 
 #[tokio::test]
