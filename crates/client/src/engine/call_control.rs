@@ -47,6 +47,8 @@ impl CallControl {
     /// The handler goes on when the call is cancelled.
     pub(crate) fn detach(&self) {
         self.is_detached.store(true, Ordering::SeqCst);
+        // The handler may wait for both already.
+        self.cancelled.notify_waiters();
     }
 
     pub(crate) fn is_detached(&self) -> bool {
@@ -67,5 +69,39 @@ impl CallControl {
     /// Waits until the handler has to be dropped.
     pub(crate) async fn handler_ends(&self) {
         wait_until(&self.cancelled, || self.ends_handler().then_some(())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Wake, Waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    // Another task may detach the handler at the moment at which its call is cancelled.
+    #[test]
+    fn a_handler_that_is_detached_late_goes_on() {
+        let (control, woken) = (CallControl::default(), Arc::<Woken>::default());
+        let waker = Waker::from(woken.clone());
+        let cx = &mut Context::from_waker(&waker);
+        let mut goes_on = pin!(control.cancelled_when_detached());
+        assert!(goes_on.as_mut().poll(cx).is_pending());
+        control.cancel();
+        assert!(woken.0.swap(false, Ordering::SeqCst));
+        assert!(goes_on.as_mut().poll(cx).is_pending());
+        control.detach();
+        assert!(woken.0.swap(false, Ordering::SeqCst));
+        assert!(goes_on.as_mut().poll(cx).is_ready());
     }
 }
