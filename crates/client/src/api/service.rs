@@ -20,7 +20,7 @@ use crate::call::{Call, CallContext};
 use crate::encoding::offload::{decode_elsewhere, decode_owned, encode_owned};
 use crate::encoding::{Encoding, EncodingError, decode};
 use crate::engine::in_process::{self, HandlerFuture, Replies, Target};
-use crate::engine::service_entry::{RunningCall, ServiceEntry};
+use crate::engine::service_entry::{RunningCall, ServiceEntry, run_to_end};
 use crate::error::Error;
 use crate::message::{Answer, Message};
 use crate::timeouts::{ItemTimeout, with_timeout};
@@ -251,7 +251,7 @@ impl Service {
                 }
                 Typed::Stream(handler) => {
                     let handler = handler.clone();
-                    let begin = move || handler.handle(call).map(drop).collect().boxed();
+                    let begin = move || run_to_end(handler.handle(call)).boxed();
                     in_process::start_push(queue, running, control, begin);
                 }
             }

@@ -23,7 +23,7 @@ use crate::engine::call_control::CallControl;
 use crate::engine::nesting::{BusId, MAX_DEPTH, Nested, depth};
 use crate::engine::refusal::DROPPED;
 use crate::engine::running_calls::Stopped;
-use crate::engine::service_entry::{Handler, RunningCall, ServiceEntry, only_pushes};
+use crate::engine::service_entry::{Handler, RunningCall, ServiceEntry, only_pushes, run_to_end};
 use crate::engine::start_queue::StartQueue;
 use crate::error::Error;
 use crate::failure::Failure;
@@ -370,7 +370,7 @@ impl<T: Send + 'static> Drop for Replies<T> {
         if let Some(running) = self.running.take() {
             running.abandon(|items| async move {
                 let _task = task;
-                items.map(drop).collect().await
+                run_to_end(items).await;
             });
         }
     }

@@ -152,8 +152,11 @@ impl CallIntake {
     ) {
         let call = SteeredCall { control: control.clone(), credit, upload };
         let replaced = self.running.lock().insert(request_id.to_owned(), call);
-        // Its wakers are code of users.
-        drop(replaced);
+        // A router that breaks the protocol has given the id to a second call. It can no longer cancel the first one, which
+        // must not run for ever.
+        if let Some(replaced) = replaced {
+            replaced.cancel();
+        }
     }
 
     /// A call has ended.

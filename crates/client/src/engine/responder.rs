@@ -148,26 +148,22 @@ async fn handle(running: RunningCall, call: Call, mut responder: Responder) {
 
 async fn run(handler: &Handler, call: Call, responder: &mut Responder) {
     match handler {
-        Handler::Push(handler) => {
-            handler(call).await;
-            responder.finished = true;
-        }
+        _ if responder.no_reply => handler.push(call).await,
+        // A call to it is refused before.
+        Handler::Push(_) => {}
         Handler::Reply(handler) => {
             let result = handler(call).await;
             responder.finish(result).await;
         }
         Handler::Stream(handler) => {
             let mut replies = handler(call);
-            loop {
+            // A detached stream goes on when the connection is lost.
+            while !responder.finished || responder.control.is_detached() {
                 responder.has_credit().await;
                 match replies.next().await {
                     Some(Ok(reply)) => responder.part(reply).await,
-                    Some(Err(failure)) => responder.finish(Err(failure)).await,
-                    None => responder.finish(Ok(Reply::default())).await,
-                }
-                // The stream has ended or failed, or the connection is lost.
-                if responder.finished {
-                    return;
+                    Some(Err(failure)) => return responder.finish(Err(failure)).await,
+                    None => return responder.finish(Ok(Reply::default())).await,
                 }
             }
         }
@@ -178,7 +174,6 @@ impl Drop for Responder {
     /// The caller of a handler that ends without a reply gets an answer. The router gets one even if no caller is left:
     /// it keeps the id of the call in use until then (CO-8).
     fn drop(&mut self) {
-        self.intake.release(self.admitted);
         if !self.no_reply {
             self.intake.end(&self.request_id, &self.control);
         }
@@ -186,7 +181,6 @@ impl Drop for Responder {
             // The first credit was admitted with the call.
             self.intake.release(upload.close().saturating_sub(FIRST_CREDIT));
         }
-        self.engine.look_again();
         if !self.finished {
             let request_id = std::mem::take(&mut self.request_id);
             let otherwise = match self.control.is_cancelled() {
@@ -198,6 +192,9 @@ impl Drop for Responder {
                 self.engine.flush_soon();
             }
         }
+        // The last, because an idle connection may be left.
+        self.intake.release(self.admitted);
+        self.engine.look_again();
     }
 }
 
@@ -229,7 +226,7 @@ impl Responder {
     /// Waits until one reply of several may be sent. The replies of a detached stream are dropped when no one waits for
     /// them, and then it needs no credit.
     async fn has_credit(&self) {
-        if let Some(credit) = &self.credit {
+        if let Some(credit) = self.credit.as_ref().filter(|_| !self.finished) {
             tokio::select! {
                 biased;
                 () = credit.available() => {}
@@ -240,7 +237,7 @@ impl Responder {
 
     /// One reply of several. It is dropped if no one waits for it.
     async fn part(&mut self, reply: Reply) {
-        if self.control.is_cancelled() {
+        if self.finished || self.control.is_cancelled() {
             // The stream is detached. It must not keep the other tasks from running.
             return tokio::task::coop::consume_budget().await;
         }
@@ -275,16 +272,16 @@ impl Responder {
         let options = self.engine.options();
         let checked = check_text([&reply.request_id], &reply.headers);
         let mut frame = reply.into_frame();
+        let mut is_last = false;
         if let Err(error) = checked.and_then(|()| self.engine.check_size(&frame)) {
             // The caller gets an answer, and the router does not close the connection over the reply.
             let failure = Failure::new(format!("the reply is too large to be sent: {error}"));
             frame = failure_reply(self.request_id.clone(), failure).into_frame();
-            self.finished = true;
+            is_last = true;
         }
         // Until there is room for the reply, it counts in place of the call.
         self.admitted = self.intake.exchange(self.admitted, frame.body.len());
-        if !self.intake.link().send(options.framing, &frame).await {
-            self.finished = true;
-        }
+        // Not before it is sent: a handler that is dropped while it waits for room still owes its last reply.
+        self.finished = !self.intake.link().send(options.framing, &frame).await || is_last;
     }
 }

@@ -58,8 +58,8 @@ impl Handler {
             Handler::Push(handler) => handler(call),
             Handler::Reply(handler) => handler(call).map(drop).boxed(),
             Handler::Stream(handler) => {
-                let mut replies = handler(call);
-                async move { while let Some(Ok(_)) = replies.next().await {} }.boxed()
+                let is_ok = |reply: &Result<Reply, Failure>| std::future::ready(reply.is_ok());
+                run_to_end(handler(call).take_while(is_ok)).boxed()
             }
         }
     }
@@ -80,6 +80,13 @@ impl Handler {
                 Ok(stream::once(handler(call)).filter(is_something).boxed())
             }
         }
+    }
+}
+
+/// Runs a stream whose items go nowhere. It does not keep other tasks from running, also if all items are ready.
+pub(crate) async fn run_to_end(mut items: impl Stream + Unpin) {
+    while items.next().await.is_some() {
+        tokio::task::coop::consume_budget().await;
     }
 }
 

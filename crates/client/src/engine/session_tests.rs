@@ -58,7 +58,7 @@ async fn cancellations_and_grants_follow_a_large_frame() {
     session.link.push_urgent(Framing::Packet, &Frame::new(MessageKind::Ping, vec![0; LARGEST]));
     assert!(cancel(&mut session, 0));
     let (waiting, _) = oneshot::channel();
-    let call = PendingCall::new(&CallRequest::default(), ReplyTo::Once(waiting));
+    let call = PendingCall::new(&CallRequest::default(), ReplyTo::Once(waiting), None);
     session.calls.open(1, call);
     let before = session.link.queued();
     drop(session.grant(1, "id-1".to_owned(), 1000, LIMIT));

@@ -1,9 +1,11 @@
 //! A handler is dropped when no one waits for its answer any more. Rules CA-11, CA-13, CO-8.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
-use gsb_client::{Bus, Call, Error, Framing};
+use gsb_client::{Bus, BusBuilder, Call, Error, Framing, Registering};
 use gsb_proto::messages::{
     CallReply, CallReplyCode, CallReplyReason, CancelCall, Hello, RegisterReply, RegisterRequest,
 };
@@ -14,11 +16,14 @@ use tokio::sync::mpsc;
 #[derive(Clone)]
 struct Log(mpsc::UnboundedSender<&'static str>);
 
+/// The entries of a log.
+type Entries = mpsc::UnboundedReceiver<&'static str>;
+
 /// Notes in the log that it was dropped.
 struct Dropped(Log);
 
 impl Log {
-    fn new() -> (Self, mpsc::UnboundedReceiver<&'static str>) {
+    fn new() -> (Self, Entries) {
         let (log, entries) = mpsc::unbounded_channel();
         (Log(log), entries)
     }
@@ -35,7 +40,7 @@ impl Drop for Dropped {
 }
 
 /// The next entry of a log.
-async fn next(entries: &mut mpsc::UnboundedReceiver<&'static str>) -> &'static str {
+async fn next(entries: &mut Entries) -> &'static str {
     within("the handler", entries.recv()).await.unwrap()
 }
 
@@ -77,7 +82,7 @@ async fn serve(bus: &Bus, log: &Log) {
 }
 
 /// The ways in which a caller goes, with every kind of handler.
-async fn callers_go(caller: &Bus, entries: &mut mpsc::UnboundedReceiver<&'static str>) {
+async fn callers_go(caller: &Bus, entries: &mut Entries) {
     // A dropped future.
     let mut call = Box::pin(caller.call("/call", ""));
     tokio::select! {
@@ -218,18 +223,7 @@ async fn a_cancelled_call_to_a_serial_service_never_begins() {
 #[tokio::test]
 async fn the_router_is_told_the_end_of_a_dropped_handler() {
     let fake = FakeRouter::start().await;
-    let service = Bus::builder().connect_lazy(fake.address.clone()).unwrap();
-    let (log, mut entries) = Log::new();
-    let mut router = fake.accept_with(Hello { level: 1, ..Hello::default() }).await;
-    let served = tokio::spawn({
-        let service = service.clone();
-        async move { serve(&service, &log).await }
-    });
-    for _ in 0..3 {
-        let _: RegisterRequest = router.expect().await;
-        router.send(RegisterReply::default()).await;
-    }
-    served.await.unwrap();
+    let (_service, mut router, mut entries) = serving(&fake, Bus::builder()).await;
     for (number, address) in ["/call", "/tail"].into_iter().enumerate() {
         let request_id = number.to_string();
         router.call(address, &request_id, "").await;
@@ -246,6 +240,154 @@ async fn the_router_is_told_the_end_of_a_dropped_handler() {
         assert_eq!(reply.reply_type, 0, "it is the last one");
     }
     router.expect_nothing_behind().await;
+}
+
+/// A router that has accepted the services of [`serve`].
+async fn serving(fake: &FakeRouter, builder: BusBuilder) -> (Bus, Peer, Entries) {
+    let service = builder.connect_lazy(fake.address.clone()).unwrap();
+    let (log, entries) = Log::new();
+    let mut router = fake.accept_with(Hello { level: 1, ..Hello::default() }).await;
+    let served = tokio::spawn({
+        let service = service.clone();
+        async move { serve(&service, &log).await }
+    });
+    for _ in 0..3 {
+        let _: RegisterRequest = router.expect().await;
+        router.send(RegisterReply::default()).await;
+    }
+    served.await.unwrap();
+    (service, router, entries)
+}
+
+/// Registers a service while the test plays the router.
+async fn register(router: &mut Peer, registering: Registering) {
+    let registered = tokio::spawn(registering);
+    let _: RegisterRequest = router.expect().await;
+    router.send(RegisterReply::default()).await;
+    registered.await.unwrap().unwrap().detach();
+}
+
+#[tokio::test]
+async fn a_second_call_with_the_same_id_ends_the_first() {
+    let fake = FakeRouter::start().await;
+    let (_service, mut router, mut entries) = serving(&fake, Bus::builder()).await;
+    router.call("/call", "1", "").await;
+    assert_eq!(next(&mut entries).await, "begun");
+    router.call("/call", "1", "").await;
+    let mut both = [next(&mut entries).await, next(&mut entries).await];
+    both.sort_unstable();
+    assert_eq!(both, ["begun", "dropped"]);
+    router.hang_up().await;
+    assert_eq!(next(&mut entries).await, "dropped");
+}
+
+#[tokio::test]
+async fn a_call_whose_large_reply_is_refused_still_ends_when_it_is_cancelled() {
+    let fake = FakeRouter::start().await;
+    let builder = Bus::builder().outbox_limit(1000).max_frame(10_000);
+    let (service, mut router, mut entries) = serving(&fake, builder).await;
+    let (log, mut cancelled) = Log::new();
+    let large = move |call: Call| {
+        let (log, context) = (log.clone(), call.context().clone());
+        let length = String::from_utf8_lossy(&call.data).parse().unwrap();
+        tokio::spawn(async move {
+            log.note("begun");
+            context.cancelled().await;
+            log.note("cancelled");
+        });
+        async move { Ok(vec![0; length]) }
+    };
+    register(&mut router, service.register("/large", large)).await;
+    // The router reads nothing, so that replies wait for room.
+    const OTHERS: usize = 500;
+    for number in 0..OTHERS {
+        router.call("/large", &number.to_string(), "9000").await;
+        assert_eq!(next(&mut cancelled).await, "begun");
+    }
+    router.call("/large", "refused", "20000").await;
+    assert_eq!(next(&mut cancelled).await, "begun");
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    router.send(CancelCall { request_id: "refused".to_owned() }).await;
+    assert_eq!(next(&mut cancelled).await, "cancelled");
+    let ended = async {
+        loop {
+            let reply: CallReply = router.expect().await;
+            if reply.request_id == "refused" {
+                return reply;
+            }
+        }
+    };
+    let reply = within("the end of the call", ended).await;
+    assert_eq!(reply.reply_type, 0, "it is the last one");
+    entries.close();
+}
+
+#[tokio::test]
+async fn a_detached_stream_goes_on_when_the_connection_is_lost_while_it_waits_for_room() {
+    let fake = FakeRouter::start().await;
+    let (service, mut router, _entries) = serving(&fake, Bus::builder().outbox_limit(1000)).await;
+    let (log, mut entries) = Log::new();
+    let detached = move |call: Call| {
+        call.detach();
+        let log = log.clone();
+        stream::iter(0..1000).map(move |number| {
+            match number {
+                0 => log.note("begun"),
+                999 => log.note("done"),
+                _ => {}
+            }
+            Ok(vec![0; 9000])
+        })
+    };
+    register(&mut router, service.register_stream("/backup", detached)).await;
+    router.call("/backup", "1", "").await;
+    assert_eq!(next(&mut entries).await, "begun");
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(entries.try_recv().is_err(), "it waits for room");
+    drop(router);
+    assert_eq!(next(&mut entries).await, "done");
+}
+
+// A detached stream and a push run without a reader, however fast their items are made.
+#[tokio::test]
+async fn a_stream_without_a_reader_lets_other_tasks_run() {
+    let bus = Bus::local();
+    let (log, mut entries) = Log::new();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let handler = {
+        let is_over = is_over.clone();
+        move |call: Call| {
+            call.detach();
+            let (log, is_over) = (log.clone(), is_over.clone());
+            log.note("begun");
+            stream::iter(0..1_000_000).map(move |number| {
+                if is_over.load(Ordering::SeqCst) {
+                    log.note("told");
+                    return Err("it is over".into());
+                }
+                if number == 999_999 {
+                    log.note("starved the others");
+                }
+                Ok("")
+            })
+        }
+    };
+    bus.register_stream("/endless", handler).await.unwrap().detach();
+    bus.push("/endless", "").await.unwrap();
+    assert_eq!(next(&mut entries).await, "begun");
+    is_over.store(true, Ordering::SeqCst);
+    assert_eq!(next(&mut entries).await, "told");
+
+    is_over.store(false, Ordering::SeqCst);
+    drop(bus.stream("/endless", "").await.unwrap());
+    assert_eq!(next(&mut entries).await, "begun");
+    tokio::task::yield_now().await;
+    is_over.store(true, Ordering::SeqCst);
+    assert_eq!(next(&mut entries).await, "told");
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Pushes and events, which have no reply.
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use gsb_client::{Call, Error, Failure};
+use gsb_testkit::within;
 use tokio::sync::mpsc;
 
 use crate::setup::{Expected, World};
@@ -10,6 +11,7 @@ cases!(
     pushes_in_order,
     push_to_no_service,
     push_whose_handler_fails,
+    push_to_a_stream,
     event,
     event_headers,
     event_without_subscribers
@@ -60,6 +62,22 @@ async fn push_whose_handler_fails(world: &World) {
     for data in ["one", "two"] {
         world.caller.push("/s", data).await.unwrap();
         assert_eq!(received.recv().await.unwrap(), data);
+    }
+}
+
+async fn push_to_a_stream(world: &World) {
+    let (sender, mut received) = mpsc::unbounded_channel();
+    let counts = move |_: Call| {
+        let sender = sender.clone();
+        stream::iter(0..3).map(move |number| {
+            sender.send(number).unwrap();
+            Ok(number.to_string())
+        })
+    };
+    let _service = world.service.register_stream("/s", counts).await.unwrap();
+    world.caller.push("/s", "").await.unwrap();
+    for number in 0..3 {
+        assert_eq!(within("an item", received.recv()).await, Some(number));
     }
 }
 
