@@ -14,4 +14,5 @@ pub(crate) mod subscription;
 pub(crate) mod topic;
 #[cfg(feature = "tower")]
 pub(crate) mod tower;
+pub(crate) mod typed_upload;
 pub(crate) mod upload;

@@ -118,7 +118,8 @@
 //!
 //! The request of an upload goes on in a stream of parts, its body. The handler reads it at its own pace, and may answer
 //! once, as here, or with a stream ([`Bus::register_upload_stream`], [`Endpoint::upload_stream`]), also while it reads.
-//! Uploads need a router and a service of level 1 of the protocol, as those of this project are.
+//! Uploads need a router and a service of level 1 of the protocol, as those of this project are. [`Bus::bind_upload`] and
+//! [`Service::upload`] are the same for a [`UploadMessage`], whose parts have a type.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -458,7 +459,7 @@ pub use failure::Failure;
 pub use gsb_derive::Message;
 pub use gsb_proto::{Address, AddressError, Framing, NameError, Violation};
 pub use headers::Headers;
-pub use message::{Answer, Message};
+pub use message::{Answer, Message, UploadMessage};
 pub use options::{
     DEFAULT_BUFFER_LIMIT, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_RUNNING,
     DEFAULT_MAX_RUNNING_BYTES, DEFAULT_PING_TIMEOUT, DEFAULT_REQUEST_TIMEOUT,

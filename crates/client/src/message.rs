@@ -28,6 +28,12 @@ pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
     type Error: Serialize + DeserializeOwned + Send + 'static;
 }
 
+/// A [`Message`] that goes on in a stream of parts; see [`Bus::bind_upload`](crate::Bus::bind_upload).
+pub trait UploadMessage: Message {
+    /// A part of the body.
+    type Part: Serialize + DeserializeOwned + Send + 'static;
+}
+
 /// The result of a typed call: a reply, or an error that the handler returned. Errors of the bus are an outer
 /// [`Error`](crate::Error).
 pub type Answer<M> = Result<<M as Message>::Item, <M as Message>::Error>;

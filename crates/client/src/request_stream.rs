@@ -39,7 +39,7 @@ impl<T: Send + 'static> RequestStream<T> {
     /// The parts of a caller of this process. The returned sender is dropped with the call, and ends them.
     pub(crate) fn of_caller(
         address: String,
-        parts: impl Stream<Item = T> + Send + 'static,
+        parts: impl Stream<Item = Result<T, Error>> + Send + 'static,
     ) -> (Self, oneshot::Sender<()>) {
         let (caller, gone) = oneshot::channel();
         let gone = futures::stream::once(gone).map(move |_| {
@@ -47,7 +47,7 @@ impl<T: Send + 'static> RequestStream<T> {
             Err(Error::Cancelled { address: address.clone(), message })
         });
         let complete = futures::stream::once(async { None });
-        let parts = parts.map(|part| Some(Ok(part))).chain(complete);
+        let parts = parts.map(Some).chain(complete);
         // The caller comes first, so that nothing is read for a call that has ended.
         let parts = futures::stream::select_with_strategy(gone.map(Some), parts, |(): &mut ()| {
             futures::stream::PollNext::Left

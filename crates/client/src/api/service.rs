@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -39,6 +40,10 @@ impl Bus {
 }
 
 impl Service {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// The name of the service.
     pub fn service_id(&self) -> &str {
         self.endpoint.address()
@@ -150,7 +155,7 @@ impl Service {
     }
 
     /// A call to a handler of this process.
-    fn call_here<M: Message>(&self, message: M, no_reply: bool) -> Call<M> {
+    pub(crate) fn call_here<M: Message>(&self, message: M, no_reply: bool) -> Call<M> {
         self.endpoint.call_here(address::<M>(self.service_id()), message, no_reply)
     }
 
@@ -218,13 +223,12 @@ impl Service {
             })?;
             let answers = Replies::new(running, Some(control), target, answers);
             let timeout = self.endpoint.item_timeout(target);
-            return Ok(AnswerStream { source: Some(Source::InProcess(answers, timeout)) });
+            return Ok(AnswerStream::in_process(answers, timeout, None));
         }
         let data = self.encoded(message).await?;
         let endpoint = self.endpoint.at(address::<M>(self.service_id()));
         let replies = endpoint.stream_found(found, data.into()).await?;
-        let items = Items { replies, service: self.clone(), decoding: None };
-        Ok(AnswerStream { source: Some(Source::Encoded(Box::new(items))) })
+        Ok(AnswerStream::encoded(replies, self.clone()))
     }
 
     /// Sends a message without an answer.
@@ -283,28 +287,28 @@ impl Service {
         endpoint.service_wait().found().await
     }
 
-    fn encoding(&self) -> &Arc<dyn Encoding> {
+    pub(crate) fn encoding(&self) -> &Arc<dyn Encoding> {
         &self.endpoint.bus().engine().options().encoding
     }
 
-    async fn encoded<M: Message>(&self, message: M) -> Result<Vec<u8>, Error> {
+    pub(crate) async fn encoded<M: Message>(&self, message: M) -> Result<Vec<u8>, Error> {
         encode_owned(self.encoding(), message)
             .await
             .map_err(|error| Error::Encoding { what: M::ID.to_owned(), error })
     }
 
-    fn not_decoded<M: Message>(&self, error: EncodingError) -> Error {
+    pub(crate) fn not_decoded<M: Message>(&self, error: EncodingError) -> Error {
         Error::Decoding { from: address::<M>(self.service_id()), error }
     }
 }
 
 /// The typed handler of a message.
-enum Typed<'a, M: Message> {
+pub(crate) enum Typed<'a, M: Message> {
     Reply(&'a ReplyHandler<M>),
     Stream(&'a StreamHandler<M>),
 }
 
-fn typed<M: Message>(service: &ServiceEntry) -> Option<Typed<'_, M>> {
+pub(crate) fn typed<M: Message>(service: &ServiceEntry) -> Option<Typed<'_, M>> {
     let reply = service.typed().map(Typed::Reply);
     reply.or_else(|| service.typed().map(Typed::Stream))
 }
@@ -320,7 +324,12 @@ pub struct AnswerStream<M: Message> {
 /// The source of the answers.
 enum Source<M: Message> {
     Encoded(Box<Items<M>>),
-    InProcess(Replies<Answer<M>>, ItemTimeout),
+    InProcess {
+        answers: Replies<Answer<M>>,
+        timeout: ItemTimeout,
+        /// Ends the body of the request when it is dropped.
+        _caller: Option<oneshot::Sender<()>>,
+    },
 }
 
 /// Answers that arrive encoded.
@@ -355,6 +364,23 @@ impl<M: Message> Items<M> {
     }
 }
 
+impl<M: Message> AnswerStream<M> {
+    /// `caller` ends the body of the request, if it has one.
+    pub(crate) fn in_process(
+        answers: Replies<Answer<M>>,
+        timeout: ItemTimeout,
+        caller: Option<oneshot::Sender<()>>,
+    ) -> Self {
+        let source = Source::InProcess { answers, timeout, _caller: caller };
+        AnswerStream { source: Some(source) }
+    }
+
+    pub(crate) fn encoded(replies: ReplyStream, service: Service) -> Self {
+        let items = Items { replies, service, decoding: None };
+        AnswerStream { source: Some(Source::Encoded(Box::new(items))) }
+    }
+}
+
 impl<M: Message> fmt::Debug for AnswerStream<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("AnswerStream").field(&M::ID).finish()
@@ -369,7 +395,7 @@ impl<M: Message> Stream for AnswerStream<M> {
         let next = match source {
             None => return Poll::Ready(None),
             Some(Source::Encoded(items)) => return items.poll_next(cx),
-            Some(Source::InProcess(answers, timeout)) => {
+            Some(Source::InProcess { answers, timeout, .. }) => {
                 let polled = answers.poll_next_unpin(cx);
                 ready!(timeout.poll(polled, cx))
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use gsb_proto::messages::CallRequest;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
@@ -143,20 +143,27 @@ impl Endpoint {
         data: impl Into<Bytes>,
         body: impl Stream<Item = Bytes> + Send + 'static,
     ) -> Result<Bytes, Error> {
-        let data = data.into();
-        let reply = match self.find_for_upload().await? {
+        Ok(self.upload_parts(data.into(), body.map(Ok)).await?.data)
+    }
+
+    /// [`upload`](Endpoint::upload) of a body that may fail.
+    pub(crate) async fn upload_parts(
+        &self,
+        data: Bytes,
+        body: impl Stream<Item = Result<Bytes, Error>> + Send + 'static,
+    ) -> Result<Reply, Error> {
+        match self.find_for_upload().await? {
             Some(running) => {
                 let call = self.call_here(self.address().to_owned(), data, false);
                 let (body, _caller) = RequestStream::of_caller(self.address().to_owned(), body);
                 call.context.control.set_body(body);
-                in_process::call(running, self.address(), self.time_limit(), call).await?
+                in_process::call(running, self.address(), self.time_limit(), call).await
             }
             None => {
                 let uploaded = self.upload_over_router(data, body);
-                with_timeout(self.time_limit(), self.address(), uploaded).await?
+                with_timeout(self.time_limit(), self.address(), uploaded).await
             }
-        };
-        Ok(reply.data)
+        }
     }
 
     /// Calls a service with a request that goes on in `body`, and returns its replies as they arrive. Both may go on at
@@ -170,7 +177,15 @@ impl Endpoint {
         data: impl Into<Bytes>,
         body: impl Stream<Item = Bytes> + Send + 'static,
     ) -> Result<ReplyStream, Error> {
-        let data = data.into();
+        self.upload_parts_for_stream(data.into(), body.map(Ok)).await
+    }
+
+    /// [`upload_stream`](Endpoint::upload_stream) of a body that may fail.
+    pub(crate) async fn upload_parts_for_stream(
+        &self,
+        data: Bytes,
+        body: impl Stream<Item = Result<Bytes, Error>> + Send + 'static,
+    ) -> Result<ReplyStream, Error> {
         if let Some(running) = self.find_for_upload().await? {
             let (body, caller) = RequestStream::of_caller(self.address().to_owned(), body);
             return self.stream_here(running, data, Some((body, caller)));
@@ -189,7 +204,7 @@ impl Endpoint {
     }
 
     /// Finds the service of this process. Fails if it takes no uploads.
-    async fn find_for_upload(&self) -> Result<Option<RunningCall>, Error> {
+    pub(crate) async fn find_for_upload(&self) -> Result<Option<RunningCall>, Error> {
         let found = match self.find() {
             Err(_) if self.waits_for_service() => self.service_wait().found().await,
             found => found,
@@ -206,7 +221,7 @@ impl Endpoint {
     async fn upload_over_router(
         &self,
         data: Bytes,
-        body: impl Stream<Item = Bytes>,
+        body: impl Stream<Item = Result<Bytes, Error>>,
     ) -> Result<Reply, Error> {
         let credit = Arc::new(Credit::new(FIRST_CREDIT as u64));
         let (sender, mut reply) = oneshot::channel();

@@ -13,18 +13,18 @@ use crate::engine::farewell::Sending;
 use crate::engine::state::Phase;
 use crate::error::Error;
 
-/// Sends the body of a call, until its end or that of the call. The body is polled only while there is credit.
+/// Sends the body of a call, until its end, its error or the end of the call. The body is polled only while there is credit.
 pub(crate) async fn send_body(
     engine: Arc<Engine>,
     number: u64,
     credit: Arc<Credit>,
-    body: impl Stream<Item = Bytes>,
+    body: impl Stream<Item = Result<Bytes, Error>>,
 ) -> Result<(), Error> {
     let sending = async {
         let mut body = pin!(body);
         loop {
             credit.available().await;
-            let next = body.next().await;
+            let next = body.next().await.transpose()?;
             let end = next.is_none();
             let data = next.unwrap_or_default();
             credit.take(data.len());

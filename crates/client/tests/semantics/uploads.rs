@@ -2,11 +2,22 @@
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use gsb_client::{Call, Error, Failure, RequestStream};
+use gsb_client::{Call, Error, Failure, Message, RequestStream, UploadMessage};
+use serde::{Deserialize, Serialize};
 
 use crate::setup::{Expected, World};
 
-cases!(complete, both_ways, answered_early, failed, taken_by_no_handler, call_without_body);
+cases!(
+    complete,
+    both_ways,
+    answered_early,
+    failed,
+    taken_by_no_handler,
+    call_without_body,
+    typed_parts,
+    typed_parts_and_answers,
+    part_that_cannot_be_decoded,
+);
 
 /// Whether an upload is supported.
 const IS_SUPPORTED: Expected<bool> = Expected {
@@ -92,4 +103,82 @@ async fn call_without_body(world: &World) {
     let _service = world.service.register_upload("/s", collect).await.unwrap();
     let reply = world.caller.call("/s", "call").await.unwrap();
     assert_eq!(reply, "b\"call\" []");
+}
+
+#[derive(Debug, Serialize, Deserialize, Message)]
+#[message(id = "join", item = String, error = String)]
+struct Join(String);
+
+impl UploadMessage for Join {
+    type Part = (u32, String);
+}
+
+/// Joins the texts of all parts, whose numbers have to be in order.
+async fn join(call: Call<Join>, mut parts: RequestStream<(u32, String)>) -> Result<String, String> {
+    let (mut texts, mut next) = (Vec::new(), 0);
+    while let Some(part) = parts.next().await {
+        let (number, text) = part.map_err(|error| error.to_string())?;
+        assert_eq!(number, next);
+        next += 1;
+        texts.push(text);
+    }
+    Ok(texts.join(&call.data.0))
+}
+
+async fn typed_parts(world: &World) {
+    let _service = world.service.bind_upload("/s", join).await.unwrap();
+    let parts = stream::iter((0..).zip(["one", "two", "three"].map(str::to_owned)));
+    match world.caller.service("/s").upload(Join(", ".to_owned()), parts).await {
+        Ok(answer) => {
+            assert!(world.expect(&IS_SUPPORTED));
+            assert_eq!(answer.unwrap(), "one, two, three");
+        }
+        Err(error) => {
+            assert!(!world.expect(&IS_SUPPORTED));
+            assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+        }
+    }
+    // Without a body.
+    let answer = world.caller.service("/s").call(Join(", ".to_owned())).await.unwrap();
+    assert_eq!(answer.unwrap(), "");
+}
+
+async fn typed_parts_and_answers(world: &World) {
+    let each = |_: Call<Join>, parts: RequestStream<(u32, String)>| {
+        parts.map(|part| match part {
+            Ok((0, _)) => Err("zero".to_owned()),
+            Ok((number, text)) => Ok(format!("{number} {text}")),
+            Err(error) => Err(error.to_string()),
+        })
+    };
+    let _service = world.service.bind_upload_stream("/s", each).await.unwrap();
+    let parts = stream::iter((0..3).map(|number| (number, "x".to_owned())));
+    let answers = match world.caller.service("/s").upload_stream(Join(String::new()), parts).await {
+        Ok(answers) => answers.try_collect::<Vec<_>>().await,
+        Err(error) => Err(error),
+    };
+    match answers {
+        Ok(answers) => {
+            assert!(world.expect(&IS_SUPPORTED));
+            let expected = [Err("zero".to_owned()), Ok("1 x".to_owned()), Ok("2 x".to_owned())];
+            assert_eq!(answers, expected);
+        }
+        Err(error) => {
+            assert!(!world.expect(&IS_SUPPORTED));
+            assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+        }
+    }
+}
+
+// It ends the body with an error. The part comes from a caller of bytes.
+async fn part_that_cannot_be_decoded(world: &World) {
+    let _service = world.service.bind_upload("/s", join).await.unwrap();
+    if !world.expect(&IS_SUPPORTED) {
+        return;
+    }
+    let encoding = gsb_client::FlexBuffers;
+    let message = gsb_client::Encoding::encode(&encoding, &Join(String::new())).unwrap();
+    let parts = stream::iter([Bytes::from("no tuple")]);
+    let answer = world.caller.endpoint("/s/join").upload(message, parts).await.unwrap();
+    assert!(answer.windows(13).any(|text| text == b"cannot decode"), "{answer:?}");
 }
