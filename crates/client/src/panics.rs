@@ -35,12 +35,21 @@ impl Wake for ContainedWaker {
 /// Polls a future with a waker whose panics are contained. Tokio wakes all tasks that wait for one event in a
 /// loop; a panic there would leave the other tasks asleep.
 ///
-/// It allocates for each poll.
+/// It allocates for the first poll, and again when the waker changes.
 pub(crate) async fn contain_waker<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
+    // The waker of the last poll, and the same waker contained.
+    let mut known: Option<(Waker, Waker)> = None;
     poll_fn(|cx| {
-        let waker = Waker::from(Arc::new(ContainedWaker(cx.waker().clone())));
-        future.as_mut().poll(&mut Context::from_waker(&waker))
+        let (_, contained) = match known.take() {
+            Some(same) if same.0.will_wake(cx.waker()) => known.insert(same),
+            _ => {
+                let waker = cx.waker().clone();
+                let contained = Waker::from(Arc::new(ContainedWaker(waker.clone())));
+                known.insert((waker, contained))
+            }
+        };
+        future.as_mut().poll(&mut Context::from_waker(contained))
     })
     .await
 }
@@ -67,6 +76,19 @@ mod tests {
         assert_eq!(Arc::strong_count(&quiet), 1);
         discard(Box::new(Bomb(3, held.clone())));
         assert_eq!(Arc::strong_count(&held), 2, "only what has panicked again is leaked");
+    }
+
+    // A handler that runs waits for its cancellation, too, and is polled often.
+    #[test]
+    fn a_future_that_is_polled_again_with_the_same_waker_does_not_allocate() {
+        let waker = Waker::from(Arc::new(ContainedWaker(Waker::noop().clone())));
+        let mut waiting = pin!(contain_waker(std::future::pending::<()>()));
+        let mut poll = |waker: &Waker| {
+            let cx = &mut Context::from_waker(waker);
+            let poll = || assert!(waiting.as_mut().poll(cx).is_pending());
+            allocation_counter::measure(poll).count_total
+        };
+        assert_eq!([poll(&waker), poll(&waker.clone()), poll(Waker::noop())], [1, 0, 1]);
     }
 
     #[test]
