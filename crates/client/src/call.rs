@@ -131,8 +131,8 @@ impl CallContext {
         if self.trace.is_empty() { &self.headers } else { &self.trace }
     }
 
-    /// Whether no one waits for the answer any more: the caller has dropped the call, its time is over, its connection or
-    /// the one of this process is lost, or the bus shuts down.
+    /// Whether the call is cancelled: its caller has dropped it, its deadline is over, the connection of the caller or of
+    /// this process is lost, or the bus shuts down.
     pub fn is_cancelled(&self) -> bool {
         self.control.is_cancelled()
     }
@@ -164,8 +164,9 @@ impl CallContext {
         self.control.cancelled().await;
     }
 
-    /// Lets the handler go on to its end when the call is cancelled. Otherwise its future is dropped where it waits, also
-    /// the stream of a handler of streams. A push is never cancelled.
+    /// Lets the handler go on to its end when the call is cancelled. Otherwise its future or its stream is dropped where it
+    /// waits. Call it first: a handler that is dropped cannot be detached any more. Only a [shutdown](crate::Bus::shutdown)
+    /// cancels a push.
     ///
     /// ```
     /// # use gsb_client::{Bus, Call, Error};

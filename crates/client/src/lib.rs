@@ -221,15 +221,16 @@
 //! The ids are those of the bus. A program that exports its spans with `opentelemetry`, which has ids of its own, reads and
 //! sets the headers itself.
 //!
-//! # Calls that no one waits for
+//! # Cancelled calls
 //!
 //! A call is cancelled when its caller has gone: its future or stream is dropped, its timeout is over, or its process has
 //! ended. Then the future or the stream of the handler is dropped where it waits, in the same process and behind a router.
 //! [`Call::detach`](CallContext::detach) lets a handler go on to its end, and tasks that it has started can wait for
-//! [`Call::cancelled`](CallContext::cancelled). A push is never cancelled.
+//! [`Call::cancelled`](CallContext::cancelled). Only a
+//! [shutdown](Bus::shutdown) cancels a push.
 //!
-//! A handler sees until when its caller waits as [`Call::deadline`](CallContext::deadline), and the calls that it makes
-//! [on behalf of](Endpoint::on_behalf_of) its call end at the same time.
+//! [`Call::deadline`](CallContext::deadline) is when the caller stops waiting. The calls that a handler makes
+//! [on behalf of](Endpoint::on_behalf_of) its call have the same deadline.
 //!
 //! # A service that outlives its router
 //!

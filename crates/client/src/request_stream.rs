@@ -18,9 +18,9 @@ use crate::error::Error;
 /// A complete body ends with `None`. If the caller has gone, or the call is cancelled, the last item is an error. A call
 /// without a body has an empty one.
 ///
-/// Over a router the caller is ahead of the handler by at most the [window](crate::BusBuilder::stream_window) of the
-/// service and one part, and by at least 64 KiB; each part counts as its length and 64 bytes. These bytes count towards
-/// [`BusBuilder::max_running_bytes`](crate::BusBuilder::max_running_bytes). Within the process a part is made when the
+/// Over a router the caller may be ahead of the handler by the [window](crate::BusBuilder::stream_window) of the service,
+/// or by 64 KiB if the window is smaller, and the last part may exceed it. Each part counts as its length and 64 bytes.
+/// These bytes count towards [`BusBuilder::max_running_bytes`](crate::BusBuilder::max_running_bytes). Within the process a part is made when the
 /// handler asks for it.
 pub struct RequestStream<T = Bytes> {
     /// `None` after the end.

@@ -152,8 +152,8 @@ impl BusBuilder {
 
     /// How many bytes the service of a stream may be ahead of the reader. Each reply counts as the length of its data and
     /// 64 bytes, and the last one may exceed the window. Then the service waits until the reader has read, however long
-    /// that takes, and other calls and streams go on. A larger window makes a stream faster if the way is long, and takes
-    /// more memory. [`Endpoint::window`](crate::Endpoint::window) sets it for single streams. Default: 1 MiB
+    /// that takes, and other calls and streams go on. A larger window makes a stream faster if a round trip takes long, and
+    /// takes more memory. [`Endpoint::window`](crate::Endpoint::window) sets it for single streams. Default: 1 MiB
     /// ([`DEFAULT_STREAM_WINDOW`](crate::DEFAULT_STREAM_WINDOW)).
     ///
     /// It is also how far the caller of an upload may be ahead of a handler of this bus, see

@@ -234,10 +234,11 @@ impl Bus {
     ///
     /// Meanwhile calls can be made, but no service or subscription.
     ///
-    /// A handler of this bus may call it, too; then no handler is dropped. It is not waited for, and neither are the handlers within the process
-    /// that have called it. Their callers behind the router get [`Error::ServiceFailure`], because the bus has ended
-    /// when the handlers go on. A handler should leave the shutdown to a task that it does not wait for if it has to
-    /// reply, or if it belongs to a [serial](Bus::serial) service with calls that wait for their turn.
+    /// A handler of this bus may call it, too; then no handler is dropped. The shutdown waits neither for this handler nor
+    /// for the handlers within the process that have called it. Their callers behind the router get
+    /// [`Error::ServiceFailure`], because the bus has ended when the handlers go on. A handler should leave the shutdown to
+    /// a task that it does not wait for if it has to reply, or if it belongs to a [serial](Bus::serial) service with calls
+    /// that wait for their turn.
     ///
     /// # Errors
     /// [`Error::Unfinished`] if detached handlers, or handlers that do not wait anywhere, were still running a second

@@ -134,8 +134,8 @@ impl Endpoint {
         self
     }
 
-    /// Until when to wait for the reply, or for all replies of a stream. Before that the
-    /// [timeout](Endpoint::timeout) may end the call. The service sees it as the
+    /// The time at which a call ends with [`Error::Timeout`] if its reply, or all replies of its stream, have not arrived.
+    /// The [timeout](Endpoint::timeout) may end it earlier. The service sees it as the
     /// [deadline](crate::CallContext::deadline) of the call. Default: `None`.
     ///
     /// The router ends a call at its deadline, too, so that nothing of it is left if this process hangs. It measures the
@@ -146,9 +146,9 @@ impl Endpoint {
         self
     }
 
-    /// Makes the calls as a part of handling another call: they have its
-    /// [deadline](crate::CallContext::deadline), if that is earlier than the one of this endpoint, and its headers of W3C
-    /// Trace Context (`traceparent`, `tracestate`). With the feature `tracing` these name the span of the handler.
+    /// Makes calls as a part of handling another call. They have the earlier of its
+    /// [deadline](crate::CallContext::deadline) and the [deadline](Endpoint::deadline) of this endpoint, and its headers of
+    /// W3C Trace Context (`traceparent`, `tracestate`). With the feature `tracing` these name the span of the handler.
     ///
     /// ```
     /// use gsb_client::{Bus, Bytes, Call, Failure, WeakBus};
@@ -222,9 +222,9 @@ impl Endpoint {
     /// about one user, whose data an owner then keeps in its memory. Default: none.
     ///
     /// It holds as long as the owners are the same, and also while owners reconnect. When an owner comes or goes, only the
-    /// texts move that it gets or had. A call whose owner is full is [`Error::Busy`], even if another owner has room. With
-    /// a router, the router chooses the owner, also for a process that is an owner itself. A router of level 0 ignores the
-    /// text.
+    /// calls whose texts it gets or had go to another owner than before. A call whose owner is full is [`Error::Busy`],
+    /// even if another owner has room. With a router, the router chooses the owner, also for a process that is an owner
+    /// itself. A router of level 0 ignores the text.
     #[must_use]
     pub fn affinity(mut self, text: impl Into<String>) -> Self {
         self.affinity = text.into();

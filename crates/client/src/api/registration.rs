@@ -55,10 +55,10 @@ impl Bus {
     /// # Where a handler runs
     ///
     /// A call from another process is handled in a task of its own, a call from this process as a part of the caller's
-    /// future. When no one waits for the answer any more, the future of the handler is dropped where it waits: the caller
-    /// was dropped, also by a timeout or the end of its process, or the connection is lost. Use
-    /// [`Call::detach`](crate::CallContext::detach) or `tokio::spawn` for work that has to be finished. A push is never
-    /// dropped.
+    /// future. A call is cancelled when its caller is dropped, also by a timeout or the end of its process, or when the
+    /// connection is lost. Then the future of the handler is dropped where it waits. Use
+    /// [`Call::detach`](crate::CallContext::detach) or `tokio::spawn` for work that has to be finished. The handler of a
+    /// push is dropped only by a [shutdown](Bus::shutdown).
     ///
     /// The caller of a handler that fails or panics gets a failure. A handler that makes calls should hold a
     /// [`WeakBus`](crate::WeakBus).
@@ -157,8 +157,8 @@ pub(crate) struct Binding {
 /// A registration in progress: a future of `Result<Registration, Error>`. It does nothing until it is awaited. Dropping
 /// it before its end undoes the registration.
 ///
-/// Its methods say who else may register the name, and how many calls the service takes at a time. They are meant for
-/// before it is awaited, and hold for all messages of [`Bus::serve`].
+/// Its methods set who else may register the name, and how many calls the service takes at a time. Call them before it is
+/// awaited. They hold for all messages of [`Bus::serve`].
 ///
 /// Its type does not contain the type of the handler, so that the compiler reports a wrongly typed handler once and not
 /// three times, as it does for an `async fn`.
@@ -193,7 +193,7 @@ impl Registering {
 
     /// Shares the name with other programs that register it as shared, too: a pool of workers. The router gives each call
     /// to the one with the fewest open calls, in turn among equals. When all are full (see
-    /// [`capacity`](Registering::capacity)) a call is [`Error::Busy`]. A worker that goes ends only its own calls.
+    /// [`capacity`](Registering::capacity)) a call is [`Error::Busy`]. When a worker goes, only its own calls end.
     ///
     /// Calls from this process are handled here while the service has room, and otherwise by the other workers.
     /// [`Endpoint::affinity`](crate::Endpoint::affinity) sends related calls to the same worker.

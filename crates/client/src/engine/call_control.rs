@@ -1,4 +1,4 @@
-//! Whether anyone waits for the answer to a call, as its handler sees it.
+//! Whether a call is cancelled, as its handler sees it.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ pub(crate) struct CallControl {
 }
 
 impl CallControl {
-    /// No one waits for the answer any more.
+    /// The caller waits no longer.
     pub(crate) fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::SeqCst);
         self.cancelled.notify_waiters();

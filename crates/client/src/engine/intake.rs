@@ -170,7 +170,7 @@ impl CallIntake {
         drop(ended);
     }
 
-    /// The router has cancelled a call: no one waits for its answer.
+    /// The router has cancelled a call: its caller waits no longer.
     pub(crate) fn cancel(&self, request_id: &str) {
         let call = self.running.lock().get(request_id).cloned();
         if let Some(call) = call {
@@ -227,7 +227,7 @@ impl CallIntake {
         }
     }
 
-    /// The connection is lost: no one waits for the answers to its calls.
+    /// The connection is lost, and its calls cannot be answered.
     pub(crate) fn cancel_all(&self) {
         let running = mem::take(&mut *self.running.lock());
         for call in running.values() {

@@ -223,8 +223,8 @@ impl Responder {
         self.upload.as_ref()?.refusal()
     }
 
-    /// Waits until one reply of several may be sent. The replies of a detached stream are dropped when no one waits for
-    /// them, and then it needs no credit.
+    /// Waits until one reply of several may be sent. The replies of a detached stream are dropped when its call is
+    /// cancelled, and then it needs no credit.
     async fn has_credit(&self) {
         if let Some(credit) = self.credit.as_ref().filter(|_| !self.finished) {
             tokio::select! {
@@ -235,7 +235,7 @@ impl Responder {
         }
     }
 
-    /// One reply of several. It is dropped if no one waits for it.
+    /// One reply of several. It is dropped if the call is cancelled.
     async fn part(&mut self, reply: Reply) {
         if self.finished || self.control.is_cancelled() {
             // The stream is detached. It must not keep the other tasks from running.
