@@ -601,3 +601,17 @@ async fn a_part_over_the_frame_limit_ends_the_upload() {
     }
     router.expect_nothing_behind().await;
 }
+
+// The body ends with the call, also if no one reads the replies.
+#[tokio::test]
+async fn a_body_ends_when_the_service_has_answered() {
+    let router = TestRouter::start().await;
+    let service = Bus::connect(&router.unix).await.unwrap();
+    serve(&service).await;
+    let caller = Bus::connect(&router.unix).await.unwrap();
+    let (body, dropped) = endless();
+    let unread = caller.endpoint("/early").upload_stream("", body).await.unwrap();
+    within("the end of the body", dropped).await.unwrap();
+    assert_eq!(unread.try_collect::<Vec<_>>().await.unwrap(), ["first"]);
+    router.stop().await;
+}
