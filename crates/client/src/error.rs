@@ -95,6 +95,8 @@ pub enum Error {
     },
     /// The service has dropped the call before it answered: its bus was shut down. The service may have handled a part of
     /// the request.
+    ///
+    /// As the last item of a [`RequestStream`](crate::RequestStream): the caller has gone, or the call has ended.
     #[error("the service at {address:?} dropped the call: {message}")]
     Cancelled {
         /// The address of the call.
