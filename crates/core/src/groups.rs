@@ -3,7 +3,7 @@
 //! A name with a single owner that takes any number of calls has no group.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 use std::num::NonZeroU32;
 
 use gsb_proto::messages::RegisterMode;
@@ -12,9 +12,11 @@ use slab::Slab;
 use crate::affinity::{Affinity, Seed};
 use crate::ids::ConnId;
 
-/// Most owners of one name. To choose one may take a [step](Groups::steps) for each of them, so it has to be short beside a
-/// turn of the router.
+/// Most owners of one name. Each choice looks at all of them, so it has to be short beside a turn of the router.
 pub(crate) const MAX_OWNERS: usize = 1024;
+
+/// To compare this number of owners takes about as long as to look up the connection of one.
+const COMPARED_IN_A_STEP: usize = 8;
 
 /// Names a group, for as long as it has members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,7 @@ pub(crate) enum Unavailable {
 
 #[derive(Debug)]
 struct Member {
+    owner: ConnId,
     serial: NonZeroU32,
     seed: Seed,
     capacity: u32,
@@ -82,20 +85,13 @@ impl Member {
     fn is_full(&self) -> bool {
         self.capacity != 0 && self.open >= self.capacity
     }
-
-    fn load(&self) -> (u32, u64) {
-        (self.open, self.turn)
-    }
 }
 
 #[derive(Debug)]
 struct Group {
     mode: RegisterMode,
-    members: BTreeMap<ConnId, Member>,
-    /// All members, by their turns.
-    by_turn: BTreeMap<u64, ConnId>,
-    /// The members that are not full, by their open calls and turns.
-    by_load: BTreeMap<(u32, u64), ConnId>,
+    /// Ordered by owner. Most groups are small, and a list is fast to search and to change.
+    members: Vec<Member>,
 }
 
 #[derive(Debug, Default)]
@@ -103,18 +99,13 @@ pub(crate) struct Groups {
     groups: Slab<Group>,
     /// Registrations and choices are numbered together.
     turns: u64,
-    /// How many owners were looked at to find one that takes a call. There may be many before it that do not.
+    /// How many owners were looked up to find one that takes a call, and an eighth of those that were compared.
     pub(crate) steps: usize,
 }
 
 impl Groups {
     pub(crate) fn create(&mut self, owner: ConnId, at: usize, terms: Terms) -> GroupKey {
-        let group = Group {
-            mode: terms.mode,
-            members: BTreeMap::new(),
-            by_turn: BTreeMap::new(),
-            by_load: BTreeMap::new(),
-        };
+        let group = Group { mode: terms.mode, members: Vec::new() };
         let key = GroupKey(self.groups.insert(group) as u32);
         self.join(key, owner, at, terms);
         key
@@ -129,19 +120,17 @@ impl Groups {
         let Terms { capacity, seed, .. } = terms;
         // Another registration may have it after 4,294,967,295 further turns.
         let serial = NonZeroU32::new(self.turns as u32).unwrap_or(NonZeroU32::MAX);
-        let member = Member { serial, seed, capacity, open: 0, turn: self.turns, at };
-        group.by_turn.insert(member.turn, owner);
-        group.by_load.insert(member.load(), owner);
-        group.members.insert(owner, member);
+        let member = Member { owner, serial, seed, capacity, open: 0, turn: self.turns, at };
+        let (Ok(place) | Err(place)) = group.place(owner);
+        group.members.insert(place, member);
     }
 
     /// Removes an owner, and with the last one the group. Returns the position of the name in the list of the owner's
     /// names, and whether the group is removed; `None` if the owner is not in the group.
     pub(crate) fn leave(&mut self, key: GroupKey, owner: ConnId) -> Option<(usize, bool)> {
         let group = self.groups.get_mut(key.0 as usize)?;
-        let member = group.members.remove(&owner)?;
-        group.by_turn.remove(&member.turn);
-        group.by_load.remove(&member.load());
+        let place = group.place(owner).ok()?;
+        let member = group.members.remove(place);
         let is_empty = group.members.is_empty();
         if is_empty {
             self.remove(key);
@@ -158,7 +147,7 @@ impl Groups {
     }
 
     pub(crate) fn contains(&self, key: GroupKey, owner: ConnId) -> bool {
-        self.get(key).is_some_and(|group| group.members.contains_key(&owner))
+        self.get(key).is_some_and(|group| group.place(owner).is_ok())
     }
 
     pub(crate) fn is_full(&self, key: GroupKey) -> bool {
@@ -167,13 +156,13 @@ impl Groups {
 
     /// Whether an owner is connected.
     pub(crate) fn is_live(&self, key: GroupKey, is_live: impl Fn(ConnId) -> bool) -> bool {
-        self.get(key).is_some_and(|group| group.by_turn.values().any(|&owner| is_live(owner)))
+        self.get(key).is_some_and(|group| group.members.iter().any(|it| is_live(it.owner)))
     }
 
     /// The name of an owner is at another position in the list of its names.
     pub(crate) fn set_position(&mut self, key: GroupKey, owner: ConnId, at: usize) {
         let group = self.groups.get_mut(key.0 as usize);
-        if let Some(member) = group.and_then(|group| group.members.get_mut(&owner)) {
+        if let Some(member) = group.and_then(|group| group.member(owner)) {
             member.at = at;
         }
     }
@@ -188,40 +177,36 @@ impl Groups {
     ) -> Result<ConnId, Unavailable> {
         let group = self.groups.get(key.0 as usize).ok_or(Unavailable::Gone)?;
         let affinity = Affinity::new(affinity);
-        let steps = Cell::new(0);
+        // A score takes as long as a look at a connection.
+        let compared = if affinity.is_some() { 1 } else { COMPARED_IN_A_STEP };
+        let steps = Cell::new(group.members.len() / compared);
         let condition = |owner| {
             steps.update(|steps| steps + 1);
             condition(owner)
         };
+        let is_ready = |owner| condition(owner) == Condition::Ready;
+        let is_there = |owner| condition(owner) != Condition::Gone;
         let chosen = match (group.mode, affinity, kind) {
             (RegisterMode::Shared, None, CallKind::Push) => {
-                group.first_ready(group.by_turn.values(), condition)
+                let first = group.first(|member| Some(member.turn), is_ready);
+                first.ok_or_else(|| group.unavailable(condition))
             }
             (RegisterMode::Shared, None, CallKind::Call) => {
-                group.first_ready(group.by_load.values(), condition)
+                let load =
+                    |member: &Member| (!member.is_full()).then_some((member.open, member.turn));
+                group.first(load, is_ready).ok_or_else(|| group.unavailable(condition))
             }
             (RegisterMode::Shared, Some(affinity), _) => {
-                let mut best = None;
-                for (&owner, member) in &group.members {
-                    let score = affinity.score(member.seed);
-                    // There may be many owners, and few have a higher score than all before them.
-                    if best.is_none_or(|(highest, _)| score > highest)
-                        && condition(owner) != Condition::Gone
-                    {
-                        best = Some((score, owner));
-                    }
-                }
-                steps.set(group.members.len());
-                group.only(best.map(|(_, owner)| owner), kind, condition)
+                let score = |member: &Member| Some(Reverse(affinity.score(member.seed)));
+                group.only(group.first(score, is_there), kind, condition)
             }
             (RegisterMode::Exclusive | RegisterMode::Standby, ..) => {
-                let mut live = group.by_turn.values();
-                let first = live.find(|&&owner| condition(owner) != Condition::Gone);
-                group.only(first.copied(), kind, condition)
+                let first = group.first(|member| Some(member.turn), is_there);
+                group.only(first, kind, condition)
             }
         };
         self.steps += steps.get();
-        chosen
+        chosen.map(|member| member.owner)
     }
 
     /// Gives a call to an owner that was [chosen](Groups::choose). Returns the registration that the call counts
@@ -235,24 +220,23 @@ impl Groups {
         let group = self.groups.get_mut(key.0 as usize)?;
         let is_shared = group.mode == RegisterMode::Shared;
         self.turns += 1;
-        let serial = group.update(owner, |member| {
-            if is_shared {
-                member.turn = self.turns;
-            }
-            if kind == CallKind::Call {
-                member.open += 1;
-            }
-        })?;
-        (kind == CallKind::Call).then_some(Registration { group: key, serial })
+        let member = group.member(owner)?;
+        if is_shared {
+            member.turn = self.turns;
+        }
+        if kind == CallKind::Push {
+            return None;
+        }
+        member.open += 1;
+        Some(Registration { group: key, serial: member.serial })
     }
 
     /// A call that was given to an owner no longer counts. The registration may be gone.
     pub(crate) fn end(&mut self, owner: ConnId, Registration { group, serial }: Registration) {
         let group = self.groups.get_mut(group.0 as usize);
-        if let Some(group) = group
-            && group.members.get(&owner).is_some_and(|member| member.serial == serial)
-        {
-            group.update(owner, |member| member.open = member.open.saturating_sub(1));
+        let member = group.and_then(|group| group.member(owner));
+        if let Some(member) = member.filter(|member| member.serial == serial) {
+            member.open = member.open.saturating_sub(1);
         }
     }
 
@@ -267,60 +251,64 @@ impl Groups {
 }
 
 impl Group {
-    /// The first of these owners that is ready.
-    fn first_ready<'a>(
+    /// The place of an owner in the list; or where it is to be inserted.
+    fn place(&self, owner: ConnId) -> Result<usize, usize> {
+        self.members.binary_search_by_key(&owner, |member| member.owner)
+    }
+
+    fn member(&mut self, owner: ConnId) -> Option<&mut Member> {
+        let place = self.place(owner).ok()?;
+        self.members.get_mut(place)
+    }
+
+    /// The member with the lowest rank of those that have one and may be chosen. Few are looked up for the latter.
+    fn first<K: Ord>(
         &self,
-        mut owners: impl Iterator<Item = &'a ConnId>,
-        condition: impl Fn(ConnId) -> Condition,
-    ) -> Result<ConnId, Unavailable> {
-        let is_ready = |owner: &&ConnId| condition(**owner) == Condition::Ready;
-        if let Some(&owner) = owners.find(is_ready) {
-            return Ok(owner);
+        rank: impl Fn(&Member) -> Option<K>,
+        may_choose: impl Fn(ConnId) -> bool,
+    ) -> Option<&Member> {
+        let mut first: Option<(K, &Member)> = None;
+        for member in &self.members {
+            if let Some(rank) = rank(member)
+                && first.as_ref().is_none_or(|(lowest, _)| rank < *lowest)
+                && may_choose(member.owner)
+            {
+                first = Some((rank, member));
+            }
         }
+        first.map(|(_, member)| member)
+    }
+
+    /// Why no member of a SHARED group takes a call.
+    #[cold]
+    fn unavailable(&self, condition: impl Fn(ConnId) -> Condition) -> Unavailable {
         let mut stalled = None;
-        for &owner in self.by_turn.values() {
-            match condition(owner) {
-                // It would have been among `owners` if it were not full.
-                Condition::Ready => return Err(Unavailable::Full),
-                Condition::Stalled => stalled = Some(owner),
+        for member in &self.members {
+            match condition(member.owner) {
+                // It would have been chosen if it were not full.
+                Condition::Ready => return Unavailable::Full,
+                Condition::Stalled => stalled = Some(member.owner),
                 Condition::Gone => {}
             }
         }
-        Err(stalled.map_or(Unavailable::Gone, Unavailable::Stalled))
+        stalled.map_or(Unavailable::Gone, Unavailable::Stalled)
     }
 
-    /// The only owner that may take the call.
-    fn only(
-        &self,
-        owner: Option<ConnId>,
+    /// The only member that may take the call.
+    fn only<'a>(
+        &'a self,
+        member: Option<&'a Member>,
         kind: CallKind,
         condition: impl Fn(ConnId) -> Condition,
-    ) -> Result<ConnId, Unavailable> {
-        let owner = owner.ok_or(Unavailable::Gone)?;
-        if condition(owner) == Condition::Stalled {
-            return Err(Unavailable::Stalled(owner));
+    ) -> Result<&'a Member, Unavailable> {
+        let member = member.ok_or(Unavailable::Gone)?;
+        if condition(member.owner) == Condition::Stalled {
+            return Err(Unavailable::Stalled(member.owner));
         }
-        let is_full = self.members.get(&owner).is_some_and(Member::is_full);
-        match kind == CallKind::Call && is_full {
+        match kind == CallKind::Call && member.is_full() {
             true => Err(Unavailable::Full),
-            false => Ok(owner),
+            false => Ok(member),
         }
-    }
-
-    /// Changes a member, and its place in the order. Returns the serial number of its registration.
-    fn update(&mut self, owner: ConnId, change: impl FnOnce(&mut Member)) -> Option<NonZeroU32> {
-        let member = self.members.get_mut(&owner)?;
-        let turn = member.turn;
-        self.by_load.remove(&member.load());
-        change(member);
-        if member.turn != turn {
-            self.by_turn.remove(&turn);
-            self.by_turn.insert(member.turn, owner);
-        }
-        if !member.is_full() {
-            self.by_load.insert(member.load(), owner);
-        }
-        Some(member.serial)
     }
 }
 

@@ -33,7 +33,7 @@ fn owners(instances: &BTreeSet<u32>) -> BTreeMap<usize, u32> {
     }
     let (mut groups, key) = group(&mut connections, instances);
     let members = groups.get(key).unwrap().members.iter();
-    let seeds: BTreeMap<_, _> = members.map(|(&owner, member)| (owner, member.seed)).collect();
+    let seeds: BTreeMap<_, _> = members.map(|member| (member.owner, member.seed)).collect();
     let by_seed = |instance: &u32| (Seed::of_instance(&instance.to_be_bytes()), *instance);
     let by_seed: BTreeMap<_, _> = instances.iter().map(by_seed).collect();
     let mut owner = |text: usize| {

@@ -539,9 +539,10 @@ fn the_owners_that_are_looked_at_are_counted() {
         world.seen.clear();
         world.broker.take_steps()
     };
-    // The first call finds the group, and the next ones the owner only.
-    assert!((1..=3).contains(&steps(&mut world, call("/s", "1"))));
-    assert_eq!(steps(&mut world, call("/s", "2")), 1);
+    // To compare eight owners counts as one step, and few of them are looked up.
+    for id in ["1", "2"] {
+        assert!((COUNT / 8..COUNT / 8 + 4).contains(&steps(&mut world, call("/s", id))));
+    }
     let affinity = CallRequest { affinity: "x".into(), ..call("/s", "3") };
     assert!(steps(&mut world, affinity) > COUNT, "each owner has a score");
     let more = CallRequest { more: true, ..call("/s", "4") };
