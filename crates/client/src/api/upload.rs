@@ -1,9 +1,10 @@
 //! Uploads: calls whose requests have a body, which is a stream.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use gsb_proto::messages::CallRequest;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
@@ -21,6 +22,7 @@ use crate::engine::service_entry::RunningCall;
 use crate::engine::upload_sender::send_body;
 use crate::error::{Error, LostReason};
 use crate::failure::Failure;
+use crate::panics::discard;
 use crate::reply::Reply;
 use crate::request_stream::RequestStream;
 use crate::timeouts::with_timeout;
@@ -193,11 +195,20 @@ impl Endpoint {
         let credit = Arc::new(Credit::new(FIRST_CREDIT as u64));
         let (queue, open) = self.open_stream(data, Some(credit.clone())).await?;
         let (engine, number, replies) = (open.engine.clone(), open.number, queue.clone());
+        let address = self.address().to_owned();
         let sending = async move {
-            if let Err(error) = send_body(engine.clone(), number, credit, body).await {
-                replies.end(Some(error));
-                engine.cancel_call(number);
-            }
+            let sent = AssertUnwindSafe(send_body(engine.clone(), number, credit, body));
+            let error = match sent.catch_unwind().await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error,
+                // Within the process the handler panics with it, and the caller gets this error, too.
+                Err(payload) => {
+                    discard(payload);
+                    Failure::new("the body of its request panicked").into_error(&address)
+                }
+            };
+            replies.end(Some(error));
+            engine.cancel_call(number);
         };
         let body = Some(AbortOnDropHandle::new(tokio::spawn(sending)));
         Ok(self.replies(Source::Router { queue, open, _body: body, _bus: self.bus().clone() }))

@@ -615,3 +615,30 @@ async fn a_body_ends_when_the_service_has_answered() {
     assert_eq!(unread.try_collect::<Vec<_>>().await.unwrap(), ["first"]);
     router.stop().await;
 }
+
+// Its task would end, and the service would wait for more of the body.
+#[tokio::test]
+async fn a_body_that_panics_ends_the_call() {
+    let router = TestRouter::start().await;
+    let (local, service) = (Bus::local(), Bus::connect(&router.unix).await.unwrap());
+    let caller = Bus::connect(&router.tcp).await.unwrap();
+    for (service, caller) in [(local.clone(), local), (service, caller)] {
+        serve(&service).await;
+        let body = stream::iter(0..2).map(|part| match part {
+            0 => Bytes::from("first"),
+            _ => panic!("on purpose"),
+        });
+        let endpoint = caller.endpoint("/upper").timeout(None);
+        let mut replies = endpoint.upload_stream("", body).await.unwrap();
+        let mut errors = replies.by_ref().filter_map(|reply| std::future::ready(reply.err()));
+        let error = within("the error", errors.next()).await;
+        assert!(matches!(error, Some(Error::ServiceFailure { .. })), "{error:?}");
+    }
+    within("the end of the call", async {
+        while router.status.usage().open_calls + router.status.usage().orphaned_calls > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    router.stop().await;
+}
