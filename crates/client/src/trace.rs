@@ -66,6 +66,8 @@ impl<T> Stream for Spanned<BoxStream<'static, T>> {
 
 #[cfg(not(feature = "tracing"))]
 mod span {
+    use std::convert::Infallible;
+
     use crate::headers::Headers;
 
     /// There is none.
@@ -80,7 +82,9 @@ mod span {
             match *self {}
         }
 
-        pub(super) fn enter(&self) {}
+        pub(super) fn enter(&self) -> Option<Infallible> {
+            None
+        }
     }
 
     pub(crate) fn is_wanted(_: &Headers) -> bool {
