@@ -1,7 +1,8 @@
 //! A client whose router is hostile: garbage, huge frames that trickle in, unknown ids, endless replies, no answers, answers
-//! without a request, floods, and a death at any point, also in the middle of a frame.
+//! without a request, credit and data for any call, farewells, floods, and a death at any point, also in the middle of a
+//! frame.
 //!
-//! Every call, stream, push, broadcast, registration, subscription and shutdown ends. Memory stays within the limits of the
+//! Every call, stream, upload, push, broadcast, registration, subscription and shutdown ends. Memory stays within the limits of the
 //! client, and all of it is released.
 //!
 //! Time is simulated, and a seed decides all that happens. `GSB_HOSTILE_SECONDS` is how long the test makes runs (2 by
@@ -23,7 +24,7 @@ use gsb_testkit::{Usage, mebibytes};
 use tokio::task::JoinSet;
 
 use crate::router::{Router, Sizes};
-use crate::user::{BUFFER, MAX_RUNNING, MAX_TASKS, OUTBOX, SERVICES, User};
+use crate::user::{BUFFER, MAX_RUNNING, MAX_RUNNING_BYTES, MAX_TASKS, OUTBOX, SERVICES, User};
 
 /// Memory of a run that does not depend on the router's frames: the runtime, a network of 64 KiB in each direction,
 /// tasks, and the messages of users.
@@ -46,7 +47,7 @@ const STUCK: Duration = Duration::from_secs(120);
 /// times the received bytes.
 fn allowed(sizes: Sizes) -> u64 {
     let consumers = MAX_TASKS * (BUFFER + sizes.whole);
-    let handlers = SERVICES.len() * MAX_RUNNING * sizes.whole;
+    let handlers = SERVICES.len() * MAX_RUNNING * sizes.whole + MAX_RUNNING_BYTES;
     (BASE + OUTBOX + REFUSALS + consumers + handlers + 3 * sizes.unfinished) as u64
 }
 

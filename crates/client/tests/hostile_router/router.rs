@@ -213,6 +213,10 @@ impl Router {
                         request_id: if self.rng.bool() { number.to_string() } else { self.text() },
                         data: self.data(8 << 10),
                         no_reply: self.rng.u8(0..4) == 0,
+                        timeout_ms: self.rng.u32(0..100),
+                        headers: self.headers(),
+                        reply_credit: self.rng.u64(0..3) * self.rng.u64(0..5000),
+                        more: self.rng.u8(0..4) == 0,
                         ..Default::default()
                     };
                     self.send(&call.into_frame()).await;
@@ -240,7 +244,27 @@ impl Router {
                     self.send(&CancelCall { request_id }.to_frame()).await;
                 }
             }
-            78..=83 => self.large().await,
+            78..=79 => {
+                for number in 0..times {
+                    let steering = self.steering(number);
+                    self.send(&steering).await;
+                }
+            }
+            80 => {
+                let (retry_after_ms, last) = (self.rng.u32(..), self.rng.bool());
+                let farewell = GoAway { reason: self.text(), retry_after_ms, last };
+                self.send(&farewell.to_frame()).await;
+            }
+            81 => {
+                let service_id = (*self.rng.choice(SERVICES).unwrap()).to_owned();
+                let topic = (*self.rng.choice(TOPICS).unwrap()).to_owned();
+                let lost = match self.rng.bool() {
+                    true => NameLost { service_id, ..NameLost::default() },
+                    false => NameLost { topic, message: self.text(), ..NameLost::default() },
+                };
+                self.send(&lost.to_frame()).await;
+            }
+            82..=83 => self.large().await,
             84..=85 => self.reads = !self.reads,
             86..=89 => self.hang_up(),
             90..=93 => {
@@ -262,6 +286,27 @@ impl Router {
         }
     }
 
+    fn headers(&mut self) -> Vec<Header> {
+        let count = self.rng.usize(0..3);
+        (0..count).map(|_| Header { name: self.text(), value: self.data(100) }).collect()
+    }
+
+    /// Credit or data, for a call in either direction.
+    fn steering(&mut self, number: usize) -> Frame {
+        let known = self.rng.choice(&self.calls).cloned().filter(|_| self.rng.bool());
+        let request_id = known.unwrap_or_else(|| (number % 4).to_string());
+        match self.rng.bool() {
+            true => {
+                let bytes = if self.rng.u8(0..8) == 0 { u64::MAX } else { self.rng.u64(0..5000) };
+                StreamCredit { request_id, bytes, for_request: self.rng.bool() }.to_frame()
+            }
+            false => {
+                let (data, end) = (self.data(8 << 10), self.rng.u8(0..8) == 0);
+                CallData { request_id, data, end }.into_frame()
+            }
+        }
+    }
+
     fn reply(&mut self) -> Frame {
         let known = self.rng.choice(&self.calls).cloned().filter(|_| self.rng.u8(0..8) > 0);
         let is_partial = self.rng.u8(0..4) > 0;
@@ -269,8 +314,9 @@ impl Router {
             request_id: known.unwrap_or_else(|| self.text()),
             code: if is_partial { 0 } else { self.code() },
             reply_type: if is_partial { 1 } else { self.rng.i32(-1..3) },
-            reason: self.rng.i32(-1..12),
+            reason: self.rng.i32(-1..14),
             data: self.data(8 << 10),
+            headers: self.headers(),
             ..Default::default()
         };
         reply.into_frame()

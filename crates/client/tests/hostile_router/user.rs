@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use futures::{StreamExt as _, stream};
-use gsb_client::{Bus, Call, Error, Failure, Framing};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use gsb_client::{Bus, Call, Error, Failure, Framing, RequestStream};
 use gsb_net::memory::Network;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 use crate::all_end;
 
-pub(crate) const SERVICES: &[&str] = &["s/echo", "s/slow", "s/stream", "s/push", "s/more"];
+pub(crate) const SERVICES: &[&str] =
+    &["s/echo", "s/slow", "s/stream", "s/push", "s/more", "s/upload"];
 pub(crate) const TOPICS: &[&str] = &["t/a", "t/*", "t/**", "**"];
 
 /// Limits of the client, in bytes.
@@ -20,6 +21,8 @@ pub(crate) const OUTBOX: usize = 64 << 10;
 pub(crate) const BUFFER: usize = 16 << 10;
 /// Calls that a service handles at a time.
 pub(crate) const MAX_RUNNING: usize = 4;
+/// Bytes of calls that are handled at a time.
+pub(crate) const MAX_RUNNING_BYTES: usize = 1 << 20;
 /// Tasks of the program at a time.
 pub(crate) const MAX_TASKS: usize = 60;
 
@@ -65,6 +68,8 @@ impl User {
             .wait_for_router(WAIT_FOR_ROUTER)
             .outbox_limit(OUTBOX)
             .buffer_limit(BUFFER)
+            .stream_window(BUFFER)
+            .max_running_bytes(MAX_RUNNING_BYTES)
             .max_running(MAX_RUNNING);
         let bus = builder.connect_lazy("unix:/router").unwrap();
         let (requests, lasting) = (JoinSet::new(), JoinSet::new());
@@ -104,7 +109,15 @@ impl User {
                     next = ends("a reply", CALL_TIMEOUT, reply).await.flatten();
                 }
             }),
-            40..=46 => self.begin(async move {
+            40..=42 => self.begin(async move {
+                let body = stream::iter(vec![data; 20]).then(move |part| async move {
+                    sleep(delay).await;
+                    part
+                });
+                let endpoint = bus.endpoint(address);
+                drop(ends("an upload", CALL_TIMEOUT, endpoint.upload("", body)).await);
+            }),
+            43..=46 => self.begin(async move {
                 ends("a push", CALL_TIMEOUT, bus.push(&address, data)).await;
             }),
             47..=56 => self.begin(async move {
@@ -187,6 +200,13 @@ async fn register(bus: &Bus, name: &'static str) -> Result<gsb_client::Registrat
                 stream::repeat(Ok::<_, Failure>(call.data)).take(5)
             })
             .await
+        }
+        "s/upload" => {
+            let count = |_: Call, body: RequestStream| async move {
+                let parts: Vec<Bytes> = body.try_collect().await?;
+                Ok(parts.len().to_string())
+            };
+            bus.register_upload(name, count).await
         }
         "s/push" => bus.register_push(name, |_: Call| async {}).await,
         _ => bus.register(name, echo).await,
