@@ -317,7 +317,6 @@ impl Router {
             reason: self.rng.i32(-1..14),
             data: self.data(8 << 10),
             headers: self.headers(),
-            ..Default::default()
         };
         reply.into_frame()
     }
