@@ -109,7 +109,7 @@ fn fields_have_their_numbers() {
     );
     check(
         GoAway { reason: "r".into(), retry_after_ms: 5, last: true }.encode_to_vec(),
-        &[text(1, "r"), number(2, 5)],
+        &[text(1, "r"), number(2, 5), number(3, 1)],
     );
     check(
         NameLost { service_id: "s".into(), topic: "t".into(), message: "m".into(), reason: 1 }
