@@ -55,7 +55,6 @@ const TO_REACH: &[&str] = &[
     "Stream: connection lost",
     "Stream: dropped",
     "Stream: good",
-    "Stream: overflow",
     "Stream: service failure",
     "Stream: timeout",
     "Stream: too large",
@@ -67,17 +66,18 @@ const TO_REACH: &[&str] = &[
     "broadcast: not sent",
     "gap: connection lost",
     "gap: overflow",
-    "gap: missed",
     "register: already registered",
     "register: timeout",
     "Call: cancelled",
-    "shutdown: unfinished",
     "the router: answers wait",
     "the router: calls wait",
     "the router: replies wait",
     "the router drops: stray reply",
     "the router says: cancelled",
 ];
+
+/// What 20,000 runs or more come to. Some runs in ten thousand do.
+const RARELY_REACHED: &[&str] = &["Stream: overflow", "gap: missed", "shutdown: unfinished"];
 
 /// The result of a run.
 struct Run {
@@ -155,8 +155,10 @@ fn whatever_happens_the_promises_hold() {
     println!("GSB_SIM_RUNS={runs} GSB_SIM_SEED={seed}");
     let (failed, reached) = run_all(seed, runs);
     let Some(first) = failed.first() else {
-        let missed: Vec<_> = TO_REACH.iter().filter(|it| !reached.contains(**it)).collect();
-        assert!(runs < 1000 || missed.is_empty(), "never came to: {missed:?}");
+        let rare = RARELY_REACHED.iter().filter(|_| runs >= 20_000);
+        let expected = TO_REACH.iter().filter(|_| runs >= 1000).chain(rare);
+        let missed: Vec<_> = expected.filter(|it| !reached.contains(**it)).collect();
+        assert!(missed.is_empty(), "never came to: {missed:?}");
         return;
     };
     println!("{}", first.trace.join("\n"));
