@@ -300,8 +300,7 @@ impl Broker {
     ) -> Result<bool, Violation> {
         let is_admitted = match frame.kind {
             MessageKind::CallRequest => self.flow.admit_call(from, frame.body.bytes.len()),
-            // The router answers no reply.
-            MessageKind::CallReply => true,
+            // A peer that does not read the router's answers is not read (LI-2).
             _ => self.flow.admit(from, (from, Purpose::Answers), 0),
         };
         if !is_admitted {
