@@ -304,7 +304,7 @@ impl Engine {
         }
     }
 
-    /// The link for something to send. If there is none, waits for it until `deadline`.
+    /// The connection over which something is sent. If there is none, waits for one until `deadline`.
     pub(crate) async fn link(
         &self,
         sending: &mut Sending,

@@ -72,7 +72,7 @@ pub enum Error {
     Unsupported {
         /// The address of the call, or the name of the request.
         target: String,
-        /// What is not supported, and the remedy.
+        /// Which part of the request the other side does not support, and what to do.
         message: String,
     },
     /// The service handles as many calls as its limits allow, or each of the owners of a shared name does. The same call
@@ -213,6 +213,14 @@ pub enum Error {
         /// The timeout.
         after: Duration,
     },
+}
+
+impl Error {
+    /// The last item of the body of an upload whose call is cancelled.
+    pub(crate) fn body_cancelled(address: &str) -> Self {
+        let message = "the caller has gone, or the call has ended".to_owned();
+        Error::Cancelled { address: address.to_owned(), message }
+    }
 }
 
 /// A message of the other side, or a text in its place if it is empty.

@@ -226,8 +226,7 @@
 //! A call is cancelled when its caller has gone: its future or stream is dropped, its timeout is over, or its process has
 //! ended. Then the future or the stream of the handler is dropped where it waits, in the same process and behind a router.
 //! [`Call::detach`](CallContext::detach) lets a handler go on to its end, and tasks that it has started can wait for
-//! [`Call::cancelled`](CallContext::cancelled). Only a
-//! [shutdown](Bus::shutdown) cancels a push.
+//! [`Call::cancelled`](CallContext::cancelled). Only a [shutdown](Bus::shutdown) cancels a push.
 //!
 //! [`Call::deadline`](CallContext::deadline) is when the caller stops waiting. The calls that a handler makes
 //! [on behalf of](Endpoint::on_behalf_of) its call have the same deadline.
@@ -286,8 +285,8 @@
 //! A pool of workers: each registers the name with [`Registering::shared`], and each call goes to the one with the fewest
 //! open calls. [`Registering::capacity`] is how many calls a worker takes at a time; when all are full, a call is
 //! [`Error::Busy`]. [`Endpoint::affinity`] sends related calls to the same worker. A hot standby: each program registers the
-//! name with [`Registering::standby`], and the one that came first gets the calls. When it goes, the next one takes over at
-//! once.
+//! name with [`Registering::standby`], and the first one that registered gets the calls. When it goes, the next one takes
+//! over at once.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]

@@ -20,8 +20,8 @@ use crate::error::Error;
 ///
 /// Over a router the caller may be ahead of the handler by the [window](crate::BusBuilder::stream_window) of the service,
 /// or by 64 KiB if the window is smaller, and the last part may exceed it. Each part counts as its length and 64 bytes.
-/// These bytes count towards [`BusBuilder::max_running_bytes`](crate::BusBuilder::max_running_bytes). Within the process a part is made when the
-/// handler asks for it.
+/// These bytes count towards [`max_running_bytes`](crate::BusBuilder::max_running_bytes). Within the process a part is made
+/// when the handler asks for it.
 pub struct RequestStream<T = Bytes> {
     /// `None` after the end.
     parts: Option<BoxStream<'static, Result<T, Error>>>,
@@ -42,10 +42,7 @@ impl<T: Send + 'static> RequestStream<T> {
         parts: impl Stream<Item = Result<T, Error>> + Send + 'static,
     ) -> (Self, oneshot::Sender<()>) {
         let (caller, gone) = oneshot::channel();
-        let gone = futures::stream::once(gone).map(move |_| {
-            let message = "the caller has gone, or the call has ended".to_owned();
-            Err(Error::Cancelled { address: address.clone(), message })
-        });
+        let gone = futures::stream::once(gone).map(move |_| Err(Error::body_cancelled(&address)));
         let complete = futures::stream::once(async { None });
         let parts = parts.map(Some).chain(complete);
         // The caller comes first, so that nothing is read for a call that has ended.

@@ -96,8 +96,10 @@ pub struct Refused {
     pub retry_in: Duration,
 }
 
-/// The names that the router refuses: services before topics, each in alphabetical order. A clone shares its memory with the original until the original changes,
-/// so that the cost of a status does not depend on the number of refused names.
+/// The names that the router refuses: services before topics, each in alphabetical order.
+///
+/// A clone shares its memory with the original until the original changes, so that the cost of a status does not depend on
+/// the number of refused names.
 #[derive(Clone, Default)]
 pub struct Refusals {
     names: Arc<BTreeMap<(NameKind, String), Arc<Refused>>>,

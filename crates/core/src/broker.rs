@@ -245,8 +245,9 @@ impl Broker {
         self.calls.next_deadline()
     }
 
-    /// Ends calls whose deadlines have passed, and looks at connections that were silent, which get a Ping or are closed: a
-    /// limited number of each at once. If more are left, the [next deadline](Broker::next_deadline) is already in the past: call it again.
+    /// Ends calls whose deadlines have passed, and sends a Ping to connections that were silent, or closes them: a limited
+    /// number of each at once. If more are left, the [next deadline](Broker::next_deadline) is in the past, and `tick` has
+    /// to be called again.
     pub fn tick(&mut self, now: Instant, effects: &mut dyn Effects) {
         self.end_expired_calls(now, effects);
         for _ in 0..DUE_AT_ONCE {
@@ -264,8 +265,9 @@ impl Broker {
         }
     }
 
-    /// How many owners of names were looked at for the calls that were received since this was asked last. Most calls
-    /// have a single owner and take no such step, but others may take thousands.
+    /// The work of choosing among the owners of names since this was called last: one step for each owner that was looked
+    /// up, and for each eight owners that were compared. Most calls have a single owner and take no step, but others may
+    /// take thousands.
     #[inline]
     pub fn take_steps(&mut self) -> usize {
         std::mem::take(&mut self.services.groups.steps)

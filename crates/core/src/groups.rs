@@ -99,7 +99,8 @@ pub(crate) struct Groups {
     groups: Slab<Group>,
     /// Registrations and choices are numbered together.
     turns: u64,
-    /// How many owners were looked up to find one that takes a call, and an eighth of those that were compared.
+    /// The number of owners that were looked up to find one that takes a call, and an eighth of the number of owners that
+    /// were compared.
     pub(crate) steps: usize,
 }
 

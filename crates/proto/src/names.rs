@@ -21,6 +21,14 @@ pub use service_id::ServiceId;
 pub use topic::{BYTES_PER_SUBSCRIPTION, MAX_SEGMENTS, SEGMENTS_PER_SUBSCRIPTION, Topic};
 pub use topic_map::{TopicId, TopicMap};
 
+/// Whether an address is that of the router's own service, `/gsb`, or lies below it. A router that stops still takes calls
+/// to such addresses (rule CO-17).
+#[inline]
+pub fn is_router_address(address: &str) -> bool {
+    let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
+    address.strip_prefix("/gsb").is_some_and(is_below)
+}
+
 #[cfg(test)]
 #[path = "names/name_tests.rs"]
 mod tests;

@@ -47,9 +47,9 @@ impl ShutdownHandle {
     }
 }
 
-/// Ends the calls and connections of a router that accepts no more: tells the peers, refuses new calls, gives the open ones
-/// `drain_timeout` to end, ends the rest, tells the peers that nothing more is handled, waits until queued frames are written,
-/// and closes all connections.
+/// Ends the calls and connections of a router that accepts no more: tells the peers, refuses new calls, gives the open
+/// ones `drain_timeout` to end, ends the rest, tells the peers that nothing more is handled, waits until queued frames are
+/// written, and closes all connections.
 pub(crate) async fn drain(state: &RouterState, drain_timeout: Duration) {
     state.begin_to_stop().await;
     if timeout(state, drain_timeout, state.is_idle()).await.is_none() {

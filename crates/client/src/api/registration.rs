@@ -222,7 +222,7 @@ impl Registering {
         self.mode(RegisterMode::Shared)
     }
 
-    /// Makes the service a hot standby: other programs may register the name as standby, too, and the one that came first
+    /// Makes the service a hot standby: other programs may register the name as standby, too. The first one that registered
     /// gets all calls. When it unregisters or its connection ends, the next one takes over at once, without a call in
     /// between that finds no service.
     ///

@@ -38,9 +38,9 @@ impl Drop for CallGuard {
 /// its last item: the failure of the service, [`Error::Timeout`] if the next reply does not arrive in time,
 /// [`Error::ConnectionLost`].
 ///
-/// The service is ahead of the reader by no more than the [window](crate::Endpoint::window) of the stream, and waits for a slow
-/// reader. Only a router or a service of level 0 of the protocol goes on: then a reader that is so slow that its
-/// [buffer](crate::BusBuilder::buffer_limit) is full gets [`Error::Overflow`].
+/// The service is ahead of the reader by no more than the [window](crate::Endpoint::window) of the stream, and waits
+/// for a slow reader. Only a service of level 0 of the protocol, or one behind a router of level 0, goes on: then a reader
+/// that is so slow that its [buffer](crate::BusBuilder::buffer_limit) is full gets [`Error::Overflow`].
 #[derive(Debug)]
 pub struct ReplyStream {
     /// The first reply, if [`Endpoint::stream`](crate::Endpoint::stream) has waited for it.

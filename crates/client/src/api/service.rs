@@ -62,7 +62,8 @@ impl Service {
         Service { endpoint: self.endpoint.timeout(timeout) }
     }
 
-    /// The time at which a call ends if its reply, or all replies of its stream, have not arrived; see [`Endpoint::deadline`].
+    /// The time at which a call ends if its reply, or all replies of its stream, have not arrived; see
+    /// [`Endpoint::deadline`].
     #[must_use]
     pub fn deadline(self, deadline: impl Into<Option<Instant>>) -> Self {
         Service { endpoint: self.endpoint.deadline(deadline) }

@@ -107,11 +107,12 @@ impl Bus {
     /// # }
     /// ```
     ///
-    /// Each call gets a clone of the service, which it calls when the clone is ready. Until then the call counts as running:
-    /// [`Bus::with_max_running`] limits how many calls wait. An error of the service or of a layer becomes the [`Failure`] of
-    /// the call; a [`Failure`] stays as it is, also within a boxed error. Put a service
-    /// that is not `Sync` into a `BoxCloneSyncService` or a buffer, and a service that is not `Clone`, such as that of
-    /// `rate_limit`, into a buffer.
+    /// Each call gets a clone of the service, which it calls when the clone is ready. Until then the call counts as
+    /// running: [`Bus::with_max_running`] limits how many calls wait. An error of the service or of a layer becomes the
+    /// [`Failure`] of the call; a [`Failure`] stays as it is, also within a boxed error.
+    ///
+    /// Put a service that is not `Sync` into a `BoxCloneSyncService` or a buffer, and a service that is not `Clone`, such
+    /// as that of `rate_limit`, into a buffer.
     ///
     /// # Errors
     /// Those of [`Bus::register`].

@@ -445,7 +445,7 @@ impl Registration {
     }
 }
 
-/// Makes a handler for the async bus of one that blocks, for registrations with options:
+/// Turns a function that blocks into a handler for the async bus, for registrations with options:
 ///
 /// ```
 /// # fn main() -> Result<(), gsb_client::Error> {

@@ -197,7 +197,7 @@ impl Announcements {
         Answered { waiting, ..Answered::default() }
     }
 
-    /// The router has taken a name away. It is asked for again, as one that is refused.
+    /// The router has taken a name away. The client asks for the name again, as if the router had refused it.
     pub(crate) fn lost(
         &mut self,
         kind: NameKind,

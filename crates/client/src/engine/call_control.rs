@@ -34,7 +34,7 @@ impl CallControl {
         *self.body.lock() = Some(Box::new(body));
     }
 
-    /// The body, if the call has one that nothing has taken.
+    /// Takes the body of the call. `None` if the call has no body, or its body has been taken.
     pub(crate) fn take_body(&self) -> Option<Box<dyn Any + Send>> {
         self.body.lock().take()
     }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gsb_proto::names::is_router_address;
+
 use crate::engine::intake::CallIntake;
 use crate::engine::nesting::{self, BusId};
-
-/// The router's own services are registered at this address or below it. A router that stops still takes calls to them.
-const ROUTER_ADDRESS: &str = "/gsb";
 
 /// How long a call waits after a farewell, before it is assumed that a handler waits for it: 100 ms.
 pub(crate) const MOMENT: Duration = Duration::from_millis(100);
@@ -17,9 +16,9 @@ pub(crate) const MOMENT: Duration = Duration::from_millis(100);
 pub(crate) enum Sending {
     /// A call or a push. After a farewell only handlers may make one: they may have to call others before they can answer.
     Call,
-    /// A call or a push that has waited for [a moment](MOMENT) after a farewell. It may be sent while handlers run here, since
-    /// one of them may wait for the task that makes it. At once it may not: two processes that call each other all the time
-    /// would never come to an end.
+    /// A call or a push that has waited for [a moment](MOMENT) after a farewell. It may be sent while handlers run here,
+    /// since one of them may wait for the task that makes it. At once it may not: two processes that call each other all the
+    /// time would never come to an end.
     DelayedCall,
     /// Anything else, and calls to the router itself.
     Other,
@@ -28,11 +27,8 @@ pub(crate) enum Sending {
 impl Sending {
     /// A call or a push to an address.
     pub(crate) fn call(address: &str) -> Self {
-        let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
-        match address.strip_prefix(ROUTER_ADDRESS).is_some_and(is_below) {
-            true => Sending::Other,
-            false => Sending::Call,
-        }
+        // A router that stops still takes calls to itself.
+        if is_router_address(address) { Sending::Other } else { Sending::Call }
     }
 }
 

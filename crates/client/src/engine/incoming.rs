@@ -80,7 +80,7 @@ impl Engine {
             Phase::Up(session) => session.requests.given_back(address),
             _ => None,
         };
-        // The longest name gets the call; of two, the one that is registered.
+        // The service with the longest name gets the call. If two have this name, it is the registered one.
         let services = given_back.into_iter().chain(registered);
         services.max_by_key(|service| service.id.as_str().len()).cloned()
     }

@@ -16,7 +16,7 @@ use crate::engine::service_entry::ServiceEntry;
 pub(crate) struct Owners {
     first: Arc<ServiceEntry>,
     others: Vec<Arc<ServiceEntry>>,
-    /// The owner after the one that was chosen last.
+    /// The index of the owner from which the next choice begins: the one after the last chosen owner.
     next: AtomicUsize,
 }
 

@@ -29,7 +29,7 @@ pub(crate) enum ReplyTo {
 #[derive(Debug)]
 pub(crate) struct PendingCall {
     address: String,
-    /// The deadline that the router was told, in milliseconds after the call was sent. Zero if there is none.
+    /// The timeout in the call that was sent to the router, in milliseconds. Zero if the call has none.
     timeout_ms: u32,
     reply_to: ReplyTo,
     upload: Option<OpenUpload>,

@@ -289,8 +289,8 @@ impl State {
         outcome
     }
 
-    /// Removes a name that the router is to know, for `service` if it is one that handles calls until the router has
-    /// answered. Returns the router's answer if it has to be told, and success otherwise.
+    /// Removes a name from those that the router has to know. A `service` handles calls until the router has answered.
+    /// Returns the router's answer, or success if the router does not have to be told.
     pub(crate) fn remove_name(
         &mut self,
         kind: NameKind,

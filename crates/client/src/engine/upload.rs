@@ -78,8 +78,7 @@ impl Upload {
 
     /// Ends the body with an error, because the call is cancelled.
     pub(crate) fn cancel(&self) {
-        let message = "the caller has gone, or the call has ended".to_owned();
-        self.queue.abort(Error::Cancelled { address: self.address.clone(), message });
+        self.queue.abort(Error::body_cancelled(&self.address));
     }
 
     /// Ends the body, because the service ends the call.

@@ -1,9 +1,9 @@
-//! A client whose router is hostile: garbage, huge frames that trickle in, unknown ids, endless replies, no answers, answers
-//! without a request, credit and data for any call, farewells, floods, and a death at any point, also in the middle of a
-//! frame.
+//! A client whose router is hostile: garbage, huge frames that trickle in, unknown ids, endless replies, no answers,
+//! answers without a request, credit and data for any call, farewells, floods, and a death at any point, also in the middle
+//! of a frame.
 //!
-//! Every call, stream, upload, push, broadcast, registration, subscription and shutdown ends. Memory stays within the limits of the
-//! client, and all of it is released.
+//! Every call, stream, upload, push, broadcast, registration, subscription and shutdown ends. Memory stays within the limits
+//! of the client, and all of it is released.
 //!
 //! Time is simulated, and a seed decides all that happens. `GSB_HOSTILE_SECONDS` is how long the test makes runs (2 by
 //! default), `GSB_HOSTILE_SEED` the seed of the first run; each further run has the next seed.

@@ -2,6 +2,7 @@
 
 use gsb_proto::MessageKind;
 use gsb_proto::messages::{GoAway, Message as _};
+use gsb_proto::names::is_router_address;
 
 use crate::broker::Broker;
 use crate::effect::Effects;
@@ -11,9 +12,6 @@ use crate::refusal::Refusal;
 /// Clients connect again after a random time of up to this many milliseconds. It spreads the connections of all clients, and
 /// a router that is restarted is back by then.
 const RETRY_AFTER_MS: u32 = 1000;
-
-/// The router's own service is registered at this address or below it.
-const ROUTER_ADDRESS: &str = "/gsb";
 
 impl Broker {
     /// From now on new calls are refused, while those that are open go on. Peers that understand GoAway are told: looks at
@@ -85,10 +83,9 @@ impl Broker {
     /// Whether a call is refused because the router stops. A handler may have to call others before it can answer.
     #[inline]
     pub(crate) fn refuses_calls(&self, from: ConnId, address: &str) -> bool {
-        let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
         self.is_stopping
             && (self.has_stopped
                 || (self.ending.is_some() || !self.calls.is_serving(from))
-                    && !address.strip_prefix(ROUTER_ADDRESS).is_some_and(is_below))
+                    && !is_router_address(address))
     }
 }
