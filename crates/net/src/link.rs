@@ -192,7 +192,7 @@ impl<T: QueuedFrame> Link<T> {
             batch.clear();
             return false;
         }
-        let first = state.outbox.is_empty();
+        let first = state.outbox.is_empty() && batch.queued() > 0;
         state.outbox.push_batch(batch);
         first
     }

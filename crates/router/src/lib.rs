@@ -30,6 +30,7 @@
 //! writes to each destination itself (see `ARCHITECTURE.md`).
 
 mod accept;
+mod batches;
 mod busy_poll;
 mod clock;
 mod config;

@@ -10,12 +10,13 @@ use gsb_core::{
     Broker, BrokerConfig, CallKey, CloseReason, ConnId, Cost, Counters, Effects, Identity,
     LONGEST_TIMEOUT, Progress, Report, Usage,
 };
-use gsb_net::{Batch, Inbox, LeftOut, Link, LogLimit, Peek};
+use gsb_net::{Inbox, LeftOut, Link, LogLimit, Peek};
 use gsb_proto::{Framing, MessageKind, Outgoing, Violation};
 use log::Level;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::batches::{Batches, Collected};
 use crate::clock::Clock;
 use crate::deferred::{Deferred, Event};
 use crate::queued_frame::QueuedFrame;
@@ -57,8 +58,8 @@ struct Locked {
     peers: Vec<Option<Peer>>,
     /// No more connections are accepted.
     is_stopping: bool,
-    /// Empty whenever the state is not locked. It is kept for reuse of its memory.
-    batch: Batch<QueuedFrame>,
+    /// Empty whenever the state is not locked. They are kept for reuse of their memory.
+    batches: Batches,
     /// One limit for the log messages of each reason, so that peers that reconnect cannot fill the log.
     logged: HashMap<&'static str, LogLimit>,
     /// The time of the last event.
@@ -87,7 +88,7 @@ impl RouterState {
             state: Mutex::new(Locked {
                 broker: Broker::new(config),
                 peers: Vec::new(),
-                batch: Batch::default(),
+                batches: Batches::default(),
                 is_stopping: false,
                 logged: HashMap::new(),
                 now,
@@ -330,25 +331,15 @@ struct Dispatch<'a> {
     peers: &'a mut Vec<Option<Peer>>,
     logged: &'a mut HashMap<&'static str, LogLimit>,
     now: Instant,
-    /// Frames for one peer. They are pushed when a frame for another peer follows, or the lock is released.
-    batch: &'a mut Batch<QueuedFrame>,
-    batch_to: Option<ConnId>,
-    batch_framing: Framing,
+    /// They are pushed when the lock is released, at the latest.
+    batches: &'a mut Batches,
     deferred: &'a mut Deferred,
 }
 
 impl Locked {
     fn split<'a>(&'a mut self, deferred: &'a mut Deferred) -> (&'a mut Broker, Dispatch<'a>) {
-        let Locked { broker, peers, batch, logged, now, .. } = self;
-        let dispatch = Dispatch {
-            peers,
-            logged,
-            now: *now,
-            batch,
-            batch_to: None,
-            batch_framing: Framing::Packet,
-            deferred,
-        };
+        let Locked { broker, peers, batches, logged, now, .. } = self;
+        let dispatch = Dispatch { peers, logged, now: *now, batches, deferred };
         (broker, dispatch)
     }
 }
@@ -359,19 +350,14 @@ impl Effects for Dispatch<'_> {
             // The next copy is for another peer, so a batch would not help.
             return self.send_alone(to, frame, cost);
         }
-        if self.batch_to != Some(to) {
-            self.push_batch();
-            let Some((_, framing)) = self.peer(to) else {
-                return;
-            };
-            (self.batch_to, self.batch_framing) = (Some(to), framing);
-        }
         // The broker has checked the limits.
-        self.batch.push(self.batch_framing, frame, |before| charge(cost, before));
+        if let Some(collected) = self.collected(to) {
+            collected.push(frame, |before| charge(cost, before));
+        }
     }
 
     fn close(&mut self, connection: ConnId, reason: CloseReason) {
-        self.push_batch();
+        self.push_all();
         let Some(slot) = self.peers.get_mut(connection.slot()) else {
             return;
         };
@@ -413,6 +399,19 @@ impl Effects for Dispatch<'_> {
     }
 }
 
+/// Pushes collected frames to the link of their receiver.
+fn push(collected: &mut Collected, peers: &[Option<Peer>], deferred: &mut Deferred) {
+    match collected.to.and_then(|to| peers.get(to.slot())) {
+        Some(Some(peer)) => {
+            if peer.link.push_batch(&mut collected.frames) {
+                deferred.flush.push(peer.link.clone());
+            }
+        }
+        // This does not happen: a connection gets its frames before it is closed.
+        _ => collected.frames.clear(),
+    }
+}
+
 /// See [`Cost::charge`].
 fn charge(cost: Cost<'_>, before: Option<&mut QueuedFrame>) -> Option<QueuedFrame> {
     cost.charge(before.map(|before| &mut before.0)).map(QueuedFrame)
@@ -420,7 +419,7 @@ fn charge(cost: Cost<'_>, before: Option<&mut QueuedFrame>) -> Option<QueuedFram
 
 impl Drop for Dispatch<'_> {
     fn drop(&mut self) {
-        self.push_batch();
+        self.push_all();
     }
 }
 
@@ -433,8 +432,9 @@ impl Dispatch<'_> {
 
     /// Pushes a frame to its link at once, because no other frame for the same peer follows soon.
     fn send_alone(&mut self, to: ConnId, frame: Outgoing<'_>, cost: Cost<'_>) {
-        if self.batch_to == Some(to) {
-            self.push_batch();
+        let Dispatch { peers, deferred, .. } = self;
+        if let Some(collected) = self.batches.find(to) {
+            push(collected, peers, deferred);
         }
         let Some((link, framing)) = self.peer(to) else {
             return;
@@ -445,20 +445,22 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Pushes the collected frames to the link of their receiver.
-    fn push_batch(&mut self) {
-        let Some(to) = self.batch_to.take() else {
-            return;
-        };
-        match self.peers.get(to.slot()) {
-            Some(Some(peer)) => {
-                if peer.link.push_batch(self.batch) {
-                    self.deferred.flush.push(peer.link.clone());
-                }
-            }
-            // This does not happen: a connection gets its frames before it is closed.
-            _ => self.batch.clear(),
+    /// The collected frames for a connection, in which there may be none yet.
+    #[inline]
+    fn collected(&mut self, to: ConnId) -> Option<&mut Collected> {
+        // The compiler does not accept `if let` with an early return here.
+        if self.batches.find(to).is_none() {
+            let (_, framing) = self.peer(to)?;
+            let Dispatch { peers, deferred, .. } = self;
+            return Some(self.batches.open(to, framing, |full| push(full, peers, deferred)));
         }
+        self.batches.find(to)
+    }
+
+    /// Pushes all collected frames to the links of their receivers.
+    fn push_all(&mut self) {
+        let Dispatch { peers, deferred, .. } = self;
+        self.batches.push_all(|collected| push(collected, peers, deferred));
     }
 
     /// Records the framing of a connection. Returns whether it was unknown before.

@@ -76,6 +76,69 @@ async fn a_stopping_router_accepts_no_connections() {
     assert!(state.connect(Identity::Unknown, late, Waker::noop().clone()).is_none());
 }
 
+// Frames for several peers are collected at once, and broadcasts are not collected.
+#[tokio::test]
+async fn frames_between_two_peers_keep_their_order() {
+    const RECEIVERS: usize = 20;
+    let state = state();
+    let (sender, ..) = connect(&state);
+    receive(&state, sender, Framing::Packet, Ping {}.to_frame());
+    let mut receivers = Vec::new();
+    for number in 0..RECEIVERS {
+        let (id, _link, far) = connect(&state);
+        let framing = if number % 2 == 0 { Framing::Packet } else { Framing::Classic };
+        let register = RegisterRequest { service_id: format!("/{number}"), ..Default::default() };
+        receive(&state, id, framing, register.to_frame());
+        let subscribe = SubscribeRequest { topic: format!("{}", number % 5) };
+        receive(&state, id, framing, subscribe.to_frame());
+        receivers.push((framing, far, Vec::new()));
+    }
+    let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut frames = Vec::new();
+    // Of few receivers at a time, and of all.
+    for count in [2, 7, 8, 9, RECEIVERS] {
+        for _ in 0..100 {
+            let to = random.usize(..count);
+            let (number, data) = (frames.len().to_string(), frames.len().to_string().into());
+            let is_call = random.u8(..4) > 0;
+            for (other, (_, _, expected)) in receivers.iter_mut().enumerate() {
+                if other == to || !is_call && other % 5 == to % 5 {
+                    expected.push(number.clone());
+                }
+            }
+            frames.push(if is_call {
+                let address = format!("/{to}");
+                CallRequest { address, request_id: number, data, ..Default::default() }.to_frame()
+            } else {
+                let topic = format!("{}", to % 5);
+                BroadcastRequest { topic, data, ..Default::default() }.to_frame()
+            });
+        }
+    }
+    let mut inbox = inbox(Framing::Packet, &frames);
+    while let Routed::Some = state.receive(sender, &mut inbox, &mut Deferred::default()).unwrap() {}
+    for (framing, mut far, expected) in receivers {
+        let mut decoder = FrameDecoder::new(framing, 1 << 24);
+        let mut bytes = BytesMut::new();
+        let mut seen = Vec::new();
+        while seen.len() < expected.len() {
+            let Some(frame) = decoder.decode(&mut bytes).unwrap() else {
+                assert_ne!(far.read_buf(&mut bytes).await.unwrap(), 0);
+                continue;
+            };
+            let data = match frame.kind {
+                MessageKind::CallRequest => frame.decode::<CallRequest>().unwrap().data,
+                MessageKind::BroadcastRequest => frame.decode::<BroadcastRequest>().unwrap().data,
+                _ => continue,
+            };
+            seen.push(String::from_utf8(data.to_vec()).unwrap());
+        }
+        assert_eq!(seen, expected);
+    }
+}
+
 // A peer with many expensive frames does not lock the state for all of them at once.
 #[tokio::test]
 async fn a_batch_that_takes_long_is_interrupted() {
