@@ -268,6 +268,17 @@ impl Group {
         rank: impl Fn(&Member) -> Option<K>,
         may_choose: impl Fn(ConnId) -> bool,
     ) -> Option<&Member> {
+        // Usually the first one may be chosen.
+        let first = self.lowest(&rank, |_| true)?;
+        if may_choose(first.owner) { Some(first) } else { self.lowest(rank, may_choose) }
+    }
+
+    /// The member with the lowest rank of those that have one and may be chosen.
+    fn lowest<K: Ord>(
+        &self,
+        rank: impl Fn(&Member) -> Option<K>,
+        may_choose: impl Fn(ConnId) -> bool,
+    ) -> Option<&Member> {
         let mut first: Option<(K, &Member)> = None;
         for member in &self.members {
             if let Some(rank) = rank(member)
