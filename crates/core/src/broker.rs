@@ -238,8 +238,8 @@ impl Broker {
         self.liveness.next_deadline().into_iter().chain(self.next_call_deadline()).min()
     }
 
-    /// When the next deadline of a call passes. A frame may make it earlier, and so the
-    /// [next deadline](Broker::next_deadline).
+    /// When the deadlines of calls are to be looked at next: when one passes, or before. A frame may make it earlier, and so
+    /// the [next deadline](Broker::next_deadline).
     #[inline]
     pub fn next_call_deadline(&self) -> Option<Instant> {
         self.calls.next_deadline()

@@ -23,7 +23,7 @@ use smol_str::SmolStr;
 use crate::call_ids::{CallIds, HashedId, IdHash, IdHasher, Slots};
 use crate::close_reason::CloseReason;
 use crate::connections::PerConnection;
-use crate::deadlines::{Deadlines, Expired, HeapIndex};
+use crate::deadlines::{Deadlines, Due, Expired, Place};
 use crate::groups::Registration;
 use crate::ids::{CallKey, ConnId};
 
@@ -56,7 +56,7 @@ struct Call {
     new_id: Option<RequestId>,
     service_hash: IdHash,
     /// Its deadline, if it has one. An orphaned call has none.
-    deadline: Option<HeapIndex>,
+    deadline: Option<Place>,
     /// Calls are numbered in the order in which they were opened.
     serial: u64,
     /// The registration of the service that the call counts against; `None` if its calls are not counted.
@@ -232,20 +232,22 @@ impl Calls {
 
     /// Sets the deadline of a call that was just opened.
     pub(crate) fn set_deadline(&mut self, key: CallKey, timeout_ms: u32, now: Instant) {
-        self.deadlines.insert(key, timeout_ms, now, note_index(&mut self.calls));
+        self.deadlines.insert(key, timeout_ms, now, note_place(&mut self.calls));
     }
 
-    /// When the next deadline of a call passes.
+    /// When [`Calls::next_due`] is due.
     #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.next()
     }
 
-    /// The next open call whose deadline has passed. It has no deadline from then on.
-    pub(crate) fn next_expired(&mut self, now: Instant) -> Option<Expired> {
-        let expired = self.deadlines.pop_expired(now, note_index(&mut self.calls))?;
-        self.calls[expired.call.slot as usize].deadline = None;
-        Some(expired)
+    /// Does what is due next for the deadlines. The call of a deadline that has passed has none from then on.
+    pub(crate) fn next_due(&mut self, now: Instant) -> Option<Due> {
+        let due = self.deadlines.next_due(now, note_place(&mut self.calls))?;
+        if let Due::Expired(Expired { call, .. }) = due {
+            self.calls[call.slot as usize].deadline = None;
+        }
+        Some(due)
     }
 
     /// The number of calls that have a deadline.
@@ -352,8 +354,8 @@ impl Calls {
     /// Takes a call out of the table, with its deadline.
     fn take(&mut self, slot: usize) -> Call {
         let call = self.calls.remove(slot);
-        if let Some(index) = call.deadline {
-            self.deadlines.remove(index, note_index(&mut self.calls));
+        if let Some(place) = call.deadline {
+            self.deadlines.remove(place, note_place(&mut self.calls));
         }
         call
     }
@@ -462,8 +464,8 @@ impl Calls {
         };
         self.orphaned += 1;
         let (service, serial) = (call.service, call.serial);
-        if let Some(index) = call.deadline.take() {
-            self.deadlines.remove(index, note_index(&mut self.calls));
+        if let Some(place) = call.deadline.take() {
+            self.deadlines.remove(place, note_place(&mut self.calls));
         }
         let call = &self.calls[slot];
         if !self.is_served(call, slot) {
@@ -492,9 +494,9 @@ impl Calls {
     }
 }
 
-/// Keeps the index of a deadline in its call.
-fn note_index(calls: &mut Slab<Call>) -> impl FnMut(CallKey, HeapIndex) + '_ {
-    |key, index| calls[key.slot as usize].deadline = Some(index)
+/// Keeps the place of a deadline in its call.
+fn note_place(calls: &mut Slab<Call>) -> impl FnMut(CallKey, Place) + '_ {
+    |key, place| calls[key.slot as usize].deadline = Some(place)
 }
 
 #[cfg(test)]
