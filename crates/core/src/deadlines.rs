@@ -57,11 +57,11 @@ impl Place {
     const RECENT: NonZeroU32 = NonZeroU32::new(PLACES << 1).unwrap();
 
     fn in_heap(index: usize) -> Self {
-        Place(Self::HEAP | index as u32 % PLACES)
+        Place(Self::HEAP | (index as u32 % PLACES))
     }
 
     fn in_recent(number: u32) -> Self {
-        Place(Self::RECENT | number % PLACES)
+        Place(Self::RECENT | (number % PLACES))
     }
 
     fn get(self) -> Where {
