@@ -1,8 +1,10 @@
 //! A stream with its outbox.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use gsb_proto::{Frame, Framing, Outgoing};
@@ -138,12 +140,26 @@ impl Link {
 
     /// Waits until the limit admits a frame, appends it, and flushes. Returns `false` at once if the link is closed.
     pub async fn send(&self, framing: Framing, frame: &Frame) -> bool {
-        // A task that sends without a pause must yield to others.
-        tokio::task::coop::consume_budget().await;
-        if self.when_room(|| self.push(framing, frame)).await {
+        if self.enqueue(framing, frame).await {
             self.flush();
         }
         !self.is_closed()
+    }
+
+    /// Waits until the limit admits a frame, and appends it. Returns whether the caller has to [`flush`](Link::flush). It
+    /// may append more frames before, but must not wait for anything else.
+    pub async fn enqueue(&self, framing: Framing, frame: &Frame) -> bool {
+        // A task that sends without a pause must yield to others.
+        tokio::task::coop::consume_budget().await;
+        let mut room = pin!(self.when_room(|| self.push(framing, frame)));
+        match poll_fn(|context| Poll::Ready(room.as_mut().poll(context))).await {
+            Poll::Ready(first) => first,
+            Poll::Pending => {
+                // The frames in the way may be those that the caller has not flushed.
+                self.flush();
+                room.await
+            }
+        }
     }
 }
 

@@ -58,6 +58,30 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), future).await.unwrap()
 }
 
+// A stream of replies is written in few system calls. It must not wait for room that only its own flush makes.
+#[tokio::test]
+async fn frames_can_be_flushed_together() {
+    let (a, b) = pair();
+    assert!(a.enqueue(Framing::Packet, &frame(0, 100)).await);
+    assert!(!a.enqueue(Framing::Packet, &frame(1, 100)).await, "the first flush writes it, too");
+    assert_eq!(a.progress().1, 0);
+    a.flush();
+    assert_eq!(soon(read(&b, 2)).await, [(0, 100), (1, 100)]);
+    assert_eq!(a.queued(), 0);
+
+    let driver = tokio::spawn(drive(a.clone()));
+    let fill = async {
+        for number in 0..10 {
+            a.enqueue(Framing::Packet, &frame(number, LIMIT / 3)).await;
+        }
+        a.flush();
+    };
+    let ((), received) = soon(async { tokio::join!(fill, read(&b, 10)) }).await;
+    assert_eq!(received, Vec::from_iter((0..10).map(|number| (number, LIMIT / 3))));
+    a.close();
+    soon(driver).await.unwrap();
+}
+
 // Small frames are copied together, large ones are not. A full socket changes no order and loses no byte.
 #[tokio::test]
 async fn frames_leave_in_order_whatever_their_size() {

@@ -57,9 +57,14 @@ impl Credit {
         self.change(-signed(cost(length) as u64));
     }
 
+    /// Whether an item may be sent.
+    pub(crate) fn is_available(&self) -> bool {
+        self.left.load(Ordering::SeqCst) > 0
+    }
+
     /// Waits until an item may be sent.
     pub(crate) async fn available(&self) {
-        wait_until(&self.changed, || (self.left.load(Ordering::SeqCst) > 0).then_some(())).await;
+        wait_until(&self.changed, || self.is_available().then_some(())).await;
     }
 
     fn change(&self, bytes: i64) {

@@ -2,9 +2,10 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, poll};
 use gsb_proto::messages::{CallReply, CallReplyType, CallRequest};
 use tokio::time::Instant;
 
@@ -25,6 +26,9 @@ use crate::headers::Headers;
 use crate::panics::discard;
 use crate::reply::Reply;
 use crate::request_stream::RequestStream;
+
+/// How many bytes of replies are queued before they are flushed.
+const MOST_UNFLUSHED: usize = 64 << 10;
 
 /// Handles a call. `service` is the service at its address, if there is one.
 pub(crate) fn serve(
@@ -112,6 +116,7 @@ pub(crate) fn serve(
         request_id,
         no_reply,
         finished: no_reply,
+        unflushed: 0,
     };
     let context = CallContext { deadline, headers, trace: Headers::new(), no_reply, control };
     let call = Call { caller, address, data, context };
@@ -160,7 +165,14 @@ async fn run(handler: &Handler, call: Call, responder: &mut Responder) {
             // A detached stream goes on when the connection is lost.
             while !responder.finished || responder.control.is_detached() {
                 responder.has_credit().await;
-                match replies.next().await {
+                let next = match poll!(replies.next()) {
+                    Poll::Ready(next) => next,
+                    Poll::Pending => {
+                        responder.flush();
+                        replies.next().await
+                    }
+                };
+                match next {
                     Some(Ok(reply)) => responder.part(reply).await,
                     Some(Err(failure)) => return responder.finish(Err(failure)).await,
                     None => return responder.finish(Ok(Reply::default())).await,
@@ -192,6 +204,9 @@ impl Drop for Responder {
                 self.engine.flush_soon();
             }
         }
+        if self.unflushed > 0 {
+            self.engine.flush_soon();
+        }
         // The last, because an idle connection may be left.
         self.intake.release(self.admitted);
         self.engine.look_again();
@@ -215,6 +230,8 @@ struct Responder {
     /// The last reply was sent, or none is wanted. Further replies are dropped, because the router may have given the
     /// request id to another call.
     finished: bool,
+    /// The bytes of replies that were queued after the last flush; 0 if none has to be flushed.
+    unflushed: usize,
 }
 
 impl Responder {
@@ -225,8 +242,12 @@ impl Responder {
 
     /// Waits until one reply of several may be sent. The replies of a detached stream are dropped when its call is
     /// cancelled, and then it needs no credit.
-    async fn has_credit(&self) {
-        if let Some(credit) = self.credit.as_ref().filter(|_| !self.finished) {
+    async fn has_credit(&mut self) {
+        let Some(credit) = self.credit.clone() else {
+            return;
+        };
+        if !self.finished && !credit.is_available() {
+            self.flush();
             tokio::select! {
                 biased;
                 () = credit.available() => {}
@@ -256,7 +277,15 @@ impl Responder {
             (None, Err(failure)) => failure_reply(self.request_id.clone(), failure),
         };
         self.send(reply).await;
+        self.flush();
         self.finished = true;
+    }
+
+    /// Writes the replies that were queued. A stream whose replies are ready is written in few system calls.
+    fn flush(&mut self) {
+        if std::mem::take(&mut self.unflushed) > 0 {
+            self.intake.link().flush();
+        }
     }
 
     fn message(&self, reply: Reply) -> CallReply {
@@ -281,7 +310,14 @@ impl Responder {
         }
         // Until there is room for the reply, it counts in place of the call.
         self.admitted = self.intake.exchange(self.admitted, frame.body.len());
-        // Not before it is sent: a handler that is dropped while it waits for room still owes its last reply.
-        self.finished = !self.intake.link().send(options.framing, &frame).await || is_last;
+        let link = self.intake.link().clone();
+        if link.enqueue(options.framing, &frame).await || self.unflushed > 0 {
+            self.unflushed += frame.body.len().max(1);
+        }
+        if self.unflushed >= MOST_UNFLUSHED || is_last {
+            self.flush();
+        }
+        // Not before it is queued: a handler that is dropped while it waits for room still owes its last reply.
+        self.finished = link.is_closed() || is_last;
     }
 }
