@@ -30,18 +30,22 @@ use crate::ids::{CallKey, ConnId};
 /// Up to 23 bytes are stored inline, which suffices for most.
 pub(crate) type RequestId = SmolStr;
 
+/// The id of a call at one end, if it cannot be the same as at the other one. It is rare, so it is small where there is
+/// none.
+pub(crate) type NewId = Option<Box<RequestId>>;
+
 /// A call that was just opened.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) key: CallKey,
     /// The id to give to the service, if it cannot be the caller's own.
-    pub(crate) new_id: Option<RequestId>,
+    pub(crate) new_id: NewId,
 }
 
 impl Call {
     /// The id that the service knows the call by.
     fn service_id(&self) -> &str {
-        self.new_id.as_ref().unwrap_or(&self.caller_id)
+        self.new_id.as_deref().unwrap_or(&self.caller_id)
     }
 }
 
@@ -53,7 +57,7 @@ struct Call {
     caller_hash: IdHash,
     service: ConnId,
     /// The id that the service knows the call by, if `caller_id` was taken there.
-    new_id: Option<RequestId>,
+    new_id: NewId,
     service_hash: IdHash,
     /// Its deadline, if it has one. An orphaned call has none.
     deadline: Option<Place>,
@@ -82,7 +86,7 @@ struct Ends {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forward {
     pub(crate) to: ConnId,
-    pub(crate) new_id: Option<RequestId>,
+    pub(crate) new_id: NewId,
 }
 
 /// The remaining calls of a connection that was closed.
@@ -114,7 +118,7 @@ pub(crate) struct Orphan {
     pub(crate) caller: ConnId,
     pub(crate) caller_id: RequestId,
     pub(crate) service: ConnId,
-    new_id: Option<RequestId>,
+    new_id: NewId,
     /// Calls are numbered in the order in which they were opened.
     pub(crate) serial: u64,
 }
@@ -122,7 +126,7 @@ pub(crate) struct Orphan {
 impl Orphan {
     /// The id that the service knows the call by.
     pub(crate) fn service_id(&self) -> &str {
-        self.new_id.as_ref().unwrap_or(&self.caller_id)
+        self.new_id.as_deref().unwrap_or(&self.caller_id)
     }
 }
 
@@ -200,12 +204,13 @@ impl Calls {
         let new_id = self.id_for_service(service, id);
         let service_hash = new_id.as_ref().map_or(id.hash, |id| self.hash(id).hash);
         self.serial += 1;
+        let kept_id = new_id.clone();
         let slot = self.calls.insert(Call {
             caller: Some(caller),
             caller_id: RequestId::new(id.text),
             caller_hash: id.hash,
             service,
-            new_id: new_id.clone(),
+            new_id: kept_id,
             service_hash,
             deadline: None,
             serial: self.serial,
@@ -256,11 +261,7 @@ impl Calls {
     }
 
     /// A new id for a call to `service`; `None` if `wanted` can be used, because no open or orphaned call has it there.
-    pub(crate) fn id_for_service(
-        &mut self,
-        service: ConnId,
-        wanted: HashedId<'_>,
-    ) -> Option<RequestId> {
+    pub(crate) fn id_for_service(&mut self, service: ConnId, wanted: HashedId<'_>) -> NewId {
         let has_evicted = self.ends.get(service)?.has_evicted;
         if !has_evicted && self.slot_at(service, wanted).is_none() {
             return None;
@@ -270,7 +271,7 @@ impl Calls {
             let number = self.translations;
             let id = format!("~{number}-{:016x}", self.secret.hash_one(number));
             if self.slot_at(service, self.hash(&id)).is_none() {
-                return Some(id.into());
+                return Some(Box::new(id.into()));
             }
         }
     }
@@ -321,7 +322,7 @@ impl Calls {
     /// Takes a reply to a call; `last` ends it. `None` if no caller waits for it.
     pub(crate) fn reply(&mut self, key: CallKey, last: bool) -> Option<Forward> {
         let call = self.get(key)?;
-        let new_id = || call.new_id.is_some().then(|| call.caller_id.clone());
+        let new_id = || call.new_id.is_some().then(|| Box::new(call.caller_id.clone()));
         let forward = call.caller.map(|to| Forward { to, new_id: new_id() });
         if last {
             self.end(key.slot as usize);

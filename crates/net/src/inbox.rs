@@ -223,6 +223,8 @@ impl Inbox {
     ///
     /// # Errors
     /// As for [`next_frame`](Inbox::next_frame).
+    // Its result would be moved through memory, which takes longer than all else here.
+    #[inline(always)]
     pub fn peek(&mut self) -> Result<Peek<'_>, Violation> {
         if self.first.is_none() {
             match self.decoder.find(&self.buffer[self.consumed..])? {

@@ -157,6 +157,7 @@ impl<T: QueuedFrame> Queue<T> {
     }
 
     /// Appends bytes. At most `copied` bytes are copied, so that they do not keep a larger buffer alive.
+    #[inline]
     pub(crate) fn append(&mut self, piece: Slice<'_>, copied: usize) {
         if piece.bytes.len() <= copied {
             self.copy(piece.bytes);

@@ -76,6 +76,7 @@ impl FrameDecoder {
     ///
     /// # Errors
     /// As for [`decode`](FrameDecoder::decode), except that a frame without a `message` is not checked yet.
+    #[inline]
     pub fn find(&mut self, buffer: &[u8]) -> Result<Option<FrameBounds>, Violation> {
         if self.framing.is_none() {
             self.framing = Framing::detect(buffer)?;
@@ -111,6 +112,7 @@ impl FrameDecoder {
         Ok((buffer.len() >= end).then_some(bounds))
     }
 
+    #[inline]
     fn find_packet(&self, buffer: &[u8]) -> Result<Option<FrameBounds>, Violation> {
         let Some(&header) = buffer.first_chunk::<PACKET_HEADER>() else {
             return Ok(None);

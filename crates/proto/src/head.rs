@@ -22,7 +22,7 @@ pub struct Field<'a> {
     pub text: &'a str,
     number: u32,
     /// Where the field's record is in the message.
-    range: Option<Range<usize>>,
+    range: Option<Range<u32>>,
 }
 
 impl<'a> Field<'a> {
@@ -32,7 +32,7 @@ impl<'a> Field<'a> {
 
     #[inline(always)]
     fn read(record: &Record<'a>, left: &mut usize) -> Result<Self, WireError> {
-        let (number, range) = (record.field, Some(record.start..record.end));
+        let (number, range) = (record.field, Some(record.start as u32..record.end as u32));
         Ok(Field { text: record.value.text(number, left)?, number, range })
     }
 
@@ -40,7 +40,8 @@ impl<'a> Field<'a> {
     pub fn replace_in(&self, message: &Bytes, text: &str) -> Body {
         // Of a repeated field the last one counts. An absent one is appended.
         let end = message.len();
-        let range = self.range.clone().unwrap_or(end..end);
+        let range =
+            self.range.as_ref().map_or(end..end, |range| range.start as usize..range.end as usize);
         let key = u64::from(self.number << 3 | 2);
         let length = text.len() as u64;
         let mut record = BytesMut::with_capacity(varint_len(key) + varint_len(length) + text.len());
@@ -156,6 +157,7 @@ impl<'a> ReplyHead<'a> {
     ///
     /// # Errors
     /// [`Violation::Malformed`] if a protobuf decoder would refuse the message, or it has too much text (FR-12).
+    #[inline(always)]
     pub fn read(message: &'a [u8]) -> Result<Self, Violation> {
         let mut head = ReplyHead { request_id: Field::absent(Self::REQUEST_ID), is_last: true };
         for_each_record(MessageKind::CallReply, message, |record, left, records| {

@@ -236,6 +236,7 @@ pub struct Cost<'a> {
 impl Cost<'_> {
     /// Charges it. It becomes a part of `before`, the charge of the frame before it, and `None` is returned, if the same
     /// connection pays for both, for the same purpose other than calls, and the sum is small.
+    #[inline]
     pub fn charge(self, before: Option<&mut Charge>) -> Option<Charge> {
         let Cost { account, purpose, bytes, call } = self;
         account.add(purpose, bytes);

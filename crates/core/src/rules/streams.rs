@@ -118,7 +118,7 @@ impl Broker {
         effects: &mut dyn Effects,
     ) {
         if let Some(id) = new_id {
-            credit.request_id = id.into();
+            credit.request_id = (*id).into();
         }
         let frame = credit.to_frame();
         let frame = Outgoing { kind: frame.kind, slices: &frame.body.slices() };
