@@ -126,7 +126,7 @@ impl<'a> CallHead<'a> {
         // Each in a variable of its own, which can be kept in a register.
         let (mut caller, mut address, mut no_reply) = ("", "", false);
         let mut request_id = Field::absent(Self::REQUEST_ID);
-        let mut steering = Steering::default();
+        let (mut steering, mut timeout_ms) = (Steering::default(), 0);
         for_each_record(MessageKind::CallRequest, message, |record, left, records| {
             let (field, value) = (record.field, record.value);
             match field {
@@ -135,6 +135,8 @@ impl<'a> CallHead<'a> {
                 Self::REQUEST_ID => request_id = Field::read(&record, left)?,
                 4 => drop(value.bytes(field)?),
                 5 => no_reply = value.varint(field)? != 0,
+                // A uint32 is 32 bits wide; decoders drop what is above.
+                extension::CALL_REQUEST_TIMEOUT_MS => timeout_ms = value.varint(field)? as u32,
                 extension::FIRST.. => {
                     let budget = Budget::of(*left, records);
                     let (read, budget) = read_steering(field, value, steering, budget)?;
@@ -145,6 +147,7 @@ impl<'a> CallHead<'a> {
             }
             Ok(())
         })?;
+        steering.timeout_ms = timeout_ms;
         Ok(CallHead { caller, address, request_id, no_reply, steering })
     }
 }
@@ -272,8 +275,6 @@ fn read_steering<'a>(
     mut budget: Budget,
 ) -> Result<(Steering<'a>, Budget), WireError> {
     match field {
-        // A uint32 is 32 bits wide; decoders drop what is above.
-        extension::CALL_REQUEST_TIMEOUT_MS => steering.timeout_ms = value.varint(field)? as u32,
         extension::CALL_REQUEST_HEADERS => budget = read_header(value.bytes(field)?, budget)?,
         extension::CALL_REQUEST_REPLY_CREDIT => {
             steering.has_reply_credit = value.varint(field)? != 0
