@@ -58,6 +58,7 @@ use uuid::Uuid;
 use crate::engine::changes::{ChangeNotifier, Changes, wait_until};
 use crate::engine::deferred::Deferred;
 use crate::engine::farewell::{MOMENT, Sending};
+use crate::engine::intake::CallIntake;
 use crate::engine::refusal::too_many_calls;
 use crate::engine::running_calls::RunningCalls;
 use crate::engine::scope::Scope;
@@ -370,6 +371,11 @@ impl Engine {
         self.has_farewell.store(false, Ordering::SeqCst);
         let session = Session::new(link.clone(), self.options.framing, &router, max_frame);
         self.change(|state, deferred| state.connected(session, router, deferred))
+    }
+
+    /// The calls that come over the connection are admitted by `intake`.
+    fn takes_calls(&self, intake: &Arc<CallIntake>) {
+        self.state.lock().with_session(|session| session.intake = Arc::downgrade(intake));
     }
 
     /// The connection is lost, or could not be made. The next attempt follows after `retry_in`.

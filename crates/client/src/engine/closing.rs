@@ -108,7 +108,11 @@ impl Engine {
         let Ok(link) = self.state.lock().link().cloned() else {
             return;
         };
+        let intake = self.state.lock().with_session(|session| session.intake.clone());
         link.flush();
+        if let Some(intake) = intake.and_then(|intake| intake.upgrade()) {
+            intake.all_sent().await;
+        }
         link.drained().await;
         self.change(|state, _| state.is_closing = true);
         link.finish();

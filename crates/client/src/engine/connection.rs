@@ -200,6 +200,7 @@ async fn run(guard: TaskGuard, address: Address, mut opened: Option<Opened>) {
 async fn serve(engine: &Arc<Engine>, opened: Opened) -> LostReason {
     let Opened { link, mut inbox, router } = opened;
     let intake = Arc::new(CallIntake::new(link.clone(), router.level, engine.options()));
+    engine.takes_calls(&intake);
     let (reason, is_lost) = tokio::select! {
         biased;
         () = engine.finished() => (LostReason::Closed, false),
@@ -222,9 +223,13 @@ async fn serve(engine: &Arc<Engine>, opened: Opened) -> LostReason {
 async fn hang_up(engine: &Arc<Engine>, link: &Link, intake: &Arc<CallIntake>, inbox: &mut Inbox) {
     // Destructors may have queued frames.
     link.flush();
+    let drained = async {
+        intake.all_sent().await;
+        link.drained().await;
+    };
     tokio::select! {
         biased;
-        () = link.drained() => {}
+        () = drained => {}
         () = engine.keep_flushing(link) => {}
         _ = read(engine, intake, inbox) => return,
     }

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::engine::call_control::CallControl;
+use crate::engine::changes::wait_until;
 use crate::engine::credit::Credit;
 use crate::engine::refusal::Refusal;
 use crate::engine::upload::Upload;
@@ -50,6 +51,8 @@ pub(crate) struct CallIntake {
     waiting: AtomicUsize,
     /// The number of queued refusals has fallen to half the limit.
     fewer: Notify,
+    /// All refusals are in the outbox.
+    all_sent: Notify,
 }
 
 /// What frames of the router may change of a call that is running.
@@ -99,6 +102,7 @@ impl CallIntake {
             refusals: Mutex::default(),
             waiting: AtomicUsize::new(0),
             fewer: Notify::new(),
+            all_sent: Notify::new(),
         }
     }
 
@@ -271,6 +275,12 @@ impl CallIntake {
             let frame = refusal.reply(request_id).into_frame();
             self.link.send(self.framing, &frame).await;
         }
+        self.all_sent.notify_waiters();
+    }
+
+    /// Waits until all refusals are in the outbox.
+    pub(crate) async fn all_sent(&self) {
+        wait_until(&self.all_sent, || (!self.refusals.lock().has_writer).then_some(())).await;
     }
 
     fn next_refusal(&self) -> Option<(String, Refusal)> {
@@ -299,5 +309,54 @@ impl CallIntake {
         while self.waiting.load(Ordering::Relaxed) > MAX_REFUSALS / 2 {
             self.fewer.notified().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::poll;
+    use gsb_net::{Inbox, Stream};
+    use gsb_proto::FrameDecoder;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    fn link(stream: UnixStream) -> Arc<Link> {
+        Arc::new(Link::new(Stream::Unix(stream), 1 << 20))
+    }
+
+    // A shutdown waits for them: they are not in the outbox that it waits for.
+    #[tokio::test]
+    async fn refusals_that_wait_for_the_outbox_are_waited_for() {
+        const COUNT: usize = 20_000;
+        let (near, far) = UnixStream::pair().unwrap();
+        let (near, far) = (link(near), link(far));
+        let options = Options { outbox_limit: 300, ..Options::default() };
+        let intake = Arc::new(CallIntake::new(near.clone(), 1, &options));
+        assert!(poll!(Box::pin(intake.all_sent())).is_ready());
+        for number in 0..COUNT {
+            intake.refuse(number.to_string(), Refusal::OnlyPushes);
+        }
+        assert!(poll!(Box::pin(intake.all_sent())).is_pending());
+        let driver = tokio::spawn(async move {
+            let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, 1 << 20));
+            near.receive(&mut inbox).await
+        });
+        let reader = tokio::spawn(async move {
+            let mut inbox = Inbox::new(FrameDecoder::new(Framing::Packet, 1 << 20));
+            let mut count = 0;
+            while count < COUNT {
+                far.receive(&mut inbox).await.unwrap();
+                while inbox.next_frame().unwrap().is_some() {
+                    count += 1;
+                }
+            }
+        });
+        tokio::time::timeout(Duration::from_secs(20), intake.all_sent()).await.unwrap();
+        intake.link().flush();
+        reader.await.unwrap();
+        driver.abort();
     }
 }

@@ -1,12 +1,13 @@
 //! The state of one connection to the router. It ends with the connection.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use gsb_net::Link;
 use gsb_proto::messages::{CancelCall, Message, RegisterMode, RegisterRequest, StreamCredit};
 use gsb_proto::{Frame, Framing};
 
 use crate::engine::farewell::Farewell;
+use crate::engine::intake::CallIntake;
 use crate::engine::limits::check_size;
 use crate::engine::pending_calls::{PendingCall, PendingCalls};
 use crate::engine::pending_requests::PendingRequests;
@@ -28,6 +29,8 @@ pub(crate) struct Session {
     pub(crate) requests: PendingRequests,
     /// Calls whose callers have gone, and which were not cancelled.
     pub(crate) unanswered: Unanswered,
+    /// The calls to services of this process.
+    pub(crate) intake: Weak<CallIntake>,
     /// Pushes were sent since the last flush.
     pub(crate) has_unflushed: bool,
     /// The router has said that the connection is going to end.
@@ -55,6 +58,7 @@ impl Session {
             calls: PendingCalls::default(),
             requests: PendingRequests::default(),
             unanswered: Unanswered::default(),
+            intake: Weak::new(),
             has_unflushed: false,
             farewell: None,
             echoes: !router.supports_no_echo,

@@ -163,9 +163,10 @@ impl State {
     }
 
     /// Does something with the connection, if there is one.
-    pub(crate) fn with_session(&mut self, act: impl FnOnce(&mut Session)) {
-        if let Phase::Up(session) = &mut self.phase {
-            act(session);
+    pub(crate) fn with_session<R>(&mut self, act: impl FnOnce(&mut Session) -> R) -> Option<R> {
+        match &mut self.phase {
+            Phase::Up(session) => Some(act(session)),
+            _ => None,
         }
     }
 

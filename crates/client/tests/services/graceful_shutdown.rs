@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use futures::{StreamExt as _, TryStreamExt as _, poll, stream};
 use gsb_client::{Announcement, Bus, Call, Error, Failure};
-use gsb_proto::Address;
 use gsb_proto::messages::*;
+use gsb_proto::{Address, MessageKind};
 use gsb_testkit::{FakeRouter, TestRouter, within};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
@@ -157,6 +157,45 @@ async fn queued_replies_are_sent_before_the_end() {
         }
     }
     router.stop().await;
+}
+
+// Refusals wait outside of the outbox when it is full.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queued_refusals_are_sent_before_the_end() {
+    const CALLS: usize = 5000;
+    let fake = FakeRouter::start().await;
+    for _ in 0..10 {
+        let address = fake.address.clone();
+        let builder = Bus::builder().outbox_limit(300);
+        let connected = tokio::spawn(async move { builder.connect(&address).await });
+        let mut router = fake.accept().await;
+        let service = connected.await.unwrap().unwrap();
+        let registered = tokio::spawn({
+            let service = service.clone();
+            async move { service.register_push("/p", async |_: Call| ()).await }
+        });
+        let RegisterRequest { .. } = router.expect().await;
+        router.send(RegisterReply::default()).await;
+        let _registration = registered.await.unwrap().unwrap();
+        for number in 0..CALLS {
+            router.call("/p", &number.to_string(), "").await;
+        }
+        let ended = tokio::spawn(async move { service.shutdown(TIMEOUT).await });
+        let mut refused = HashSet::new();
+        while let Some(frame) = router.next().await {
+            match frame.kind {
+                MessageKind::CallReply => {
+                    let reply: CallReply = frame.decode().unwrap();
+                    assert!(refused.insert(reply.request_id));
+                }
+                MessageKind::UnregisterRequest => router.send(UnregisterReply::default()).await,
+                _ => {}
+            }
+        }
+        drop(router);
+        assert_eq!(refused.len(), CALLS);
+        within("the end", ended).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
