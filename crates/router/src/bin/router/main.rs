@@ -1,6 +1,9 @@
 //! The program `router`: options, logging and signals around the library [`gsb_router`].
 
+mod config_file;
+mod config_listing;
 mod log_queue;
+mod nearest_name;
 mod options;
 mod signals;
 
@@ -13,7 +16,7 @@ use gsb_router::{Address, BindError, Router};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use log_queue::{LogQueue, run_with_timeout};
-use options::Settings;
+use options::{Settings, Task};
 use signals::Signals;
 
 /// Exit code for unusable options, as clap uses it.
@@ -37,7 +40,18 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match start(settings) {
+    let done = match &settings.task {
+        Task::Run => start(settings),
+        Task::CheckConfig => {
+            print(check(&settings));
+            Ok(())
+        }
+        Task::PrintConfig(text) => {
+            print(text.clone());
+            Ok(())
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // `eprintln!` would panic if standard error is closed, and block if it is a full pipe.
@@ -48,6 +62,19 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// What `check-config` prints if the settings can be used.
+fn check(settings: &Settings) -> String {
+    let warnings: String =
+        settings.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    warnings + "The configuration can be used.\n"
+}
+
+fn print(text: String) {
+    run_with_timeout(move || {
+        let _ = io::stdout().write_all(text.as_bytes());
+    });
 }
 
 /// A failure that ends the program.

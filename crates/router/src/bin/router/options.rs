@@ -5,15 +5,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use gsb_router::{Address, Limits, RouterConfig, SMALLEST_MAX_FRAME};
+
+use crate::config_file::{ConfigFile, FileOption};
+use crate::config_listing;
+use crate::nearest_name::nearest;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +26,8 @@ Examples:
   router -l unix:/run/gsb.sock -l :7464     listens on both, with the same services
   GSB_PING_TIMEOUT=2m router                takes options from environment variables
   router --config /etc/gsb/router.toml      takes them from a file: max-frame = \"16MiB\"
+  router check-config --config router.toml  says what is wrong with the file
+  router print-config                       prints all options, and where each value comes from
 
 The default address is unix:$XDG_RUNTIME_DIR/gsb.sock; if that variable is not set, it is
 unix:/tmp/gsb-<uid>/gsb.sock. Flags override environment variables, which override the file.
@@ -42,9 +48,6 @@ const SMALLEST_MEMORY_LIMIT: ByteSize = ByteSize::mib(1);
 /// The prefix of this program's variables.
 const PREFIX: &str = "GSB_";
 
-/// How many letters of a variable may be wrong for a known one to be suggested.
-const TYPING_ERRORS: usize = 3;
-
 /// A shorter timeout would disconnect peers that are alive.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 
@@ -54,6 +57,7 @@ const LONGEST_BUSY_POLL: Duration = Duration::from_secs(1);
 /// Router of the Golem Service Bus. Programs on this host find and call each other by name through it.
 #[derive(Debug, Parser)]
 #[command(name = "router", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(disable_help_subcommand = true)]
 struct Options {
     /// Address to listen on: unix:/path or tcp://host:port. May be given several times
     #[arg(short, long, env = "GSB_URL", value_name = "URL", value_parser = listen_address)]
@@ -131,6 +135,9 @@ struct Options {
     /// TOML file with any of these options, by their long names
     #[arg(long, env = "GSB_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Option<ConfigCommand>,
 }
 
 /// The settings of the program, from all sources.
@@ -140,6 +147,26 @@ pub(crate) struct Settings {
     pub(crate) log_level: log::LevelFilter,
     /// Suspicious settings, to be logged.
     pub(crate) warnings: Vec<String>,
+    pub(crate) task: Task,
+}
+
+/// What the program is to do.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// To run the router.
+    Run,
+    /// To say whether the settings can be used, which they can.
+    CheckConfig,
+    /// To print this.
+    PrintConfig(String),
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum ConfigCommand {
+    /// Checks the options of the file, the environment and the command line, and does not start a router
+    CheckConfig,
+    /// Prints all options as a configuration file, with the source of each value
+    PrintConfig,
 }
 
 /// Reads the options of this process.
@@ -153,6 +180,8 @@ pub(crate) fn read() -> Result<Settings, clap::Error> {
 fn command() -> Command {
     let is_set = |name: &OsStr| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     Options::command().mut_args(|argument| {
+        // Before the command and behind it.
+        let argument = argument.global(true);
         let Some(name) = argument.get_env().filter(|name| !is_set(name)) else {
             return argument;
         };
@@ -166,16 +195,32 @@ fn command() -> Command {
 }
 
 fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
-    let matches = command().try_get_matches_from(&arguments)?;
-    if let Some(file) = matches.get_one::<PathBuf>("config").cloned() {
-        let from_file = read_file(&file, &matches)?;
-        // Behind the program's name and before any `--`.
-        arguments.splice(1..1, from_file.into_iter().map(OsString::from));
-    }
+    // Without the usage of the command line, which does not help with a file.
+    let fail = |sentence| clap::Error::raw(ErrorKind::InvalidValue, format!("{sentence}\n"));
+    let given = command().try_get_matches_from(&arguments)?;
+    let file = given.get_one::<PathBuf>("config");
+    let file = file.map(|path| ConfigFile::read(path, &command())).transpose().map_err(fail)?;
+    let from_file = file.iter().flat_map(|file| &file.options);
+    let from_file: Vec<_> = from_file.filter(|option| !is_set(&given, &option.id)).collect();
+    // Behind the program's name and before any `--`.
+    arguments.splice(1..1, from_file.iter().flat_map(|option| option.arguments()));
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(arguments)?;
+    let matches = command.try_get_matches_from_mut(arguments).map_err(|error| {
+        let of_file = from_file.iter().find(|option| concerns(&error, &command, option));
+        match (&file, of_file) {
+            (Some(file), Some(option)) => fail(file.unusable(option, &problem(&error))),
+            _ => error,
+        }
+    })?;
     let options =
         Options::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    let task = match options.command {
+        None => Task::Run,
+        Some(ConfigCommand::CheckConfig) => Task::CheckConfig,
+        Some(ConfigCommand::PrintConfig) => {
+            Task::PrintConfig(config_listing::list(&command, &matches, file.as_ref(), &from_file))
+        }
+    };
     Ok(Settings {
         router: RouterConfig {
             listen: options.listen,
@@ -199,7 +244,41 @@ fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
         },
         log_level: options.log_level,
         warnings: Vec::new(),
+        task,
     })
+}
+
+/// Whether a flag or a variable sets an option.
+fn is_set(given: &ArgMatches, id: &str) -> bool {
+    matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+}
+
+/// Whether an error is about an option of the file.
+fn concerns(error: &clap::Error, command: &Command, option: &FileOption) -> bool {
+    let argument = command.get_arguments().find(|argument| *argument.get_id() == *option.id);
+    let invalid = error.get(ContextKind::InvalidArg);
+    match (argument, invalid) {
+        (Some(argument), Some(ContextValue::String(name))) => *name == argument.to_string(),
+        _ => false,
+    }
+}
+
+/// What is wrong with the value of an option, without the name of the flag.
+fn problem(error: &clap::Error) -> String {
+    let value = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) => format!("{value:?} cannot be used: "),
+        _ => String::new(),
+    };
+    let valid = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) => Some(format!("write one of {}", values.join(", "))),
+        _ => None,
+    };
+    let inner = std::error::Error::source(error).map(ToString::to_string).or(valid);
+    let text = inner.unwrap_or_else(|| {
+        let text = error.to_string();
+        text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+    });
+    value + &text
 }
 
 /// A warning for each variable with the prefix of this program that it does not know. `names` are all variables.
@@ -214,12 +293,7 @@ fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
         .map(|name| name.to_string_lossy().into_owned())
         .filter(is_unknown)
         .map(|name| {
-            let distance = |known: &&&str| strsim::damerau_levenshtein(&name, known);
-            let nearest = known.iter().min_by_key(distance);
-            let advice = match nearest.filter(|known| distance(known) <= TYPING_ERRORS) {
-                Some(nearest) => format!("did you mean {nearest}?"),
-                None => "see --help for the names".to_owned(),
-            };
+            let advice = nearest(&name, known.iter().copied());
             format!("the environment variable {name} is unknown; {advice}")
         })
         .collect()
@@ -227,63 +301,6 @@ fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
 
 fn bytes(size: ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
-}
-
-/// The options of a file that no flag or variable sets, as arguments.
-fn read_file(file: &Path, given: &ArgMatches) -> Result<Vec<String>, clap::Error> {
-    let known = command();
-    let fail = |problem: String| {
-        let sentence = format!("configuration file {}: {problem}", file.display());
-        command().error(ErrorKind::InvalidValue, sentence)
-    };
-    let text = std::fs::read_to_string(file).map_err(|error| fail(error.to_string()))?;
-    let table: toml::Table = text.parse().map_err(|error| fail(format!("{error}")))?;
-    let mut arguments = Vec::new();
-    for (key, value) in table {
-        let Some(id) = option_id(&known, &key) else {
-            return Err(fail(format!("{key:?} is not an option; see --help for the names")));
-        };
-        if matches!(
-            given.value_source(&id),
-            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-        ) {
-            continue;
-        }
-        let values = match value {
-            toml::Value::Array(values) => values,
-            value => vec![value],
-        };
-        for value in values {
-            let text = match value {
-                toml::Value::String(text) => text,
-                // TOML knows 0o660 as a number. It would be printed as decimal and parsed as octal.
-                toml::Value::Integer(_) if key == "unix-mode" => {
-                    return Err(fail(format!("{key} is a number; write {key} = \"0660\" instead")));
-                }
-                toml::Value::Integer(number) => number.to_string(),
-                other => {
-                    let kind = other.type_str();
-                    return Err(fail(format!(
-                        "{key} is of type {kind}; write text or a whole number"
-                    )));
-                }
-            };
-            arguments.push(format!("--{key}={text}"));
-        }
-    }
-    Ok(arguments)
-}
-
-/// The id of the option with this long name. A file cannot set `config`.
-fn option_id(command: &Command, long: &str) -> Option<String> {
-    command
-        .get_arguments()
-        .filter(|argument| argument.get_long() != Some("config"))
-        .find(|argument| {
-            argument.get_long() == Some(long)
-                || argument.get_all_aliases().is_some_and(|aliases| aliases.contains(&long))
-        })
-        .map(|argument| argument.get_id().to_string())
 }
 
 /// An address to listen on. `:port` stands for all interfaces, over IPv6 and IPv4.
@@ -394,127 +411,5 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read_all(arguments: &[&str]) -> Result<Settings, String> {
-        let arguments = std::iter::once("router").chain(arguments.iter().copied());
-        read_from(arguments.map(OsString::from).collect()).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_command_is_consistent() {
-        Options::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_sizes_and_modes_are_read() {
-        for (text, seconds) in
-            [("2", 2.0), ("90s", 90.0), ("2m", 120.0), ("500ms", 0.5), ("0", 0.0)]
-        {
-            assert_eq!(duration(text).unwrap().as_secs_f64(), seconds);
-        }
-        assert!(duration("soon").is_err());
-        assert!(timeout("0").is_err() && timeout("999us").is_err() && timeout("1ms").is_ok());
-        assert!(ping_timeout("1ns").is_err() && ping_timeout("0").is_ok());
-        assert!(busy_poll("1h").is_err() && busy_poll("0").is_ok());
-        assert!(max_frame("1023").is_err() && max_frame("1KiB").is_ok());
-        assert!(count("0").is_err() && count("-1").is_err() && count("1").is_ok());
-        assert!(queue_limit("63KiB").is_err() && queue_limit("64KiB").is_ok());
-        assert_eq!(mode("0660"), Ok(0o660));
-        assert!(mode("0999").is_err() && mode("7777").is_err());
-        assert!(mode("0").is_err() && mode("0444").is_err() && mode("0200").is_ok());
-        let settings = read_all(&["--max-frame", "1MiB", "-l", " :7\n", "-l", "unix:/x"]).unwrap();
-        assert_eq!(settings.router.max_frame, 1 << 20);
-        let listen: Vec<String> = settings.router.listen.iter().map(Address::to_string).collect();
-        assert_eq!(listen, ["tcp://[::]:7", "unix:/x"]);
-    }
-
-    #[test]
-    fn unknown_variables_are_told_with_the_nearest_name() {
-        let names = ["GSB_PING_TIMOUT", "GSB_ULR", "GSB_COLOUR", "GSB_URL", "HOME", "GSB_SPIN"];
-        let warnings = unknown_variables(names.into_iter().map(OsString::from));
-        let expected = [
-            ("GSB_PING_TIMOUT", "did you mean GSB_PING_TIMEOUT?"),
-            ("GSB_ULR", "did you mean GSB_URL?"),
-            ("GSB_COLOUR", "see --help"),
-        ];
-        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
-        for (warning, (name, advice)) in warnings.iter().zip(expected) {
-            assert!(warning.contains(name) && warning.contains(advice), "{warning}");
-        }
-    }
-
-    #[test]
-    fn busy_polling_has_its_old_name_too() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("router.toml");
-        std::fs::write(&file, "spin = \"7us\"").unwrap();
-        for arguments in
-            [["--busy-poll", "7us"], ["--spin", "7us"], ["--config", file.to_str().unwrap()]]
-        {
-            let settings = read_all(&arguments).unwrap();
-            assert_eq!(settings.router.busy_poll, Duration::from_micros(7), "{arguments:?}");
-        }
-    }
-
-    #[test]
-    fn limits_of_zero_are_errors() {
-        for option in [
-            "max-frame",
-            "max-connections",
-            "max-services",
-            "max-subscriptions",
-            "max-open-calls",
-            "queue-limit",
-            "memory-limit",
-            "stall-timeout",
-            "write-timeout",
-            "frame-timeout",
-            "workers",
-            "unix-mode",
-        ] {
-            let error = read_all(&[&format!("--{option}=0")]).unwrap_err();
-            assert!(error.contains(&format!("--{option} ")), "{error}");
-        }
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_library() {
-        let settings = read_all(&[]).unwrap();
-        let library = RouterConfig::default();
-        assert_eq!(settings.router.ping_timeout, library.ping_timeout);
-        assert_eq!(settings.router.max_frame, library.max_frame);
-        assert_eq!(settings.router.unix_mode, library.unix_mode);
-        assert_eq!(settings.router.limits, library.limits);
-    }
-
-    #[test]
-    fn a_file_sets_what_flags_do_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("router.toml");
-        let path = file.to_str().unwrap();
-        let text = "ping-timeout = 7\nmax-frame = \"2MiB\"\nlisten = [\"unix:/a\", \"unix:/b\"]\n";
-        std::fs::write(&file, text).unwrap();
-        let settings = read_all(&["--config", path, "--max-frame", "1MiB"]).unwrap();
-        assert_eq!(settings.router.ping_timeout, Some(Duration::from_secs(7)));
-        assert_eq!(settings.router.max_frame, 1 << 20);
-        assert_eq!(settings.router.listen.len(), 2);
-
-        for (text, problem) in [
-            ("ping-timout = 7", "ping-timout"),
-            ("config = \"x\"", "config"),
-            ("workers = 0", "workers"),
-            ("workers = true", "boolean"),
-            ("unix-mode = 0o660", "0660"),
-            ("unix-mode = 660", "0660"),
-            ("workers = ", "router.toml"),
-        ] {
-            std::fs::write(&file, text).unwrap();
-            let error = read_all(&["--config", path]).unwrap_err();
-            assert!(error.contains(problem), "{text}: {error}");
-        }
-        let error = read_all(&["--config", "/no/such/file"]).unwrap_err();
-        assert!(error.contains("/no/such/file"), "{error}");
-    }
-}
+#[path = "options_tests.rs"]
+mod tests;
