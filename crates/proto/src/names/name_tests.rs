@@ -172,3 +172,52 @@ proptest! {
         prop_assert_eq!(a.overlaps(&b), b.overlaps(&a));
     }
 }
+
+/// Whether a pattern stands for these segments.
+fn stands_for(pattern: &[&str], segments: &[&str]) -> bool {
+    match (pattern, segments) {
+        ([], _) => segments.is_empty(),
+        (["**", rest @ ..], _) => (0..=segments.len()).any(|n| stands_for(rest, &segments[n..])),
+        ([_, ..], []) => false,
+        ([first, rest @ ..], [segment, more @ ..]) => {
+            (*first == "*" || first == segment) && stands_for(rest, more)
+        }
+    }
+}
+
+/// All lists of up to `most` of these segments.
+fn lists(of: &[&'static str], most: usize) -> Vec<Vec<&'static str>> {
+    let mut all = vec![vec![]];
+    let mut begin = 0;
+    for _ in 0..most {
+        let end = all.len();
+        for shorter in begin..end {
+            for segment in of {
+                all.push([&all[shorter][..], &[*segment]].concat());
+            }
+        }
+        begin = end;
+    }
+    all
+}
+
+// Compared with a naive reading: all topics of up to five segments, of which one is in no pattern.
+#[test]
+fn a_pattern_covers_another_if_it_stands_for_all_of_its_topics() {
+    let topics = lists(&["a", "b", "c"], 6);
+    let patterns = lists(&["a", "b", "*", "**"], 4);
+    let stands: Vec<Vec<bool>> = patterns
+        .iter()
+        .map(|pattern| topics.iter().map(|topic| stands_for(pattern, topic)).collect())
+        .collect();
+    let mut covered = 0;
+    for (pattern, all) in patterns.iter().zip(&stands).skip(1) {
+        for (other, some) in patterns.iter().zip(&stands).skip(1) {
+            let expected = some.iter().zip(all).all(|(other, pattern)| !other || *pattern);
+            let [a, b] = [pattern, other].map(|segments| Topic::new(&segments.join("/")).unwrap());
+            assert_eq!(a.covers(&b), expected, "{a} covers {b}");
+            covered += usize::from(expected);
+        }
+    }
+    assert!(covered > 500, "{covered}");
+}

@@ -35,3 +35,60 @@ pub(super) fn overlap(a: &str, b: &str) -> bool {
     }
     row[0]
 }
+
+/// A part of a pattern.
+enum Part<'a> {
+    Segment(&'a str),
+    /// Wildcards that follow each other: they stand for this number of any segments, and perhaps for more.
+    Gap {
+        least: usize,
+        or_more: bool,
+    },
+}
+
+/// Whether every topic that `other` stands for is one that `pattern` stands for. For this the empty topic counts, too.
+pub(super) fn covers(pattern: &str, other: &str) -> bool {
+    let other: Vec<&str> = other.split('/').collect();
+    // row[j] says whether the parts of `pattern` from the current one on cover the segments of `other` from `j` on. It
+    // begins with the values at the end of `pattern`.
+    let mut row = vec![false; other.len() + 1];
+    row[other.len()] = true;
+    for part in parts(pattern).iter().rev() {
+        let covered = |j| match *part {
+            Part::Segment(segment) => other.get(j) == Some(&segment) && row[j + 1],
+            Part::Gap { least, or_more } => {
+                // How many segments of `other` the gap covers is tried.
+                let (mut count, mut is_exact) = (0, true);
+                (j..=other.len()).any(|end| {
+                    if let Some(&last) = other[j..end].last() {
+                        count += usize::from(last != ANY);
+                        is_exact &= last != ANY;
+                    }
+                    let fits = if or_more { count >= least } else { is_exact && count == least };
+                    fits && row[end]
+                })
+            }
+        };
+        row = (0..=other.len()).map(covered).collect();
+    }
+    row[0]
+}
+
+fn parts(pattern: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    for segment in pattern.split('/') {
+        if segment != ONE && segment != ANY {
+            parts.push(Part::Segment(segment));
+            continue;
+        }
+        let (one, any) = (usize::from(segment == ONE), segment == ANY);
+        match parts.last_mut() {
+            Some(Part::Gap { least, or_more }) => {
+                *least += one;
+                *or_more |= any;
+            }
+            _ => parts.push(Part::Gap { least: one, or_more: any }),
+        }
+    }
+    parts
+}

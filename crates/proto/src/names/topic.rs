@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::check::{NameError, check, checked_name};
-use super::pattern::{ANY, ONE, overlap};
+use super::pattern::{ANY, ONE, covers, overlap};
 use crate::quoted::Quoted;
 
 /// Most segments of a topic, wildcards included. The empty segment before a leading `/` does not count.
@@ -67,5 +67,21 @@ impl Topic {
         } else {
             self == other
         }
+    }
+
+    /// Whether each topic that `other` stands for is one that this topic stands for. The limits of topics are not taken into
+    /// account, and `**` is taken to stand for no segments, too, although there is no empty topic.
+    ///
+    /// ```
+    /// use gsb_proto::Topic;
+    ///
+    /// let covers = |a: &str, b: &str| Ok::<_, gsb_proto::NameError>(Topic::new(a)?.covers(&Topic::new(b)?));
+    /// assert!(covers("node/**", "node/*/up")?);
+    /// assert!(covers("node/up", "node/up")?);
+    /// assert!(!covers("node/*", "node/**")?);
+    /// # Ok::<_, gsb_proto::NameError>(())
+    /// ```
+    pub fn covers(&self, other: &Topic) -> bool {
+        covers(self.as_str(), other.as_str())
     }
 }
