@@ -173,7 +173,7 @@ proptest! {
     }
 }
 
-/// Whether a pattern stands for these segments.
+/// Whether a pattern stands for these segments, naively.
 fn stands_for(pattern: &[&str], segments: &[&str]) -> bool {
     match (pattern, segments) {
         ([], _) => segments.is_empty(),
@@ -203,13 +203,20 @@ fn lists(of: &[&'static str], most: usize) -> Vec<Vec<&'static str>> {
 
 // Compared with a naive reading: all topics of up to five segments, of which one is in no pattern.
 #[test]
-fn a_pattern_covers_another_if_it_stands_for_all_of_its_topics() {
+fn patterns_stand_for_topics_and_cover_patterns() {
     let topics = lists(&["a", "b", "c"], 6);
     let patterns = lists(&["a", "b", "*", "**"], 4);
     let stands: Vec<Vec<bool>> = patterns
         .iter()
         .map(|pattern| topics.iter().map(|topic| stands_for(pattern, topic)).collect())
         .collect();
+    for (pattern, stands) in patterns.iter().zip(&stands).skip(1) {
+        let pattern = Topic::new(&pattern.join("/")).unwrap();
+        for (topic, stands) in topics.iter().zip(stands).skip(1) {
+            assert_eq!(pattern.stands_for(&topic.join("/")), *stands, "{pattern} for {topic:?}");
+        }
+    }
+    assert!(Topic::new("*").unwrap().stands_for("**"), "in a name it is an ordinary segment");
     let mut covered = 0;
     for (pattern, all) in patterns.iter().zip(&stands).skip(1) {
         for (other, some) in patterns.iter().zip(&stands).skip(1) {

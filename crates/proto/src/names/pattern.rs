@@ -36,6 +36,36 @@ pub(super) fn overlap(a: &str, b: &str) -> bool {
     row[0]
 }
 
+/// Whether `pattern` stands for `name`, in whose segments `*` and `**` have no special meaning. Does not allocate.
+pub(super) fn stands_for(pattern: &str, name: &str) -> bool {
+    let (mut pattern, mut name) = (pattern.split('/'), name.split('/'));
+    // What follows the last `**`, and the segments of the name that it does not stand for so far. An earlier one need not
+    // stand for more: the last one can do that, too.
+    let mut after_any = None;
+    loop {
+        match pattern.next() {
+            Some(ANY) => {
+                after_any = Some((pattern.clone(), name.clone()));
+                continue;
+            }
+            Some(expected) => match name.next() {
+                Some(segment) if expected == ONE || expected == segment => continue,
+                Some(_) => {}
+                None => return false,
+            },
+            None if name.next().is_none() => return true,
+            None => {}
+        }
+        let Some((rest, left)) = &mut after_any else {
+            return false;
+        };
+        if left.next().is_none() {
+            return false;
+        }
+        (pattern, name) = (rest.clone(), left.clone());
+    }
+}
+
 /// A part of a pattern.
 enum Part<'a> {
     Segment(&'a str),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::check::{NameError, check, checked_name};
-use super::pattern::{ANY, ONE, covers, overlap};
+use super::pattern::{ANY, ONE, covers, overlap, stands_for};
 use crate::quoted::Quoted;
 
 /// Most segments of a topic, wildcards included. The empty segment before a leading `/` does not count.
@@ -83,5 +83,19 @@ impl Topic {
     /// ```
     pub fn covers(&self, other: &Topic) -> bool {
         covers(self.as_str(), other.as_str())
+    }
+
+    /// Whether this topic stands for `name`. In the name, `*` and `**` are ordinary segments, as in service ids.
+    ///
+    /// ```
+    /// use gsb_proto::Topic;
+    ///
+    /// let public = Topic::new("/public/**")?;
+    /// assert!(public.stands_for("/public") && public.stands_for("/public/clock/now"));
+    /// assert!(!public.stands_for("/publicity"));
+    /// # Ok::<_, gsb_proto::NameError>(())
+    /// ```
+    pub fn stands_for(&self, name: &str) -> bool {
+        stands_for(self.as_str(), name)
     }
 }
