@@ -21,12 +21,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("gsb-derive", &[]),
     ("gsb-core", &["gsb-proto"]),
     ("gsb-net", &["gsb-proto"]),
+    ("gsb-identity", &["gsb-proto"]),
     ("gsb-client", &["gsb-derive", "gsb-net", "gsb-proto"]),
     ("gsb-router", &["gsb-core", "gsb-net", "gsb-proto"]),
 ];
 
 /// Crates that know no runtime.
-const WITHOUT_RUNTIME: &[&str] = &["gsb-proto", "gsb-core"];
+const WITHOUT_RUNTIME: &[&str] = &["gsb-proto", "gsb-core", "gsb-identity"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
