@@ -88,6 +88,16 @@ impl Broker {
         }
     }
 
+    /// Replaces the limits. What a connection holds stays, also if it is more than a lower limit allows. Nothing new is
+    /// admitted then until the connection holds less.
+    pub fn set_limits(&mut self, limits: Limits, memory_limit: usize) {
+        self.limits = limits;
+        self.services.set_limit(limits.services);
+        self.calls.set_orphaned_limit(limits.open_calls);
+        self.subscriptions.set_limit(limits.subscriptions);
+        self.flow.set_limits(limits, memory_limit);
+    }
+
     /// A peer has connected. `waker` is woken, possibly under a lock, when a frame that [had to wait](Backpressure) is to
     /// be received again; it must not use the broker.
     pub fn connect(&mut self, identity: Identity, waker: Waker, now: Instant) -> ConnId {

@@ -175,6 +175,10 @@ impl Calls {
         }
     }
 
+    pub(crate) fn set_orphaned_limit(&mut self, limit: usize) {
+        self.orphaned_limit = limit;
+    }
+
     /// The number of open calls of `caller`.
     pub(crate) fn made_by(&self, caller: ConnId) -> usize {
         self.ends.get(caller).map_or(0, |ends| ends.made.len())

@@ -59,6 +59,10 @@ impl Services {
         }
     }
 
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// `is_live` tells whether a connection is open.
     pub(crate) fn register(
         &mut self,

@@ -40,6 +40,10 @@ impl Subscriptions {
         }
     }
 
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     pub(crate) fn subscribe(&mut self, subscriber: ConnId, topic: &str) -> Result<(), Refusal> {
         let topic = Topic::new(topic)?;
         if self.subscribers.subscription(&topic, subscriber).is_some() {

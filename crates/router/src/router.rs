@@ -32,7 +32,7 @@ pub struct Router {
     shutdown: ShutdownHandle,
 }
 
-/// Counters and current usage of a [`Router`].
+/// Counters, current usage and limits of a [`Router`].
 #[derive(Debug, Clone)]
 pub struct RouterStatus {
     state: Arc<RouterState>,
@@ -42,6 +42,18 @@ impl RouterStatus {
     /// Counts of events since the router was started.
     pub fn counters(&self) -> Counters {
         self.state.counters()
+    }
+
+    /// Replaces the limits of each connection and of the memory; `None` as in [`RouterConfig::memory_limit`]. What a
+    /// connection holds stays, also if it is more than a lower limit allows.
+    ///
+    /// # Errors
+    /// [`BindError::ZeroLimit`]; then the limits stay as they are.
+    pub fn set_limits(&self, limits: Limits, memory_limit: Option<usize>) -> Result<(), BindError> {
+        check_limits(limits)?;
+        let memory_limit = memory_limit.unwrap_or_else(memory_limit::of_this_machine);
+        self.state.set_limits(limits, memory_limit);
+        Ok(())
     }
 
     /// What the router holds at this moment: connections, names, calls and bytes.
@@ -110,7 +122,7 @@ impl Router {
         self.shutdown.clone()
     }
 
-    /// A handle to the router's counters and current usage.
+    /// A handle to the router's counters, current usage and limits.
     pub fn status(&self) -> RouterStatus {
         RouterStatus { state: self.acceptor.state().clone() }
     }
@@ -209,18 +221,26 @@ async fn named_twice(
     None
 }
 
-/// Checks the limits of a configuration.
-fn check(config: &RouterConfig) -> Result<(), BindError> {
-    let Limits { services, subscriptions, open_calls, .. } = config.limits;
+/// Checks the limits of connections.
+fn check_limits(limits: Limits) -> Result<(), BindError> {
+    let Limits { services, subscriptions, open_calls, .. } = limits;
     let counts = [
-        (config.max_connections, "connections"),
         (services, "services of a connection"),
         (subscriptions, "subscriptions of a connection"),
         (open_calls, "open calls of a connection"),
     ];
-    if let Some((_, what)) = counts.into_iter().find(|(limit, _)| *limit == 0) {
-        return Err(BindError::ZeroLimit(what));
+    match counts.into_iter().find(|(limit, _)| *limit == 0) {
+        Some((_, what)) => Err(BindError::ZeroLimit(what)),
+        None => Ok(()),
     }
+}
+
+/// Checks the limits of a configuration.
+fn check(config: &RouterConfig) -> Result<(), BindError> {
+    if config.max_connections == 0 {
+        return Err(BindError::ZeroLimit("connections"));
+    }
+    check_limits(config.limits)?;
     if config.max_frame < SMALLEST_MAX_FRAME {
         return Err(BindError::MaxFrameTooSmall(config.max_frame));
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gsb_core::{
     Broker, BrokerConfig, CallKey, CloseReason, ConnId, Cost, Counters, Effects, Identity,
-    LONGEST_TIMEOUT, Progress, Report, Usage,
+    LONGEST_TIMEOUT, Limits, Progress, Report, Usage,
 };
 use gsb_net::{Inbox, LeftOut, Link, LogLimit, Peek};
 use gsb_proto::{Framing, MessageKind, Outgoing, Violation};
@@ -256,6 +256,10 @@ impl RouterState {
             links.extend(peers.iter().take(STEPS).flatten().map(|peer| peer.link.clone()));
         }
         links
+    }
+
+    pub(crate) fn set_limits(&self, limits: Limits, memory_limit: usize) {
+        self.state.lock().broker.set_limits(limits, memory_limit);
     }
 
     pub(crate) fn counters(&self) -> Counters {

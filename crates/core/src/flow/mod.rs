@@ -16,7 +16,7 @@ pub use stall::Progress;
 use stall::SlowPeer;
 pub(crate) use stall::Verdict;
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, Limits};
 use crate::connections::PerConnection;
 use crate::ids::{CallKey, ConnId};
 
@@ -73,6 +73,11 @@ impl Flow {
     pub(crate) fn new(config: BrokerConfig) -> Self {
         let (peers, count, unfinished, total, is_short) = Default::default();
         Flow { config, peers, count, unfinished, total, is_short }
+    }
+
+    /// Connections that wait for room go on when others free it, as before.
+    pub(crate) fn set_limits(&mut self, limits: Limits, memory_limit: usize) {
+        (self.config.limits, self.config.memory_limit) = (limits, memory_limit);
     }
 
     pub(crate) fn add(&mut self, id: ConnId, waker: Waker, now: Instant) {

@@ -5,6 +5,7 @@ mod descriptor_exhaustion;
 mod full_pipes;
 mod half_open;
 mod program;
+mod reload;
 mod restarts;
 mod sent_descriptors;
 mod signals;

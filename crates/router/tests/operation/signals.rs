@@ -114,10 +114,10 @@ async fn simultaneous_signals_count_as_one() {
 }
 
 #[tokio::test]
-async fn sigquit_drains_and_sighup_is_ignored() {
+async fn sigquit_drains_and_other_signals_do_not_end_it() {
     let (mut router, mut service, mut caller) = with_open_call("1h").await;
-    for ignored in ["HUP", "USR1", "USR2"] {
-        router.process.signal(ignored).await;
+    for harmless in ["HUP", "USR1", "USR2"] {
+        router.process.signal(harmless).await;
     }
     // By the time that a call is answered, they would have killed it.
     caller.call("/s", "later", "").await;

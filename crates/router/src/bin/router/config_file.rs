@@ -106,8 +106,8 @@ impl ConfigFile {
     }
 }
 
-/// Options that a file cannot set.
-const NOT_IN_FILES: [&str; 3] = ["config", "help", "version"];
+/// Options that a file cannot set, because they are not settings of the router.
+pub(crate) const NOT_IN_FILES: [&str; 3] = ["config", "help", "version"];
 
 /// The id of the option with this long name.
 fn option_id(command: &Command, long: &str) -> Option<String> {

@@ -6,7 +6,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use gsb_router::Address;
 
-use crate::config_file::{ConfigFile, FileOption};
+use crate::config_file::{ConfigFile, FileOption, NOT_IN_FILES};
 
 /// The column where the sources of the values begin.
 const SOURCES: usize = 40;
@@ -20,7 +20,7 @@ pub(crate) fn list(
 ) -> String {
     let mut text = String::new();
     for argument in command.get_arguments() {
-        let Some(name) = argument.get_long().filter(|name| !NOT_LISTED.contains(name)) else {
+        let Some(name) = argument.get_long().filter(|name| !NOT_IN_FILES.contains(name)) else {
             continue;
         };
         let id = argument.get_id().as_str();
@@ -49,9 +49,6 @@ pub(crate) fn list(
     }
     text
 }
-
-/// Options that are not settings of the router.
-const NOT_LISTED: [&str; 3] = ["config", "help", "version"];
 
 fn variable(argument: &Arg) -> String {
     argument.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()

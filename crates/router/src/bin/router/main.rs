@@ -5,6 +5,7 @@ mod config_listing;
 mod log_queue;
 mod nearest_name;
 mod options;
+mod reload;
 mod signals;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -13,10 +14,12 @@ use std::process::ExitCode;
 
 use env_logger::{Target, WriteStyle};
 use gsb_router::{Address, BindError, Router};
+use log::LevelFilter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use log_queue::{LogQueue, run_with_timeout};
 use options::{Settings, Task};
+use reload::{Reloader, has_fixed_log_levels, set_log_level};
 use signals::Signals;
 
 /// Exit code for unusable options, as clap uses it.
@@ -111,7 +114,7 @@ fn start(mut settings: Settings) -> Result<(), Failure> {
 }
 
 async fn serve(settings: Settings, log: LogQueue) -> Result<(), Failure> {
-    let mut config = settings.router;
+    let mut config = settings.router.clone();
     if config.listen.is_empty() {
         let default = Address::from_environment().map_err(|error| fail(EXIT_USAGE, error))?;
         config.listen.push(default);
@@ -131,8 +134,9 @@ async fn serve(settings: Settings, log: LogQueue) -> Result<(), Failure> {
     })?;
     announce(&router);
     let handle = router.shutdown_handle();
+    let mut reloader = Reloader::new(router.status(), &settings);
     tokio::spawn(async move {
-        signals.stop().await;
+        signals.stop(|| reloader.reload()).await;
         log::info!("stopping");
         handle.shutdown();
         signals.stop_again().await;
@@ -170,16 +174,18 @@ fn announce(router: &Router) {
     });
 }
 
-fn init_log(level: log::LevelFilter) -> io::Result<LogQueue> {
+fn init_log(level: LevelFilter) -> io::Result<LogQueue> {
     let queue = LogQueue::start(io::stderr())?;
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).target(Target::Pipe(Box::new(queue.clone())));
+    let lowest = if has_fixed_log_levels() { level } else { LevelFilter::Trace };
+    builder.filter_level(lowest).target(Target::Pipe(Box::new(queue.clone())));
     if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
         builder.write_style(WriteStyle::Always);
     }
     // RUST_LOG overrides the level.
     builder.parse_default_env();
     builder.init();
+    set_log_level(level);
     Ok(queue)
 }
 

@@ -3,6 +3,7 @@
 //! There is one parser: the options of the file are added to the command line as flags, except those that a flag or a
 //! variable sets.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use gsb_router::{Address, Limits, RouterConfig, SMALLEST_MAX_FRAME};
 
-use crate::config_file::{ConfigFile, FileOption};
+use crate::config_file::{ConfigFile, FileOption, NOT_IN_FILES};
 use crate::config_listing;
 use crate::nearest_name::nearest;
 
@@ -28,6 +29,8 @@ Examples:
   router --config /etc/gsb/router.toml      takes them from a file: max-frame = \"16MiB\"
   router check-config --config router.toml  says what is wrong with the file
   router print-config                       prints all options, and where each value comes from
+
+SIGHUP reloads the limits and the log level; see docs/reliability.md.
 
 The default address is unix:$XDG_RUNTIME_DIR/gsb.sock; if that variable is not set, it is
 unix:/tmp/gsb-<uid>/gsb.sock. Flags override environment variables, which override the file.
@@ -148,6 +151,8 @@ pub(crate) struct Settings {
     /// Suspicious settings, to be logged.
     pub(crate) warnings: Vec<String>,
     pub(crate) task: Task,
+    /// The values of all options as they were given, by their long names. An option without a value has none.
+    pub(crate) values: BTreeMap<String, Vec<String>>,
 }
 
 /// What the program is to do.
@@ -245,7 +250,21 @@ fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
         log_level: options.log_level,
         warnings: Vec::new(),
         task,
+        values: values(&command, &matches),
     })
+}
+
+/// The values of all options, by their long names.
+fn values(command: &Command, matches: &ArgMatches) -> BTreeMap<String, Vec<String>> {
+    let texts = |id: &str| {
+        let raw = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
+        raw.map(|value| value.to_string_lossy().into_owned()).collect()
+    };
+    let options = command.get_arguments().filter_map(|argument| {
+        let name = argument.get_long()?;
+        Some((name.to_owned(), texts(argument.get_id().as_str())))
+    });
+    options.filter(|(name, _)| !NOT_IN_FILES.contains(&name.as_str())).collect()
 }
 
 /// Whether a flag or a variable sets an option.

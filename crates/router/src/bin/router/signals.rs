@@ -1,4 +1,5 @@
-//! Signals: SIGTERM, SIGINT and SIGQUIT stop the router. Others that would kill it are ignored.
+//! Signals: SIGTERM, SIGINT and SIGQUIT stop the router, and SIGHUP reloads its configuration. Others that would kill it
+//! are ignored.
 
 use std::io;
 use std::time::Duration;
@@ -39,15 +40,18 @@ impl Signals {
         })
     }
 
-    /// Waits for SIGTERM, SIGINT or SIGQUIT.
-    pub(crate) async fn stop(&mut self) {
+    /// Waits for SIGTERM, SIGINT or SIGQUIT. Calls `reload` at each SIGHUP.
+    pub(crate) async fn stop(&mut self, mut reload: impl FnMut()) {
         loop {
             let ignored = tokio::select! {
                 biased;
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.quit.recv() => return,
-                _ = self.hangup.recv() => "SIGHUP",
+                _ = self.hangup.recv() => {
+                    reload();
+                    continue;
+                }
                 _ = self.user_1.recv() => "SIGUSR1",
                 _ = self.user_2.recv() => "SIGUSR2",
             };
@@ -59,7 +63,8 @@ impl Signals {
     pub(crate) async fn stop_again(&mut self) {
         let first = Instant::now();
         loop {
-            self.stop().await;
+            self.stop(|| log::info!("the configuration is not reloaded while the router stops"))
+                .await;
             if first.elapsed() >= SAME_SIGNAL {
                 return;
             }
