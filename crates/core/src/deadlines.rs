@@ -25,8 +25,8 @@ const PLACES: u32 = 1 << 30;
 /// all else. So a deadline that is not [soon](SOON) is appended to a list first, and sorted into the heap if its call is
 /// still open after that time.
 ///
-/// Each call keeps the [`Place`] of its deadline, so that a call that ends leaves nothing behind: every move of a deadline is
-/// reported to the callback that is passed.
+/// Each call keeps the [`Place`] of its deadline, so that the deadline of a call that ends is removed: every move of a deadline
+/// is reported to the callback that is passed. In the list a void entry stays until those before it are gone.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     heap: Vec<Entry>,

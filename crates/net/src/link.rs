@@ -1,10 +1,8 @@
 //! A stream with its outbox.
 
-use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use gsb_proto::{Frame, Framing, Outgoing};
@@ -146,20 +144,12 @@ impl Link {
         !self.is_closed()
     }
 
-    /// Waits until the limit admits a frame, and appends it. Returns whether the caller has to [`flush`](Link::flush). It
-    /// may append more frames before, but must not wait for anything else.
+    /// Waits until the limit admits a frame, and appends it. Returns whether the caller has to [`flush`](Link::flush), or to
+    /// let another task do so: until then the frames of other tasks are not written either.
     pub async fn enqueue(&self, framing: Framing, frame: &Frame) -> bool {
         // A task that sends without a pause must yield to others.
         tokio::task::coop::consume_budget().await;
-        let mut room = pin!(self.when_room(|| self.push(framing, frame)));
-        match poll_fn(|context| Poll::Ready(room.as_mut().poll(context))).await {
-            Poll::Ready(first) => first,
-            Poll::Pending => {
-                // The frames in the way may be those that the caller has not flushed.
-                self.flush();
-                room.await
-            }
-        }
+        self.when_room(|| self.push(framing, frame)).await
     }
 }
 

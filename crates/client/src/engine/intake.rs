@@ -80,6 +80,23 @@ fn cost(request_id: &str) -> usize {
     1 + request_id.len() / ID_UNIT
 }
 
+/// A task that sends refusals, until this is dropped.
+struct RefusalWriter<'a> {
+    intake: &'a CallIntake,
+    /// All are sent; another task may have begun.
+    is_done: bool,
+}
+
+impl Drop for RefusalWriter<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            // The runtime of the task has ended.
+            self.intake.refusals.lock().has_writer = false;
+        }
+        self.intake.all_sent.notify_waiters();
+    }
+}
+
 impl SteeredCall {
     fn cancel(&self) {
         self.control.cancel();
@@ -271,11 +288,12 @@ impl CallIntake {
 
     /// Sends the queued refusals, and ends when there are none.
     async fn send_refusals(self: Arc<Self>) {
+        let mut writer = RefusalWriter { intake: &self, is_done: false };
         while let Some((request_id, refusal)) = self.next_refusal() {
             let frame = refusal.reply(request_id).into_frame();
             self.link.send(self.framing, &frame).await;
         }
-        self.all_sent.notify_waiters();
+        writer.is_done = true;
     }
 
     /// Waits until all refusals are in the outbox.

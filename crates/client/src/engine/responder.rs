@@ -1,11 +1,11 @@
 //! Calls from the router: runs the handler of each, and sends its replies.
 
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _, poll};
+use futures::{FutureExt as _, StreamExt as _};
 use gsb_proto::messages::{CallReply, CallReplyType, CallRequest};
 use tokio::time::Instant;
 
@@ -27,8 +27,12 @@ use crate::panics::discard;
 use crate::reply::Reply;
 use crate::request_stream::RequestStream;
 
-/// How many bytes of replies are queued before they are flushed.
+/// How many bytes of replies are queued before they are flushed. So a stream whose replies are ready is written in few
+/// system calls.
 const MOST_UNFLUSHED: usize = 64 << 10;
+
+/// How long the replies of a stream that computes without a pause are queued before they are flushed.
+const LONGEST_UNFLUSHED: Duration = Duration::from_millis(1);
 
 /// Handles a call. `service` is the service at its address, if there is one.
 pub(crate) fn serve(
@@ -117,6 +121,7 @@ pub(crate) fn serve(
         no_reply,
         finished: no_reply,
         unflushed: 0,
+        flushed: Instant::now(),
     };
     let context = CallContext { deadline, headers, trace: Headers::new(), no_reply, control };
     let call = Call { caller, address, data, context };
@@ -165,14 +170,14 @@ async fn run(handler: &Handler, call: Call, responder: &mut Responder) {
             // A detached stream goes on when the connection is lost.
             while !responder.finished || responder.control.is_detached() {
                 responder.has_credit().await;
-                let next = match poll!(replies.next()) {
-                    Poll::Ready(next) => next,
-                    Poll::Pending => {
+                let next = poll_fn(|cx| {
+                    let next = replies.poll_next_unpin(cx);
+                    if next.is_pending() {
                         responder.flush();
-                        replies.next().await
                     }
-                };
-                match next {
+                    next
+                });
+                match next.await {
                     Some(Ok(reply)) => responder.part(reply).await,
                     Some(Err(failure)) => return responder.finish(Err(failure)).await,
                     None => return responder.finish(Ok(Reply::default())).await,
@@ -204,9 +209,6 @@ impl Drop for Responder {
                 self.engine.flush_soon();
             }
         }
-        if self.unflushed > 0 {
-            self.engine.flush_soon();
-        }
         // The last, because an idle connection may be left.
         self.intake.release(self.admitted);
         self.engine.look_again();
@@ -230,8 +232,10 @@ struct Responder {
     /// The last reply was sent, or none is wanted. Further replies are dropped, because the router may have given the
     /// request id to another call.
     finished: bool,
-    /// The bytes of replies that were queued after the last flush; 0 if none has to be flushed.
+    /// The bytes of replies that were queued since the last flush. The connection's task flushes them, too.
     unflushed: usize,
+    /// When the last flush was.
+    flushed: Instant,
 }
 
 impl Responder {
@@ -281,11 +285,12 @@ impl Responder {
         self.finished = true;
     }
 
-    /// Writes the replies that were queued. A stream whose replies are ready is written in few system calls.
+    /// Writes the replies that were queued.
     fn flush(&mut self) {
         if std::mem::take(&mut self.unflushed) > 0 {
             self.intake.link().flush();
         }
+        self.flushed = Instant::now();
     }
 
     fn message(&self, reply: Reply) -> CallReply {
@@ -311,10 +316,12 @@ impl Responder {
         // Until there is room for the reply, it counts in place of the call.
         self.admitted = self.intake.exchange(self.admitted, frame.body.len());
         let link = self.intake.link().clone();
-        if link.enqueue(options.framing, &frame).await || self.unflushed > 0 {
-            self.unflushed += frame.body.len().max(1);
+        if link.enqueue(options.framing, &frame).await {
+            // Frames of other tasks wait for this flush, too, and the code of the stream that runs next may take long.
+            self.engine.flush_soon();
         }
-        if self.unflushed >= MOST_UNFLUSHED || is_last {
+        self.unflushed += frame.body.len().max(1);
+        if self.unflushed >= MOST_UNFLUSHED || self.flushed.elapsed() >= LONGEST_UNFLUSHED {
             self.flush();
         }
         // Not before it is queued: a handler that is dropped while it waits for room still owes its last reply.

@@ -1,5 +1,7 @@
 //! A stream delivers every reply in order. If it ends early, it ends with an error.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +11,7 @@ use gsb_proto::messages::{
     CallReply, CallReplyCode, CallReplyReason, CallRequest, Hello, RegisterReply, RegisterRequest,
 };
 use gsb_testkit::{FakeRouter, Peer, TestRouter, within};
+use tokio::runtime::Handle;
 
 async fn connect(router: &TestRouter) -> Bus {
     Bus::connect(&router.unix).await.unwrap()
@@ -178,4 +181,79 @@ async fn a_request_that_is_a_stream_is_refused() {
     let reply: CallReply = router.expect().await;
     assert_eq!(reply.code(), CallReplyCode::CallReplyBadRequest);
     assert_eq!(reply.reason(), CallReplyReason::ReasonUnsupported);
+}
+
+// Its replies are written together. The frames of other tasks must not wait for it, whatever it does between two of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_always_ready_delays_no_other_frame() {
+    let router = TestRouter::start().await;
+    let (service, caller) = (connect(&router).await, connect(&router).await);
+    let _echo = caller.register("/echo", async |call: Call| Ok(call.data)).await.unwrap();
+
+    // It goes on when its caller has gone, and its replies are dropped.
+    let stop = Arc::new(AtomicBool::new(false));
+    let ends = stop.clone();
+    let detached = move |call: Call| {
+        call.detach();
+        let ends = ends.clone();
+        let goes_on = move |_: &u64| std::future::ready(!ends.load(Ordering::SeqCst));
+        stream::iter(0..).take_while(goes_on).map(|number| Ok(number.to_string()))
+    };
+    let _detached = service.register_stream("/detached", detached).await.unwrap();
+    let mut replies = caller.stream("/detached", "").await.unwrap();
+    replies.next().await.unwrap().unwrap();
+    drop(replies);
+    for _ in 0..20 {
+        within("a call of the same bus", service.call("/echo", "x")).await.unwrap();
+    }
+    stop.store(true, Ordering::SeqCst);
+
+    // It calls while it makes a reply.
+    let bus = service.clone();
+    let nested = move |_: Call| {
+        let bus = bus.clone();
+        stream::iter(0..3).map(move |_| {
+            let call = bus.call("/echo", "x");
+            tokio::task::block_in_place(|| Handle::current().block_on(call))
+                .map_err(|error| Failure::new(error.to_string()))
+        })
+    };
+    let _nested = service.register_stream("/nested", nested).await.unwrap();
+    let replies = caller.stream("/nested", "").await.unwrap();
+    let (items, error) = within("the replies", collect(replies)).await;
+    assert_eq!((items.len(), error), (3, None));
+    router.stop().await;
+}
+
+// A handler that yields lets other tasks run.
+#[tokio::test]
+async fn a_stream_can_yield() {
+    let router = TestRouter::start().await;
+    let (service, caller) = (connect(&router).await, connect(&router).await);
+    let turns = Arc::new(AtomicUsize::new(0));
+    let count = turns.clone();
+    let other = tokio::spawn(async move {
+        loop {
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+        }
+    });
+    let seen = turns.clone();
+    let yielding = move |_: Call| {
+        let seen = seen.clone();
+        stream::iter(0..20).then(move |_| {
+            let seen = seen.clone();
+            async move {
+                let before = seen.load(Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                Ok((seen.load(Ordering::SeqCst) > before).to_string())
+            }
+        })
+    };
+    let _service = service.register_stream("/yields", yielding).await.unwrap();
+    let (items, error) = collect(caller.stream("/yields", "").await.unwrap()).await;
+    let yielded = items.iter().filter(|item| item[..] == b"true"[..]).count();
+    assert!(error.is_none() && items.len() == 20 && yielded >= 10, "{items:?}, {error:?}");
+    other.abort();
+    router.stop().await;
 }
