@@ -63,6 +63,23 @@ impl RouterStatus {
 }
 
 impl Router {
+    /// Checks a configuration without listening. That no address is in use, for example, is seen only when the router
+    /// [listens](Router::bind).
+    ///
+    /// # Errors
+    /// The [`BindError`] with which [`bind`](Router::bind) would fail because of the configuration itself.
+    pub fn check(config: &RouterConfig) -> Result<(), BindError> {
+        check(config)?;
+        let mut earlier = config.listen.iter().enumerate();
+        let twice = earlier.find(|(at, address)| config.listen[..*at].contains(address));
+        match twice {
+            Some((_, address)) => {
+                Err(BindError::NamedTwice { address: address.clone(), first: address.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Listens on all addresses of the configuration. Peers can connect from now on; they are served once
     /// [`run`](Router::run) is called.
     ///

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use clap::Command;
+use clap::{ArgAction, Command};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -87,6 +87,16 @@ impl ConfigFile {
                 return Err(at(begin, problem));
             }
             let values = texts(name, value).map_err(|(byte, problem)| at(byte, problem))?;
+            let is_list = command
+                .get_arguments()
+                .any(|it| *it.get_id() == *id && matches!(it.get_action(), ArgAction::Append));
+            if values.is_empty() || values.len() > 1 && !is_list {
+                let problem = match values.len() {
+                    0 => format!("{name} is an empty list; write a value, or remove it"),
+                    _ => format!("{name} is a list; write one value"),
+                };
+                return Err(at(begin, problem));
+            }
             let (name, place) = (name.to_owned(), Place::of(&text, begin));
             options.push(FileOption { id, name, values, place });
         }

@@ -45,12 +45,11 @@ fn main() -> ExitCode {
     };
     let done = match &settings.task {
         Task::Run => start(settings),
-        Task::CheckConfig => {
-            print(check(&settings));
-            Ok(())
-        }
+        Task::CheckConfig => Router::check(&settings.router)
+            .map(|()| print(warnings(&settings, "warning") + "The configuration can be used.\n"))
+            .map_err(|error| fail(EXIT_USAGE, error)),
         Task::PrintConfig(text) => {
-            print(text.clone());
+            print(warnings(&settings, "# warning") + text);
             Ok(())
         }
     };
@@ -67,11 +66,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// What `check-config` prints if the settings can be used.
-fn check(settings: &Settings) -> String {
-    let warnings: String =
-        settings.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
-    warnings + "The configuration can be used.\n"
+/// The warnings of the settings, a line each.
+fn warnings(settings: &Settings, begin: &str) -> String {
+    let mut warnings = settings.warnings.clone();
+    if has_fixed_log_levels() {
+        warnings.push("the variable RUST_LOG overrides log-level".to_owned());
+    }
+    warnings.iter().map(|warning| format!("{begin}: {warning}\n")).collect()
 }
 
 fn print(text: String) {

@@ -14,6 +14,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use gsb_proto::framing::LARGEST_MAX_FRAME;
 use gsb_router::{Address, Limits, RouterConfig, SMALLEST_MAX_FRAME};
 
 use crate::config_file::{ConfigFile, FileOption, NOT_IN_FILES};
@@ -385,6 +386,9 @@ fn max_frame(text: &str) -> Result<ByteSize, String> {
     match size(text)? {
         size if bytes(size) < SMALLEST_MAX_FRAME => Err(format!(
             "write at least {SMALLEST_MAX_FRAME} bytes: a smaller limit would refuse most messages"
+        )),
+        size if bytes(size) > LARGEST_MAX_FRAME => Err(format!(
+            "write at most {LARGEST_MAX_FRAME} bytes: peers of this protocol read no larger messages"
         )),
         size => Ok(size),
     }

@@ -112,6 +112,9 @@ fn a_file_sets_what_flags_do_not() {
         ("listen = [\"unix:/a\",\n  7.5]", &["line 2, column 3", "listen is a fraction"]),
         ("workers = true", &["column 11", "boolean"]),
         ("workers = {}", &["table"]),
+        ("workers = []", &["line 1, column 1", "empty list"]),
+        ("workers = [1, 2]", &["write one value"]),
+        ("max-frame = \"200MiB\"", &["line 1", "write at most"]),
         ("max-frame = 0x400", &["decimal"]),
         ("unix-mode = 0o660", &["0660"]),
         ("unix-mode = 660", &["0660"]),
@@ -158,4 +161,15 @@ fn the_listing_names_the_sources_and_is_a_file_itself() {
     assert!(matches!(again.task, Task::CheckConfig));
     assert_eq!(again.router.busy_poll, Duration::from_micros(7));
     assert_eq!((again.router.max_frame, again.router.listen.len()), (2 << 20, 2));
+}
+
+#[test]
+fn addresses_that_are_the_same_are_found_by_a_check() {
+    let config = |listen: &[&str]| {
+        let flags: Vec<_> = listen.iter().flat_map(|address| ["-l", *address]).collect();
+        read_all(&flags).unwrap().router
+    };
+    assert!(gsb_router::Router::check(&config(&["unix:/a", "unix:/b"])).is_ok());
+    let error = gsb_router::Router::check(&config(&["unix:/a", "unix:/b", "unix:/a"])).unwrap_err();
+    assert!(error.to_string().contains("name it once"), "{error}");
 }
