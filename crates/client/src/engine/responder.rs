@@ -270,7 +270,13 @@ impl Responder {
             credit.take(reply.data.len());
         }
         let reply = CallReply { reply_type: CallReplyType::Partial.into(), ..self.message(reply) };
-        self.send(reply).await;
+        let owes_flush = self.queue(reply).await;
+        if self.unflushed >= MOST_UNFLUSHED || self.flushed.elapsed() >= LONGEST_UNFLUSHED {
+            self.flush();
+        } else if owes_flush {
+            // Frames of other tasks wait for this flush, too, and the code of the stream that runs next may take long.
+            self.engine.flush_soon();
+        }
     }
 
     /// The last reply.
@@ -280,7 +286,7 @@ impl Responder {
             (None, Ok(reply)) => self.message(reply),
             (None, Err(failure)) => failure_reply(self.request_id.clone(), failure),
         };
-        self.send(reply).await;
+        self.queue(reply).await;
         self.flush();
         self.finished = true;
     }
@@ -299,9 +305,10 @@ impl Responder {
         CallReply { request_id, data, headers, ..CallReply::default() }
     }
 
-    async fn send(&mut self, reply: CallReply) {
+    /// Queues a reply when there is room for it. Returns whether it has to be flushed.
+    async fn queue(&mut self, reply: CallReply) -> bool {
         if self.finished {
-            return;
+            return false;
         }
         let options = self.engine.options();
         let checked = check_text([&reply.request_id], &reply.headers);
@@ -316,15 +323,11 @@ impl Responder {
         // Until there is room for the reply, it counts in place of the call.
         self.admitted = self.intake.exchange(self.admitted, frame.body.len());
         let link = self.intake.link().clone();
-        if link.enqueue(options.framing, &frame).await {
-            // Frames of other tasks wait for this flush, too, and the code of the stream that runs next may take long.
-            self.engine.flush_soon();
-        }
+        let owes_flush = link.enqueue(options.framing, &frame).await;
+        // A reply may have no body.
         self.unflushed += frame.body.len().max(1);
-        if self.unflushed >= MOST_UNFLUSHED || self.flushed.elapsed() >= LONGEST_UNFLUSHED {
-            self.flush();
-        }
         // Not before it is queued: a handler that is dropped while it waits for room still owes its last reply.
         self.finished = link.is_closed() || is_last;
+        owes_flush
     }
 }
