@@ -305,7 +305,7 @@ impl Engine {
         }
     }
 
-    /// The connection over which something is sent. If there is none, waits for one until `deadline`.
+    /// The link to the router. Without a connection, waits for one until `deadline`.
     pub(crate) async fn link(
         &self,
         sending: &mut Sending,

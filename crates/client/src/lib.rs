@@ -285,7 +285,7 @@
 //! A pool of workers: each registers the name with [`Registering::shared`], and each call goes to the one with the fewest
 //! open calls. [`Registering::capacity`] is how many calls a worker takes at a time; when all are full, a call is
 //! [`Error::Busy`]. [`Endpoint::affinity`] sends related calls to the same worker. A hot standby: each program registers the
-//! name with [`Registering::standby`], and the first one that registered gets the calls. When it goes, the next one takes
+//! name with [`Registering::standby`], and the service that registered first gets the calls. When it goes, the next one takes
 //! over at once.
 //!
 //! ```

@@ -30,8 +30,7 @@ use crate::ids::{CallKey, ConnId};
 /// Up to 23 bytes are stored inline, which suffices for most.
 pub(crate) type RequestId = SmolStr;
 
-/// The id of a call at one end, if it cannot be the same as at the other one. It is rare, so it is small where there is
-/// none.
+/// The id of a call at one end, if it cannot be the same as at the other end. Boxed, because most calls have none.
 pub(crate) type NewId = Option<Box<RequestId>>;
 
 /// A call that was just opened.
@@ -208,13 +207,12 @@ impl Calls {
         let new_id = self.id_for_service(service, id);
         let service_hash = new_id.as_ref().map_or(id.hash, |id| self.hash(id).hash);
         self.serial += 1;
-        let kept_id = new_id.clone();
         let slot = self.calls.insert(Call {
+            new_id: new_id.clone(),
             caller: Some(caller),
             caller_id: RequestId::new(id.text),
             caller_hash: id.hash,
             service,
-            new_id: kept_id,
             service_hash,
             deadline: None,
             serial: self.serial,

@@ -21,9 +21,9 @@ const PLACES: u32 = 1 << 30;
 
 /// The deadlines of all calls that have one.
 ///
-/// An indexed heap orders them. Most calls end long before their deadlines, and sorting these would take more time than
-/// all else. So a deadline that is not [soon](SOON) is appended to a list first, and sorted into the heap if its call is
-/// still open after that time.
+/// An indexed heap orders them. Most calls end long before their deadlines, and to put a deadline into the heap and to take
+/// it out takes several times as long as with a list. So a deadline that is not [soon](SOON) is appended to a list first,
+/// and sorted into the heap if its call is still open after that time.
 ///
 /// Each call keeps the [`Place`] of its deadline, so that the deadline of a call that ends is removed: every move of a deadline
 /// is reported to the callback that is passed. In the list a void entry stays until those before it are gone.

@@ -99,8 +99,7 @@ pub(crate) struct Groups {
     groups: Slab<Group>,
     /// Registrations and choices are numbered together.
     turns: u64,
-    /// The number of owners that were looked up to find one that takes a call, and an eighth of the number of owners that
-    /// were compared.
+    /// The work of choosing: one step for each owner that was looked up, and one for each eight that were compared.
     pub(crate) steps: usize,
 }
 

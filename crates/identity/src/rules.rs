@@ -50,7 +50,7 @@ pub struct RuleConfig {
 /// An identity, or a kind of identities, that a rule concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
-    /// `anyone`: every peer, also one that has proved nothing.
+    /// `anyone`: every peer, even if its connection proves nothing.
     Anyone,
     /// `uid:1000`: the processes of a user, over a Unix socket.
     Uid(u32),

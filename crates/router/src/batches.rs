@@ -16,7 +16,7 @@ pub(crate) struct Batches {
     collected: [Collected; MOST],
     /// The first ones are in use.
     used: usize,
-    /// The one that was [found](Batches::find) or [opened](Batches::open) last.
+    /// The index of the batch that was [found](Batches::find) or [opened](Batches::open) last.
     last: usize,
 }
 

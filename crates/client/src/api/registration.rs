@@ -222,8 +222,8 @@ impl Registering {
         self.mode(RegisterMode::Shared)
     }
 
-    /// Makes the service a hot standby: other programs may register the name as standby, too. The first one that registered
-    /// gets all calls. When it unregisters or its connection ends, the next one takes over at once, without a call in
+    /// Makes the service a hot standby: other programs may register the name as standby, too. The service that registered
+    /// first gets all calls. When it unregisters or its connection ends, the next one takes over at once, without a call in
     /// between that finds no service.
     ///
     /// Calls from this process go through the router, too, since the active service may be in another process. For a

@@ -27,7 +27,7 @@ pub(crate) struct PendingRequests {
     queues: [VecDeque<Request>; 6],
     /// The memory that the requests take, in bytes.
     taken: usize,
-    /// How many of the requests [give back](OnReply::GivenBack) a name. If there is none, the list is not searched.
+    /// How many of the requests [give back](OnReply::GivenBack) a name. If it is 0, the list is not searched.
     given_back: usize,
 }
 

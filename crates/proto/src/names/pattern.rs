@@ -76,7 +76,7 @@ enum Part<'a> {
     },
 }
 
-/// Whether every topic that `other` stands for is one that `pattern` stands for. For this the empty topic counts, too.
+/// Whether `pattern` stands for all topics that `other` stands for. The empty topic counts as a topic here.
 pub(super) fn covers(pattern: &str, other: &str) -> bool {
     let other: Vec<&str> = other.split('/').collect();
     // row[j] says whether the parts of `pattern` from the current one on cover the segments of `other` from `j` on. It

@@ -69,8 +69,8 @@ impl Topic {
         }
     }
 
-    /// Whether each topic that `other` stands for is one that this topic stands for. The limits of topics are not taken into
-    /// account, and `**` is taken to stand for no segments, too, although there is no empty topic.
+    /// Whether this topic stands for all topics that `other` stands for. The limits of topics are not taken into account,
+    /// and the empty topic, which `**` alone would stand for, counts as a topic.
     ///
     /// ```
     /// use gsb_proto::Topic;

@@ -3,7 +3,7 @@
 /// How many letters of a name may be wrong for a known one to be suggested.
 const TYPING_ERRORS: usize = 3;
 
-/// What to do if a name is not known: the nearest of the `known` ones, if it is near.
+/// Advice for a name that is not known: the nearest of the `known` names, or else where to find them.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let distance = |known: &str| strsim::damerau_levenshtein(name, known);
     match known.min_by_key(|known| distance(known)) {

@@ -13,7 +13,9 @@ use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{
+    Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+};
 use gsb_proto::framing::LARGEST_MAX_FRAME;
 use gsb_router::{Address, Limits, RouterConfig, SMALLEST_MAX_FRAME};
 
@@ -159,11 +161,11 @@ pub(crate) struct Settings {
 /// What the program is to do.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// To run the router.
+    /// Run the router.
     Run,
-    /// To say whether the settings can be used, which they can.
+    /// Check the configuration as a whole. Each option has been checked.
     CheckConfig,
-    /// To print this.
+    /// Print this text.
     PrintConfig(String),
 }
 
@@ -220,11 +222,20 @@ fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
     })?;
     let options =
         Options::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    let values = values(&command, &matches);
     let task = match options.command {
         None => Task::Run,
         Some(ConfigCommand::CheckConfig) => Task::CheckConfig,
         Some(ConfigCommand::PrintConfig) => {
-            Task::PrintConfig(config_listing::list(&command, &matches, file.as_ref(), &from_file))
+            let source = |argument: &Arg| {
+                let id = argument.get_id().as_str();
+                let of_file = from_file.iter().find(|option| option.id == id).zip(file.as_ref());
+                match (matches.value_source(id), of_file) {
+                    (_, Some((option, file))) => file.place(option),
+                    (source, None) => config_listing::source(argument, source),
+                }
+            };
+            Task::PrintConfig(config_listing::list(&command, &values, source))
         }
     };
     Ok(Settings {
@@ -251,7 +262,7 @@ fn read_from(mut arguments: Vec<OsString>) -> Result<Settings, clap::Error> {
         log_level: options.log_level,
         warnings: Vec::new(),
         task,
-        values: values(&command, &matches),
+        values,
     })
 }
 
@@ -294,11 +305,13 @@ fn problem(error: &clap::Error) -> String {
         _ => None,
     };
     let inner = std::error::Error::source(error).map(ToString::to_string).or(valid);
-    let text = inner.unwrap_or_else(|| {
-        let text = error.to_string();
-        text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
-    });
-    value + &text
+    value + &inner.unwrap_or_else(|| sentence(error))
+}
+
+/// The first line of an error, without the word before it.
+pub(crate) fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 /// A warning for each variable with the prefix of this program that it does not know. `names` are all variables.

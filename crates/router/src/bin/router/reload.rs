@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gsb_router::RouterStatus;
+use gsb_router::{RouterConfig, RouterStatus};
 
 use crate::options::{self, Settings};
 
@@ -32,25 +32,14 @@ impl Reloader {
     /// Reads all options again, and applies those that a running router can change. If some cannot be used, everything
     /// stays as it is. Says in the log what has happened.
     pub(crate) fn reload(&mut self) {
-        let settings = match options::read() {
+        let settings = match self.read_and_set_limits() {
             Ok(settings) => settings,
-            Err(error) => {
-                let text = error.to_string();
-                let text = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-                log::error!(
-                    "the configuration was not reloaded, and the old one stays in force: {text}"
+            Err(problem) => {
+                return log::error!(
+                    "the configuration was not reloaded, and the old one stays in force: {problem}"
                 );
-                return;
             }
         };
-        if let Err(error) =
-            self.router.set_limits(settings.router.limits, settings.router.memory_limit)
-        {
-            log::error!(
-                "the configuration was not reloaded, and the old one stays in force: {error}"
-            );
-            return;
-        }
         set_log_level(settings.log_level);
         for warning in &settings.warnings {
             log::warn!("{warning}");
@@ -75,6 +64,15 @@ impl Reloader {
                 self.in_force.insert(name, values.clone());
             }
         }
+    }
+}
+
+impl Reloader {
+    fn read_and_set_limits(&self) -> Result<Settings, String> {
+        let settings = options::read().map_err(|error| options::sentence(&error))?;
+        let RouterConfig { limits, memory_limit, .. } = settings.router;
+        self.router.set_limits(limits, memory_limit).map_err(|error| error.to_string())?;
+        Ok(settings)
     }
 }
 
