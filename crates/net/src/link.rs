@@ -231,6 +231,8 @@ impl<T: QueuedFrame> Link<T> {
         {
             return result;
         }
+        // The frames in the way may be those that a task has not flushed yet.
+        self.flush();
         let mut turn = pin!(self.turn.acquire());
         let mut my_turn = None;
         let mut overdue = pin!(tokio::time::sleep(TURN));
